@@ -1,0 +1,39 @@
+# backfill: a PostgreSQL extension, built with PGXS.
+#
+#   make            build the library and assemble the install script
+#   make install    put both where the server looks (PG_CONFIG chooses the server)
+#   make demo       set everything up and run the main job on a throwaway cluster
+#   make test       set everything up and pass all tests
+#   make bench      measure, with ratios against a baseline of the same run
+#   make lint       rules that the compiler does not know
+
+PG_CONFIG ?= pg_config
+EXTENSION = backfill
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control)
+MODULE_big = backfill
+OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp src/*/*.cpp bgworker/*.cpp)))
+SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
+DATA = $(SCHEMA_SCRIPT)
+EXTRA_CLEAN = $(SCHEMA_SCRIPT) $(OBJS:.o=.d) results output_iso regression.diffs regression.out tmp_check
+
+# No LLVM bitcode: inlining queue functions into queries is worth nothing.
+override with_llvm := no
+PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) -DBACKFILL_VERSION='"$(EXTVERSION)"'
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP
+SHLIB_LINK += -lstdc++ -Wl,--version-script=src/backfill.map
+
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --load-extension=plpgsql --load-extension=backfill
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=backfill
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
+include $(PGXS)
+-include $(OBJS:.o=.d)
+
+$(OBJS): src/backfill.map backfill.control
+$(SCHEMA_SCRIPT): $(sort $(wildcard sql/install/*.sql)) backfill.control
+	cat $(sort $(wildcard sql/install/*.sql)) > $@
+all: $(SCHEMA_SCRIPT)
+endif

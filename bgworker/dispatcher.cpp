@@ -1,0 +1,430 @@
+/* dispatcher.cpp - one per database: sees to it that ready jobs have executors.
+ *
+ * A pass looks which roles have ready jobs, wakes their idle executors or starts new
+ * ones, and sets the timer to the next run_at. Passes happen when a commit asks for
+ * one (wake.hpp), when the timer goes off, when a worker starts or ends, and now and
+ * then for rows that nobody announced: restored, replicated, or released by COMMIT
+ * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
+#include "backfill/bgworker/worker.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/queue/batch.hpp"
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/next_job.hpp"
+
+extern "C" {
+PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
+}
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+constexpr int kMaxSweepFactor = 32;
+constexpr int kOrphanBatch = 100;
+constexpr TimestampTz kFirstRetryUs = 1000000;
+constexpr TimestampTz kLongestRetryUs = 60000000;
+/* A busy executor is asked to make room for another role only after this long. */
+constexpr int kMinTenureMs = 200;
+
+struct Executor {
+    Oid role;
+    BackgroundWorkerHandle *handle;
+    Reservation reservation;
+};
+
+struct Backoff {
+    TimestampTz pause = 0;
+    TimestampTz not_before = 0;
+};
+
+struct Memory {
+    std::vector<Executor> executors; /* those that this process started */
+    std::unordered_map<Oid, Backoff> backoff; /* roles that executors could not log in as */
+    int sweep_factor = 1;
+    bool slots_reported = false;
+    bool version_reported = false;
+};
+
+Memory &memory()
+{
+    static Memory instance;
+    return instance;
+}
+
+/* What a role's executors have to do. */
+struct RoleWork {
+    Oid role;
+    std::vector<std::string_view> tasks;
+    int ready = 0;
+};
+
+struct Look {
+    std::vector<RoleWork> roles;
+    std::optional<TimestampTz> next_due;
+};
+
+struct ExecutorCounts {
+    int total = 0;     /* in this database */
+    int of_role = 0;
+    int available = 0; /* of the role: idle or starting */
+};
+
+/* --- Looking ------------------------------------------------------------------- */
+
+std::vector<RoleWork> group_by_role(const queue::Config &config)
+{
+    std::vector<RoleWork> roles;
+    for (const queue::Task &task : config.tasks()) {
+        if (!task.has_handler() || !OidIsValid(task.run_as_oid))
+            continue;
+        auto role = std::find_if(roles.begin(), roles.end(), [&](const RoleWork &work) {
+            return work.role == task.run_as_oid;
+        });
+        if (role == roles.end())
+            role = roles.insert(roles.end(), RoleWork{task.run_as_oid, {}, 0});
+        role->tasks.emplace_back(task.identifier);
+    }
+    return roles;
+}
+
+/* How many executors could start a job now, at most `limit`. */
+int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
+                    int limit)
+{
+    std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
+    int startable = 0;
+    bool looking = true;
+    while (looking) {
+        looking = false;
+        startable = 0;
+        room.clear();
+        next.read(GetActiveSnapshot(), limit);
+        while (const auto candidate = next.pop()) {
+            const auto row = table.fetch(candidate->tid, GetActiveSnapshot());
+            if (!row)
+                continue;
+            const std::string queue(row->text_or_empty(queue::Column::kQueueName));
+            const queue::QueueLimit queue_limit = config.queue_limit(queue);
+            if (queue_limit.concurrency > 0) {
+                const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
+                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+                    next.exclude_queue(queue);
+                    looking = true; /* the jobs behind the full queue count, too */
+                    break;
+                }
+                if (entry->second == 0)
+                    continue;
+                entry->second--;
+            }
+            startable++;
+        }
+    }
+    return startable;
+}
+
+Look look_for_work()
+{
+    const std::shared_ptr<const queue::Config> config = queue::config();
+    Look look{group_by_role(*config), std::nullopt};
+    const TimestampTz now = GetCurrentTimestamp();
+    const int limit = Max(guc::max_executors, 1);
+
+    queue::JobTable table;
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    for (RoleWork &work : look.roles) {
+        queue::NextJobs next(table, work.tasks);
+        work.ready = count_startable(*config, table, next, limit);
+        const auto due = next.next_run_at(GetActiveSnapshot(), now);
+        if (due && (!look.next_due || *due < *look.next_due))
+            look.next_due = due;
+        work.tasks.clear(); /* views into the configuration, which we let go */
+    }
+    pg::call([] { PopActiveSnapshot(); });
+    table.close();
+    return look;
+}
+
+/* The library and the SQL objects must be of one version. */
+bool version_matches()
+{
+    const std::string installed = pg::call([]() -> const char * {
+        Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
+        ScanKeyData key;
+        ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                    CStringGetDatum("backfill"));
+        SysScanDesc scan =
+            systable_beginscan(extensions, ExtensionNameIndexId, true, nullptr, 1, &key);
+        HeapTuple tuple = systable_getnext(scan);
+        const char *version = "";
+        if (HeapTupleIsValid(tuple)) {
+            bool is_null;
+            const Datum datum = heap_getattr(tuple, Anum_pg_extension_extversion,
+                                             RelationGetDescr(extensions), &is_null);
+            version = TextDatumGetCString(datum);
+        }
+        systable_endscan(scan);
+        table_close(extensions, AccessShareLock);
+        return version;
+    });
+    const bool matches = installed == BACKFILL_VERSION;
+    if (!matches && !memory().version_reported)
+        pg::call([&] {
+            ereport(LOG, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                          errmsg("backfill runs no jobs in database %u: the extension has version "
+                                 "%s, the library %s",
+                                 MyDatabaseId, installed.c_str(), BACKFILL_VERSION),
+                          errhint("Run ALTER EXTENSION backfill UPDATE, or restart the server if "
+                                  "its library is the older one.")));
+        });
+    memory().version_reported = !matches;
+    return matches;
+}
+
+/* --- Executors ----------------------------------------------------------------- */
+
+/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
+template <class Visit> void for_each_executor(Visit &&visit)
+{
+    for (int i = 0; i < shared().worker_count; i++) {
+        WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
+            visit(worker);
+    }
+}
+
+ExecutorCounts count_executors(Oid role)
+{
+    ExecutorCounts counts;
+    SharedLock lock(LW_SHARED);
+    for_each_executor([&](const WorkerSlot &worker) {
+        counts.total++;
+        if (worker.role != role || worker.retire)
+            return;
+        counts.of_role++;
+        if (worker.state != WorkerState::kBusy)
+            counts.available++;
+    });
+    return counts;
+}
+
+void wake_worker(WorkerSlot &worker)
+{
+    worker.woken = true;
+    if (worker.latch != nullptr)
+        SetLatch(worker.latch);
+}
+
+/* Returns whether an executor slept although there was work for it: a commit should
+ * have woken it. */
+bool wake_idle_executors(Oid role, int jobs)
+{
+    bool missed = false;
+    SharedLock lock;
+    for_each_executor([&](WorkerSlot &worker) {
+        if (worker.role != role || worker.state != WorkerState::kIdle || jobs <= 0)
+            return;
+        jobs--;
+        missed = missed || !worker.woken;
+        wake_worker(worker);
+    });
+    return missed;
+}
+
+/* Forgets executors that have ended. One that never logged in puts its role on hold. */
+void reap_executors()
+{
+    std::vector<Executor> alive;
+    for (const Executor &executor : memory().executors) {
+        pid_t pid;
+        const BgwHandleStatus status =
+            pg::call([&] { return GetBackgroundWorkerPid(executor.handle, &pid); });
+        const bool ready = became_ready(executor.reservation.slot, executor.reservation.generation);
+        if (ready)
+            memory().backoff.erase(executor.role);
+        if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED) {
+            alive.push_back(executor);
+            continue;
+        }
+        release_worker(executor.reservation.slot, executor.reservation.generation);
+        pg::call([&] { pfree(executor.handle); });
+        if (ready)
+            continue;
+        Backoff &backoff = memory().backoff[executor.role];
+        if (backoff.pause == 0) {
+            const std::string role = std::to_string(executor.role);
+            pg::call([&] {
+                ereport(WARNING,
+                        (errmsg("backfill could not start an executor as role with oid %s",
+                                role.c_str()),
+                         errdetail("The jobs of its tasks wait; the message of the failed process "
+                                   "says why."),
+                         errhint("The role needs LOGIN, CONNECT on the database and a free "
+                                 "connection.")));
+            });
+        }
+        backoff.pause = Min(Max(backoff.pause * 2, kFirstRetryUs), kLongestRetryUs);
+        backoff.not_before = GetCurrentTimestamp() + backoff.pause;
+    }
+    memory().executors = std::move(alive);
+}
+
+bool on_hold(Oid role)
+{
+    const auto found = memory().backoff.find(role);
+    return found != memory().backoff.end() && found->second.not_before > GetCurrentTimestamp();
+}
+
+void note_no_slots(bool exhausted)
+{
+    if (exhausted && !memory().slots_reported)
+        pg::call([] {
+            ereport(WARNING,
+                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                     errmsg("backfill could not start an executor: no background worker slot is "
+                            "free"),
+                     errdetail("Jobs run with fewer executors than backfill.max_executors allows."),
+                     errhint("Raise max_worker_processes, or lower backfill.max_executors.")));
+        });
+    memory().slots_reported = exhausted;
+    SharedLock lock;
+    if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
+        slot->retry_at = exhausted ? GetCurrentTimestamp() + kFirstRetryUs : 0;
+}
+
+StartResult start_executor(Oid role)
+{
+    const MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+    Executor executor{role, nullptr, {-1, 0}};
+    const StartResult result = start_worker(
+        describe_worker("backfill executor", "backfill executor", "backfill_executor_main"),
+        WorkerKind::kExecutor, MyDatabaseId, role, &executor.handle, &executor.reservation);
+    MemoryContextSwitchTo(caller);
+    if (result == StartResult::kStarted)
+        memory().executors.push_back(executor);
+    return result;
+}
+
+/* Asks an executor of another role to end: an idle one at once, else, if the role has no
+ * executor at all, a busy one after its batch. One at a time. */
+void make_room_for(Oid role, bool role_has_executor)
+{
+    SharedLock lock;
+    WorkerSlot *chosen = nullptr;
+    bool retiring = false;
+    for_each_executor([&](WorkerSlot &worker) {
+        retiring = retiring || worker.retire;
+        if (worker.role == role || worker.state == WorkerState::kStarting)
+            return;
+        if (worker.state == WorkerState::kIdle)
+            chosen = &worker;
+        else if (chosen == nullptr && !role_has_executor &&
+                 TimestampDifferenceExceeds(worker.started_at, GetCurrentTimestamp(), kMinTenureMs))
+            chosen = &worker;
+    });
+    if (retiring || chosen == nullptr)
+        return;
+    chosen->retire = true;
+    wake_worker(*chosen);
+}
+
+/* Ends executors beyond backfill.max_executors, which may have been lowered. */
+void retire_surplus()
+{
+    SharedLock lock;
+    int staying = 0;
+    for_each_executor([&](WorkerSlot &worker) {
+        if (worker.retire || ++staying <= guc::max_executors)
+            return;
+        worker.retire = true;
+        wake_worker(worker);
+    });
+}
+
+/* Returns whether this role's work was missed by the commits that brought it. */
+bool provide_executors(const RoleWork &work, bool *exhausted)
+{
+    if (work.ready == 0 || guc::max_executors == 0)
+        return false;
+    const bool missed = wake_idle_executors(work.role, work.ready);
+    ExecutorCounts counts = count_executors(work.role);
+    int needed = work.ready - counts.available;
+    while (needed > 0 && counts.total < guc::max_executors && !*exhausted && !on_hold(work.role)) {
+        *exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+        counts.total++;
+        counts.of_role += *exhausted ? 0 : 1;
+        needed--;
+    }
+    if (needed > 0 && (*exhausted || counts.total >= guc::max_executors) && !on_hold(work.role))
+        make_room_for(work.role, counts.of_role > 0);
+    return missed;
+}
+
+/* --- The loop ------------------------------------------------------------------ */
+
+void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
+{
+    SharedLock lock;
+    if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
+        slot->status = status;
+        slot->next_due = next_due.value_or(0);
+    }
+}
+
+long wait_time(const Look &look, bool anybody_on_hold)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
+    if (look.next_due)
+        wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
+    if (memory().slots_reported || anybody_on_hold)
+        wait_ms = Min(wait_ms, kFirstRetryUs / 1000);
+    return Max(wait_ms, 1);
+}
+
+long dispatcher_iteration()
+{
+    pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    if (!begin_extension_transaction()) {
+        set_status(DatabaseStatus::kAbsent, std::nullopt);
+        end_worker();
+    }
+    Look look;
+    int orphans = 0;
+    if (version_matches()) {
+        orphans = queue::dead_letter_orphans(kOrphanBatch);
+        look = look_for_work();
+    }
+    commit_transaction();
+    set_status(DatabaseStatus::kPresent, look.next_due);
+
+    reap_executors();
+    retire_surplus();
+    bool missed = false;
+    bool exhausted = false;
+    bool held = false;
+    for (const RoleWork &work : look.roles) {
+        missed = provide_executors(work, &exhausted) || missed;
+        held = held || (work.ready > 0 && on_hold(work.role));
+    }
+    if (exhausted || memory().slots_reported)
+        note_no_slots(exhausted);
+    memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    return orphans == kOrphanBatch ? 0 : wait_time(look, held);
+}
+
+} // namespace
+
+} // namespace backfill::bgworker
+
+void backfill_dispatcher_main(Datum argument)
+{
+    using namespace backfill::bgworker;
+
+    attach_worker(argument);
+    pgstat_report_appname("backfill dispatcher");
+    worker_loop(dispatcher_iteration);
+}

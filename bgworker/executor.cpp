@@ -1,0 +1,241 @@
+/* executor.cpp - runs jobs, logged in as the role of their tasks.
+ *
+ * Each iteration is one transaction: claim and run as many jobs as fit (batch.hpp),
+ * commit, and look again until nothing is ready. Then it says that it is idle, looks
+ * once more (a commit may have come between), and sleeps until its latch is set.
+ *
+ * The process lives and dies with its role: nothing a handler does can reach a more
+ * powerful one, and what a job leaves in the session is removed before the next. */
+#include "backfill/bgworker/worker.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/queue/batch.hpp"
+
+extern "C" {
+PGDLLEXPORT void backfill_executor_main(Datum argument);
+}
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+/* Jobs of a batch whose commit failed are run again one per transaction, so that one of
+ * them cannot sink the others. */
+int solo_jobs = 0;
+/* A job whose own transaction could not commit: it is failed with that error. */
+struct UnchargedFailure {
+    int64 job_id;
+    core::ErrorInfo error;
+};
+std::optional<UnchargedFailure> &uncharged_failure()
+{
+    static std::optional<UnchargedFailure> failure;
+    return failure;
+}
+
+int64 jobs_run = 0;
+bool idle = false;
+TimestampTz idle_since = 0;
+
+/* --- What others see of us ----------------------------------------------------- */
+
+void set_state(WorkerState state)
+{
+    SharedLock lock;
+    WorkerSlot &slot = my_slot();
+    slot.state = state;
+    slot.woken = false;
+}
+
+void set_idle(bool now_idle)
+{
+    if (idle == now_idle)
+        return;
+    idle = now_idle;
+    idle_since = GetCurrentTimestamp();
+    set_state(idle ? WorkerState::kIdle : WorkerState::kBusy);
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.state_since = idle_since;
+    SpinLockRelease(&slot.mutex);
+}
+
+void on_job_start(const queue::JobRow &row, const queue::Task &task)
+{
+    set_idle(false);
+    char activity[kMaxTaskName + 64];
+    snprintf(activity, sizeof(activity), "job %lld: %s", static_cast<long long>(row.id()),
+             task.identifier.c_str());
+    pgstat_report_activity(STATE_RUNNING, activity);
+
+    const TransactionId xid = GetTopTransactionIdIfAny();
+    const TimestampTz now = GetCurrentTimestamp();
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.xid = xid;
+    slot.job_id = row.id();
+    slot.attempt = row.attempts() + 1;
+    strlcpy(slot.task, task.identifier.c_str(), sizeof(slot.task));
+    slot.state_since = now;
+    SpinLockRelease(&slot.mutex);
+}
+
+void on_job_end(bool failed)
+{
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.job_id = 0;
+    slot.jobs_done++;
+    slot.jobs_failed += failed ? 1 : 0;
+    SpinLockRelease(&slot.mutex);
+}
+
+void on_batch_end()
+{
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.xid = InvalidTransactionId;
+    slot.job_id = 0;
+    SpinLockRelease(&slot.mutex);
+}
+
+/* Whether the dispatcher wants us to end, or we have slept long enough. If so, nobody
+ * counts on this executor any more once this has returned. */
+bool shall_end()
+{
+    const bool timed_out =
+        idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
+                                           guc::executor_idle_timeout_s * 1000);
+    SharedLock lock;
+    WorkerSlot &slot = my_slot();
+    if (!slot.retire && !(timed_out && !slot.woken))
+        return false;
+    slot.retire = true;
+    return true;
+}
+
+/* --- One transaction ----------------------------------------------------------- */
+
+void charge_failed_commit()
+{
+    const UnchargedFailure failure = *uncharged_failure();
+    uncharged_failure().reset();
+    queue::fail_unrun_job(failure.job_id, failure.error);
+}
+
+queue::BatchResult run_one_batch()
+{
+    queue::BatchOptions options;
+    options.max_jobs = solo_jobs > 0 ? 1 : 0;
+    options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
+    options.on_start = on_job_start;
+    options.on_end = on_job_end;
+    if (solo_jobs > 0)
+        solo_jobs--;
+    return queue::run_batch(options);
+}
+
+/* Commits, or says why that failed and arranges for the jobs to be run again. */
+bool commit_batch(const queue::BatchResult &result)
+{
+    std::optional<core::ErrorInfo> error;
+    try {
+        commit_transaction();
+    } catch (const pg::Error &raised) {
+        error = pg::to_error_info(raised);
+    }
+    if (!error)
+        return true;
+    abort_transaction();
+    if (result.jobs == 1)
+        uncharged_failure() = UnchargedFailure{result.last_job_id, *error};
+    else
+        solo_jobs = result.jobs;
+    return false;
+}
+
+/* Removes what the last jobs have left in the session. */
+void reset_session()
+{
+    pg::call([] {
+        StartTransactionCommand();
+        DiscardStmt *all = makeNode(DiscardStmt);
+        all->target = DISCARD_ALL;
+        DiscardCommand(all, true);
+        CommitTransactionCommand();
+    });
+    queue::mark_session_clean();
+}
+
+/* How long to sleep. Says first that we are idle and looks once more: a commit that
+ * did not see us idle is one whose jobs we see then. */
+long go_idle()
+{
+    if (!idle) {
+        set_idle(true);
+        return 0;
+    }
+    const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
+    return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
+}
+
+long executor_iteration()
+{
+    if (shall_end())
+        end_worker();
+    if (idle)
+        set_state(WorkerState::kIdle); /* from here on, a commit must wake us again */
+    if (!begin_extension_transaction())
+        end_worker();
+    queue::BatchResult result;
+    if (uncharged_failure()) {
+        charge_failed_commit();
+        result.more = true;
+    } else {
+        result = run_one_batch();
+    }
+    const bool committed = commit_batch(result);
+    on_batch_end();
+    if (result.held_slots)
+        signal_slots_released(MyDatabaseId);
+    if (queue::session_is_dirty())
+        reset_session();
+    jobs_run += result.jobs;
+    if (guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
+        end_worker();
+    if (result.jobs > 0 || result.more || !committed)
+        return 0;
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    return go_idle();
+}
+
+/* Handlers run READ COMMITTED and read-write, whatever the role's or the database's
+ * settings say; they may still change it for themselves. */
+void set_session_defaults()
+{
+    const char *const settings[][2] = {
+        {"application_name", "backfill executor"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_deferrable", "off"},
+#if PG_VERSION_NUM >= 170000
+        {"transaction_timeout", "0"},
+#endif
+    };
+    for (const auto &setting : settings)
+        SetConfigOption(setting[0], setting[1], PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+} // namespace
+
+} // namespace backfill::bgworker
+
+void backfill_executor_main(Datum argument)
+{
+    using namespace backfill::bgworker;
+
+    attach_worker(argument);
+    set_session_defaults();
+    worker_loop(executor_iteration);
+}

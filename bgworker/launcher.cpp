@@ -1,0 +1,299 @@
+/* launcher.cpp - see launcher.hpp.
+ *
+ * The launcher is connected to no database: it reads pg_database, and what it cannot
+ * see, namely whether a database has the extension, it learns by starting a dispatcher
+ * there, which ends at once if it is not wanted. It looks when it is told (CREATE
+ * EXTENSION, CREATE DATABASE, a job enqueued where nobody listens) and once a minute. */
+#include "backfill/bgworker/launcher.hpp"
+
+#include "backfill/bgworker/worker.hpp"
+#include "backfill/guc.hpp"
+
+extern "C" {
+#include "utils/varlena.h"
+
+PGDLLEXPORT void backfill_launcher_main(Datum argument);
+}
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+constexpr long kLookAroundMs = 60000;
+constexpr long kPollMs = 1000;
+/* Databases that nobody has looked into yet are visited a few at a time, so that a server
+ * with many of them keeps worker slots for others. */
+constexpr int kMaxScouts = 2;
+constexpr TimestampTz kFirstRetryUs = 1000000;
+constexpr TimestampTz kLongestRetryUs = 60000000;
+
+/* A dispatcher that we started. */
+struct Dispatcher {
+    Oid database = InvalidOid;
+    BackgroundWorkerHandle *handle = nullptr;
+    Reservation reservation{-1, 0};
+};
+
+/* Failures to keep a dispatcher alive in a database. */
+struct Backoff {
+    TimestampTz pause = 0;
+    TimestampTz not_before = 0;
+};
+
+struct Memory {
+    std::vector<Dispatcher> dispatchers;
+    std::unordered_map<Oid, Backoff> backoff;
+    bool slots_reported = false;
+    bool room_reported = false;
+};
+
+Memory &memory()
+{
+    static Memory instance;
+    return instance;
+}
+
+struct DatabaseList {
+    Oid *oids;
+    int count;
+};
+
+bool is_listed(const char *database_name)
+{
+    /* A list that cannot be parsed is treated as *: running jobs is the safer mistake. */
+    List *names = NIL;
+    char *copy = pstrdup(guc::databases);
+    if (strcmp(copy, "*") == 0 || !SplitIdentifierString(copy, ',', &names))
+        return true;
+    ListCell *cell;
+    foreach (cell, names)
+        if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
+            return true;
+    return false;
+}
+
+/* Every database that a worker may connect to and that the settings name. */
+DatabaseList connectable_databases()
+{
+    DatabaseList result{};
+    const MemoryContext caller = CurrentMemoryContext;
+    pg::call([&] {
+        SetCurrentStatementStartTimestamp();
+        StartTransactionCommand();
+        (void) GetTransactionSnapshot();
+        Relation databases = table_open(DatabaseRelationId, AccessShareLock);
+        TableScanDesc scan = table_beginscan_catalog(databases, 0, nullptr);
+        List *found = NIL;
+        HeapTuple tuple;
+        while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
+            const auto *database = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+            if (database->datallowconn && !database->datistemplate &&
+                is_listed(NameStr(database->datname)))
+                found = lappend_oid(found, database->oid);
+        }
+        table_endscan(scan);
+        table_close(databases, AccessShareLock);
+        result.oids = static_cast<Oid *>(
+            MemoryContextAlloc(caller, sizeof(Oid) * (list_length(found) + 1)));
+        ListCell *cell;
+        foreach (cell, found)
+            result.oids[result.count++] = lfirst_oid(cell);
+        CommitTransactionCommand();
+    });
+    return result;
+}
+
+/* Makes the database slots agree with the databases that exist. */
+void update_database_slots(const DatabaseList &existing)
+{
+    bool full = false;
+    {
+        SharedLock lock;
+        for (DatabaseSlot &slot : shared().databases) {
+            const Oid *end = existing.oids + existing.count;
+            const bool gone =
+                std::find(static_cast<const Oid *>(existing.oids), end, slot.database) == end;
+            if (slot.database != InvalidOid && gone && slot.blocked_by == 0)
+                slot.database = InvalidOid;
+            /* A session that died without giving the database free. */
+            else if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
+                slot.blocked_by = 0;
+        }
+        for (int i = 0; i < existing.count; i++)
+            full = find_database(existing.oids[i], true) == nullptr || full;
+    }
+    if (full && !memory().room_reported)
+        pg::call([] {
+            ereport(WARNING,
+                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                     errmsg("backfill can look after %d databases only", kMaxDatabases),
+                     errhint("Name the databases that have the extension in "
+                             "backfill.databases.")));
+        });
+    memory().room_reported = full;
+}
+
+DatabaseStatus status_of(Oid database)
+{
+    SharedLock lock(LW_SHARED);
+    const DatabaseSlot *slot = find_database(database, false);
+    return slot == nullptr ? DatabaseStatus::kAbsent : slot->status;
+}
+
+/* Forgets dispatchers that have ended; one that ended although its database has the
+ * extension failed, and is started again, at once the first time. */
+void reap_dispatchers()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    std::vector<Dispatcher> alive;
+    for (const Dispatcher &dispatcher : memory().dispatchers) {
+        pid_t pid;
+        const BgwHandleStatus status =
+            pg::call([&] { return GetBackgroundWorkerPid(dispatcher.handle, &pid); });
+        if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED) {
+            alive.push_back(dispatcher);
+            continue;
+        }
+        const bool ready =
+            became_ready(dispatcher.reservation.slot, dispatcher.reservation.generation);
+        release_worker(dispatcher.reservation.slot, dispatcher.reservation.generation);
+        pg::call([&] { pfree(dispatcher.handle); });
+        Backoff &backoff = memory().backoff[dispatcher.database];
+        if (ready)
+            backoff = {};
+        else {
+            backoff.pause = Min(Max(backoff.pause * 2, kFirstRetryUs), kLongestRetryUs);
+            backoff.not_before = now + backoff.pause;
+        }
+    }
+    memory().dispatchers = std::move(alive);
+}
+
+bool has_dispatcher(Oid database)
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < shared().worker_count; i++) {
+        const WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kDispatcher && worker.database == database)
+            return true;
+    }
+    return false;
+}
+
+/* Returns false if the server has no worker slot left. */
+bool start_dispatcher(Oid database)
+{
+    const MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+    Dispatcher dispatcher;
+    dispatcher.database = database;
+    const StartResult result = start_worker(
+        describe_worker("backfill dispatcher", "backfill dispatcher", "backfill_dispatcher_main"),
+        WorkerKind::kDispatcher, database, InvalidOid, &dispatcher.handle,
+        &dispatcher.reservation);
+    MemoryContextSwitchTo(caller);
+    if (result == StartResult::kStarted)
+        memory().dispatchers.push_back(dispatcher);
+    return result != StartResult::kNoWorkerSlot;
+}
+
+void report_no_slots(bool exhausted)
+{
+    if (exhausted && !memory().slots_reported)
+        pg::call([] {
+            ereport(WARNING,
+                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                     errmsg("backfill could not start a dispatcher: no background worker slot is "
+                            "free"),
+                     errhint("Raise max_worker_processes, or name fewer databases in "
+                             "backfill.databases.")));
+        });
+    memory().slots_reported = exhausted;
+}
+
+/* Starts what is missing; returns whether anything is left to do soon. */
+bool start_dispatchers(const DatabaseList &existing)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    bool exhausted = false;
+    bool waiting = false;
+    int scouts = 0;
+    for (int i = 0; i < existing.count; i++)
+        if (has_dispatcher(existing.oids[i]) &&
+            status_of(existing.oids[i]) == DatabaseStatus::kUnknown)
+            scouts++;
+    for (int i = 0; i < existing.count && !exhausted; i++) {
+        const Oid database = existing.oids[i];
+        const DatabaseStatus status = status_of(database);
+        if (status == DatabaseStatus::kAbsent || has_dispatcher(database))
+            continue;
+        const bool scouting = status == DatabaseStatus::kUnknown;
+        if (memory().backoff[database].not_before > now || (scouting && scouts >= kMaxScouts)) {
+            waiting = true;
+            continue;
+        }
+        exhausted = !start_dispatcher(database);
+        scouts += scouting ? 1 : 0;
+    }
+    report_no_slots(exhausted);
+    return exhausted || waiting;
+}
+
+/* Databases that the settings no longer name lose their workers. */
+void stop_unlisted_workers(const DatabaseList &existing)
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < shared().worker_count; i++) {
+        const WorkerSlot &worker = shared().workers[i];
+        const Oid *end = existing.oids + existing.count;
+        if (worker.kind != WorkerKind::kNone && worker.pid != 0 &&
+            std::find(static_cast<const Oid *>(existing.oids), end, worker.database) == end)
+            (void) kill(worker.pid, SIGTERM);
+    }
+}
+
+long launcher_iteration()
+{
+    reap_dispatchers();
+    const DatabaseList existing = connectable_databases();
+    stop_unlisted_workers(existing);
+    update_database_slots(existing);
+    return start_dispatchers(existing) ? kPollMs : kLookAroundMs;
+}
+
+void forget_latch(int, Datum) noexcept
+{
+    SharedLock lock;
+    shared().launcher = nullptr;
+}
+
+} // namespace
+
+void register_launcher()
+{
+    if (IsBinaryUpgrade)
+        return;
+    BackgroundWorker worker =
+        describe_worker("backfill launcher", "backfill launcher", "backfill_launcher_main");
+    worker.bgw_restart_time = 1;
+    RegisterBackgroundWorker(&worker);
+}
+
+} // namespace backfill::bgworker
+
+void backfill_launcher_main(Datum)
+{
+    using namespace backfill::bgworker;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    before_shmem_exit(forget_latch, static_cast<Datum>(0));
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+    {
+        SharedLock lock;
+        shared().launcher = MyLatch;
+    }
+    worker_loop(launcher_iteration);
+}

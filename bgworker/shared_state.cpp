@@ -1,0 +1,313 @@
+/* shared_state.cpp - see shared_state.hpp. */
+#include "backfill/bgworker/shared_state.hpp"
+
+#include "backfill/guc.hpp"
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+constexpr char kName[] = "backfill";
+constexpr int kStopPollMs = 10;
+constexpr int kStartTimeoutMs = 60000;
+
+SharedState *state = nullptr;
+shmem_request_hook_type previous_request_hook = nullptr;
+shmem_startup_hook_type previous_startup_hook = nullptr;
+
+/* Every worker is a background worker, so there can be no more than these. */
+int max_workers()
+{
+    return max_worker_processes;
+}
+
+Size state_size()
+{
+    return add_size(offsetof(SharedState, workers), mul_size(max_workers(), sizeof(WorkerSlot)));
+}
+
+void request_shared_memory()
+{
+    if (previous_request_hook != nullptr)
+        previous_request_hook();
+    RequestAddinShmemSpace(state_size());
+    RequestNamedLWLockTranche(kName, 1);
+}
+
+void create_shared_memory()
+{
+    if (previous_startup_hook != nullptr)
+        previous_startup_hook();
+
+    bool found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    state = static_cast<SharedState *>(ShmemInitStruct(kName, state_size(), &found));
+    if (!found) {
+        memset(state, 0, state_size());
+        state->lock = &GetNamedLWLockTranche(kName)->lock;
+        state->worker_count = max_workers();
+        for (int i = 0; i < state->worker_count; i++)
+            SpinLockInit(&state->workers[i].mutex);
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+/* A slot whose process never came (its parent died before it could register it) is
+ * free again after a while; should the process come after all, it sees another generation. */
+bool is_free(const WorkerSlot &worker)
+{
+    return worker.kind == WorkerKind::kNone ||
+           (worker.pid == 0 && TimestampDifferenceExceeds(worker.started_at, GetCurrentTimestamp(),
+                                                          kStartTimeoutMs));
+}
+
+WorkerSlot *dispatcher_of(Oid database)
+{
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kDispatcher && worker.database == database)
+            return &worker;
+    }
+    return nullptr;
+}
+
+void wake(WorkerSlot *worker)
+{
+    if (worker != nullptr && worker->latch != nullptr)
+        SetLatch(worker->latch);
+}
+
+void wake_launcher()
+{
+    if (state->launcher != nullptr)
+        SetLatch(state->launcher);
+}
+
+/* The dispatcher, or who starts one. Caller holds the lock. */
+void wake_dispatcher(Oid database)
+{
+    WorkerSlot *dispatcher = dispatcher_of(database);
+    if (dispatcher != nullptr)
+        wake(dispatcher);
+    else if (DatabaseSlot *slot = find_database(database, true)) {
+        slot->status = DatabaseStatus::kUnknown;
+        wake_launcher();
+    }
+}
+
+} // namespace
+
+void init_shared_state()
+{
+    previous_request_hook = shmem_request_hook;
+    shmem_request_hook = request_shared_memory;
+    previous_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = create_shared_memory;
+}
+
+bool available()
+{
+    return state != nullptr;
+}
+
+SharedState &shared()
+{
+    return *state;
+}
+
+DatabaseSlot *find_database(Oid database, bool create)
+{
+    DatabaseSlot *free_slot = nullptr;
+    for (DatabaseSlot &slot : state->databases) {
+        if (slot.database == database)
+            return &slot;
+        if (free_slot == nullptr && slot.database == InvalidOid)
+            free_slot = &slot;
+    }
+    if (!create || free_slot == nullptr)
+        return nullptr;
+    *free_slot = DatabaseSlot{};
+    free_slot->database = database;
+    return free_slot;
+}
+
+Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
+{
+    SharedLock lock;
+    const DatabaseSlot *database_slot = find_database(database, false);
+    if (database_slot == nullptr || database_slot->blocked_by != 0)
+        return {-1, 0};
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (!is_free(worker))
+            continue;
+        worker.kind = kind;
+        worker.state = WorkerState::kStarting;
+        worker.generation++;
+        worker.database = database;
+        worker.role = role;
+        worker.pid = 0;
+        worker.latch = nullptr;
+        worker.woken = false;
+        worker.retire = false;
+        worker.started_at = GetCurrentTimestamp();
+        SpinLockAcquire(&worker.mutex);
+        worker.xid = InvalidTransactionId;
+        worker.job_id = 0;
+        worker.attempt = 0;
+        worker.task[0] = '\0';
+        worker.state_since = worker.started_at;
+        worker.jobs_done = 0;
+        worker.jobs_failed = 0;
+        SpinLockRelease(&worker.mutex);
+        return {i, worker.generation};
+    }
+    return {-1, 0};
+}
+
+void release_worker(int slot, uint64 generation)
+{
+    SharedLock lock;
+    WorkerSlot &worker = state->workers[slot];
+    if (worker.kind == WorkerKind::kNone || worker.generation != generation)
+        return;
+    const WorkerKind kind = worker.kind;
+    worker.kind = WorkerKind::kNone;
+    worker.latch = nullptr;
+    worker.pid = 0;
+    /* Its parent may have been replaced and then gets no notice from the postmaster. */
+    if (kind == WorkerKind::kDispatcher)
+        wake_launcher();
+    else
+        wake(dispatcher_of(worker.database));
+}
+
+bool became_ready(int slot, uint64 generation)
+{
+    SharedLock lock(LW_SHARED);
+    return state->workers[slot].ready_generation == generation;
+}
+
+void signal_ready(Oid database, Oid role, int jobs)
+{
+    SharedLock lock;
+    int executors = 0;
+    int of_role = 0;
+    for (int i = 0; i < state->worker_count && jobs > 0; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != database)
+            continue;
+        executors++;
+        if (worker.role != role || worker.retire)
+            continue;
+        of_role++;
+        if (worker.state == WorkerState::kIdle && !worker.woken) {
+            worker.woken = true;
+            wake(&worker);
+            jobs--;
+        }
+    }
+    if (jobs == 0)
+        return;
+    /* All are busy. They will look again before they rest, so the dispatcher is needed
+     * only if another executor can be started, or must be, for this role. */
+    const DatabaseSlot *slot = find_database(database, false);
+    const bool room = executors < guc::max_executors;
+    if (of_role > 0 && (!room || (slot != nullptr && slot->retry_at > GetCurrentTimestamp())))
+        return;
+    wake_dispatcher(database);
+}
+
+void signal_due(Oid database, TimestampTz run_at)
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    if (slot == nullptr || (slot->next_due != 0 && slot->next_due <= run_at))
+        return;
+    slot->next_due = run_at;
+    wake_dispatcher(database);
+}
+
+void signal_dispatcher(Oid database)
+{
+    SharedLock lock;
+    wake_dispatcher(database);
+}
+
+void note_queue_full(Oid database)
+{
+    SharedLock lock;
+    if (DatabaseSlot *slot = find_database(database, true))
+        slot->queue_was_full = true;
+}
+
+void signal_slots_released(Oid database)
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, false);
+    if (slot == nullptr || !slot->queue_was_full)
+        return;
+    slot->queue_was_full = false;
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == database &&
+            worker.state == WorkerState::kIdle && !worker.woken) {
+            worker.woken = true;
+            wake(&worker);
+        }
+    }
+    wake_dispatcher(database);
+}
+
+void signal_launcher(Oid database)
+{
+    SharedLock lock;
+    if (OidIsValid(database)) {
+        DatabaseSlot *slot = find_database(database, true);
+        if (slot != nullptr && slot->status == DatabaseStatus::kAbsent)
+            slot->status = DatabaseStatus::kUnknown;
+    }
+    wake_launcher();
+}
+
+void stop_workers(Oid database, int timeout_ms)
+{
+    {
+        SharedLock lock;
+        if (DatabaseSlot *slot = find_database(database, true))
+            slot->blocked_by = MyProcPid;
+    }
+    for (int waited = 0; waited < timeout_ms; waited += kStopPollMs) {
+        int alive = 0;
+        {
+            SharedLock lock;
+            for (int i = 0; i < state->worker_count; i++) {
+                const WorkerSlot &worker = state->workers[i];
+                if (worker.kind == WorkerKind::kNone || worker.database != database)
+                    continue;
+                alive++;
+                if (worker.pid != 0)
+                    (void) kill(worker.pid, SIGTERM);
+            }
+        }
+        if (alive == 0)
+            return;
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kStopPollMs,
+                         PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+void allow_workers(Oid database) noexcept
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, false);
+    if (slot != nullptr && slot->blocked_by == MyProcPid)
+        slot->blocked_by = 0;
+    wake_launcher();
+}
+
+} // namespace backfill::bgworker

@@ -1,0 +1,125 @@
+/* shared_state.hpp - what the server's backfill processes know of each other.
+ *
+ * One block of shared memory: a slot per worker, a slot per database, one LWLock. It
+ * holds nothing that cannot be lost: after a crash it is made anew, and the tables say
+ * what there is to do. Without shared_preload_libraries there is none, and available()
+ * is false.
+ *
+ * Lock order: the LWLock is never held while anything is called that can raise or wait,
+ * except SetLatch. A slot's spinlock guards only what its worker publishes about its
+ * current job. */
+#pragma once
+
+#include "backfill/pg/pg.hpp"
+
+namespace backfill::bgworker
+{
+
+enum class WorkerKind : int { kNone, kDispatcher, kExecutor };
+enum class WorkerState : int { kStarting, kIdle, kBusy };
+
+inline constexpr int kMaxTaskName = 128 * 4 + 1; /* 128 characters in any encoding */
+inline constexpr int kMaxDatabases = 256;
+
+struct WorkerSlot {
+    /* Guarded by the LWLock. */
+    WorkerKind kind;
+    WorkerState state;
+    uint64 generation; /* changes whenever the slot is given to another worker */
+    Oid database;
+    Oid role;     /* executors: whose jobs it runs */
+    int pid;      /* 0 until it has started */
+    Latch *latch; /* null until it has started */
+    bool woken;   /* its latch was set since it went idle */
+    bool retire;  /* it shall end as soon as its batch is over */
+    uint64 ready_generation; /* the last generation whose login succeeded */
+    TimestampTz started_at;
+
+    /* Guarded by the spinlock. */
+    slock_t mutex;
+    TransactionId xid;
+    int64 job_id; /* 0: none */
+    int attempt;
+    char task[kMaxTaskName];
+    TimestampTz state_since;
+    uint64 jobs_done;
+    uint64 jobs_failed;
+};
+
+enum class DatabaseStatus : int {
+    kUnknown, /* nobody has looked yet whether it has the extension */
+    kPresent,
+    kAbsent,
+};
+
+struct DatabaseSlot {
+    Oid database; /* InvalidOid: free */
+    DatabaseStatus status;
+    int blocked_by;        /* pid of a session that needs the database without workers */
+    TimestampTz next_due;  /* when the dispatcher's timer goes off */
+    TimestampTz retry_at;  /* no worker could be started: not before then */
+    bool queue_was_full;   /* an executor passed over a full queue since the last release */
+};
+
+struct SharedState {
+    LWLock *lock;
+    Latch *launcher;
+    int worker_count;
+    DatabaseSlot databases[kMaxDatabases];
+    WorkerSlot workers[FLEXIBLE_ARRAY_MEMBER];
+};
+
+/* Reserve and create the block; from _PG_init, when preloaded. */
+void init_shared_state();
+bool available();
+SharedState &shared();
+
+/* Holds the LWLock for a scope in which nothing can raise. */
+class SharedLock
+{
+  public:
+    explicit SharedLock(LWLockMode mode = LW_EXCLUSIVE) { LWLockAcquire(shared().lock, mode); }
+    ~SharedLock() { LWLockRelease(shared().lock); }
+    SharedLock(const SharedLock &) = delete;
+    SharedLock &operator=(const SharedLock &) = delete;
+};
+
+/* --- The functions below take the lock themselves. They raise nothing. --- */
+
+/* A database's slot, made if there is none and `create` is set; null if there is no
+ * room. Caller holds the lock. */
+DatabaseSlot *find_database(Oid database, bool create);
+
+/* Give a worker slot to a process that is about to be started; -1 if all are taken or the
+ * database is blocked. */
+struct Reservation {
+    int slot;
+    uint64 generation;
+};
+Reservation reserve_worker(WorkerKind kind, Oid database, Oid role);
+/* Frees a slot, unless it belongs to another generation by now. */
+void release_worker(int slot, uint64 generation);
+/* Whether the worker of a reservation ever logged in. */
+bool became_ready(int slot, uint64 generation);
+
+/* A transaction with new work has committed. `jobs` of the role are ready (role
+ * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle
+ * executors, and the dispatcher if more executors could help. */
+void signal_ready(Oid database, Oid role, int jobs);
+void signal_due(Oid database, TimestampTz run_at);
+/* Wakes the dispatcher: look for work. */
+void signal_dispatcher(Oid database);
+/* An executor leaves out a full queue; whoever gives a slot back shall say so. */
+void note_queue_full(Oid database);
+/* Slots of limited queues were given back, after the transaction's locks are gone: if
+ * somebody passed over a full queue, idle executors look again. */
+void signal_slots_released(Oid database);
+/* Something changed about which databases have the extension. */
+void signal_launcher(Oid database);
+
+/* Ends the workers of a database and keeps new ones from starting until
+ * allow_workers(). Waits at most timeout_ms; raises only on interrupts. */
+void stop_workers(Oid database, int timeout_ms);
+void allow_workers(Oid database) noexcept;
+
+} // namespace backfill::bgworker

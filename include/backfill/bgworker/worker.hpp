@@ -1,0 +1,48 @@
+/* worker.hpp - what launcher, dispatcher and executor have in common. */
+#pragma once
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/guard.hpp"
+
+namespace backfill::bgworker
+{
+
+/* What a dynamic worker is started with, in bgw_extra. */
+struct WorkerArguments {
+    int slot;
+    uint64 generation;
+    Oid database;
+    Oid role; /* InvalidOid: the bootstrap superuser */
+};
+
+/* Fills in what all workers share. `function` is an exported symbol of the library. */
+BackgroundWorker describe_worker(const char *type, const char *name, const char *function);
+
+enum class StartResult { kStarted, kNoWorkerSlot, kNotAllowed };
+
+/* Reserves a slot and asks the postmaster for the process; the caller's latch is set when
+ * it has started and when it has ended. kNotAllowed: the database is blocked. */
+StartResult start_worker(const BackgroundWorker &description, WorkerKind kind, Oid database,
+                         Oid role, BackgroundWorkerHandle **handle, Reservation *reservation);
+
+/* First thing in a dynamic worker's main function: signals, its slot, the login. Ends the
+ * process quietly if the slot has been given away. */
+void attach_worker(Datum main_argument);
+/* The calling worker's slot. */
+WorkerSlot &my_slot();
+
+/* Starts a transaction in which the extension cannot be dropped; false, and no
+ * transaction, if the database does not have it. */
+bool begin_extension_transaction();
+void commit_transaction();
+void abort_transaction();
+
+/* The worker's endless loop around `iteration`, which returns how long to wait for the
+ * latch (milliseconds, at most), or ends the process. It may throw: the error is logged,
+ * the transaction aborted, and the next try waits longer after each failure in a row. */
+[[noreturn]] void worker_loop(long (*iteration)());
+
+/* Ends this process in good order; the postmaster does not start it again. */
+[[noreturn]] void end_worker();
+
+} // namespace backfill::bgworker

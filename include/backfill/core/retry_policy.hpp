@@ -1,0 +1,37 @@
+/* retry_policy.hpp - how often and when a failed job runs again. */
+#pragma once
+
+#include <boost/random/mersenne_twister.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace backfill::core
+{
+
+using Random = boost::random::mt19937_64;
+
+struct RetryPolicy {
+    int max_attempts;         /* every run counts, the first included */
+    std::int64_t initial_us;  /* delay before the first retry, microseconds */
+    std::int64_t max_us;      /* no delay is longer, before jitter, microseconds */
+    double multiplier;        /* each delay is so many times the one before */
+    double jitter_factor;     /* 0 to 1: a delay varies by up to this share of it */
+};
+
+struct NamedPolicy {
+    std::string_view name;
+    RetryPolicy policy;
+};
+
+/* The four built-in policies; the first is the default. */
+std::span<const NamedPolicy> preset_policies();
+std::optional<RetryPolicy> preset_policy(std::string_view name);
+
+/* The delay in microseconds before retry number `retry` (0 is the first), with jitter;
+ * zero when the policy allows no such retry. Never negative. */
+std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &random);
+
+} // namespace backfill::core

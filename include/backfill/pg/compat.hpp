@@ -1,0 +1,89 @@
+/* compat.hpp - every difference between PostgreSQL 15 and 18 that this code meets. */
+#pragma once
+
+#if PG_VERSION_NUM < 150000
+#error "backfill needs PostgreSQL 15 or later"
+#endif
+
+extern "C" {
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+}
+
+namespace backfill::pg
+{
+
+/* Workers may log in as a role that has no LOGIN (PostgreSQL 17 and later). */
+#if PG_VERSION_NUM >= 170000
+inline constexpr bool kWorkersNeedLogin = false;
+inline constexpr uint32 kWorkerConnectFlags = BGWORKER_BYPASS_ROLELOGINCHECK;
+#else
+inline constexpr bool kWorkersNeedLogin = true;
+inline constexpr uint32 kWorkerConnectFlags = 0;
+#endif
+
+inline bool may_execute_function(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+    return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+inline bool may_use_schema(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+    return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+inline bool may_act_as(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return member_can_set_role(member, role);
+#else
+    return is_member_of_role(member, role);
+#endif
+}
+
+inline bool owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(DatabaseRelationId, database, role);
+#else
+    return pg_database_ownercheck(database, role);
+#endif
+}
+
+inline bool owns_extension(Oid extension, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(ExtensionRelationId, extension, role);
+#else
+    return pg_extension_ownercheck(extension, role);
+#endif
+}
+
+inline IndexScanDesc begin_index_scan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(heap, index, snapshot, nullptr, nkeys, 0);
+#else
+    return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+inline List *insert_index_entries(ResultRelInfo *relation, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+    return ExecInsertIndexTuples(relation, slot, estate, false, false, nullptr, NIL, false);
+#else
+    return ExecInsertIndexTuples(relation, slot, estate, false, false, nullptr, NIL);
+#endif
+}
+
+} // namespace backfill::pg

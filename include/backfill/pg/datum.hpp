@@ -1,0 +1,87 @@
+/* datum.hpp - SQL values to C++ values and back.
+ *
+ * Views point into palloc'd memory of the current context; they are good until that
+ * context is reset. Everything here is guarded: callers may hold C++ objects. */
+#pragma once
+
+#include "backfill/pg/guard.hpp"
+
+namespace backfill::pg
+{
+
+/* text or varchar, detoasted. */
+std::string_view to_view(Datum value);
+inline std::string to_string(Datum value)
+{
+    return std::string(to_view(value));
+}
+Datum from_text(std::string_view value);
+/* An interval in microseconds; a month counts as 30 days, as extract(epoch) has it. */
+int64 to_microseconds(const Interval &interval);
+Interval *from_microseconds(int64 microseconds);
+/* A role's name; empty if there is no such role. */
+std::string role_name(Oid role);
+
+/* The arguments of an SQL-callable function. */
+class Arguments
+{
+  public:
+    explicit Arguments(FunctionCallInfo fcinfo) : fcinfo_(fcinfo) {}
+
+    bool is_null(int n) const { return n >= fcinfo_->nargs || fcinfo_->args[n].isnull; }
+    Datum datum(int n) const { return fcinfo_->args[n].value; }
+
+    std::optional<std::string_view> text(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(to_view(datum(n)));
+    }
+    std::optional<int32> int4(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(DatumGetInt32(datum(n)));
+    }
+    std::optional<int64> int8(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(DatumGetInt64(datum(n)));
+    }
+    std::optional<double> float8(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(DatumGetFloat8(datum(n)));
+    }
+    std::optional<TimestampTz> timestamptz(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(DatumGetTimestampTz(datum(n)));
+    }
+    const Interval *interval(int n) const
+    {
+        return is_null(n) ? nullptr : DatumGetIntervalP(datum(n));
+    }
+    std::optional<Oid> oid(int n) const
+    {
+        return is_null(n) ? std::nullopt : std::optional(DatumGetObjectId(datum(n)));
+    }
+    /* The elements of an array, NULLs included. */
+    struct Elements {
+        Datum *values;
+        bool *nulls;
+        int count;
+    };
+    std::optional<Elements> array(int n, Oid element_type) const;
+
+  private:
+    FunctionCallInfo fcinfo_;
+};
+
+/* Rows for a set-returning function, materialized. */
+class ResultSet
+{
+  public:
+    /* Expects result rows as declared; raises if the caller cannot take a set. */
+    explicit ResultSet(FunctionCallInfo fcinfo);
+    void add(const Datum *values, const bool *nulls);
+    Datum finish() const { return static_cast<Datum>(0); }
+
+  private:
+    ReturnSetInfo *result_;
+};
+
+} // namespace backfill::pg

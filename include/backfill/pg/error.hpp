@@ -1,0 +1,49 @@
+/* error.hpp - errors while C++ frames are on the stack.
+ *
+ * Two exceptions: pg::Error is a PostgreSQL error caught by pg::call(), whole;
+ * Failure is an error of our own, thrown by C++ code. Both become an ordinary
+ * ereport(ERROR) at the boundary (guard.hpp). ErrorInfo is the plain-value form in
+ * which a job's error is classified and stored. */
+#pragma once
+
+#include "backfill/core/error_info.hpp"
+#include "backfill/pg/pg.hpp"
+
+namespace backfill
+{
+
+/* An error raised by our own C++ code, in PostgreSQL's terms. */
+struct Failure {
+    int sqlstate;
+    std::string message;
+    std::string detail;
+    std::string hint;
+};
+
+[[noreturn]] inline void fail(int sqlstate, std::string message, std::string detail = {},
+                              std::string hint = {})
+{
+    throw Failure{sqlstate, std::move(message), std::move(detail), std::move(hint)};
+}
+
+namespace pg
+{
+
+/* A PostgreSQL error on its way through C++ frames. It only points at the ErrorData,
+ * which lives in the error store until the transaction ends. Who
+ * catches one must end the (sub)transaction it came from. */
+class Error
+{
+  public:
+    explicit Error(ErrorData *data) : data_(data) {}
+    ErrorData *data() const { return data_; }
+
+  private:
+    ErrorData *data_;
+};
+
+core::ErrorInfo to_error_info(const Error &error);
+core::ErrorInfo to_error_info(const Failure &failure);
+
+} // namespace pg
+} // namespace backfill

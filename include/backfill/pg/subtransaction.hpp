@@ -1,0 +1,49 @@
+/* subtransaction.hpp - run something in a subtransaction of its own. */
+#pragma once
+
+#include "backfill/pg/guard.hpp"
+
+namespace backfill::pg
+{
+
+enum class OnSuccess { kKeep, kRollBack };
+
+/* Runs body in a subtransaction. Returns nothing on success; on an error the
+ * subtransaction is rolled back, with everything that body did to the database and to
+ * settings and roles, and the error is returned. body may throw (pg::Error, Failure, or
+ * an ErrorInfo) and calls PostgreSQL through pg::call() itself. kRollBack undoes a
+ * success as well: to see whether something would work. */
+template <class Body>
+std::optional<core::ErrorInfo> in_subtransaction(Body &&body,
+                                                 OnSuccess on_success = OnSuccess::kKeep)
+{
+    const MemoryContext memory = CurrentMemoryContext;
+    const ResourceOwner owner = CurrentResourceOwner;
+    std::optional<core::ErrorInfo> error;
+
+    call([&] {
+        BeginInternalSubTransaction(nullptr);
+        MemoryContextSwitchTo(memory);
+    });
+    bool released = false;
+    try {
+        body();
+        if (on_success == OnSuccess::kKeep) {
+            call([] { ReleaseCurrentSubTransaction(); });
+            released = true;
+        }
+    } catch (const Error &raised) {
+        error = to_error_info(raised);
+    } catch (const Failure &raised) {
+        error = to_error_info(raised);
+    } catch (const core::ErrorInfo &raised) {
+        error = raised;
+    }
+    if (!released)
+        call([] { RollbackAndReleaseCurrentSubTransaction(); });
+    MemoryContextSwitchTo(memory);
+    CurrentResourceOwner = owner;
+    return error;
+}
+
+} // namespace backfill::pg

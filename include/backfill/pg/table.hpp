@@ -1,0 +1,45 @@
+/* table.hpp - read and write the extension's own tables below SQL.
+ *
+ * The hot path (enqueue, claim, retry) goes straight to the table access methods: no
+ * planner, no snapshot older than needed, and no table rights for the caller, who is
+ * admitted by EXECUTE on our functions. Nothing here closes anything on an error: the
+ * (sub)transaction's abort does. */
+#pragma once
+
+#include "backfill/pg/guard.hpp"
+
+namespace backfill::pg
+{
+
+/* The oid of a table, index or sequence in schema backfill.
+ * Errors: Failure 55000 if the extension is not installed in this database. */
+Oid relation_oid(const char *name);
+
+/* A whole configuration table as seen by a snapshot taken now, our own uncommitted
+ * changes included. Datums point into the current memory context. */
+struct TableRow {
+    Datum *values;
+    bool *nulls;
+};
+struct TableRows {
+    TableRow *rows;
+    int count;
+};
+TableRows read_table(const char *name);
+
+/* Run one parameterized statement of ours as the owner of the extension. Returns how
+ * many rows it processed; with RETURNING, first_value is the first column of the first
+ * row, which must be passed by value. All names in sql are qualified. */
+struct Param {
+    Oid type;
+    Datum value;
+    bool is_null;
+};
+struct StatementResult {
+    uint64 rows;
+    Datum first_value;
+    bool has_value;
+};
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params);
+
+} // namespace backfill::pg

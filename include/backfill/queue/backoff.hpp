@@ -1,0 +1,16 @@
+/* backoff.hpp - the process's random numbers, for the jitter of retries. */
+#pragma once
+
+#include "backfill/core/retry_policy.hpp"
+
+namespace backfill::queue
+{
+
+/* core::backoff_delay_us with this process's generator, which is seeded from a strong
+ * source at its first use, or from backfill.random_seed if that is set. */
+std::int64_t backoff_delay_us(const core::RetryPolicy &policy, int retry);
+
+/* Assign hook of backfill.random_seed: the next delay starts the sequence again. */
+void on_random_seed_assigned(int seed, void *extra) noexcept;
+
+} // namespace backfill::queue

@@ -1,0 +1,42 @@
+/* batch.hpp - claim and run jobs in one transaction.
+ *
+ * Fast jobs share a transaction, as many as fit into backfill.batch_time: a commit costs
+ * far more than a small job. A task whose jobs have been slow runs alone. The caller
+ * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
+#pragma once
+
+#include "backfill/queue/run_job.hpp"
+
+namespace backfill::queue
+{
+
+struct BatchOptions {
+    SessionKind session = SessionKind::kExecutor;
+    int64 time_limit_us = 0; /* no further job after so long */
+    int max_jobs = 0;        /* 0: no limit */
+    /* Only these tasks, if not empty. */
+    std::vector<std::string> tasks;
+    /* How a job's start and end are made known; may be null. */
+    void (*on_start)(const JobRow &row, const Task &task) = nullptr;
+    void (*on_end)(bool failed) = nullptr;
+};
+
+struct BatchResult {
+    int jobs = 0;           /* how many ran, failures included */
+    bool more = false;      /* there may be further ready jobs */
+    bool held_slots = false; /* the transaction holds slots of limited queues */
+    int64 last_job_id = 0;
+};
+
+/* Runs ready jobs of tasks that run as the current user. Needs a transaction. */
+BatchResult run_batch(const BatchOptions &options);
+
+/* Fails a job without running it: its own commit failed with this error. Does nothing if
+ * somebody else has the job by now. */
+void fail_unrun_job(int64 job_id, const core::ErrorInfo &error);
+
+/* Dead-letters up to `limit` ready jobs of tasks whose run_as role does not exist;
+ * returns how many. For the dispatcher: no executor can log in as such a role. */
+int dead_letter_orphans(int limit);
+
+} // namespace backfill::queue

@@ -1,0 +1,86 @@
+/* config.hpp - tasks, queues, retry policies and producers, cached per backend.
+ *
+ * The tables are the truth; a trigger on each (backfill._config_changed) tells every
+ * backend to read them again before it next asks. */
+#pragma once
+
+#include "backfill/core/retry_policy.hpp"
+#include "backfill/pg/datum.hpp"
+
+#include <memory>
+
+namespace backfill::queue
+{
+
+struct Task {
+    std::string identifier;
+    std::string handler_schema; /* empty: no handler, external consumers */
+    std::string handler_name;
+    std::vector<std::string> handler_argtypes;
+    std::optional<std::string> queue_name;
+    std::optional<int> priority;
+    std::optional<int> max_attempts;
+    std::optional<std::string> retry_policy;
+    int64 timeout_us = 0; /* 0: no limit */
+    std::string run_as;
+    Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
+
+    bool has_handler() const { return !handler_name.empty(); }
+};
+
+/* How many jobs of a queue may run at once. */
+struct QueueLimit {
+    int32 queue_id = 0; /* names the queue in lock tags; 0 if there is no limit */
+    int concurrency = 0; /* 0: no limit */
+};
+
+class Config
+{
+  public:
+    const Task *find_task(std::string_view identifier) const;
+    const std::vector<Task> &tasks() const { return tasks_; }
+
+    /* A policy set by a user, or a preset. */
+    std::optional<core::RetryPolicy> find_policy(std::string_view name) const;
+    const std::vector<std::pair<std::string, core::RetryPolicy>> &user_policies() const
+    {
+        return policies_;
+    }
+
+    QueueLimit queue_limit(std::string_view queue_name) const;
+    bool is_configured(std::string_view queue_name) const;
+
+    /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
+    bool may_enqueue(Oid role, std::string_view task_identifier) const;
+
+    static std::shared_ptr<const Config> load();
+
+  private:
+    struct Queue {
+        std::string name;
+        QueueLimit limit;
+    };
+    struct Producer {
+        Oid role;
+        bool all_tasks;
+        std::unordered_set<std::string> tasks;
+    };
+    std::vector<Task> tasks_;
+    std::unordered_map<std::string_view, const Task *> task_by_name_;
+    std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
+    std::vector<Queue> queues_;
+    std::vector<Producer> producers_;
+};
+
+/* The current configuration; reads the tables if something changed. Needs a
+ * transaction. Keep the pointer only as long as one operation takes.
+ * Errors: Failure 55000 if the extension is not installed. */
+std::shared_ptr<const Config> config();
+
+/* Registers the invalidation callbacks; once per process, from _PG_init. */
+void init_config();
+
+/* The policy of a job: its own, or preset default if that one no longer exists. */
+core::RetryPolicy policy_of(const Config &config, std::string_view name);
+
+} // namespace backfill::queue

@@ -1,0 +1,18 @@
+/* dead_letter.hpp - writes of the dead letter queue. Reading and managing it is SQL
+ * (sql/install/80_dlq.sql). */
+#pragma once
+
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue::dead_letter
+{
+
+/* Puts a job that failed for good into the queue, or updates the letter that it was
+ * requeued from, or that carries its key. The row holds the final attempts and last_error. */
+void write(const JobRow &row, std::string_view reason);
+
+/* Removes the letter of a job that has succeeded after all: the one it was requeued
+ * from, and the one that carries its key. */
+void forget(const JobRow &row);
+
+} // namespace backfill::queue::dead_letter

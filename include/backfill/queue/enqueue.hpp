@@ -1,0 +1,76 @@
+/* enqueue.hpp - from arguments to rows of backfill.job.
+ *
+ * An Enqueuer is open for one SQL call: it checks each specification, fills in the
+ * task's own settings and the defaults, resolves the job_key and inserts the row. The
+ * commit wakes the workers (wake.hpp). */
+#pragma once
+
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/job_table.hpp"
+
+namespace backfill::queue
+{
+
+enum class JobKeyMode { kReplace, kPreserveRunAt, kUnsafeDedupe };
+
+/* What a caller asks for; an absent member means the task's own setting or the default.
+ * The strings point into the caller's memory. */
+struct JobSpec {
+    std::string_view task_identifier;
+    Datum payload = 0; /* jsonb; 0 means an empty object */
+    std::optional<std::string_view> queue_name;
+    std::optional<int32> priority;
+    std::optional<TimestampTz> run_at;
+    std::optional<int32> max_attempts;
+    std::optional<std::string_view> job_key;
+    JobKeyMode job_key_mode = JobKeyMode::kReplace;
+    std::optional<std::string_view> retry_policy;
+    /* A requeued dead letter keeps its id and knows its letter. */
+    std::optional<int64> id;
+    std::optional<int64> dead_letter_id;
+};
+
+/* Checks shared with register_task(); each throws a Failure 22023 (or 22004 for NULL)
+ * that names the argument and the value. */
+std::string_view require_text(const char *argument, std::optional<std::string_view> value);
+void check_task_identifier(std::string_view value);
+void check_queue_name(std::string_view value);
+void check_priority(int32 value);
+void check_max_attempts(int32 value);
+void check_retry_policy(const Config &config, std::string_view value);
+JobKeyMode parse_job_key_mode(std::string_view value);
+
+class Enqueuer
+{
+  public:
+    /* Errors: Failure 25006 in a read-only transaction, 55000 without the extension. */
+    explicit Enqueuer(const char *function);
+
+    /* Inserts or replaces one job and returns its id. Errors: Failure 22023 for a bad
+     * argument, 42501 if the caller may not enqueue this task. */
+    int64 enqueue(const JobSpec &spec);
+    /* Inserts a dead job again under spec.id. Errors: Failure 55000 if the job, or one
+     * with its key, is waiting or running. */
+    void requeue(const JobSpec &spec);
+    void finish();
+
+    const Config &config() const { return *config_; }
+
+  private:
+    void check(const JobSpec &spec) const;
+    JobRow make_row(const JobSpec &spec, const Task *task) const;
+    bool take_over_key(JobRow &row, const JobSpec &spec);
+    void insert(const JobRow &row, const Task *task);
+
+    std::shared_ptr<const Config> config_;
+    JobTable table_;
+    TimestampTz now_;
+};
+
+/* Makes a queue run one job at a time. */
+void make_queue_serial(const Config &config, std::string_view queue_name);
+
+/* Tells the workers, at commit, about a row that this transaction inserted. */
+void announce_job(const JobRow &row, const Task *task, TimestampTz now);
+
+} // namespace backfill::queue

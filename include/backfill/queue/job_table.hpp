@@ -1,0 +1,60 @@
+/* job_table.hpp - backfill.job, open for one operation or one batch.
+ *
+ * Claiming is deleting the row by its tid: no index scan, no row lock, no status
+ * column. The deleting transaction owns the job; if it aborts, the row is there again. */
+#pragma once
+
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue
+{
+
+enum class RemoveResult {
+    kRemoved,
+    kBusy, /* another transaction in progress has deleted or updated the row */
+    kGone, /* the row is no longer there, or has moved */
+};
+
+struct FoundJob {
+    ItemPointerData tid;
+    JobRow row;
+};
+
+class JobTable
+{
+  public:
+    /* Opens the table; needs a transaction. Locks it as a DELETE would, until the end
+     * of the transaction. Errors: Failure 55000 if the extension is not installed. */
+    JobTable();
+    /* Releases what the table holds open. On an error path the abort does it. */
+    void close();
+
+    Relation heap() const { return heap_; }
+    Relation ready_index();
+    TupleTableSlot *slot() const { return slot_; }
+
+    /* The row at tid if snapshot sees it, copied into the current memory context. */
+    std::optional<JobRow> fetch(ItemPointerData tid, Snapshot snapshot);
+    /* The rows that a snapshot taken now sees, by id or by job_key; newest first. */
+    std::vector<FoundJob> find_by_id(int64 id);
+    std::vector<FoundJob> find_by_key(std::string_view job_key);
+    /* Deletes the row at tid without waiting for anybody. */
+    RemoveResult remove(ItemPointerData tid, Snapshot snapshot);
+    void insert(const JobRow &row);
+
+    static int64 next_id();
+
+  private:
+    void open_indexes();
+    std::vector<FoundJob> find(const char *index, RegProcedure equals, Datum key);
+
+    MemoryContext memory_; /* where the table was opened: it outlives a job's context */
+    Relation heap_ = nullptr;
+    Relation ready_index_ = nullptr;
+    TupleTableSlot *slot_ = nullptr;
+    /* Only an insert needs these. */
+    EState *executor_state_ = nullptr;
+    ResultRelInfo *insert_target_ = nullptr;
+};
+
+} // namespace backfill::queue

@@ -1,0 +1,36 @@
+/* locks.hpp - transaction-level locks that the queue keeps in the server's lock manager.
+ *
+ * A slot of a queue is a lock: it is given back at commit or abort, whatever ends the
+ * transaction, a crash included, so limits cannot leak. The tags have their own class
+ * in the advisory space, which no pg_advisory_lock() call can name. */
+#pragma once
+
+#include "backfill/queue/config.hpp"
+
+namespace backfill::queue
+{
+
+/* The queues that this transaction may run jobs of. One object per transaction. */
+class QueueSlots
+{
+  public:
+    enum class Entry {
+        kFull,
+        kEntered, /* a slot was taken just now */
+        kHeld,    /* the queue has no limit, or this transaction has a slot already */
+    };
+    /* Takes one of the queue's slots unless this transaction has one; never waits. */
+    Entry enter(const QueueLimit &limit);
+
+    /* Whether a slot is free now; takes none. */
+    static bool has_free_slot(const QueueLimit &limit);
+
+  private:
+    std::unordered_set<int32> held_;
+};
+
+/* Serialises the producers of one job_key until the end of the transaction. Waits for
+ * other producers, never for the running job. */
+void lock_job_key(std::string_view job_key);
+
+} // namespace backfill::queue

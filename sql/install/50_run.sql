@@ -1,0 +1,43 @@
+-- Running jobs in the caller's session, and what the server's workers tell about themselves.
+
+-- No SET clause: the procedure commits between its batches.
+CREATE PROCEDURE backfill.process_available_jobs(
+    max_jobs integer DEFAULT NULL,
+    task_identifiers text[] DEFAULT NULL,
+    INOUT processed bigint DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_process_available_jobs';
+COMMENT ON PROCEDURE backfill.process_available_jobs(integer, text[], bigint) IS
+    'Run the ready jobs of tasks that run as the current user, in this session; needs no workers. Returns how many ran.';
+
+CREATE FUNCTION backfill._workers(
+    OUT pid integer,
+    OUT kind text,
+    OUT role_oid oid,
+    OUT state text,
+    OUT xid xid,
+    OUT job_id bigint,
+    OUT task_identifier text,
+    OUT attempt integer,
+    OUT started_at timestamptz,
+    OUT state_since timestamptz,
+    OUT jobs_done bigint,
+    OUT jobs_failed bigint)
+RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'backfill_workers';
+COMMENT ON FUNCTION backfill._workers() IS 'This database''s workers, from shared memory; the rows of the view backfill.workers.';
+
+CREATE FUNCTION backfill._claimed(xmax xid)
+RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_claimed';
+COMMENT ON FUNCTION backfill._claimed(xid) IS
+    'Whether a visible job row is being run: its delete is in progress, or was committed after the snapshot was taken.';
+
+CREATE FUNCTION backfill._installed()
+RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_installed';
+COMMENT ON FUNCTION backfill._installed() IS 'Tells the launcher, at commit, that this database has the extension now.';
+
+CREATE FUNCTION backfill._queue_limit(queue_name text)
+RETURNS integer LANGUAGE c STRICT STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_queue_limit';
+COMMENT ON FUNCTION backfill._queue_limit(text) IS 'How many jobs of a queue may run at once; NULL: no limit.';
+
+CREATE FUNCTION backfill.version()
+RETURNS text LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_version';
+COMMENT ON FUNCTION backfill.version() IS 'The version of the loaded library.';

@@ -1,0 +1,121 @@
+-- What users look at. A payload is shown only to those who may read backfill.job
+-- (admins and consumers), so that monitors can watch without seeing data.
+
+CREATE VIEW backfill.jobs AS
+SELECT j.id,
+       j.task_identifier,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job', 'SELECT') THEN j.payload END AS payload,
+       j.queue_name,
+       j.priority,
+       backfill.priority_band(j.priority) AS priority_band,
+       j.run_at,
+       j.attempts,
+       j.max_attempts,
+       j.job_key,
+       coalesce(j.retry_policy, 'default') AS retry_policy,
+       CASE WHEN j.lease_expires_at > pg_catalog.clock_timestamp() THEN 'leased'
+            WHEN backfill._claimed(j.xmax) THEN 'running'
+            WHEN j.run_at > pg_catalog.clock_timestamp() THEN 'scheduled'
+            ELSE 'ready' END AS state,
+       j.last_error,
+       coalesce(j.worker, w.kind || ' ' || w.pid) AS worker,
+       j.lease_expires_at,
+       j.created_at
+  FROM backfill.job j
+  LEFT JOIN backfill._workers() w ON w.xid = j.xmax;
+COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
+COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer)';
+COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';
+COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
+COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this server with its pid, or the name an external consumer gave.';
+
+CREATE VIEW backfill.queues AS
+SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
+       backfill._queue_limit(coalesce(c.queue_name, j.queue_name)) AS concurrency,
+       coalesce(j.ready, 0) AS ready,
+       coalesce(j.scheduled, 0) AS scheduled,
+       coalesce(j.running, 0) AS running,
+       coalesce(j.leased, 0) AS leased,
+       j.oldest_ready_at
+  FROM (SELECT 'fast' COLLATE "C" AS queue_name UNION SELECT 'bulk' UNION SELECT q.queue_name FROM backfill.queue q) c
+  FULL JOIN (SELECT s.queue_name,
+                    pg_catalog.count(*) FILTER (WHERE s.state = 'ready') AS ready,
+                    pg_catalog.count(*) FILTER (WHERE s.state = 'scheduled') AS scheduled,
+                    pg_catalog.count(*) FILTER (WHERE s.state = 'running') AS running,
+                    pg_catalog.count(*) FILTER (WHERE s.state = 'leased') AS leased,
+                    pg_catalog.min(s.run_at) FILTER (WHERE s.state = 'ready') AS oldest_ready_at
+               FROM backfill.jobs s WHERE s.queue_name IS NOT NULL GROUP BY s.queue_name) j
+    ON j.queue_name = c.queue_name;
+COMMENT ON VIEW backfill.queues IS 'Queues with their limits and how many jobs wait in them.';
+COMMENT ON COLUMN backfill.queues.concurrency IS 'How many jobs of the queue may run at once; NULL: no limit.';
+COMMENT ON COLUMN backfill.queues.oldest_ready_at IS 'run_at of the ready job that has waited longest.';
+
+CREATE VIEW backfill.workers AS
+SELECT w.pid,
+       w.kind,
+       r.rolname AS role,
+       w.state,
+       w.job_id,
+       w.task_identifier,
+       w.attempt,
+       w.state_since,
+       w.started_at,
+       w.jobs_done,
+       w.jobs_failed
+  FROM backfill._workers() w
+  LEFT JOIN pg_catalog.pg_roles r ON r.oid = w.role_oid;
+COMMENT ON VIEW backfill.workers IS 'The background workers of this database and what they do now.';
+COMMENT ON COLUMN backfill.workers.jobs_done IS 'Jobs that this worker has finished since it started.';
+
+CREATE VIEW backfill.tasks AS
+SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
+       CASE WHEN t.task_identifier IS NULL THEN 'unregistered'
+            WHEN t.handler_name IS NULL THEN 'external'
+            ELSE 'function' END AS kind,
+       pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
+                         pg_catalog.array_to_string(t.handler_argtypes, ', ')) AS handler,
+       pg_catalog.to_regprocedure(pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
+                         pg_catalog.array_to_string(t.handler_argtypes, ', '))) IS NOT NULL AS handler_exists,
+       t.run_as,
+       t.queue_name,
+       t.priority,
+       t.max_attempts,
+       t.retry_policy,
+       t.timeout,
+       t.notify_channel,
+       coalesce(j.jobs, 0) AS jobs,
+       t.registered_at
+  FROM backfill.task t
+  FULL JOIN (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
+    ON j.task_identifier = t.task_identifier;
+COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
+COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
+COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
+
+CREATE VIEW backfill.dlq AS
+SELECT d.id,
+       d.original_job_id,
+       d.task_identifier,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT') THEN d.payload END AS payload,
+       d.queue_name,
+       d.priority,
+       d.job_key,
+       d.max_attempts,
+       d.failure_reason,
+       d.failure_count,
+       d.last_error,
+       d.original_created_at,
+       d.original_run_at,
+       d.failed_at,
+       d.requeued_count,
+       d.last_requeued_at,
+       d.notes
+  FROM backfill.dead_letter d;
+COMMENT ON VIEW backfill.dlq IS 'The dead letter queue: jobs that failed for good.';
+COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint and context of the last error';
+
+CREATE VIEW backfill.retry_policies AS
+SELECT p.policy_name, p.max_attempts, p.initial_delay, p.max_delay, p.multiplier, p.jitter_factor, p.preset
+  FROM backfill._retry_policies() p;
+COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the four presets and those set with set_retry_policy().';
+COMMENT ON COLUMN backfill.retry_policies.preset IS 'true for a built-in policy that nobody changed';

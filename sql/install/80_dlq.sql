@@ -1,0 +1,128 @@
+-- The dead letter queue for people: look, fix, requeue, delete.
+
+CREATE FUNCTION backfill._requeue(
+    job_id bigint,
+    dead_letter_id bigint,
+    task_identifier text,
+    payload jsonb,
+    queue_name text,
+    priority integer,
+    max_attempts integer,
+    job_key text,
+    retry_policy text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_requeue';
+COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text) IS
+    'Insert a job again under its old id; requeue_dlq_job() calls it.';
+
+CREATE FUNCTION backfill.list_dlq_jobs(
+    task_identifier text DEFAULT NULL,
+    queue_name text DEFAULT NULL,
+    failed_after timestamptz DEFAULT NULL,
+    failed_before timestamptz DEFAULT NULL,
+    "limit" integer DEFAULT 50,
+    "offset" integer DEFAULT 0)
+RETURNS TABLE (
+    id bigint,
+    original_job_id bigint,
+    task_identifier text,
+    payload jsonb,
+    queue_name text,
+    priority smallint,
+    job_key text,
+    max_attempts smallint,
+    failure_reason text,
+    failure_count integer,
+    last_error jsonb,
+    original_created_at timestamptz,
+    original_run_at timestamptz,
+    failed_at timestamptz,
+    requeued_count integer,
+    last_requeued_at timestamptz,
+    notes text,
+    total bigint)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT d.id, d.original_job_id, d.task_identifier, d.payload, d.queue_name, d.priority, d.job_key, d.max_attempts,
+           d.failure_reason, d.failure_count, d.last_error, d.original_created_at, d.original_run_at, d.failed_at,
+           d.requeued_count, d.last_requeued_at, d.notes, pg_catalog.count(*) OVER ()
+      FROM backfill.dead_letter d
+     WHERE (list_dlq_jobs.task_identifier IS NULL OR d.task_identifier = list_dlq_jobs.task_identifier)
+       AND (list_dlq_jobs.queue_name IS NULL OR d.queue_name = list_dlq_jobs.queue_name)
+       AND (list_dlq_jobs.failed_after IS NULL OR d.failed_at >= list_dlq_jobs.failed_after)
+       AND (list_dlq_jobs.failed_before IS NULL OR d.failed_at < list_dlq_jobs.failed_before)
+     ORDER BY d.failed_at DESC, d.id DESC
+     LIMIT list_dlq_jobs."limit" OFFSET list_dlq_jobs."offset";
+END;
+COMMENT ON FUNCTION backfill.list_dlq_jobs(text, text, timestamptz, timestamptz, integer, integer) IS
+    'Dead letters, newest first; total is how many match in all. failed_after is inclusive, failed_before exclusive.';
+
+CREATE FUNCTION backfill.get_dlq_job(dlq_id bigint)
+RETURNS SETOF backfill.dlq
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SECURITY DEFINER ROWS 1 SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT d.* FROM backfill.dlq d WHERE d.id = get_dlq_job.dlq_id;
+END;
+COMMENT ON FUNCTION backfill.get_dlq_job(bigint) IS 'One dead letter; no row if there is none with that id.';
+
+CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, notes text DEFAULT NULL, payload jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    letter backfill.dead_letter;
+BEGIN
+    SELECT d.* INTO letter FROM backfill.dead_letter d WHERE d.id = requeue_dlq_job.dlq_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'dead letter % does not exist', coalesce(dlq_id::text, 'NULL')
+            USING ERRCODE = 'undefined_object', HINT = 'See backfill.list_dlq_jobs() for the ids.';
+    END IF;
+    PERFORM backfill._requeue(letter.original_job_id, letter.id, letter.task_identifier,
+                              coalesce(requeue_dlq_job.payload, letter.payload), letter.queue_name, letter.priority,
+                              letter.max_attempts, letter.job_key, letter.retry_policy);
+    UPDATE backfill.dead_letter d
+       SET requeued_count = d.requeued_count + 1,
+           last_requeued_at = pg_catalog.clock_timestamp(),
+           payload = coalesce(requeue_dlq_job.payload, d.payload),
+           notes = coalesce(requeue_dlq_job.notes, d.notes)
+     WHERE d.id = letter.id;
+    RETURN letter.original_job_id;
+END;
+$$;
+COMMENT ON FUNCTION backfill.requeue_dlq_job(bigint, text, jsonb) IS
+    'Give a dead job its attempts back and run it again under its old id, with a corrected payload if one is given. The letter stays until the job succeeds.';
+
+CREATE FUNCTION backfill.delete_dlq_job(dlq_id bigint)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM backfill.dead_letter d WHERE d.id = delete_dlq_job.dlq_id;
+    RETURN FOUND;
+END;
+$$;
+COMMENT ON FUNCTION backfill.delete_dlq_job(bigint) IS 'Delete a dead letter; returns false if there is none with that id.';
+
+CREATE FUNCTION backfill.dlq_stats(
+    OUT total_jobs bigint,
+    OUT total_failures bigint,
+    OUT requeued_jobs bigint,
+    OUT oldest_failed_at timestamptz,
+    OUT newest_failed_at timestamptz,
+    OUT jobs_by_task jsonb,
+    OUT jobs_by_queue jsonb)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.count(*),
+           coalesce(pg_catalog.sum(d.failure_count), 0),
+           pg_catalog.count(*) FILTER (WHERE d.requeued_count > 0),
+           pg_catalog.min(d.failed_at),
+           pg_catalog.max(d.failed_at),
+           coalesce((SELECT pg_catalog.jsonb_object_agg(t.task_identifier, t.n)
+                       FROM (SELECT e.task_identifier, pg_catalog.count(*) AS n
+                               FROM backfill.dead_letter e GROUP BY e.task_identifier) t), '{}'),
+           coalesce((SELECT pg_catalog.jsonb_object_agg(q.queue_name, q.n)
+                       FROM (SELECT e.queue_name, pg_catalog.count(*) AS n
+                               FROM backfill.dead_letter e WHERE e.queue_name IS NOT NULL GROUP BY e.queue_name) q), '{}')
+      FROM backfill.dead_letter d;
+END;
+COMMENT ON FUNCTION backfill.dlq_stats() IS 'How many dead letters there are, by task and queue, and since when.';

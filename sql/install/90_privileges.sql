@@ -1,0 +1,95 @@
+-- Rights. Nothing is granted to PUBLIC; grant_producer(), grant_consumer(), grant_monitor()
+-- and grant_admin() hand out bundles. _bundles is the one place that says what is in which.
+
+CREATE FUNCTION backfill._bundle(bundle text, OUT kind text, OUT object_name text, OUT privilege text)
+RETURNS SETOF record
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    -- A procedure or function by name (every overload), a view or a table.
+    SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END,
+           p.oid::pg_catalog.regprocedure::text, 'EXECUTE'
+      FROM pg_catalog.pg_proc p
+     WHERE p.pronamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'backfill')
+       AND CASE _bundle.bundle
+           WHEN 'producer' THEN p.proname = ANY ('{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,priority,priority_band,backoff_delay,version}'::name[])
+           WHEN 'consumer' THEN p.proname = ANY ('{process_available_jobs,priority,priority_band,backoff_delay,version,_workers,_claimed,_queue_limit}'::name[])
+           WHEN 'monitor' THEN p.proname = ANY ('{priority,priority_band,backoff_delay,version,dlq_stats,_workers,_claimed,_queue_limit,_retry_policies}'::name[])
+           WHEN 'admin' THEN p.proname <> ALL ('{grant_producer,grant_consumer,grant_monitor,grant_admin,_bundle,_grant,_requeue,_config_changed,_installed}'::name[])
+           END
+    UNION ALL
+    SELECT 'TABLE', c.oid::pg_catalog.regclass::text, 'SELECT'
+      FROM pg_catalog.pg_class c
+     WHERE c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'backfill')
+       AND CASE _bundle.bundle
+           WHEN 'consumer' THEN c.relname = ANY ('{jobs,queues,tasks,job}'::name[])
+           WHEN 'monitor' THEN c.relkind = 'v'
+           WHEN 'admin' THEN c.relkind IN ('v', 'r')
+           END;
+END;
+COMMENT ON FUNCTION backfill._bundle(text) IS 'What the bundles producer, consumer, monitor and admin consist of.';
+
+-- Runs with the caller's rights: only who could GRANT by hand can grant by these.
+CREATE FUNCTION backfill._grant(role regrole, bundle text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    item record;
+BEGIN
+    IF role IS NULL THEN
+        RAISE EXCEPTION 'role must not be null' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA backfill TO %s', role);
+    FOR item IN SELECT b.kind, b.object_name, b.privilege FROM backfill._bundle(bundle) b LOOP
+        EXECUTE pg_catalog.format('GRANT %s ON %s %s TO %s', item.privilege, item.kind, item.object_name, role);
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION backfill._grant(regrole, text) IS 'Grant a bundle of rights to a role.';
+
+CREATE FUNCTION backfill.grant_producer(role regrole, tasks text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM backfill._grant(role, 'producer');
+    INSERT INTO backfill.producer AS p (role_name, tasks)
+    VALUES ((SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid = role), grant_producer.tasks)
+    ON CONFLICT (role_name) DO UPDATE SET tasks = excluded.tasks;
+END;
+$$;
+COMMENT ON FUNCTION backfill.grant_producer(regrole, text[]) IS
+    'Let a role enqueue jobs: of all tasks, or only of the given ones. Granting again replaces the list.';
+
+CREATE FUNCTION backfill.grant_consumer(role regrole)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT backfill._grant(grant_consumer.role, 'consumer');
+END;
+COMMENT ON FUNCTION backfill.grant_consumer(regrole) IS
+    'Let a role run the jobs of its tasks in its own sessions, and see jobs with their payloads.';
+
+CREATE FUNCTION backfill.grant_monitor(role regrole)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT backfill._grant(grant_monitor.role, 'monitor');
+END;
+COMMENT ON FUNCTION backfill.grant_monitor(regrole) IS 'Let a role see every view, without payloads.';
+
+CREATE FUNCTION backfill.grant_admin(role regrole)
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT backfill._grant(grant_admin.role, 'admin');
+END;
+COMMENT ON FUNCTION backfill.grant_admin(regrole) IS
+    'Let a role register tasks, enqueue, run, watch, and manage the dead letter queue.';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA backfill FROM PUBLIC;
+REVOKE ALL ON ALL PROCEDURES IN SCHEMA backfill FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA backfill FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA backfill FROM PUBLIC;
+
+SELECT backfill._installed();

@@ -1,0 +1,322 @@
+/* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
+#include "backfill/core/priority.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/locks.hpp"
+
+#include <climits>
+
+using namespace backfill;
+using queue::Enqueuer;
+using queue::JobSpec;
+
+namespace
+{
+
+int64 enqueue_one(const char *function, const JobSpec &spec)
+{
+    Enqueuer enqueuer(function);
+    const int64 id = enqueuer.enqueue(spec);
+    enqueuer.finish();
+    return id;
+}
+
+/* enqueue_fast() and its siblings: (task_identifier, payload, job_key) and fixed rest. */
+struct Preset {
+    const char *function;
+    const char *queue_name;
+    int priority;
+    const char *retry_policy; /* null: the task's own */
+};
+
+JobSpec preset_spec(const pg::Arguments &arguments)
+{
+    JobSpec spec;
+    spec.task_identifier = queue::require_text("task_identifier", arguments.text(0));
+    spec.payload = arguments.is_null(1) ? 0 : arguments.datum(1);
+    return spec;
+}
+
+Datum enqueue_preset(FunctionCallInfo fcinfo, const Preset &preset)
+{
+    const pg::Arguments arguments(fcinfo);
+    JobSpec spec = preset_spec(arguments);
+    spec.job_key = arguments.text(2);
+    spec.queue_name = preset.queue_name;
+    spec.priority = preset.priority;
+    if (preset.retry_policy != nullptr)
+        spec.retry_policy = preset.retry_policy;
+    return Int64GetDatum(enqueue_one(preset.function, spec));
+}
+
+/* --- enqueue_jobs: one specification from a JSON object ------------------------- */
+
+std::string_view key_name(const JsonbValue &key)
+{
+    return {key.val.string.val, static_cast<std::size_t>(key.val.string.len)};
+}
+
+[[noreturn]] void wrong_type(std::string_view key, const char *expected)
+{
+    fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(key) + " must be " + expected);
+}
+
+std::string_view json_text(std::string_view key, const JsonbValue &value)
+{
+    if (value.type != jbvString)
+        wrong_type(key, "a string");
+    return {value.val.string.val, static_cast<std::size_t>(value.val.string.len)};
+}
+
+int32 json_integer(std::string_view key, const JsonbValue &value)
+{
+    if (value.type != jbvNumeric)
+        wrong_type(key, "an integer");
+    const double number = pg::call([&] {
+        return DatumGetFloat8(
+            DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
+    });
+    if (number < INT_MIN || number > INT_MAX || number != static_cast<int32>(number))
+        wrong_type(key, "an integer");
+    return static_cast<int32>(number);
+}
+
+TimestampTz json_timestamp(std::string_view key, const JsonbValue &value)
+{
+    const std::string text(json_text(key, value));
+    return pg::call([&] {
+        return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text.c_str()),
+                                                       ObjectIdGetDatum(InvalidOid),
+                                                       Int32GetDatum(-1)));
+    });
+}
+
+void set_member(JobSpec &spec, std::string_view key, JsonbValue &value)
+{
+    if (key == "payload")
+        spec.payload = pg::call([&] { return JsonbPGetDatum(JsonbValueToJsonb(&value)); });
+    else if (value.type == jbvNull)
+        return;
+    else if (key == "task_identifier")
+        spec.task_identifier = json_text(key, value);
+    else if (key == "queue_name")
+        spec.queue_name = json_text(key, value);
+    else if (key == "priority")
+        spec.priority = json_integer(key, value);
+    else if (key == "run_at")
+        spec.run_at = json_timestamp(key, value);
+    else if (key == "max_attempts")
+        spec.max_attempts = json_integer(key, value);
+    else if (key == "job_key")
+        spec.job_key = json_text(key, value);
+    else if (key == "job_key_mode")
+        spec.job_key_mode = queue::parse_job_key_mode(json_text(key, value));
+    else if (key == "retry_policy")
+        spec.retry_policy = json_text(key, value);
+    else
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "key \"" + std::string(key) + "\" of a job specification is unknown", {},
+             "Known keys: task_identifier, payload, queue_name, priority, run_at, max_attempts, "
+             "job_key, job_key_mode, retry_policy.");
+}
+
+JobSpec read_spec(JsonbValue &object)
+{
+    if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "a job specification must be a JSON object");
+    JobSpec spec;
+    JsonbIterator *iterator =
+        pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
+    JsonbValue key;
+    JsonbValue value;
+    const auto next = [&](JsonbValue *into) {
+        return pg::call([&] { return JsonbIteratorNext(&iterator, into, true); });
+    };
+    while (next(&key) != WJB_DONE) {
+        if (key.type != jbvString)
+            continue; /* the object's begin and end */
+        if (next(&value) != WJB_VALUE)
+            break;
+        set_member(spec, key_name(key), value);
+        key.type = jbvNull;
+    }
+    if (spec.task_identifier.empty())
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "task_identifier is missing");
+    return spec;
+}
+
+std::vector<JsonbValue> array_elements(Jsonb *jobs)
+{
+    if (!JB_ROOT_IS_ARRAY(jobs) || JB_ROOT_IS_SCALAR(jobs))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "jobs must be a JSON array of job specifications");
+    std::vector<JsonbValue> elements(JB_ROOT_COUNT(jobs));
+    for (uint32 i = 0; i < elements.size(); i++) {
+        const JsonbValue *element =
+            pg::call([&] { return getIthJsonbValueFromContainer(&jobs->root, i); });
+        elements[i] = *element;
+    }
+    return elements;
+}
+
+/* Runs body for element n of a list and says, should it fail, which one it was. */
+template <class Body> auto for_element(const char *list, std::size_t n, Body &&body)
+{
+    try {
+        return body();
+    } catch (Failure &failure) {
+        failure.detail = "In element " + std::to_string(n) + " of " + list + "." +
+                         (failure.detail.empty() ? "" : " " + failure.detail);
+        throw;
+    }
+}
+
+void return_ids(FunctionCallInfo fcinfo, const std::vector<int64> &ids)
+{
+    pg::ResultSet result(fcinfo);
+    for (const int64 id : ids) {
+        const Datum value = Int64GetDatum(id);
+        const bool is_null = false;
+        result.add(&value, &is_null);
+    }
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_enqueue)
+{
+    const pg::Arguments arguments(fcinfo);
+    JobSpec spec = preset_spec(arguments);
+    spec.queue_name = arguments.text(2);
+    spec.priority = arguments.int4(3);
+    spec.run_at = arguments.timestamptz(4);
+    spec.max_attempts = arguments.int4(5);
+    spec.job_key = arguments.text(6);
+    spec.job_key_mode =
+        queue::parse_job_key_mode(queue::require_text("job_key_mode", arguments.text(7)));
+    spec.retry_policy = arguments.text(8);
+    return Int64GetDatum(enqueue_one("enqueue()", spec));
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_fast)
+{
+    return enqueue_preset(fcinfo, {"enqueue_fast()", "fast", core::kPriorityFastDefault, nullptr});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_bulk)
+{
+    return enqueue_preset(fcinfo, {"enqueue_bulk()", "bulk", core::kPriorityBulkDefault, nullptr});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_emergency)
+{
+    return enqueue_preset(fcinfo,
+                          {"enqueue_emergency()", "fast", core::kPriorityEmergency, nullptr});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_critical)
+{
+    return enqueue_preset(fcinfo,
+                          {"enqueue_critical()", "fast", core::kPriorityFastHigh, "aggressive"});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_fast_with_retries)
+{
+    return enqueue_preset(fcinfo,
+                          {"enqueue_fast_with_retries()", "fast", core::kPriorityFastHigh, "fast"});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_bulk_with_retries)
+{
+    return enqueue_preset(fcinfo, {"enqueue_bulk_with_retries()", "bulk",
+                                   core::kPriorityBulkDefault, "conservative"});
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_serial)
+{
+    const pg::Arguments arguments(fcinfo);
+    JobSpec spec = preset_spec(arguments);
+    spec.queue_name = queue::require_text("queue_name", arguments.text(2));
+    spec.job_key = arguments.text(3);
+
+    Enqueuer enqueuer("enqueue_serial()");
+    const int64 id = enqueuer.enqueue(spec);
+    queue::make_queue_serial(enqueuer.config(), *spec.queue_name);
+    enqueuer.finish();
+    return Int64GetDatum(id);
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_many)
+{
+    const pg::Arguments arguments(fcinfo);
+    JobSpec spec;
+    spec.task_identifier = queue::require_text("task_identifier", arguments.text(0));
+    const auto payloads = arguments.array(1, JSONBOID);
+    if (!payloads)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "payloads must not be null");
+    spec.queue_name = arguments.text(2);
+    spec.priority = arguments.int4(3);
+    spec.run_at = arguments.timestamptz(4);
+    spec.max_attempts = arguments.int4(5);
+    spec.retry_policy = arguments.text(6);
+
+    std::vector<int64> ids;
+    Enqueuer enqueuer("enqueue_many()");
+    for (int i = 0; i < payloads->count; i++) {
+        if (payloads->nulls[i])
+            fail(ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                 "element " + std::to_string(i + 1) + " of payloads must not be null");
+        spec.payload = payloads->values[i];
+        ids.push_back(enqueuer.enqueue(spec));
+    }
+    enqueuer.finish();
+    return_ids(fcinfo, ids);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_enqueue_jobs)
+{
+    const pg::Arguments arguments(fcinfo);
+    if (arguments.is_null(0))
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "jobs must not be null");
+    Jsonb *jobs = pg::call([&] { return DatumGetJsonbP(arguments.datum(0)); });
+
+    std::vector<JobSpec> specs;
+    std::vector<std::string_view> keys;
+    for (JsonbValue &element : array_elements(jobs)) {
+        specs.push_back(for_element("jobs", specs.size() + 1, [&] { return read_spec(element); }));
+        if (specs.back().job_key)
+            keys.push_back(*specs.back().job_key);
+    }
+    /* In one order everywhere, so that calls never deadlock with each other. */
+    std::sort(keys.begin(), keys.end());
+    for (const std::string_view key : keys)
+        queue::lock_job_key(key);
+
+    std::vector<int64> ids;
+    Enqueuer enqueuer("enqueue_jobs()");
+    for (const JobSpec &spec : specs)
+        ids.push_back(
+            for_element("jobs", ids.size() + 1, [&] { return enqueuer.enqueue(spec); }));
+    enqueuer.finish();
+    return_ids(fcinfo, ids);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_requeue)
+{
+    const pg::Arguments arguments(fcinfo);
+    JobSpec spec;
+    spec.id = arguments.int8(0);
+    spec.dead_letter_id = arguments.int8(1);
+    spec.task_identifier = queue::require_text("task_identifier", arguments.text(2));
+    spec.payload = arguments.is_null(3) ? 0 : arguments.datum(3);
+    spec.queue_name = arguments.text(4);
+    spec.priority = arguments.int4(5);
+    spec.max_attempts = arguments.int4(6);
+    spec.job_key = arguments.text(7);
+    spec.retry_policy = arguments.text(8);
+
+    Enqueuer enqueuer("requeue_dlq_job()");
+    enqueuer.requeue(spec);
+    enqueuer.finish();
+    return static_cast<Datum>(0);
+}

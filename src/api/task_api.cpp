@@ -1,0 +1,350 @@
+/* task_api.cpp - SQL functions about tasks, priorities and retry policies. */
+#include "backfill/core/priority.hpp"
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/backoff.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/handler.hpp"
+#include "backfill/queue/wake.hpp"
+
+using namespace backfill;
+
+namespace
+{
+
+constexpr int kMaxPolicyName = 128;
+
+pg::Param text_param(std::optional<std::string_view> value)
+{
+    return {TEXTOID, value ? pg::from_text(*value) : static_cast<Datum>(0), !value};
+}
+
+pg::Param int2_param(std::optional<int32> value)
+{
+    return {INT2OID, Int16GetDatum(static_cast<int16>(value.value_or(0))), !value};
+}
+
+/* --- register_task --------------------------------------------------------------- */
+
+/* A handler as the table stores it: by name, so that nothing dangles when it is dropped. */
+struct HandlerName {
+    std::string schema;
+    std::string name;
+};
+
+HandlerName check_handler(Oid function)
+{
+    struct Facts {
+        const char *schema;
+        const char *name;
+        char kind;
+        bool returns_set;
+        bool takes_jsonb;
+        bool is_trigger;
+    };
+    const Facts facts = pg::call([&] {
+        HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+        if (!HeapTupleIsValid(tuple))
+            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                            errmsg("function with oid %u does not exist", function)));
+        const auto *form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+        const Facts found = {get_namespace_name(form->pronamespace),
+                             pstrdup(NameStr(form->proname)),
+                             form->prokind,
+                             form->proretset,
+                             form->pronargs == 1 && form->proargtypes.values[0] == JSONBOID,
+                             form->prorettype == TRIGGEROID ||
+                                 form->prorettype == EVENT_TRIGGEROID};
+        ReleaseSysCache(tuple);
+        return found;
+    });
+    const std::string shown = pg::call([&] { return format_procedure(function); });
+    if (facts.kind == PROKIND_PROCEDURE)
+        fail(ERRCODE_FEATURE_NOT_SUPPORTED, "handler " + shown + " is a procedure",
+             "Only functions can be handlers: a job's effects and its completion are one "
+             "transaction.",
+             "Write it as a function that returns void.");
+    if (facts.kind != PROKIND_FUNCTION || facts.returns_set || facts.is_trigger)
+        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a handler",
+             "It is an aggregate, a window function, a trigger function, or returns a set.",
+             "A handler is a plain function f(payload jsonb).");
+    if (!facts.takes_jsonb)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "handler " + shown + " must take one argument, jsonb",
+             {}, "A handler is a plain function f(payload jsonb).");
+    return {facts.schema, facts.name};
+}
+
+/* The role whose rights the task's jobs have. */
+Oid check_run_as(std::optional<Oid> given)
+{
+    const Oid caller = GetUserId();
+    const Oid role = given.value_or(caller);
+    const std::string name = pg::role_name(role);
+    if (name.empty())
+        fail(ERRCODE_UNDEFINED_OBJECT,
+             "run_as role with oid " + std::to_string(role) + " does not exist");
+    if (!pg::call([&] { return pg::may_act_as(caller, role); }))
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "permission denied to register a task that runs as role \"" + name + "\"",
+             "Role \"" + pg::role_name(caller) + "\" is not a member of it.",
+             "Register the task as that role, or have its membership granted to you.");
+    const bool can_login = pg::call([&] {
+        HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+        const bool login =
+            HeapTupleIsValid(tuple) && reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
+        if (HeapTupleIsValid(tuple))
+            ReleaseSysCache(tuple);
+        return login;
+    });
+    if (pg::kWorkersNeedLogin && !can_login)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "run_as role \"" + name + "\" cannot log in",
+             "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
+             "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
+    return role;
+}
+
+void check_timeout(const Interval *timeout)
+{
+    if (timeout == nullptr)
+        return;
+    const int64 microseconds = pg::to_microseconds(*timeout);
+    if (microseconds < 1000 || microseconds / 1000 > PG_INT32_MAX)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range",
+             "It must be between 1 millisecond and 24 days.");
+}
+
+void check_channel(std::optional<std::string_view> channel)
+{
+    if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "notify_channel must have between 1 and " + std::to_string(NAMEDATALEN - 1) +
+                 " bytes: \"" + std::string(*channel) + "\"");
+}
+
+/* --- retry policies ---------------------------------------------------------------- */
+
+int64 check_delay(const char *argument, const Interval &delay)
+{
+    const int64 microseconds = pg::to_microseconds(delay);
+    if (microseconds < 0)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be negative");
+    return microseconds;
+}
+
+void check_policy(const core::RetryPolicy &policy)
+{
+    queue::check_max_attempts(policy.max_attempts);
+    if (!(policy.multiplier >= 1 && policy.multiplier <= 1000))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "multiplier is out of range: " + std::to_string(policy.multiplier),
+             "It must be between 1 and 1000.");
+    if (!(policy.jitter_factor >= 0 && policy.jitter_factor <= 1))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "jitter_factor is out of range: " + std::to_string(policy.jitter_factor),
+             "It must be between 0 and 1.");
+}
+
+Datum delay_datum(const core::RetryPolicy &policy, int attempt)
+{
+    if (attempt < 0)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "attempt must not be negative: " + std::to_string(attempt));
+    return PointerGetDatum(pg::from_microseconds(queue::backoff_delay_us(policy, attempt)));
+}
+
+void add_policy(pg::ResultSet &result, std::string_view name, const core::RetryPolicy &policy,
+                bool preset)
+{
+    const Datum values[] = {pg::from_text(name),
+                            Int16GetDatum(static_cast<int16>(policy.max_attempts)),
+                            PointerGetDatum(pg::from_microseconds(policy.initial_us)),
+                            PointerGetDatum(pg::from_microseconds(policy.max_us)),
+                            Float8GetDatum(policy.multiplier),
+                            Float8GetDatum(policy.jitter_factor),
+                            BoolGetDatum(preset)};
+    const bool nulls[std::size(values)] = {};
+    result.add(values, nulls);
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_register_task)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto identifier = queue::require_text("task_identifier", arguments.text(0));
+    const auto handler = arguments.oid(1);
+    const auto queue_name = arguments.text(2);
+    const auto priority = arguments.int4(3);
+    const auto max_attempts = arguments.int4(4);
+    const auto retry_policy = arguments.text(5);
+    const Interval *timeout = arguments.interval(6);
+    const auto channel = arguments.text(8);
+
+    pg::call([] { PreventCommandIfReadOnly("register_task()"); });
+    queue::check_task_identifier(identifier);
+    if (queue_name)
+        queue::check_queue_name(*queue_name);
+    if (priority)
+        queue::check_priority(*priority);
+    if (max_attempts)
+        queue::check_max_attempts(*max_attempts);
+    if (retry_policy)
+        queue::check_retry_policy(*queue::config(), *retry_policy);
+    check_timeout(timeout);
+    check_channel(channel);
+    const Oid run_as = check_run_as(arguments.oid(7));
+    std::optional<HandlerName> name;
+    if (handler) {
+        name = check_handler(*handler);
+        queue::Task task;
+        task.identifier = identifier;
+        task.handler_schema = name->schema;
+        task.handler_name = name->name;
+        task.handler_argtypes = {"jsonb"};
+        (void) queue::find_handler(task, run_as); /* may run_as execute it? */
+    }
+
+    const pg::Param params[] = {
+        text_param(identifier),
+        text_param(name ? std::optional<std::string_view>(name->schema) : std::nullopt),
+        text_param(name ? std::optional<std::string_view>(name->name) : std::nullopt),
+        text_param(queue_name),
+        int2_param(priority),
+        int2_param(max_attempts),
+        text_param(retry_policy),
+        {INTERVALOID, PointerGetDatum(timeout), timeout == nullptr},
+        text_param(pg::role_name(run_as)),
+        text_param(channel),
+    };
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.task (task_identifier, handler_schema, handler_name,"
+        "   handler_argtypes, queue_name, priority, max_attempts, retry_policy, timeout, run_as,"
+        "   notify_channel)"
+        " VALUES ($1, $2, $3, CASE WHEN $3 IS NOT NULL THEN '{jsonb}'::text[] END,"
+        "   $4, $5, $6, $7, $8, $9, $10)"
+        " ON CONFLICT (task_identifier) DO UPDATE SET"
+        "   handler_schema = excluded.handler_schema, handler_name = excluded.handler_name,"
+        "   handler_argtypes = excluded.handler_argtypes, queue_name = excluded.queue_name,"
+        "   priority = excluded.priority, max_attempts = excluded.max_attempts,"
+        "   retry_policy = excluded.retry_policy, timeout = excluded.timeout,"
+        "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
+        "   registered_at = pg_catalog.now()",
+        params);
+    /* Jobs may be waiting for their task to be registered. */
+    if (handler)
+        queue::wake::announce_dispatcher();
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_unregister_task)
+{
+    const pg::Arguments arguments(fcinfo);
+    const pg::Param identifier = text_param(arguments.text(0));
+    return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.task t"
+                                             " WHERE t.task_identifier = $1",
+                                             std::span(&identifier, 1))
+                            .rows > 0);
+}
+
+BACKFILL_FUNCTION(backfill_priority)
+{
+    const auto name = *pg::Arguments(fcinfo).text(0);
+    const auto priority = core::priority_from_name(name);
+    if (!priority)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority \"" + std::string(name) + "\" is unknown",
+             {},
+             "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
+    return Int16GetDatum(static_cast<int16>(*priority));
+}
+
+BACKFILL_FUNCTION(backfill_priority_band)
+{
+    return pg::from_text(core::priority_band(*pg::Arguments(fcinfo).int4(0)));
+}
+
+BACKFILL_FUNCTION(backfill_set_retry_policy)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto name = queue::require_text("policy_name", arguments.text(0));
+    pg::call([] { PreventCommandIfReadOnly("set_retry_policy()"); });
+    if (name.empty() || name.size() > kMaxPolicyName)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "policy_name must have between 1 and 128 bytes: \"" + std::string(name) + "\"");
+
+    core::RetryPolicy policy = queue::policy_of(*queue::config(), name);
+    policy.max_attempts = arguments.int4(1).value_or(policy.max_attempts);
+    if (arguments.interval(2) != nullptr)
+        policy.initial_us = check_delay("initial_delay", *arguments.interval(2));
+    if (arguments.interval(3) != nullptr)
+        policy.max_us = check_delay("max_delay", *arguments.interval(3));
+    policy.multiplier = arguments.float8(4).value_or(policy.multiplier);
+    policy.jitter_factor = arguments.float8(5).value_or(policy.jitter_factor);
+    check_policy(policy);
+
+    const pg::Param params[] = {
+        text_param(name),
+        int2_param(policy.max_attempts),
+        {INTERVALOID, PointerGetDatum(pg::from_microseconds(policy.initial_us)), false},
+        {INTERVALOID, PointerGetDatum(pg::from_microseconds(policy.max_us)), false},
+        {FLOAT8OID, Float8GetDatum(policy.multiplier), false},
+        {FLOAT8OID, Float8GetDatum(policy.jitter_factor), false},
+    };
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.retry_policy (policy_name, max_attempts, initial_delay, max_delay,"
+        "   multiplier, jitter_factor)"
+        " VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (policy_name) DO UPDATE SET"
+        "   max_attempts = excluded.max_attempts, initial_delay = excluded.initial_delay,"
+        "   max_delay = excluded.max_delay, multiplier = excluded.multiplier,"
+        "   jitter_factor = excluded.jitter_factor",
+        params);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_backoff_delay_policy)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto name = *arguments.text(1);
+    const auto current = queue::config();
+    queue::check_retry_policy(*current, name);
+    return delay_datum(queue::policy_of(*current, name), *arguments.int4(0));
+}
+
+BACKFILL_FUNCTION(backfill_backoff_delay)
+{
+    const pg::Arguments arguments(fcinfo);
+    const core::RetryPolicy policy = {
+        *arguments.int4(5), check_delay("initial_delay", *arguments.interval(1)),
+        check_delay("max_delay", *arguments.interval(2)), *arguments.float8(3),
+        *arguments.float8(4)};
+    check_policy(policy);
+    return delay_datum(policy, *arguments.int4(0));
+}
+
+BACKFILL_FUNCTION(backfill_retry_policies)
+{
+    const auto current = queue::config();
+    pg::ResultSet result(fcinfo);
+    for (const core::NamedPolicy &preset : core::preset_policies()) {
+        const auto &changed = current->user_policies();
+        const bool shadowed = std::any_of(changed.begin(), changed.end(), [&](const auto &policy) {
+            return policy.first == preset.name;
+        });
+        if (!shadowed)
+            add_policy(result, preset.name, preset.policy, true);
+    }
+    for (const auto &[name, policy] : current->user_policies())
+        add_policy(result, name, policy, false);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_config_changed)
+{
+    pg::call([&] {
+        if (!CALLED_AS_TRIGGER(fcinfo))
+            ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                            errmsg("_config_changed() must be called as a trigger")));
+        CacheInvalidateRelcache(reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation);
+    });
+    return static_cast<Datum>(0);
+}

@@ -1,0 +1,183 @@
+/* worker_api.cpp - SQL functions about running jobs and the workers that do. */
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/batch.hpp"
+#include "backfill/queue/wake.hpp"
+
+using namespace backfill;
+
+namespace
+{
+
+const char *kind_name(bgworker::WorkerKind kind)
+{
+    return kind == bgworker::WorkerKind::kDispatcher ? "dispatcher" : "executor";
+}
+
+const char *state_name(const bgworker::WorkerSlot &worker)
+{
+    switch (worker.state) {
+    case bgworker::WorkerState::kStarting:
+        return "starting";
+    case bgworker::WorkerState::kIdle:
+        return "idle";
+    default:
+        return worker.kind == bgworker::WorkerKind::kDispatcher ? "active" : "busy";
+    }
+}
+
+/* This database's workers, copied at one moment. */
+std::vector<bgworker::WorkerSlot> copy_workers()
+{
+    std::vector<bgworker::WorkerSlot> workers;
+    if (!bgworker::available())
+        return workers;
+    workers.reserve(static_cast<std::size_t>(bgworker::shared().worker_count));
+    const bgworker::SharedLock lock(LW_SHARED);
+    for (int i = 0; i < bgworker::shared().worker_count; i++) {
+        bgworker::WorkerSlot &worker = bgworker::shared().workers[i];
+        if (worker.kind == bgworker::WorkerKind::kNone || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        workers.push_back(worker); /* reserved: does not allocate */
+        SpinLockRelease(&worker.mutex);
+    }
+    return workers;
+}
+
+std::vector<std::string> text_elements(const pg::Arguments &arguments, int n)
+{
+    std::vector<std::string> result;
+    if (const auto elements = arguments.array(n, TEXTOID))
+        for (int i = 0; i < elements->count; i++)
+            if (!elements->nulls[i])
+                result.push_back(pg::to_string(elements->values[i]));
+    return result;
+}
+
+/* Commits the jobs done so far and goes on in a new transaction. */
+void commit_in_procedure()
+{
+    pg::call([] { SPI_commit(); });
+    if (bgworker::available())
+        bgworker::signal_slots_released(MyDatabaseId);
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_process_available_jobs)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto max_jobs = arguments.int4(0);
+    if (max_jobs && *max_jobs < 0)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "max_jobs must not be negative: " + std::to_string(*max_jobs));
+    if (queue::is_running_job())
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             "a job cannot call process_available_jobs()", {},
+             "Let the job enqueue others instead; they run by themselves.");
+    pg::call([] { PreventCommandIfReadOnly("process_available_jobs()"); });
+
+    /* Inside a transaction block, or in a function, everything is the caller's one
+     * transaction; else each batch is committed. */
+    const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
+                        castNode(CallContext, fcinfo->context)->atomic;
+    queue::BatchOptions options;
+    options.session = queue::SessionKind::kUser;
+    options.tasks = text_elements(arguments, 1);
+    options.time_limit_us = atomic ? PG_INT64_MAX : 5000;
+    const bool nothing_wanted = !arguments.is_null(1) && options.tasks.empty();
+
+    int64 processed = 0;
+    bool more = !nothing_wanted && (!max_jobs || *max_jobs > 0);
+    pg::call([&] { SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC); });
+    while (more) {
+        options.max_jobs = max_jobs ? static_cast<int>(*max_jobs - processed) : 0;
+        queue::wake::announce_release();
+        const queue::BatchResult batch = queue::run_batch(options);
+        processed += batch.jobs;
+        more = batch.jobs > 0 && (!max_jobs || processed < *max_jobs);
+        if (!atomic)
+            commit_in_procedure();
+        pg::call([] { CHECK_FOR_INTERRUPTS(); });
+    }
+    pg::call([] { SPI_finish(); });
+
+    return pg::call([&] {
+        TupleDesc columns;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "process_available_jobs() must return a row");
+        Datum value = Int64GetDatum(processed);
+        bool is_null = false;
+        return HeapTupleGetDatum(
+            heap_form_tuple(BlessTupleDesc(columns), &value, &is_null));
+    });
+}
+
+BACKFILL_FUNCTION(backfill_workers)
+{
+    const std::vector<bgworker::WorkerSlot> workers = copy_workers();
+    pg::ResultSet result(fcinfo);
+    for (const bgworker::WorkerSlot &worker : workers) {
+        const bool executor = worker.kind == bgworker::WorkerKind::kExecutor;
+        const bool running = worker.job_id != 0;
+        const Datum values[] = {
+            Int32GetDatum(worker.pid),
+            pg::from_text(kind_name(worker.kind)),
+            ObjectIdGetDatum(worker.role),
+            pg::from_text(state_name(worker)),
+            TransactionIdGetDatum(worker.xid),
+            Int64GetDatum(worker.job_id),
+            pg::from_text(worker.task),
+            Int32GetDatum(worker.attempt),
+            TimestampTzGetDatum(worker.started_at),
+            TimestampTzGetDatum(worker.state_since),
+            Int64GetDatum(static_cast<int64>(worker.jobs_done)),
+            Int64GetDatum(static_cast<int64>(worker.jobs_failed)),
+        };
+        const bool nulls[std::size(values)] = {
+            worker.pid == 0, false,    !executor, false, !TransactionIdIsValid(worker.xid),
+            !running,        !running, !running,  false, false,
+            !executor,       !executor,
+        };
+        result.add(values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_claimed)
+{
+    const TransactionId xmax = DatumGetTransactionId(pg::Arguments(fcinfo).datum(0));
+    if (!TransactionIdIsNormal(xmax))
+        return BoolGetDatum(false);
+    return BoolGetDatum(pg::call(
+        [&] { return TransactionIdIsInProgress(xmax) || TransactionIdDidCommit(xmax); }));
+}
+
+BACKFILL_FUNCTION(backfill_queue_limit)
+{
+    const auto current = queue::config();
+    const int concurrency =
+        current->queue_limit(*pg::Arguments(fcinfo).text(0)).concurrency;
+    fcinfo->isnull = concurrency == 0;
+    return Int32GetDatum(concurrency);
+}
+
+BACKFILL_FUNCTION(backfill_installed)
+{
+    if (bgworker::available())
+        queue::wake::announce_installed();
+    else
+        pg::call([] {
+            ereport(NOTICE,
+                    (errmsg("backfill is not in shared_preload_libraries"),
+                     errdetail("Jobs can be enqueued, but the server does not run them."),
+                     errhint("Add backfill to shared_preload_libraries and restart the server, or "
+                             "run jobs with CALL backfill.process_available_jobs().")));
+        });
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_version)
+{
+    return pg::from_text(BACKFILL_VERSION);
+}

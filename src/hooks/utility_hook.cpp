@@ -1,0 +1,147 @@
+/* utility_hook.cpp - see utility_hook.hpp. */
+#include "backfill/hooks/utility_hook.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/run_job.hpp"
+
+namespace backfill::hooks
+{
+
+namespace
+{
+
+constexpr int kStopTimeoutMs = 5000;
+
+ProcessUtility_hook_type previous_hook = nullptr;
+
+/* The template of a CREATE DATABASE. */
+const char *template_name(const CreatedbStmt *statement)
+{
+    ListCell *cell;
+    foreach (cell, statement->options) {
+        auto *option = static_cast<DefElem *>(lfirst(cell));
+        if (strcmp(option->defname, "template") == 0 && option->arg != nullptr)
+            return defGetString(option);
+    }
+    return "template1";
+}
+
+/* The database that a command needs without connections, if it is such a command. */
+const char *database_to_quiesce(Node *statement)
+{
+    switch (nodeTag(statement)) {
+    case T_DropdbStmt:
+        return castNode(DropdbStmt, statement)->dbname;
+    case T_CreatedbStmt:
+        return template_name(castNode(CreatedbStmt, statement));
+    case T_RenameStmt: {
+        const auto *rename = castNode(RenameStmt, statement);
+        return rename->renameType == OBJECT_DATABASE ? rename->subname : nullptr;
+    }
+    case T_AlterDatabaseStmt: {
+        /* Only SET TABLESPACE moves files. */
+        const auto *alter = castNode(AlterDatabaseStmt, statement);
+        ListCell *cell;
+        foreach (cell, alter->options)
+            if (strcmp(static_cast<DefElem *>(lfirst(cell))->defname, "tablespace") == 0)
+                return alter->dbname;
+        return nullptr;
+    }
+    default:
+        return nullptr;
+    }
+}
+
+bool names_backfill(const List *objects)
+{
+    ListCell *cell;
+    foreach (cell, objects)
+        if (strcmp(strVal(lfirst(cell)), "backfill") == 0)
+            return true;
+    return false;
+}
+
+bool drops_extension(Node *statement)
+{
+    if (!IsA(statement, DropStmt))
+        return false;
+    const auto *drop = castNode(DropStmt, statement);
+    return (drop->removeType == OBJECT_EXTENSION || drop->removeType == OBJECT_SCHEMA) &&
+           names_backfill(drop->objects);
+}
+
+/* The database whose workers must go before the command; InvalidOid for most. Who may
+ * not run the command does not get to disturb anybody. */
+Oid database_to_stop(Node *statement)
+{
+    if (drops_extension(statement)) {
+        const Oid extension = get_extension_oid("backfill", true);
+        return OidIsValid(extension) && pg::owns_extension(extension, GetUserId()) ? MyDatabaseId
+                                                                                   : InvalidOid;
+    }
+    const char *name = database_to_quiesce(statement);
+    if (name == nullptr)
+        return InvalidOid;
+    const Oid database = get_database_oid(name, true);
+    return OidIsValid(database) && database != MyDatabaseId &&
+                   pg::owns_database(database, GetUserId())
+               ? database
+               : InvalidOid;
+}
+
+/* What a job does to its session beyond its transaction. */
+bool dirties_session(Node *statement)
+{
+    return IsA(statement, ListenStmt) || IsA(statement, ConstraintsSetStmt) ||
+           IsA(statement, LoadStmt) || IsA(statement, DeclareCursorStmt);
+}
+
+void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
+               ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+               DestReceiver *destination, QueryCompletion *completion)
+{
+    if (previous_hook != nullptr)
+        previous_hook(planned, query, read_only_tree, context, params, environment, destination,
+                      completion);
+    else
+        standard_ProcessUtility(planned, query, read_only_tree, context, params, environment,
+                                destination, completion);
+}
+
+/* Plain C inside: no C++ object is alive while the command runs. */
+void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
+                ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+                DestReceiver *destination, QueryCompletion *completion)
+{
+    Node *const statement = planned->utilityStmt;
+    if (queue::is_running_job() && dirties_session(statement))
+        queue::mark_session_dirty();
+
+    const Oid stopped = bgworker::available() ? database_to_stop(statement) : InvalidOid;
+    if (!OidIsValid(stopped)) {
+        call_next(planned, query, read_only_tree, context, params, environment, destination,
+                  completion);
+        return;
+    }
+    PG_TRY();
+    {
+        bgworker::stop_workers(stopped, kStopTimeoutMs);
+        call_next(planned, query, read_only_tree, context, params, environment, destination,
+                  completion);
+    }
+    PG_FINALLY();
+    {
+        bgworker::allow_workers(stopped);
+    }
+    PG_END_TRY();
+}
+
+} // namespace
+
+void install_utility_hook()
+{
+    previous_hook = ProcessUtility_hook;
+    ProcessUtility_hook = on_utility;
+}
+
+} // namespace backfill::hooks

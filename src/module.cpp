@@ -1,0 +1,38 @@
+/* module.cpp - where PostgreSQL enters the library. Start reading here.
+ *
+ * With shared_preload_libraries the postmaster runs _PG_init: shared memory is
+ * reserved and the launcher registered. Without it a session loads the library at its
+ * first call; everything works but the server's own workers. */
+#include "backfill/bgworker/launcher.hpp"
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/hooks/utility_hook.hpp"
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/handler.hpp"
+#include "backfill/queue/run_job.hpp"
+#include "backfill/queue/wake.hpp"
+
+extern "C" {
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void _PG_init(void)
+{
+    using namespace backfill;
+
+    pg::init_error_store();
+    guc::define();
+    queue::init_config();
+    queue::init_handlers();
+    queue::init_run_job();
+    queue::wake::init();
+
+    if (process_shared_preload_libraries_in_progress) {
+        bgworker::init_shared_state();
+        bgworker::register_launcher();
+        hooks::install_utility_hook();
+    }
+}
+}

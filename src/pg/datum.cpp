@@ -1,0 +1,75 @@
+/* datum.cpp - see datum.hpp. */
+#include "backfill/pg/datum.hpp"
+
+namespace backfill::pg
+{
+
+std::string_view to_view(Datum value)
+{
+    const text *detoasted = call([&] { return DatumGetTextPP(value); });
+    return {VARDATA_ANY(detoasted), VARSIZE_ANY_EXHDR(detoasted)};
+}
+
+Datum from_text(std::string_view value)
+{
+    return call([&] {
+        return PointerGetDatum(
+            cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+    });
+}
+
+int64 to_microseconds(const Interval &interval)
+{
+    return interval.time + (interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day) *
+                               USECS_PER_DAY;
+}
+
+Interval *from_microseconds(int64 microseconds)
+{
+    Interval *interval = call([] { return static_cast<Interval *>(palloc0(sizeof(Interval))); });
+    interval->time = microseconds;
+    return interval;
+}
+
+std::string role_name(Oid role)
+{
+    const char *name = call([&] { return GetUserNameFromId(role, true); });
+    return name == nullptr ? std::string() : std::string(name);
+}
+
+std::optional<Arguments::Elements> Arguments::array(int n, Oid element_type) const
+{
+    if (is_null(n))
+        return std::nullopt;
+    Elements elements{};
+    call([&] {
+        int16 length;
+        bool by_value;
+        char alignment;
+        get_typlenbyvalalign(element_type, &length, &by_value, &alignment);
+        deconstruct_array(DatumGetArrayTypeP(datum(n)), element_type, length, by_value, alignment,
+                          &elements.values, &elements.nulls, &elements.count);
+    });
+    return elements;
+}
+
+ResultSet::ResultSet(FunctionCallInfo fcinfo)
+    : result_(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo))
+{
+    call([&] {
+        /* A set of a plain type has no row type for InitMaterializedSRF to look up. */
+        TypeFuncClass kind = get_call_result_type(fcinfo, nullptr, nullptr);
+        InitMaterializedSRF(fcinfo, kind == TYPEFUNC_SCALAR ? MAT_SRF_USE_EXPECTED_DESC : 0);
+    });
+}
+
+void ResultSet::add(const Datum *values, const bool *nulls)
+{
+    /* PostgreSQL declares them writable but only reads them. */
+    call([&] {
+        tuplestore_putvalues(result_->setResult, result_->setDesc, const_cast<Datum *>(values),
+                             const_cast<bool *>(nulls));
+    });
+}
+
+} // namespace backfill::pg

@@ -1,0 +1,95 @@
+/* table.cpp - see table.hpp. */
+#include "backfill/pg/table.hpp"
+
+#include "backfill/pg/owner_scope.hpp"
+
+namespace backfill::pg
+{
+
+Oid relation_oid(const char *name)
+{
+    const Oid oid = call([&] {
+        const Oid schema = get_namespace_oid("backfill", true);
+        return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+    });
+    if (!OidIsValid(oid))
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             "extension \"backfill\" is not installed in this database",
+             "Relation backfill." + std::string(name) + " does not exist.",
+             "Run CREATE EXTENSION backfill.");
+    return oid;
+}
+
+TableRows read_table(const char *name)
+{
+    const Oid oid = relation_oid(name);
+    TableRows result{};
+    call([&] {
+        Relation table = table_open(oid, AccessShareLock);
+        TupleDesc columns = RelationGetDescr(table);
+        TupleTableSlot *slot = table_slot_create(table, nullptr);
+        PushActiveSnapshot(GetLatestSnapshot());
+        TableScanDesc scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
+        List *tuples = NIL;
+        while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+            tuples = lappend(tuples, ExecCopySlotHeapTuple(slot));
+        table_endscan(scan);
+        PopActiveSnapshot();
+        ExecDropSingleTupleTableSlot(slot);
+
+        result.rows = static_cast<TableRow *>(palloc(sizeof(TableRow) * (list_length(tuples) + 1)));
+        ListCell *cell;
+        foreach (cell, tuples) {
+            TableRow &row = result.rows[result.count++];
+            row.values = static_cast<Datum *>(palloc(sizeof(Datum) * columns->natts));
+            row.nulls = static_cast<bool *>(palloc(sizeof(bool) * columns->natts));
+            heap_deform_tuple(static_cast<HeapTuple>(lfirst(cell)), columns, row.values, row.nulls);
+        }
+        table_close(table, AccessShareLock);
+    });
+    return result;
+}
+
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+{
+    const Oid task_table = relation_oid("task");
+    StatementResult result{};
+    call([&] {
+        constexpr int kMaxParams = 32;
+        Oid types[kMaxParams];
+        Datum values[kMaxParams];
+        char nulls[kMaxParams];
+        const int count = static_cast<int>(params.size());
+        if (count > kMaxParams)
+            elog(ERROR, "too many parameters: %d", count);
+        for (int i = 0; i < count; i++) {
+            types[i] = params[i].type;
+            values[i] = params[i].value;
+            nulls[i] = params[i].is_null ? 'n' : ' ';
+        }
+
+        HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(task_table));
+        if (!HeapTupleIsValid(table))
+            elog(ERROR, "cache lookup failed for relation %u", task_table);
+        const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(table))->relowner;
+        ReleaseSysCache(table);
+
+        OwnerScope as_owner(owner);
+        SPI_connect();
+        const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
+        if (code < 0)
+            elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(code));
+        result.rows = SPI_processed;
+        if (SPI_processed > 0 && SPI_tuptable != nullptr) {
+            bool is_null;
+            result.first_value =
+                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
+            result.has_value = !is_null;
+        }
+        SPI_finish();
+        as_owner.leave();
+    });
+    return result;
+}
+
+} // namespace backfill::pg

@@ -1,0 +1,296 @@
+/* batch.cpp - see batch.hpp. */
+#include "backfill/queue/batch.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/finish.hpp"
+#include "backfill/queue/job_key.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/next_job.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+/* How many candidates one look into the index fetches. */
+constexpr int kReadAhead = 64;
+/* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
+ * snapshots. Only subtransactions that wrote have one. */
+constexpr int kMaxWritingSubtransactions = 60;
+/* A task whose jobs take longer than this on average runs alone. */
+constexpr int64 kSlowJobUs = 5000;
+
+/* A moving average of how long a task's jobs take, in this process. */
+class TaskSpeed
+{
+  public:
+    static bool is_slow(const std::string &task)
+    {
+        const auto found = averages().find(task);
+        return found != averages().end() && found->second > kSlowJobUs;
+    }
+    static void record(const std::string &task, int64 duration_us)
+    {
+        int64 &average = averages()[task];
+        average += (duration_us - average) / 4;
+    }
+
+  private:
+    static std::unordered_map<std::string, int64> &averages()
+    {
+        static std::unordered_map<std::string, int64> map;
+        return map;
+    }
+};
+
+/* The tasks whose handlers the current user's executors run. */
+std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions &options)
+{
+    std::vector<std::string_view> names;
+    for (const Task &task : config.tasks()) {
+        const bool wanted = options.tasks.empty() ||
+                            std::find(options.tasks.begin(), options.tasks.end(),
+                                      task.identifier) != options.tasks.end();
+        if (wanted && task.has_handler() && task.run_as_oid == GetUserId())
+            names.push_back(task.identifier);
+    }
+    return names;
+}
+
+/* An active snapshot taken now, also in a REPEATABLE READ transaction of the caller. */
+class LatestSnapshot
+{
+  public:
+    void renew()
+    {
+        pop();
+        pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+        pushed_ = true;
+    }
+    void pop()
+    {
+        if (pushed_)
+            pg::call([] { PopActiveSnapshot(); });
+        pushed_ = false;
+    }
+    Snapshot get() const { return GetActiveSnapshot(); }
+
+  private:
+    bool pushed_ = false;
+};
+
+class Batch
+{
+  public:
+    explicit Batch(const BatchOptions &options)
+        : options_(options), config_(config()), next_(table_, own_tasks(*config_, options)),
+          started_(GetCurrentTimestamp())
+    {
+        job_memory_ = pg::call([] {
+            return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
+                                         ALLOCSET_DEFAULT_SIZES);
+        });
+    }
+
+    BatchResult run()
+    {
+        const MemoryContext caller = MemoryContextSwitchTo(job_memory_);
+        while (may_continue()) {
+            pg::call([&] { MemoryContextReset(job_memory_); });
+            const auto candidate = next_candidate();
+            if (!candidate)
+                break;
+            auto row = table_.fetch(candidate->tid, snapshot_.get());
+            if (!row || row->id() != candidate->id)
+                continue;
+            const Task *task = config_->find_task(row->task_identifier());
+            if (task == nullptr)
+                continue;
+            const bool slow = TaskSpeed::is_slow(task->identifier);
+            if (slow && result_.jobs > 0) {
+                result_.more = true;
+                break;
+            }
+            if (!enter_queue(*row) || !claim(*candidate, *row))
+                continue;
+            run_claimed(*row, *task);
+            if (slow || session_is_dirty()) {
+                result_.more = true;
+                break;
+            }
+        }
+        MemoryContextSwitchTo(caller);
+        pg::call([&] { MemoryContextDelete(job_memory_); });
+        snapshot_.pop();
+        table_.close();
+        return result_;
+    }
+
+  private:
+    bool may_continue()
+    {
+        if (result_.jobs == 0)
+            return true;
+        if ((options_.max_jobs > 0 && result_.jobs >= options_.max_jobs) ||
+            writers_ >= kMaxWritingSubtransactions ||
+            GetCurrentTimestamp() - started_ >= options_.time_limit_us)
+            result_.more = true;
+        return !result_.more;
+    }
+
+    std::optional<Candidate> next_candidate()
+    {
+        if (next_.empty()) {
+            snapshot_.renew();
+            next_.read(snapshot_.get(), kReadAhead);
+        }
+        return next_.pop();
+    }
+
+    /* Takes a slot of the job's queue, or leaves the queue out from now on. */
+    bool enter_queue(const JobRow &row)
+    {
+        const std::string_view queue = row.text_or_empty(Column::kQueueName);
+        const QueueLimit limit = config_->queue_limit(queue);
+        QueueSlots::Entry entry = slots_.enter(limit);
+        if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
+            /* Whoever leaves the queue shall tell us; look again, for it may have left
+             * just before it could see that. */
+            bgworker::note_queue_full(MyDatabaseId);
+            entry = slots_.enter(limit);
+        }
+        if (entry == QueueSlots::Entry::kFull) {
+            next_.exclude_queue(queue);
+            next_.clear();
+            return false;
+        }
+        result_.held_slots = result_.held_slots || limit.concurrency > 0;
+        if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
+            /* A serial queue's order holds only among what is ready now: what we read
+             * before we had the slot may be overtaken. */
+            next_.clear();
+            return false;
+        }
+        return true;
+    }
+
+    bool claim(const Candidate &candidate, const JobRow &row)
+    {
+        if (table_.remove(candidate.tid, snapshot_.get()) != RemoveResult::kRemoved)
+            return false;
+        pg::call([] { CommandCounterIncrement(); });
+        /* The key was enqueued again while this job ran, and then its worker died: the
+         * newer job stands for both. */
+        return row.is_null(Column::kJobKey) ||
+               !has_newer_keyed_job(table_, row.text_or_empty(Column::kJobKey), row.id());
+    }
+
+    void run_claimed(const JobRow &row, const Task &task)
+    {
+        result_.jobs++;
+        result_.last_job_id = row.id();
+        if (options_.on_start != nullptr)
+            options_.on_start(row, task);
+        const TimestampTz start = GetCurrentTimestamp();
+        const uint64 xids_before = writing_subtransactions();
+        const auto error = run_job(row, task, options_.session);
+        if (error)
+            (void) finish_failure(table_, *config_, &task, row, *error);
+        else
+            finish_success(row);
+        writers_ += static_cast<int>(writing_subtransactions() - xids_before);
+        TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
+        if (options_.on_end != nullptr)
+            options_.on_end(error.has_value());
+    }
+
+    /* Committed subtransactions of this transaction that have an xid. */
+    static uint64 writing_subtransactions()
+    {
+        return pg::call([] {
+            TransactionId *children;
+            return static_cast<uint64>(xactGetCommittedChildren(&children));
+        });
+    }
+
+    const BatchOptions &options_;
+    std::shared_ptr<const Config> config_;
+    JobTable table_;
+    NextJobs next_;
+    QueueSlots slots_;
+    LatestSnapshot snapshot_;
+    MemoryContext job_memory_ = nullptr;
+    BatchResult result_;
+    TimestampTz started_;
+    int writers_ = 0;
+};
+
+/* Claims the job with this id if it is waiting. */
+std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
+{
+    for (const FoundJob &found : table.find_by_id(job_id)) {
+        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
+            continue;
+        pg::call([] { CommandCounterIncrement(); });
+        return found.row;
+    }
+    return std::nullopt;
+}
+
+} // namespace
+
+BatchResult run_batch(const BatchOptions &options)
+{
+    return Batch(options).run();
+}
+
+void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    if (const auto row = claim_by_id(table, job_id))
+        (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
+                              error);
+    table.close();
+}
+
+int dead_letter_orphans(int limit)
+{
+    const std::shared_ptr<const Config> current = config();
+    std::vector<std::string_view> orphaned;
+    for (const Task &task : current->tasks())
+        if (task.has_handler() && !OidIsValid(task.run_as_oid))
+            orphaned.emplace_back(task.identifier);
+    if (orphaned.empty())
+        return 0;
+
+    JobTable table;
+    NextJobs next(table, orphaned);
+    LatestSnapshot snapshot;
+    int settled = 0;
+    snapshot.renew();
+    next.read(snapshot.get(), limit);
+    while (const auto candidate = next.pop()) {
+        const auto row = table.fetch(candidate->tid, snapshot.get());
+        if (!row || row->id() != candidate->id ||
+            table.remove(candidate->tid, snapshot.get()) != RemoveResult::kRemoved)
+            continue;
+        pg::call([] { CommandCounterIncrement(); });
+        const Task *task = current->find_task(row->task_identifier());
+        (void) finish_failure(
+            table, *current, task, *row,
+            {"42704", "role \"" + task->run_as + "\" of task \"" + task->identifier +
+                          "\" does not exist",
+             "The jobs of the task run as this role.",
+             "Register the task again with a role that exists, then requeue the job with "
+             "backfill.requeue_dlq_job().",
+             {}});
+        settled++;
+    }
+    snapshot.pop();
+    table.close();
+    return settled;
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,237 @@
+/* config.cpp - see config.hpp. */
+#include "backfill/queue/config.hpp"
+
+#include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr std::string_view kFastQueue = "fast";
+constexpr std::string_view kBulkQueue = "bulk";
+constexpr int32 kFastQueueId = 1;
+constexpr int32 kBulkQueueId = 2;
+
+/* Plain data: the callbacks below run in the middle of anything. */
+bool stale = true;
+Oid watched_tables[4];
+
+void on_relation_changed(Datum, Oid relation) noexcept
+{
+    if (relation == InvalidOid)
+        stale = true;
+    for (const Oid watched : watched_tables)
+        if (relation == watched)
+            stale = true;
+}
+
+/* A role was created, renamed or dropped: run_as names may mean another role now. */
+void on_role_changed(Datum, int, uint32) noexcept
+{
+    stale = true;
+}
+
+std::shared_ptr<const Config> &current()
+{
+    static std::shared_ptr<const Config> config;
+    return config;
+}
+
+/* Reads one row of a table by column numbers (0-based, in table order). */
+class RowReader
+{
+  public:
+    explicit RowReader(const pg::TableRow &row) : row_(row) {}
+    bool is_null(int column) const { return row_.nulls[column]; }
+    Datum datum(int column) const { return row_.values[column]; }
+    std::string text(int column) const
+    {
+        return is_null(column) ? std::string() : pg::to_string(datum(column));
+    }
+    std::optional<std::string> optional_text(int column) const
+    {
+        return is_null(column) ? std::nullopt : std::optional(pg::to_string(datum(column)));
+    }
+    std::optional<int> optional_int2(int column) const
+    {
+        return is_null(column) ? std::nullopt
+                               : std::optional<int>(DatumGetInt16(datum(column)));
+    }
+    int64 microseconds(int column) const
+    {
+        return is_null(column) ? 0 : pg::to_microseconds(*DatumGetIntervalP(datum(column)));
+    }
+    std::vector<std::string> text_array(int column) const
+    {
+        std::vector<std::string> result;
+        if (is_null(column))
+            return result;
+        Datum *elements = nullptr;
+        bool *nulls = nullptr;
+        int count = 0;
+        pg::call([&] {
+            deconstruct_array(DatumGetArrayTypeP(datum(column)), TEXTOID, -1, false, TYPALIGN_INT,
+                              &elements, &nulls, &count);
+        });
+        for (int i = 0; i < count; i++)
+            if (!nulls[i])
+                result.push_back(pg::to_string(elements[i]));
+        return result;
+    }
+
+  private:
+    const pg::TableRow &row_;
+};
+
+Oid role_oid(const std::string &name)
+{
+    return pg::call([&] { return get_role_oid(name.c_str(), true); });
+}
+
+Task read_task(const pg::TableRow &table_row)
+{
+    const RowReader row(table_row);
+    Task task;
+    task.identifier = row.text(0);
+    task.handler_schema = row.text(1);
+    task.handler_name = row.text(2);
+    task.handler_argtypes = row.text_array(3);
+    task.queue_name = row.optional_text(4);
+    task.priority = row.optional_int2(5);
+    task.max_attempts = row.optional_int2(6);
+    task.retry_policy = row.optional_text(7);
+    task.timeout_us = row.microseconds(8);
+    task.run_as = row.text(9);
+    task.run_as_oid = role_oid(task.run_as);
+    return task;
+}
+
+core::RetryPolicy read_policy(const RowReader &row)
+{
+    return {DatumGetInt16(row.datum(1)), row.microseconds(2), row.microseconds(3),
+            DatumGetFloat8(row.datum(4)), DatumGetFloat8(row.datum(5))};
+}
+
+} // namespace
+
+std::shared_ptr<const Config> Config::load()
+{
+    watched_tables[0] = pg::relation_oid("task");
+    watched_tables[1] = pg::relation_oid("retry_policy");
+    watched_tables[2] = pg::relation_oid("queue");
+    watched_tables[3] = pg::relation_oid("producer");
+
+    auto loaded = std::make_shared<Config>();
+    const pg::TableRows tasks = pg::read_table("task");
+    for (int i = 0; i < tasks.count; i++)
+        loaded->tasks_.push_back(read_task(tasks.rows[i]));
+    for (const Task &task : loaded->tasks_)
+        loaded->task_by_name_.emplace(task.identifier, &task);
+
+    const pg::TableRows policies = pg::read_table("retry_policy");
+    for (int i = 0; i < policies.count; i++) {
+        const RowReader row(policies.rows[i]);
+        loaded->policies_.emplace_back(row.text(0), read_policy(row));
+    }
+    const pg::TableRows queues = pg::read_table("queue");
+    for (int i = 0; i < queues.count; i++) {
+        const RowReader row(queues.rows[i]);
+        loaded->queues_.push_back(
+            {row.text(0),
+             {DatumGetInt32(row.datum(1)), row.is_null(2) ? 0 : DatumGetInt32(row.datum(2))}});
+    }
+    const pg::TableRows producers = pg::read_table("producer");
+    for (int i = 0; i < producers.count; i++) {
+        const RowReader row(producers.rows[i]);
+        const std::vector<std::string> allowed = row.text_array(1);
+        loaded->producers_.push_back(
+            {role_oid(row.text(0)), row.is_null(1), {allowed.begin(), allowed.end()}});
+    }
+    return loaded;
+}
+
+const Task *Config::find_task(std::string_view identifier) const
+{
+    const auto found = task_by_name_.find(identifier);
+    return found == task_by_name_.end() ? nullptr : found->second;
+}
+
+std::optional<core::RetryPolicy> Config::find_policy(std::string_view name) const
+{
+    for (const auto &[policy_name, policy] : policies_)
+        if (policy_name == name)
+            return policy;
+    return core::preset_policy(name);
+}
+
+bool Config::is_configured(std::string_view queue_name) const
+{
+    return std::any_of(queues_.begin(), queues_.end(),
+                       [&](const Queue &queue) { return queue.name == queue_name; });
+}
+
+QueueLimit Config::queue_limit(std::string_view queue_name) const
+{
+    for (const Queue &queue : queues_)
+        if (queue.name == queue_name)
+            return queue.limit;
+    if (queue_name == kFastQueue)
+        return {kFastQueueId, guc::fast_queue_concurrency};
+    if (queue_name == kBulkQueue)
+        return {kBulkQueueId, guc::bulk_queue_concurrency};
+    return {};
+}
+
+bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
+{
+    bool restricted = false;
+    if (producers_.empty() || pg::call([&] { return superuser_arg(role); }))
+        return true;
+    for (const Producer &producer : producers_) {
+        if (!OidIsValid(producer.role) ||
+            !pg::call([&] { return has_privs_of_role(role, producer.role); }))
+            continue;
+        if (producer.all_tasks || producer.tasks.count(std::string(task_identifier)) > 0)
+            return true;
+        restricted = true;
+    }
+    return !restricted;
+}
+
+std::shared_ptr<const Config> config()
+{
+    struct ReadAgainUnlessLoaded {
+        bool loaded = false;
+        ~ReadAgainUnlessLoaded()
+        {
+            if (!loaded)
+                stale = true;
+        }
+    };
+    if (stale || current() == nullptr) {
+        ReadAgainUnlessLoaded attempt;
+        /* Cleared first: a change that arrives while we read makes it stale again. */
+        stale = false;
+        current() = Config::load();
+        attempt.loaded = true;
+    }
+    return current();
+}
+
+core::RetryPolicy policy_of(const Config &config, std::string_view name)
+{
+    if (const auto policy = config.find_policy(name))
+        return *policy;
+    return core::preset_policies().front().policy;
+}
+
+void init_config()
+{
+    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+    CacheRegisterSyscacheCallback(AUTHOID, on_role_changed, static_cast<Datum>(0));
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,78 @@
+/* dead_letter.cpp - see dead_letter.hpp. */
+#include "backfill/queue/dead_letter.hpp"
+
+#include "backfill/pg/table.hpp"
+
+namespace backfill::queue::dead_letter
+{
+
+namespace
+{
+
+pg::Param column_param(const JobRow &row, Column column, Oid type)
+{
+    return {type, row.get(column), row.is_null(column)};
+}
+
+/* Both statements take the parameters of write(), in its order. */
+constexpr char kUpdate[] =
+    "UPDATE backfill.dead_letter AS d"
+    " SET original_job_id = $2, payload = $4, max_attempts = $8, failure_reason = $10,"
+    "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
+    "     failed_at = pg_catalog.clock_timestamp()"
+    " WHERE d.id = $1";
+
+constexpr char kInsert[] =
+    "INSERT INTO backfill.dead_letter AS d (original_job_id, task_identifier, payload, queue_name,"
+    "   priority, job_key, max_attempts, retry_policy, failure_reason, failure_count, last_error,"
+    "   original_created_at, original_run_at, failed_at)"
+    " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
+    "   pg_catalog.clock_timestamp())"
+    " ON CONFLICT (job_key) WHERE job_key IS NOT NULL DO UPDATE"
+    " SET original_job_id = excluded.original_job_id, task_identifier = excluded.task_identifier,"
+    "     payload = excluded.payload, queue_name = excluded.queue_name,"
+    "     priority = excluded.priority, max_attempts = excluded.max_attempts,"
+    "     retry_policy = excluded.retry_policy, failure_reason = excluded.failure_reason,"
+    "     failure_count = d.failure_count + excluded.failure_count,"
+    "     last_error = excluded.last_error, original_run_at = excluded.original_run_at,"
+    "     failed_at = excluded.failed_at";
+
+} // namespace
+
+void write(const JobRow &row, std::string_view reason)
+{
+    const pg::Param params[] = {
+        column_param(row, Column::kDeadLetterId, INT8OID),
+        column_param(row, Column::kId, INT8OID),
+        column_param(row, Column::kTaskIdentifier, TEXTOID),
+        column_param(row, Column::kPayload, JSONBOID),
+        column_param(row, Column::kQueueName, TEXTOID),
+        column_param(row, Column::kPriority, INT2OID),
+        column_param(row, Column::kJobKey, TEXTOID),
+        column_param(row, Column::kMaxAttempts, INT2OID),
+        column_param(row, Column::kRetryPolicy, TEXTOID),
+        {TEXTOID, pg::from_text(reason), false},
+        {INT4OID, Int32GetDatum(row.attempts()), false},
+        column_param(row, Column::kLastError, JSONBOID),
+        column_param(row, Column::kCreatedAt, TIMESTAMPTZOID),
+        column_param(row, Column::kRunAt, TIMESTAMPTZOID),
+    };
+    if (!row.is_null(Column::kDeadLetterId) && pg::execute_as_owner(kUpdate, params).rows > 0)
+        return;
+    (void) pg::execute_as_owner(kInsert, params);
+}
+
+void forget(const JobRow &row)
+{
+    if (row.is_null(Column::kDeadLetterId) && row.is_null(Column::kJobKey))
+        return;
+    const pg::Param params[] = {
+        column_param(row, Column::kDeadLetterId, INT8OID),
+        column_param(row, Column::kJobKey, TEXTOID),
+    };
+    (void) pg::execute_as_owner("DELETE FROM backfill.dead_letter d"
+                                " WHERE d.id = $1 OR d.job_key = $2",
+                                params);
+}
+
+} // namespace backfill::queue::dead_letter

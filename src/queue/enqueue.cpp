@@ -1,0 +1,281 @@
+/* enqueue.cpp - see enqueue.hpp. */
+#include "backfill/queue/enqueue.hpp"
+
+#include "backfill/core/priority.hpp"
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/job_key.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/wake.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr std::string_view kDefaultQueue = "bulk";
+constexpr std::string_view kReservedQueue = "dead_letter";
+constexpr int kMaxTaskLength = 128;
+constexpr int kMaxQueueLength = 128;
+constexpr int kMaxKeyLength = 512;
+
+std::string quoted(std::string_view value)
+{
+    return "\"" + std::string(value) + "\"";
+}
+
+void check_length(const char *argument, std::string_view value, int limit)
+{
+    const int length = pg::call(
+        [&] { return pg_mbstrlen_with_len(value.data(), static_cast<int>(value.size())); });
+    if (value.empty())
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
+    if (length > limit) {
+        const int shown = pg::call([&] {
+            return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60);
+        });
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string(argument) + " is too long: " +
+                 quoted(std::string(value.substr(0, static_cast<std::size_t>(shown))) + "..."),
+             "It has " + std::to_string(length) + " characters; at most " + std::to_string(limit) +
+                 " are allowed.");
+    }
+}
+
+template <class Explicit, class Own> Explicit first_of(const Explicit &given, const Own &own)
+{
+    if (given)
+        return given;
+    if (own)
+        return Explicit(*own);
+    return std::nullopt;
+}
+
+} // namespace
+
+std::string_view require_text(const char *argument, std::optional<std::string_view> value)
+{
+    if (!value)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(argument) + " must not be null");
+    return *value;
+}
+
+void check_task_identifier(std::string_view value)
+{
+    check_length("task_identifier", value, kMaxTaskLength);
+}
+
+void check_queue_name(std::string_view value)
+{
+    check_length("queue_name", value, kMaxQueueLength);
+    if (value == kReservedQueue)
+        fail(ERRCODE_RESERVED_NAME, "queue name \"dead_letter\" is reserved", {},
+             "Choose another queue; jobs that fail for good go to backfill.dlq by themselves.");
+}
+
+void check_priority(int32 value)
+{
+    if (value < PG_INT16_MIN || value > PG_INT16_MAX)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority is out of range: " + std::to_string(value),
+             "It must be between -32768 and 32767; smaller runs first.",
+             "Named priorities: backfill.priority('EMERGENCY') to backfill.priority('BULK_LOWEST').");
+}
+
+void check_max_attempts(int32 value)
+{
+    if (value < 1 || value > PG_INT16_MAX)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "max_attempts is out of range: " + std::to_string(value),
+             "It must be between 1 and 32767; the first run counts as an attempt.");
+}
+
+void check_retry_policy(const Config &config, std::string_view value)
+{
+    if (!config.find_policy(value))
+        fail(ERRCODE_UNDEFINED_OBJECT, "retry policy " + quoted(value) + " does not exist", {},
+             "See backfill.retry_policies, or create it with backfill.set_retry_policy().");
+}
+
+JobKeyMode parse_job_key_mode(std::string_view value)
+{
+    if (value == "replace")
+        return JobKeyMode::kReplace;
+    if (value == "preserve_run_at")
+        return JobKeyMode::kPreserveRunAt;
+    if (value == "unsafe_dedupe")
+        return JobKeyMode::kUnsafeDedupe;
+    fail(ERRCODE_INVALID_PARAMETER_VALUE, "job_key_mode is unknown: " + quoted(value), {},
+         "Use replace, preserve_run_at or unsafe_dedupe.");
+}
+
+Enqueuer::Enqueuer(const char *function)
+    : config_((pg::call([&] { PreventCommandIfReadOnly(function); }), queue::config())), table_(),
+      now_(GetCurrentTransactionStartTimestamp())
+{
+}
+
+void Enqueuer::check(const JobSpec &spec) const
+{
+    check_task_identifier(spec.task_identifier);
+    if (spec.queue_name)
+        check_queue_name(*spec.queue_name);
+    if (spec.priority)
+        check_priority(*spec.priority);
+    if (spec.max_attempts)
+        check_max_attempts(*spec.max_attempts);
+    if (spec.job_key)
+        check_length("job_key", *spec.job_key, kMaxKeyLength);
+    if (spec.retry_policy)
+        check_retry_policy(*config_, *spec.retry_policy);
+    if (spec.run_at && TIMESTAMP_NOT_FINITE(*spec.run_at))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string("run_at must be finite: ") +
+                 (TIMESTAMP_IS_NOBEGIN(*spec.run_at) ? "-infinity" : "infinity"),
+             {}, "Leave run_at out to run the job now.");
+    if (!config_->may_enqueue(GetUserId(), spec.task_identifier))
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "permission denied to enqueue task " + quoted(spec.task_identifier),
+             "Role " + quoted(pg::role_name(GetUserId())) + " may enqueue only some tasks.",
+             "Allow it with backfill.grant_producer(role, tasks).");
+}
+
+JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
+{
+    static const Task unregistered;
+    const Task &own = task == nullptr ? unregistered : *task;
+    const auto queue = first_of(spec.queue_name, own.queue_name);
+    const auto policy = first_of(spec.retry_policy, own.retry_policy);
+    auto max_attempts = spec.max_attempts;
+    if (!max_attempts && !spec.retry_policy)
+        max_attempts = own.max_attempts;
+    if (!max_attempts)
+        max_attempts = policy_of(*config_, policy.value_or(kDefaultPolicy)).max_attempts;
+    const int priority =
+        first_of(spec.priority, own.priority).value_or(core::kPriorityBulkDefault);
+
+    JobRow row = JobRow::empty();
+    row.set(Column::kId, Int64GetDatum(spec.id ? *spec.id : JobTable::next_id()));
+    row.set(Column::kRunAt, TimestampTzGetDatum(spec.run_at.value_or(now_)));
+    row.set(Column::kCreatedAt, TimestampTzGetDatum(now_));
+    if (spec.dead_letter_id)
+        row.set(Column::kDeadLetterId, Int64GetDatum(*spec.dead_letter_id));
+    row.set(Column::kPriority, Int16GetDatum(static_cast<int16>(priority)));
+    row.set(Column::kAttempts, Int16GetDatum(0));
+    row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
+    row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
+    row.set(Column::kQueueName, pg::from_text(queue.value_or(kDefaultQueue)));
+    if (policy && *policy != kDefaultPolicy)
+        row.set(Column::kRetryPolicy, pg::from_text(*policy));
+    if (spec.job_key)
+        row.set(Column::kJobKey, pg::from_text(*spec.job_key));
+    row.set(Column::kPayload, spec.payload != 0 ? spec.payload : pg::call([] {
+        return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+    }));
+    return row;
+}
+
+/* replace, preserve_run_at: the row takes over the waiting job's id, and that job goes; a
+ * running job is left alone and a new one waits beside it. unsafe_dedupe: returns false,
+ * with the existing job's id in the row, if there is one. */
+bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
+{
+    lock_job_key(*spec.job_key);
+    const bool dedupe = spec.job_key_mode == JobKeyMode::kUnsafeDedupe;
+    const KeyedJobs existing = find_keyed_jobs(table_, *spec.job_key, !dedupe);
+    if (dedupe && existing.any) {
+        row.set(Column::kId, Int64GetDatum(existing.existing_id));
+        return false;
+    }
+    if (existing.waiting) {
+        const JobRow &old = *existing.waiting;
+        row.set(Column::kId, old.get(Column::kId));
+        row.set(Column::kCreatedAt, old.get(Column::kCreatedAt));
+        if (spec.job_key_mode == JobKeyMode::kPreserveRunAt && old.attempts() == 0)
+            row.set(Column::kRunAt, old.get(Column::kRunAt));
+        if (row.is_null(Column::kDeadLetterId) && !old.is_null(Column::kDeadLetterId))
+            row.set(Column::kDeadLetterId, old.get(Column::kDeadLetterId));
+        /* Two arrays become one: that is how batch jobs are built. */
+        pg::call([&] {
+            const Datum old_payload = old.get(Column::kPayload);
+            const Datum new_payload = row.get(Column::kPayload);
+            if (JB_ROOT_IS_ARRAY(DatumGetJsonbP(old_payload)) &&
+                !JB_ROOT_IS_SCALAR(DatumGetJsonbP(old_payload)) &&
+                JB_ROOT_IS_ARRAY(DatumGetJsonbP(new_payload)) &&
+                !JB_ROOT_IS_SCALAR(DatumGetJsonbP(new_payload)))
+                row.set(Column::kPayload,
+                        DirectFunctionCall2(jsonb_concat, old_payload, new_payload));
+        });
+    }
+    return true;
+}
+
+int64 Enqueuer::enqueue(const JobSpec &spec)
+{
+    check(spec);
+    const Task *task = config_->find_task(spec.task_identifier);
+    JobRow row = make_row(spec, task);
+    if (spec.job_key && !take_over_key(row, spec))
+        return row.id();
+    insert(row, task);
+    return row.id();
+}
+
+void Enqueuer::requeue(const JobSpec &spec)
+{
+    const auto refuse = [](const std::string &what) {
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, {},
+             "Let it finish, or delete the dead letter with backfill.delete_dlq_job().");
+    };
+    if (!table_.find_by_id(*spec.id).empty())
+        refuse("job " + std::to_string(*spec.id) + " is waiting or running already");
+    if (spec.job_key) {
+        lock_job_key(*spec.job_key);
+        if (!table_.find_by_key(*spec.job_key).empty())
+            refuse("another job with job_key " + quoted(*spec.job_key) +
+                   " is waiting or running");
+    }
+    const Task *task = config_->find_task(spec.task_identifier);
+    insert(make_row(spec, task), task);
+}
+
+void Enqueuer::insert(const JobRow &row, const Task *task)
+{
+    table_.insert(row);
+    announce_job(row, task, now_);
+    /* The row shall be visible to what the caller runs next, this call's siblings included. */
+    pg::call([] { CommandCounterIncrement(); });
+}
+
+void Enqueuer::finish()
+{
+    table_.close();
+}
+
+void announce_job(const JobRow &row, const Task *task, TimestampTz now)
+{
+    if (task == nullptr || !task->has_handler())
+        return;
+    const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
+    if (run_at > now && run_at > GetCurrentTimestamp())
+        wake::announce_due(run_at);
+    else
+        wake::announce_ready(task->run_as_oid, 1);
+}
+
+void make_queue_serial(const Config &config, std::string_view queue_name)
+{
+    if (queue_name == "fast" || queue_name == "bulk")
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "queue " + quoted(queue_name) + " cannot be made serial",
+             "Jobs of every kind share it.", "Choose a queue name of your own.");
+    if (config.is_configured(queue_name) && config.queue_limit(queue_name).concurrency == 1)
+        return;
+    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"
+                                " VALUES ($1, 1)"
+                                " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
+                                " WHERE q.concurrency IS DISTINCT FROM 1",
+                                std::span(&name, 1));
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,137 @@
+/* handler.cpp - see handler.hpp. */
+#include "backfill/queue/handler.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+/* Plain data: the callback runs in the middle of anything, also inside a handler that
+ * changes functions, so it only notes that what is cached must not be used again. */
+bool stale = false;
+MemoryContext handler_memory = nullptr;
+
+void on_function_changed(Datum, int, uint32) noexcept
+{
+    stale = true;
+}
+
+std::unordered_map<std::string, FmgrInfo *> &cache()
+{
+    static std::unordered_map<std::string, FmgrInfo *> handlers;
+    return handlers;
+}
+
+struct FoundFunction {
+    Oid oid;
+    char kind;
+    bool returns_set;
+    bool schema_usable;
+    bool executable;
+};
+
+FoundFunction look_up(const Task &task, Oid role)
+{
+    const char *const schema = task.handler_schema.c_str();
+    const char *const name = task.handler_name.c_str();
+    const std::vector<std::string> &argtypes = task.handler_argtypes;
+    return pg::call([&] {
+        FoundFunction found{};
+        Oid types[FUNC_MAX_ARGS];
+        int count = 0;
+        const Oid schema_oid = get_namespace_oid(schema, true);
+        if (!OidIsValid(schema_oid) || argtypes.size() > FUNC_MAX_ARGS)
+            return found;
+        for (const std::string &type : argtypes) {
+            int32 modifier;
+#if PG_VERSION_NUM >= 160000
+            parseTypeString(type.c_str(), &types[count], &modifier, nullptr);
+#else
+            parseTypeString(type.c_str(), &types[count], &modifier, true);
+#endif
+            if (!OidIsValid(types[count++]))
+                return found;
+        }
+        HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name),
+                                          PointerGetDatum(buildoidvector(types, count)),
+                                          ObjectIdGetDatum(schema_oid));
+        if (!HeapTupleIsValid(tuple))
+            return found;
+        const auto *function = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+        found.oid = function->oid;
+        found.kind = function->prokind;
+        found.returns_set = function->proretset;
+        found.schema_usable = pg::may_use_schema(schema_oid, role);
+        found.executable = pg::may_execute_function(function->oid, role);
+        ReleaseSysCache(tuple);
+        return found;
+    });
+}
+
+} // namespace
+
+std::string handler_signature(const Task &task)
+{
+    std::string signature = pg::call(
+        [&] { return quote_qualified_identifier(task.handler_schema.c_str(),
+                                                task.handler_name.c_str()); });
+    signature += "(";
+    for (std::size_t i = 0; i < task.handler_argtypes.size(); i++)
+        signature += (i == 0 ? "" : ", ") + task.handler_argtypes[i];
+    return signature + ")";
+}
+
+FmgrInfo *find_handler(const Task &task, Oid role)
+{
+    if (stale) {
+        cache().clear();
+        pg::call([] { MemoryContextReset(handler_memory); });
+        stale = false;
+    }
+    const std::string key = task.identifier + '\0' + std::to_string(role);
+    const auto cached = cache().find(key);
+    if (cached != cache().end())
+        return cached->second;
+
+    const std::string signature = handler_signature(task);
+    const FoundFunction found = look_up(task, role);
+    if (!OidIsValid(found.oid))
+        fail(ERRCODE_UNDEFINED_FUNCTION,
+             "handler " + signature + " of task \"" + task.identifier + "\" does not exist", {},
+             "Create the function again, or register the task with another handler; then requeue "
+             "the job with backfill.requeue_dlq_job().");
+    if (found.kind != PROKIND_FUNCTION || found.returns_set)
+        fail(ERRCODE_WRONG_OBJECT_TYPE,
+             "handler " + signature + " of task \"" + task.identifier + "\" cannot be called",
+             "It is a procedure, an aggregate, a window function, or returns a set.",
+             "Use a plain function.");
+    if (!found.schema_usable || !found.executable)
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "role \"" + pg::role_name(role) + "\" may not execute handler " + signature +
+                 " of task \"" + task.identifier + "\"",
+             found.schema_usable ? "It lacks EXECUTE on the function."
+                                 : "It lacks USAGE on the function's schema.",
+             "Grant it, or register the task with another run_as role.");
+
+    FmgrInfo *handler = pg::call([&] {
+        auto *info = static_cast<FmgrInfo *>(MemoryContextAllocZero(handler_memory,
+                                                                    sizeof(FmgrInfo)));
+        fmgr_info_cxt(found.oid, info, handler_memory);
+        return info;
+    });
+    cache().emplace(key, handler);
+    return handler;
+}
+
+void init_handlers()
+{
+    handler_memory =
+        AllocSetContextCreate(TopMemoryContext, "backfill handlers", ALLOCSET_DEFAULT_SIZES);
+    CacheRegisterSyscacheCallback(PROCOID, on_function_changed, static_cast<Datum>(0));
+    CacheRegisterSyscacheCallback(NAMESPACEOID, on_function_changed, static_cast<Datum>(0));
+    CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_function_changed, static_cast<Datum>(0));
+    CacheRegisterSyscacheCallback(AUTHOID, on_function_changed, static_cast<Datum>(0));
+}
+
+} // namespace backfill::queue

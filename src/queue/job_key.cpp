@@ -1,0 +1,28 @@
+/* job_key.cpp - see job_key.hpp. */
+#include "backfill/queue/job_key.hpp"
+
+namespace backfill::queue
+{
+
+KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove)
+{
+    KeyedJobs result;
+    for (const FoundJob &found : table.find_by_key(job_key)) {
+        if (!result.any)
+            result.existing_id = found.row.id();
+        result.any = true;
+        if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
+            continue;
+        if (table.remove(found.tid, InvalidSnapshot) == RemoveResult::kRemoved && !result.waiting)
+            result.waiting = found.row;
+    }
+    return result;
+}
+
+bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
+{
+    const std::vector<FoundJob> jobs = table.find_by_key(job_key);
+    return !jobs.empty() && jobs.front().row.id() > id;
+}
+
+} // namespace backfill::queue

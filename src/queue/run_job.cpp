@@ -1,0 +1,208 @@
+/* run_job.cpp - see run_job.hpp. */
+#include "backfill/queue/run_job.hpp"
+
+#include "backfill/pg/subtransaction.hpp"
+#include "backfill/queue/handler.hpp"
+
+extern "C" {
+#include "access/htup_details.h"
+#include "catalog/pg_trigger.h"
+}
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+bool running = false;
+bool dirty = false;
+
+/* Whether the database has any deferrable trigger or constraint at all. */
+bool deferrable_known = false;
+bool deferrable_exists = false;
+
+void on_relation_changed(Datum, Oid) noexcept
+{
+    deferrable_known = false;
+}
+
+struct JobContext {
+    long long id;
+    const char *task;
+    const char *queue;
+    int attempt;
+    int max_attempts;
+};
+
+/* Adds the job to the context of every message that is raised while it runs. */
+void describe_job(void *argument)
+{
+    const auto *job = static_cast<const JobContext *>(argument);
+    errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d", job->id, job->task,
+               job->queue, job->attempt, job->max_attempts);
+}
+
+bool has_deferrable_triggers()
+{
+    if (deferrable_known)
+        return deferrable_exists;
+    deferrable_known = true; /* first: a change that arrives meanwhile clears it again */
+    deferrable_exists = pg::call([] {
+        bool found = false;
+        Relation triggers = table_open(TriggerRelationId, AccessShareLock);
+        SysScanDesc scan = systable_beginscan(triggers, InvalidOid, false, nullptr, 0, nullptr);
+        HeapTuple tuple;
+        while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+            found = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgdeferrable;
+        systable_endscan(scan);
+        table_close(triggers, AccessShareLock);
+        return found;
+    });
+    return deferrable_exists;
+}
+
+/* Deferred constraints must fail the job that broke them, not the batch's commit. They
+ * are tried in a subtransaction that is rolled back, which leaves them pending and in
+ * their mode: SET CONSTRAINTS would otherwise last to the end of the transaction and
+ * reach the next job. */
+void try_deferred_constraints()
+{
+    if (!has_deferrable_triggers())
+        return;
+    const auto error = pg::in_subtransaction(
+        [] {
+            pg::call([] {
+                ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
+                all_immediate->constraints = NIL;
+                all_immediate->deferred = false;
+                AfterTriggerSetState(all_immediate);
+            });
+        },
+        pg::OnSuccess::kRollBack);
+    if (error)
+        throw core::ErrorInfo(*error);
+}
+
+void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeout_us)
+{
+    const bool timed = timeout_us > 0 && !pg::call([] {
+        return get_timeout_active(STATEMENT_TIMEOUT);
+    });
+    pg::call([&] {
+        const int nest_level = NewGUCNestLevel();
+        Oid user;
+        int security;
+        GetUserIdAndSecContext(&user, &security);
+        if (user != GetSessionUserId())
+            SetUserIdAndSecContext(user, security | SECURITY_LOCAL_USERID_CHANGE);
+
+        ErrorContextCallback context;
+        context.previous = error_context_stack;
+        context.callback = describe_job;
+        context.arg = &job;
+        error_context_stack = &context;
+
+        /* A SQL-language function that returns void yields NULL: so no
+         * FunctionCall1(), which would call that an error. */
+        LOCAL_FCINFO(fcinfo, 1);
+        PgStat_FunctionCallUsage usage;
+        InitFunctionCallInfoData(*fcinfo, handler, 1, InvalidOid, nullptr, nullptr);
+        fcinfo->args[0].value = payload;
+        fcinfo->args[0].isnull = false;
+        PushActiveSnapshot(GetTransactionSnapshot());
+        if (timed)
+            enable_timeout_after(STATEMENT_TIMEOUT,
+                                 static_cast<int>(Max(timeout_us / 1000, 1)));
+        pgstat_init_function_usage(fcinfo, &usage);
+        (void) FunctionCallInvoke(fcinfo);
+        pgstat_end_function_usage(&usage, true);
+        if (timed)
+            disable_timeout(STATEMENT_TIMEOUT, false);
+        PopActiveSnapshot();
+
+        error_context_stack = context.previous;
+        AtEOXact_GUC(false, nest_level);
+        SetUserIdAndSecContext(user, security);
+    });
+}
+
+/* What a job may have left in the session and what can be removed at once. Temporary
+ * objects cannot: their removal is part of the job's transaction. */
+void clean_session()
+{
+    pg::call([] {
+        PortalHashTableDeleteAll();
+        DropAllPreparedStatements();
+        LockReleaseSession(USER_LOCKMETHOD);
+        ResetSequenceCaches();
+        /* A cancel that arrived too late for its job must not hit the next one. */
+        QueryCancelPending = false;
+    });
+    if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
+        dirty = true;
+}
+
+class RunningMark
+{
+  public:
+    RunningMark() { running = true; }
+    ~RunningMark() { running = false; }
+};
+
+} // namespace
+
+std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session)
+{
+    const std::string queue(row.text_or_empty(Column::kQueueName));
+    JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
+                   row.attempts() + 1, row.max_attempts()};
+    std::optional<core::ErrorInfo> error;
+    {
+        const RunningMark mark;
+        error = pg::in_subtransaction([&] {
+            FmgrInfo *const handler = find_handler(task, GetUserId());
+            call_handler(handler, row.get(Column::kPayload), job, task.timeout_us);
+            try_deferred_constraints();
+        });
+    }
+    if (error) {
+        pg::call([] { disable_all_timeouts(false); });
+        /* The user wants the statement to end, not the job to fail. */
+        if (session == SessionKind::kUser && error->sqlstate == "57014")
+            pg::call([] {
+                ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+                                errmsg("canceling statement due to user request")));
+            });
+    }
+    if (session == SessionKind::kExecutor)
+        clean_session();
+    return error;
+}
+
+bool session_is_dirty()
+{
+    return dirty;
+}
+
+void mark_session_dirty() noexcept
+{
+    dirty = true;
+}
+
+void mark_session_clean()
+{
+    dirty = false;
+}
+
+bool is_running_job()
+{
+    return running;
+}
+
+void init_run_job()
+{
+    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# A throwaway PostgreSQL server, for the demo, the tests and the benchmarks. Source it
+# after common.sh; then
+#
+#   cluster_start [setting=value ...]   makes and starts it, and sets PGHOST, PGUSER, PGDATABASE
+#   psql ...                            just works from there on
+#   cluster_reload setting=value ...    changes settings of the running server
+#   cluster_stop                        stops it and removes every trace
+#
+# The server listens on a Unix socket in its own private directory and nowhere else. It
+# stops when the script ends, in whatever way. A server cannot run as root, so root starts
+# it as user postgres; anybody else runs it as himself.
+
+CLUSTER_DIR=
+
+# Run a command as the user who owns the server, from a directory that he may enter.
+as_server() {
+    if ((EUID == 0)); then
+        (cd / && exec runuser -u postgres -- "$@")
+    else
+        "$@"
+    fi
+}
+
+# Stop the server and remove its directory. Safe to call twice, or when nothing was started.
+cluster_stop() {
+    local dir=$CLUSTER_DIR bin
+    [[ -n $dir ]] || return 0
+    CLUSTER_DIR=
+    if [[ -f $dir/data/postmaster.pid ]]; then
+        bin=$(server_dir bindir)
+        if ! as_server "$bin/pg_ctl" -D "$dir/data" -m fast -t 30 -w stop >/dev/null 2>&1; then
+            warn "warning: the server did not stop within 30 seconds; stopping it the hard way"
+            as_server "$bin/pg_ctl" -D "$dir/data" -m immediate -t 30 -w stop >/dev/null 2>&1 || true
+        fi
+    fi
+    rm -rf -- "$dir"
+}
+
+# The traps' last act. Another Ctrl-C must not interrupt it half-way.
+cluster_on_exit() {
+    local status=$?
+    trap '' INT TERM HUP
+    cluster_stop
+    exit "$status"
+}
+
+# Signals end the script, and its end stops the server.
+cluster_set_traps() {
+    trap cluster_on_exit EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+# A directory for the server that its owner may reach, with a path short enough for a socket.
+cluster_make_dir() {
+    local parent=$TMPDIR
+    if ((${#parent} > 60)) || ! as_server test -x "$parent"; then
+        parent=/tmp
+    fi
+    CLUSTER_DIR=$(mktemp -d "$parent/backfill.XXXXXX")
+    if ((EUID == 0)); then
+        chown postgres: "$CLUSTER_DIR"
+    fi
+}
+
+# Make and start a server with the library preloaded. The arguments are further settings;
+# tests pass fsync=off, everything that shows figures leaves it on.
+cluster_start() {
+    local bin setting
+    bin=$(server_dir bindir)
+    cluster_set_traps
+    cluster_make_dir
+    as_server "$bin/initdb" -D "$CLUSTER_DIR/data" -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
+        >"$CLUSTER_DIR/initdb.log" 2>&1 </dev/null || {
+        cat "$CLUSTER_DIR/initdb.log" >&2
+        die "initdb failed"
+    }
+    {
+        printf '%s\n' "shared_preload_libraries = 'backfill'" "listen_addresses = ''" \
+            "unix_socket_directories = '$CLUSTER_DIR'" "log_line_prefix = '%m [%p] %b %q%u@%d '"
+        for setting in "$@"; do
+            printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}"
+        done
+    } >>"$CLUSTER_DIR/data/postgresql.conf"
+    as_server "$bin/pg_ctl" -D "$CLUSTER_DIR/data" -l "$CLUSTER_DIR/server.log" -t 60 -w start >/dev/null 2>&1 </dev/null || {
+        cluster_log 30 >&2
+        die "the server did not start"
+    }
+    export PGHOST=$CLUSTER_DIR PGUSER=postgres PGDATABASE=postgres
+    PATH=$bin:$PATH
+}
+
+# Change settings of the running server that need no restart.
+cluster_reload() {
+    local setting
+    for setting in "$@"; do
+        psql -XqAt -d postgres -v ON_ERROR_STOP=1 -c "ALTER SYSTEM SET ${setting%%=*} = '${setting#*=}'"
+    done
+    psql -XqAt -d postgres -v ON_ERROR_STOP=1 -c 'SELECT pg_reload_conf()' >/dev/null
+}
+
+# The last lines of the server's log, for the moment when something went wrong.
+cluster_log() {
+    [[ -r $CLUSTER_DIR/server.log ]] || return 0
+    say "--- the end of the server's log"
+    tail -n "${1:-20}" "$CLUSTER_DIR/server.log"
+}
