@@ -197,8 +197,6 @@ long executor_iteration()
     }
     const bool committed = commit_batch(result);
     on_batch_end();
-    if (result.held_slots)
-        signal_slots_released(MyDatabaseId);
     if (queue::session_is_dirty())
         reset_session();
     jobs_run += result.jobs;

@@ -72,10 +72,8 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        CASE WHEN t.task_identifier IS NULL THEN 'unregistered'
             WHEN t.handler_name IS NULL THEN 'external'
             ELSE 'function' END AS kind,
-       pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
-                         pg_catalog.array_to_string(t.handler_argtypes, ', ')) AS handler,
-       pg_catalog.to_regprocedure(pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
-                         pg_catalog.array_to_string(t.handler_argtypes, ', '))) IS NOT NULL AS handler_exists,
+       h.handler,
+       pg_catalog.to_regprocedure(h.handler) IS NOT NULL AS handler_exists,
        t.run_as,
        t.queue_name,
        t.priority,
@@ -87,9 +85,14 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        t.registered_at
   FROM backfill.task t
   FULL JOIN (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
-    ON j.task_identifier = t.task_identifier;
+    ON j.task_identifier = t.task_identifier
+ CROSS JOIN LATERAL (
+     SELECT CASE WHEN t.handler_name IS NOT NULL THEN
+                pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
+                                  pg_catalog.array_to_string(t.handler_argtypes, ', ')) END AS handler) h;
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
 COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
+COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs fail until it is back.';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
 
 CREATE VIEW backfill.dlq AS

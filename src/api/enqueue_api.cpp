@@ -80,13 +80,24 @@ int32 json_integer(std::string_view key, const JsonbValue &value)
     return static_cast<int32>(number);
 }
 
+void describe_member(void *key)
+{
+    errcontext("%s of a job specification", static_cast<const std::string *>(key)->c_str());
+}
+
 TimestampTz json_timestamp(std::string_view key, const JsonbValue &value)
 {
-    const std::string text(json_text(key, value));
+    const std::string input(json_text(key, value));
+    std::string name(key);
     return pg::call([&] {
-        return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text.c_str()),
-                                                       ObjectIdGetDatum(InvalidOid),
-                                                       Int32GetDatum(-1)));
+        ErrorContextCallback context;
+        context.previous = error_context_stack;
+        context.callback = describe_member;
+        context.arg = &name;
+        error_context_stack = &context; /* call() puts the old one back */
+        return DatumGetTimestampTz(
+            DirectFunctionCall3(timestamptz_in, CStringGetDatum(input.c_str()),
+                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
     });
 }
 

@@ -31,7 +31,7 @@ struct HandlerName {
     std::string name;
 };
 
-HandlerName check_handler(Oid function)
+HandlerName check_signature(Oid function)
 {
     struct Facts {
         const char *schema;
@@ -195,13 +195,15 @@ BACKFILL_FUNCTION(backfill_register_task)
     const Oid run_as = check_run_as(arguments.oid(7));
     std::optional<HandlerName> name;
     if (handler) {
-        name = check_handler(*handler);
+        name = check_signature(*handler);
         queue::Task task;
         task.identifier = identifier;
         task.handler_schema = name->schema;
         task.handler_name = name->name;
         task.handler_argtypes = {"jsonb"};
-        (void) queue::find_handler(task, run_as); /* may run_as execute it? */
+        task.handler_signature =
+            queue::handler_signature(name->schema, name->name, task.handler_argtypes);
+        (void) queue::check_handler(task, run_as);
     }
 
     const pg::Param params[] = {

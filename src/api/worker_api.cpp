@@ -54,14 +54,6 @@ std::vector<std::string> text_elements(const pg::Arguments &arguments, int n)
     return result;
 }
 
-/* Commits the jobs done so far and goes on in a new transaction. */
-void commit_in_procedure()
-{
-    pg::call([] { SPI_commit(); });
-    if (bgworker::available())
-        bgworker::signal_slots_released(MyDatabaseId);
-}
-
 } // namespace
 
 BACKFILL_FUNCTION(backfill_process_available_jobs)
@@ -92,12 +84,11 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     pg::call([&] { SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC); });
     while (more) {
         options.max_jobs = max_jobs ? static_cast<int>(*max_jobs - processed) : 0;
-        queue::wake::announce_release();
         const queue::BatchResult batch = queue::run_batch(options);
         processed += batch.jobs;
         more = batch.jobs > 0 && (!max_jobs || processed < *max_jobs);
         if (!atomic)
-            commit_in_procedure();
+            pg::call([] { SPI_commit(); });
         pg::call([] { CHECK_FOR_INTERRUPTS(); });
     }
     pg::call([] { SPI_finish(); });

@@ -6,6 +6,7 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
 {
@@ -115,7 +116,7 @@ class Batch
             if (!enter_queue(*row) || !claim(*candidate, *row))
                 continue;
             run_claimed(*row, *task);
-            if (slow || session_is_dirty()) {
+            if (slow || (options_.session == SessionKind::kExecutor && session_is_dirty())) {
                 result_.more = true;
                 break;
             }
@@ -152,7 +153,7 @@ class Batch
     bool enter_queue(const JobRow &row)
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
-        const QueueLimit limit = config_->queue_limit(queue);
+        const QueueLimit limit = config_->queue_limit_now(queue);
         QueueSlots::Entry entry = slots_.enter(limit);
         if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
             /* Whoever leaves the queue shall tell us; look again, for it may have left
@@ -165,7 +166,6 @@ class Batch
             next_.clear();
             return false;
         }
-        result_.held_slots = result_.held_slots || limit.concurrency > 0;
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
             /* A serial queue's order holds only among what is ready now: what we read
              * before we had the slot may be overtaken. */
@@ -179,6 +179,8 @@ class Batch
     {
         if (table_.remove(candidate.tid, snapshot_.get()) != RemoveResult::kRemoved)
             return false;
+        if (options_.session == SessionKind::kUser)
+            wake::announce_slots();
         pg::call([] { CommandCounterIncrement(); });
         /* The key was enqueued again while this job ran, and then its worker died: the
          * newer job stands for both. */

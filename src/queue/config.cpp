@@ -3,6 +3,7 @@
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/handler.hpp"
 
 namespace backfill::queue
 {
@@ -99,6 +100,9 @@ Task read_task(const pg::TableRow &table_row)
     task.handler_schema = row.text(1);
     task.handler_name = row.text(2);
     task.handler_argtypes = row.text_array(3);
+    if (task.has_handler())
+        task.handler_signature =
+            handler_signature(task.handler_schema, task.handler_name, task.handler_argtypes);
     task.queue_name = row.optional_text(4);
     task.priority = row.optional_int2(5);
     task.max_attempts = row.optional_int2(6);
@@ -113,6 +117,35 @@ core::RetryPolicy read_policy(const RowReader &row)
 {
     return {DatumGetInt16(row.datum(1)), row.microseconds(2), row.microseconds(3),
             DatumGetFloat8(row.datum(4)), DatumGetFloat8(row.datum(5))};
+}
+
+/* The committed row of one queue; no limit if there is none. */
+QueueLimit read_queue_limit(std::string_view queue_name)
+{
+    const Oid table_oid = pg::relation_oid("queue");
+    const Oid index_oid = pg::relation_oid("queue_pkey");
+    const Datum name = pg::from_text(queue_name);
+    return pg::call([&] {
+        QueueLimit limit;
+        Relation table = table_open(table_oid, AccessShareLock);
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
+        SysScanDesc scan =
+            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        HeapTuple tuple = systable_getnext(scan);
+        if (HeapTupleIsValid(tuple)) {
+            bool is_null;
+            limit.queue_id =
+                DatumGetInt32(heap_getattr(tuple, 2, RelationGetDescr(table), &is_null));
+            const Datum concurrency = heap_getattr(tuple, 3, RelationGetDescr(table), &is_null);
+            limit.concurrency = is_null ? 0 : DatumGetInt32(concurrency);
+        }
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+        return limit;
+    });
 }
 
 } // namespace
@@ -199,6 +232,21 @@ bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
         restricted = true;
     }
     return !restricted;
+}
+
+QueueLimit Config::queue_limit_now(std::string_view queue_name) const
+{
+    constexpr std::size_t kMaxRemembered = 10000;
+    const QueueLimit limit = queue_limit(queue_name);
+    if (limit.queue_id != 0 || queue_name.empty() || unlimited_.count(std::string(queue_name)) > 0)
+        return limit;
+    const QueueLimit read = read_queue_limit(queue_name);
+    if (read.queue_id == 0) {
+        if (unlimited_.size() >= kMaxRemembered)
+            unlimited_.clear();
+        unlimited_.emplace(queue_name);
+    }
+    return read;
 }
 
 std::shared_ptr<const Config> config()

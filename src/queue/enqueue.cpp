@@ -42,6 +42,12 @@ void check_length(const char *argument, std::string_view value, int limit)
     }
 }
 
+std::shared_ptr<const Config> config_for_writing(const char *function)
+{
+    pg::call([&] { PreventCommandIfReadOnly(function); });
+    return config();
+}
+
 template <class Explicit, class Own> Explicit first_of(const Explicit &given, const Own &own)
 {
     if (given)
@@ -109,8 +115,7 @@ JobKeyMode parse_job_key_mode(std::string_view value)
 }
 
 Enqueuer::Enqueuer(const char *function)
-    : config_((pg::call([&] { PreventCommandIfReadOnly(function); }), queue::config())), table_(),
-      now_(GetCurrentTransactionStartTimestamp())
+    : config_(config_for_writing(function)), now_(GetCurrentTransactionStartTimestamp())
 {
 }
 

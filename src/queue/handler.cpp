@@ -71,30 +71,20 @@ FoundFunction look_up(const Task &task, Oid role)
 
 } // namespace
 
-std::string handler_signature(const Task &task)
+std::string handler_signature(const std::string &schema, const std::string &name,
+                              const std::vector<std::string> &argtypes)
 {
-    std::string signature = pg::call(
-        [&] { return quote_qualified_identifier(task.handler_schema.c_str(),
-                                                task.handler_name.c_str()); });
+    std::string signature =
+        pg::call([&] { return quote_qualified_identifier(schema.c_str(), name.c_str()); });
     signature += "(";
-    for (std::size_t i = 0; i < task.handler_argtypes.size(); i++)
-        signature += (i == 0 ? "" : ", ") + task.handler_argtypes[i];
+    for (std::size_t i = 0; i < argtypes.size(); i++)
+        signature += (i == 0 ? "" : ", ") + argtypes[i];
     return signature + ")";
 }
 
-FmgrInfo *find_handler(const Task &task, Oid role)
+Oid check_handler(const Task &task, Oid role)
 {
-    if (stale) {
-        cache().clear();
-        pg::call([] { MemoryContextReset(handler_memory); });
-        stale = false;
-    }
-    const std::string key = task.identifier + '\0' + std::to_string(role);
-    const auto cached = cache().find(key);
-    if (cached != cache().end())
-        return cached->second;
-
-    const std::string signature = handler_signature(task);
+    const std::string &signature = task.handler_signature;
     const FoundFunction found = look_up(task, role);
     if (!OidIsValid(found.oid))
         fail(ERRCODE_UNDEFINED_FUNCTION,
@@ -113,11 +103,27 @@ FmgrInfo *find_handler(const Task &task, Oid role)
              found.schema_usable ? "It lacks EXECUTE on the function."
                                  : "It lacks USAGE on the function's schema.",
              "Grant it, or register the task with another run_as role.");
+    return found.oid;
+}
 
+FmgrInfo *find_handler(const Task &task, Oid role)
+{
+    if (stale) {
+        cache().clear();
+        pg::call([] { MemoryContextReset(handler_memory); });
+        stale = false;
+    }
+    /* A process runs jobs as one role, but a user may SET ROLE between two calls. */
+    const std::string key = task.handler_signature + ' ' + std::to_string(role);
+    const auto cached = cache().find(key);
+    if (cached != cache().end())
+        return cached->second;
+
+    const Oid function = check_handler(task, role);
     FmgrInfo *handler = pg::call([&] {
         auto *info = static_cast<FmgrInfo *>(MemoryContextAllocZero(handler_memory,
                                                                     sizeof(FmgrInfo)));
-        fmgr_info_cxt(found.oid, info, handler_memory);
+        fmgr_info_cxt(function, info, handler_memory);
         return info;
     });
     cache().emplace(key, handler);

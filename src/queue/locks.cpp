@@ -1,6 +1,8 @@
 /* locks.cpp - see locks.hpp. */
 #include "backfill/queue/locks.hpp"
 
+#include "backfill/queue/wake.hpp"
+
 extern "C" {
 #include "common/hashfn.h"
 }
@@ -23,10 +25,11 @@ LOCKTAG slot_tag(int32 queue_id, int slot)
     return tag;
 }
 
+/* True also if this transaction holds the slot already. */
 bool try_slot(int32 queue_id, int slot)
 {
     const LOCKTAG tag = slot_tag(queue_id, slot);
-    return LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_OK;
+    return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 } // namespace
@@ -46,6 +49,7 @@ QueueSlots::Entry QueueSlots::enter(const QueueLimit &limit)
     if (!entered)
         return Entry::kFull;
     held_.insert(limit.queue_id);
+    wake::announce_slots();
     return Entry::kEntered;
 }
 

@@ -15,6 +15,8 @@ namespace backfill::queue
 namespace
 {
 
+constexpr char kQueryCanceled[] = "57014";
+
 bool running = false;
 bool dirty = false;
 
@@ -84,11 +86,9 @@ void try_deferred_constraints()
         throw core::ErrorInfo(*error);
 }
 
+/* timeout_us 0: no limit. */
 void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeout_us)
 {
-    const bool timed = timeout_us > 0 && !pg::call([] {
-        return get_timeout_active(STATEMENT_TIMEOUT);
-    });
     pg::call([&] {
         const int nest_level = NewGUCNestLevel();
         Oid user;
@@ -111,13 +111,13 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         fcinfo->args[0].value = payload;
         fcinfo->args[0].isnull = false;
         PushActiveSnapshot(GetTransactionSnapshot());
-        if (timed)
+        if (timeout_us > 0)
             enable_timeout_after(STATEMENT_TIMEOUT,
                                  static_cast<int>(Max(timeout_us / 1000, 1)));
         pgstat_init_function_usage(fcinfo, &usage);
         (void) FunctionCallInvoke(fcinfo);
         pgstat_end_function_usage(&usage, true);
-        if (timed)
+        if (timeout_us > 0)
             disable_timeout(STATEMENT_TIMEOUT, false);
         PopActiveSnapshot();
 
@@ -157,23 +157,28 @@ std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, Sess
     const std::string queue(row.text_or_empty(Column::kQueueName));
     JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
                    row.attempts() + 1, row.max_attempts()};
+    /* In a user's session the timer may be in use for his own statement_timeout. */
+    const int64 timeout_us = get_timeout_active(STATEMENT_TIMEOUT) ? 0 : task.timeout_us;
+    const TimestampTz started = GetCurrentTimestamp();
     std::optional<core::ErrorInfo> error;
     {
         const RunningMark mark;
         error = pg::in_subtransaction([&] {
             FmgrInfo *const handler = find_handler(task, GetUserId());
-            call_handler(handler, row.get(Column::kPayload), job, task.timeout_us);
+            call_handler(handler, row.get(Column::kPayload), job, timeout_us);
             try_deferred_constraints();
         });
     }
     if (error) {
-        pg::call([] { disable_all_timeouts(false); });
-        /* The user wants the statement to end, not the job to fail. */
-        if (session == SessionKind::kUser && error->sqlstate == "57014")
-            pg::call([] {
-                ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-                                errmsg("canceling statement due to user request")));
-            });
+        if (timeout_us > 0)
+            pg::call([] { disable_timeout(STATEMENT_TIMEOUT, false); });
+        const bool canceled = error->sqlstate == kQueryCanceled;
+        if (canceled && timeout_us > 0 && GetCurrentTimestamp() - started >= timeout_us)
+            error->message = "job ran longer than the timeout of its task, " +
+                             std::to_string(timeout_us / 1000) + " ms";
+        else if (canceled && session == SessionKind::kUser)
+            /* The user wants the statement to end, not the job to fail. */
+            fail(ERRCODE_QUERY_CANCELED, error->message);
     }
     if (session == SessionKind::kExecutor)
         clean_session();

@@ -1,4 +1,8 @@
-/* wake.cpp - see wake.hpp. */
+/* wake.cpp - see wake.hpp.
+ *
+ * The signals go out in the last phase of the transaction's end, when its locks are
+ * released: by then the rows are visible, every backend has been told about changed
+ * configuration tables, and the queue slots that the transaction held are free. */
 #include "backfill/queue/wake.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
@@ -14,49 +18,36 @@ struct ReadyJobs {
     int jobs;
 };
 
-/* What the current transaction has collected. Plain data, no allocation: the callback
- * must not fail. More roles than fit are announced as work for the dispatcher. */
 constexpr int kMaxRoles = 8;
-ReadyJobs ready[kMaxRoles];
-int ready_count = 0;
-TimestampTz earliest_due = 0;
-bool dispatcher_wanted = false;
-bool release_wanted = false;
-bool installed = false;
+
+enum class Outcome { kOpen, kCommitted, kAborted };
+
+/* What the current transaction has collected. Plain data, no allocation: the callbacks
+ * must not fail. */
+struct Pending {
+    Outcome outcome;
+    int role_count;
+    ReadyJobs ready[kMaxRoles];
+    TimestampTz earliest_due; /* 0: none */
+    bool dispatcher;          /* also: more roles than fit */
+    bool slots;
+    bool installed;
+};
+Pending pending;
 
 void forget() noexcept
 {
-    ready_count = 0;
-    earliest_due = 0;
-    dispatcher_wanted = false;
-    release_wanted = false;
-    installed = false;
-}
-
-void pass_on() noexcept
-{
-    for (int i = 0; i < ready_count; i++)
-        bgworker::signal_ready(MyDatabaseId, ready[i].role, ready[i].jobs);
-    if (earliest_due != 0)
-        bgworker::signal_due(MyDatabaseId, earliest_due);
-    if (dispatcher_wanted || release_wanted)
-        bgworker::signal_dispatcher(MyDatabaseId);
-    if (installed)
-        bgworker::signal_launcher(MyDatabaseId);
+    pending = Pending{};
 }
 
 void on_transaction_end(XactEvent event, void *) noexcept
 {
     switch (event) {
     case XACT_EVENT_COMMIT:
-        if (bgworker::available())
-            pass_on();
-        forget();
+        pending.outcome = Outcome::kCommitted;
         break;
     case XACT_EVENT_ABORT:
-        if (release_wanted && bgworker::available())
-            bgworker::signal_dispatcher(MyDatabaseId);
-        forget();
+        pending.outcome = Outcome::kAborted;
         break;
     case XACT_EVENT_PREPARE:
         forget();
@@ -66,46 +57,75 @@ void on_transaction_end(XactEvent event, void *) noexcept
     }
 }
 
+void pass_on(const Pending &work) noexcept
+{
+    if (work.slots)
+        bgworker::signal_slots_released(MyDatabaseId);
+    if (work.outcome != Outcome::kCommitted)
+        return;
+    for (int i = 0; i < work.role_count; i++)
+        bgworker::signal_ready(MyDatabaseId, work.ready[i].role, work.ready[i].jobs);
+    if (work.earliest_due != 0)
+        bgworker::signal_due(MyDatabaseId, work.earliest_due);
+    if (work.dispatcher)
+        bgworker::signal_dispatcher(MyDatabaseId);
+    if (work.installed)
+        bgworker::signal_launcher(MyDatabaseId);
+}
+
+/* Called for every resource owner of the transaction: the first call takes it all. */
+void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, void *) noexcept
+{
+    if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level ||
+        pending.outcome == Outcome::kOpen)
+        return;
+    const Pending work = pending;
+    forget();
+    if (bgworker::available())
+        pass_on(work);
+}
+
 } // namespace
 
 void init()
 {
     RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterResourceReleaseCallback(on_resource_release, nullptr);
 }
 
 void announce_ready(Oid role, int jobs) noexcept
 {
-    for (int i = 0; i < ready_count; i++) {
-        if (ready[i].role == role) {
-            ready[i].jobs = Min(ready[i].jobs + jobs, PG_INT16_MAX);
+    for (int i = 0; i < pending.role_count; i++) {
+        if (pending.ready[i].role == role) {
+            pending.ready[i].jobs = Min(pending.ready[i].jobs + jobs, PG_INT16_MAX);
             return;
         }
     }
-    if (ready_count < kMaxRoles)
-        ready[ready_count++] = {role, jobs};
+    if (pending.role_count < kMaxRoles)
+        pending.ready[pending.role_count++] = {role, jobs};
     else
-        dispatcher_wanted = true;
+        pending.dispatcher = true;
 }
 
 void announce_due(TimestampTz run_at) noexcept
 {
-    if (earliest_due == 0 || run_at < earliest_due)
-        earliest_due = run_at;
+    if (pending.earliest_due == 0 || run_at < pending.earliest_due)
+        pending.earliest_due = run_at;
 }
 
 void announce_dispatcher() noexcept
 {
-    dispatcher_wanted = true;
+    pending.dispatcher = true;
 }
 
-void announce_release() noexcept
+void announce_slots() noexcept
 {
-    release_wanted = true;
+    pending.slots = true;
 }
 
 void announce_installed() noexcept
 {
-    installed = true;
+    pending.installed = true;
 }
 
 } // namespace backfill::queue::wake

@@ -22,9 +22,8 @@ struct BatchOptions {
 };
 
 struct BatchResult {
-    int jobs = 0;           /* how many ran, failures included */
-    bool more = false;      /* there may be further ready jobs */
-    bool held_slots = false; /* the transaction holds slots of limited queues */
+    int jobs = 0;      /* how many ran, failures included */
+    bool more = false; /* there may be further ready jobs */
     int64 last_job_id = 0;
 };
 

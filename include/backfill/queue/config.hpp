@@ -17,6 +17,7 @@ struct Task {
     std::string handler_schema; /* empty: no handler, external consumers */
     std::string handler_name;
     std::vector<std::string> handler_argtypes;
+    std::string handler_signature; /* the three as one, for people: public.send(jsonb) */
     std::optional<std::string> queue_name;
     std::optional<int> priority;
     std::optional<int> max_attempts;
@@ -30,7 +31,7 @@ struct Task {
 
 /* How many jobs of a queue may run at once. */
 struct QueueLimit {
-    int32 queue_id = 0; /* names the queue in lock tags; 0 if there is no limit */
+    int32 queue_id = 0;  /* names the queue in lock tags; 0 for a queue nobody configured */
     int concurrency = 0; /* 0: no limit */
 };
 
@@ -48,6 +49,10 @@ class Config
     }
 
     QueueLimit queue_limit(std::string_view queue_name) const;
+    /* The same for the decision to run a job whose row is visible: a transaction that
+     * made the queue limited and enqueued into it may have committed so recently that
+     * its invalidation is still on the way. Reads the table once per unknown queue. */
+    QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
 
     /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
@@ -70,6 +75,8 @@ class Config
     std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
     std::vector<Queue> queues_;
     std::vector<Producer> producers_;
+    /* Queues that queue_limit_now() has found to have no limit. */
+    mutable std::unordered_set<std::string> unlimited_;
 };
 
 /* The current configuration; reads the tables if something changed. Needs a

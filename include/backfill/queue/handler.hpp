@@ -6,13 +6,18 @@
 namespace backfill::queue
 {
 
-/* What a handler may take and how a registered one is named: see register_task(). */
-std::string handler_signature(const Task &task);
+/* A handler as messages name it. */
+std::string handler_signature(const std::string &schema, const std::string &name,
+                              const std::vector<std::string> &argtypes);
 
-/* The task's handler, looked up by name and checked for EXECUTE by `role`. Cached until
- * anything about functions, schemas or memberships changes.
+/* Looks the task's handler up by name and checks that `role` may execute it.
  * Errors: Failure 42883 if it does not exist, 42501 if the role may not execute it,
  * 42809 if it has become something that cannot be called. */
+Oid check_handler(const Task &task, Oid role);
+
+/* The same, ready to be called; cached until anything about functions, schemas or
+ * memberships changes. Only for run_job(), which never runs inside of itself: what is
+ * cached may be in use while a handler runs. */
 FmgrInfo *find_handler(const Task &task, Oid role);
 
 /* Registers the invalidation callbacks; once per process, from _PG_init. */

@@ -16,7 +16,7 @@ enum class SessionKind {
 /* Runs the handler of a job that this transaction has claimed. The handler's effects
  * and its deferred constraints are in a subtransaction: on an error all of it is gone,
  * and the error is returned. Settings that the handler changed are put back either way.
- * Errors: pg::Error 57014 if the user cancels a kUser session. */
+ * Errors: Failure 57014 if the user cancels a kUser session. */
 std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session);
 
 /* Session state that a job may have left behind and that only a reset of the whole

@@ -1,6 +1,6 @@
 /* wake.hpp - tell the workers, at commit, what a transaction has left for them.
  *
- * Functions collect per transaction; a callback at commit passes it on, when the rows
+ * Functions collect per transaction; a callback at its end passes it on, when the rows
  * are visible to everybody. A rollback drops it. A rollback to a savepoint does not:
  * a worker that wakes for nothing looks once and sleeps again. COMMIT PREPARED has no
  * callback, so the dispatcher's sweep finds what it releases. */
@@ -11,7 +11,7 @@
 namespace backfill::queue::wake
 {
 
-/* Registers the transaction callback; once per process, from _PG_init. */
+/* Registers the callbacks; once per process, from _PG_init. */
 void init();
 
 /* Jobs that executors of this role (InvalidOid: a role that does not exist) can run now. */
@@ -20,9 +20,9 @@ void announce_ready(Oid role, int jobs) noexcept;
 void announce_due(TimestampTz run_at) noexcept;
 /* Something about tasks changed: the dispatcher shall look which jobs can run. */
 void announce_dispatcher() noexcept;
-/* Work that executors should look for again when this transaction is over, committed or not:
- * a session other than an executor holds queue slots or claims. */
-void announce_release() noexcept;
+/* This transaction holds slots of limited queues, or claims: when it is over, committed
+ * or not, others may run what it kept from them. */
+void announce_slots() noexcept;
 /* This database has the extension from this transaction's commit on. */
 void announce_installed() noexcept;
 
