@@ -43,6 +43,7 @@ struct Backoff {
 struct Memory {
     std::vector<Executor> executors; /* those that this process started */
     std::unordered_map<Oid, Backoff> backoff; /* roles that executors could not log in as */
+    std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -141,6 +142,7 @@ Look look_for_work()
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
         work.tasks.clear(); /* views into the configuration, which we let go */
+        memory().role_names[work.role] = pg::role_name(work.role);
     }
     pg::call([] { PopActiveSnapshot(); });
     table.close();
@@ -233,6 +235,14 @@ bool wake_idle_executors(Oid role, int jobs)
     return missed;
 }
 
+/* Outside of a transaction there is no catalog to ask: the configuration knows it. */
+std::string role_for_message(Oid role)
+{
+    const auto found = memory().role_names.find(role);
+    return found != memory().role_names.end() ? "\"" + found->second + "\""
+                                              : "with oid " + std::to_string(role);
+}
+
 /* Forgets executors that have ended. One that never logged in puts its role on hold. */
 void reap_executors()
 {
@@ -241,24 +251,24 @@ void reap_executors()
         pid_t pid;
         const BgwHandleStatus status =
             pg::call([&] { return GetBackgroundWorkerPid(executor.handle, &pid); });
-        const bool ready = became_ready(executor.reservation.slot, executor.reservation.generation);
-        if (ready)
+        const Reservation &place = executor.reservation;
+        if (has_logged_in(place.slot, place.generation))
             memory().backoff.erase(executor.role);
         if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED) {
             alive.push_back(executor);
             continue;
         }
-        release_worker(executor.reservation.slot, executor.reservation.generation);
         pg::call([&] { pfree(executor.handle); });
-        if (ready)
+        if (forget_worker(place.slot, place.generation)) {
+            memory().backoff.erase(executor.role);
             continue;
+        }
         Backoff &backoff = memory().backoff[executor.role];
         if (backoff.pause == 0) {
-            const std::string role = std::to_string(executor.role);
+            const std::string role = role_for_message(executor.role);
             pg::call([&] {
                 ereport(WARNING,
-                        (errmsg("backfill could not start an executor as role with oid %s",
-                                role.c_str()),
+                        (errmsg("backfill could not start an executor as role %s", role.c_str()),
                          errdetail("The jobs of its tasks wait; the message of the failed process "
                                    "says why."),
                          errhint("The role needs LOGIN, CONNECT on the database and a free "

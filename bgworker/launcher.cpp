@@ -156,12 +156,11 @@ void reap_dispatchers()
             alive.push_back(dispatcher);
             continue;
         }
-        const bool ready =
-            became_ready(dispatcher.reservation.slot, dispatcher.reservation.generation);
-        release_worker(dispatcher.reservation.slot, dispatcher.reservation.generation);
+        const bool logged_in =
+            forget_worker(dispatcher.reservation.slot, dispatcher.reservation.generation);
         pg::call([&] { pfree(dispatcher.handle); });
         Backoff &backoff = memory().backoff[dispatcher.database];
-        if (ready)
+        if (logged_in)
             backoff = {};
         else {
             backoff.pause = Min(Max(backoff.pause * 2, kFirstRetryUs), kLongestRetryUs);

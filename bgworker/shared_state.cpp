@@ -58,9 +58,18 @@ void create_shared_memory()
  * free again after a while; should the process come after all, it sees another generation. */
 bool is_free(const WorkerSlot &worker)
 {
-    return worker.kind == WorkerKind::kNone ||
-           (worker.pid == 0 && TimestampDifferenceExceeds(worker.started_at, GetCurrentTimestamp(),
-                                                          kStartTimeoutMs));
+    if (worker.kind != WorkerKind::kNone)
+        return worker.pid == 0 && TimestampDifferenceExceeds(worker.started_at,
+                                                             GetCurrentTimestamp(),
+                                                             kStartTimeoutMs);
+    return worker.parent == 0 || BackendPidGetProc(worker.parent) == nullptr;
+}
+
+void free_slot(WorkerSlot &worker)
+{
+    worker.kind = WorkerKind::kNone;
+    worker.latch = nullptr;
+    worker.pid = 0;
 }
 
 WorkerSlot *dispatcher_of(Oid database)
@@ -152,6 +161,8 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         worker.latch = nullptr;
         worker.woken = false;
         worker.retire = false;
+        worker.parent = MyProcPid;
+        worker.logged_in = false;
         worker.started_at = GetCurrentTimestamp();
         SpinLockAcquire(&worker.mutex);
         worker.xid = InvalidTransactionId;
@@ -174,9 +185,7 @@ void release_worker(int slot, uint64 generation)
     if (worker.kind == WorkerKind::kNone || worker.generation != generation)
         return;
     const WorkerKind kind = worker.kind;
-    worker.kind = WorkerKind::kNone;
-    worker.latch = nullptr;
-    worker.pid = 0;
+    free_slot(worker);
     /* Its parent may have been replaced and then gets no notice from the postmaster. */
     if (kind == WorkerKind::kDispatcher)
         wake_launcher();
@@ -184,10 +193,22 @@ void release_worker(int slot, uint64 generation)
         wake(dispatcher_of(worker.database));
 }
 
-bool became_ready(int slot, uint64 generation)
+bool forget_worker(int slot, uint64 generation)
+{
+    SharedLock lock;
+    WorkerSlot &worker = state->workers[slot];
+    if (worker.generation != generation)
+        return true;
+    free_slot(worker);
+    worker.parent = 0;
+    return worker.logged_in;
+}
+
+bool has_logged_in(int slot, uint64 generation)
 {
     SharedLock lock(LW_SHARED);
-    return state->workers[slot].ready_generation == generation;
+    const WorkerSlot &worker = state->workers[slot];
+    return worker.generation == generation && worker.logged_in;
 }
 
 void signal_ready(Oid database, Oid role, int jobs)

@@ -36,7 +36,7 @@ void mark_ready()
 {
     SharedLock lock;
     WorkerSlot &slot = my_slot();
-    slot.ready_generation = my_arguments.generation;
+    slot.logged_in = true;
     slot.state = WorkerState::kBusy;
 }
 
@@ -70,7 +70,7 @@ StartResult start_worker(const BackgroundWorker &description, WorkerKind kind, O
     worker.bgw_notify_pid = MyProcPid;
     if (pg::call([&] { return RegisterDynamicBackgroundWorker(&worker, handle); }))
         return StartResult::kStarted;
-    release_worker(reservation->slot, reservation->generation);
+    (void) forget_worker(reservation->slot, reservation->generation);
     return StartResult::kNoWorkerSlot;
 }
 

@@ -32,7 +32,8 @@ struct WorkerSlot {
     Latch *latch; /* null until it has started */
     bool woken;   /* its latch was set since it went idle */
     bool retire;  /* it shall end as soon as its batch is over */
-    uint64 ready_generation; /* the last generation whose login succeeded */
+    int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
+    bool logged_in; /* it got as far as that */
     TimestampTz started_at;
 
     /* Guarded by the spinlock. */
@@ -97,10 +98,13 @@ struct Reservation {
     uint64 generation;
 };
 Reservation reserve_worker(WorkerKind kind, Oid database, Oid role);
-/* Frees a slot, unless it belongs to another generation by now. */
+/* Frees a slot at the end of its worker. It is not given away again before its parent,
+ * if that lives, has called forget_worker(). */
 void release_worker(int slot, uint64 generation);
-/* Whether the worker of a reservation ever logged in. */
-bool became_ready(int slot, uint64 generation);
+/* The parent takes note that the worker has ended. Returns whether it ever logged in. */
+bool forget_worker(int slot, uint64 generation);
+/* Whether the worker of a reservation has logged in. */
+bool has_logged_in(int slot, uint64 generation);
 
 /* A transaction with new work has committed. `jobs` of the role are ready (role
  * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle
