@@ -12,6 +12,7 @@ namespace
 {
 
 constexpr int kMaxPolicyName = 128;
+constexpr double kLongestTimeoutDays = 24; /* the timer counts milliseconds in an int */
 
 pg::Param text_param(std::optional<std::string_view> value)
 {
@@ -107,8 +108,8 @@ void check_timeout(const Interval *timeout)
 {
     if (timeout == nullptr)
         return;
-    const int64 microseconds = pg::to_microseconds(*timeout);
-    if (microseconds < 1000 || microseconds / 1000 > PG_INT32_MAX)
+    if (pg::approximate_days(*timeout) > kLongestTimeoutDays ||
+        pg::to_microseconds(*timeout) < 1000)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range",
              "It must be between 1 millisecond and 24 days.");
 }
@@ -125,6 +126,9 @@ void check_channel(std::optional<std::string_view> channel)
 
 int64 check_delay(const char *argument, const Interval &delay)
 {
+    if (pg::approximate_days(delay) > core::kLongestDelayUs / USECS_PER_DAY)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " is too long",
+             "It must not exceed 36500 days.");
     const int64 microseconds = pg::to_microseconds(delay);
     if (microseconds < 0)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be negative");

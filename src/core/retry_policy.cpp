@@ -44,14 +44,14 @@ std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &rand
     if (retry < 0 || retry >= policy.max_attempts || policy.initial_us <= 0)
         return 0;
     /* pow() may reach infinity; min() with the maximum brings it back. */
-    const double delay =
-        std::min(static_cast<double>(policy.initial_us) * std::pow(policy.multiplier, retry),
-                 static_cast<double>(policy.max_us));
+    const double longest = static_cast<double>(kLongestDelayUs);
+    double delay =
+        std::min({static_cast<double>(policy.initial_us) * std::pow(policy.multiplier, retry),
+                  static_cast<double>(policy.max_us), longest});
     const double spread = delay * policy.jitter_factor;
-    if (spread <= 0)
-        return static_cast<std::int64_t>(delay);
-    boost::random::uniform_real_distribution<double> jitter(-spread, spread);
-    return std::max<std::int64_t>(0, std::llround(delay + jitter(random)));
+    if (spread > 0)
+        delay += boost::random::uniform_real_distribution<double>(-spread, spread)(random);
+    return std::llround(std::clamp(delay, 0.0, longest));
 }
 
 } // namespace backfill::core

@@ -18,6 +18,12 @@ Datum from_text(std::string_view value)
     });
 }
 
+double approximate_days(const Interval &interval)
+{
+    return static_cast<double>(interval.month) * DAYS_PER_MONTH + interval.day +
+           static_cast<double>(interval.time) / USECS_PER_DAY;
+}
+
 int64 to_microseconds(const Interval &interval)
 {
     return interval.time + (interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day) *

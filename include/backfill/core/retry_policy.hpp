@@ -30,8 +30,11 @@ struct NamedPolicy {
 std::span<const NamedPolicy> preset_policies();
 std::optional<RetryPolicy> preset_policy(std::string_view name);
 
+/* No delay is longer, whatever a policy says: 100 years of 365 days, microseconds. */
+inline constexpr std::int64_t kLongestDelayUs = std::int64_t{100} * 365 * 86400 * 1000000;
+
 /* The delay in microseconds before retry number `retry` (0 is the first), with jitter;
- * zero when the policy allows no such retry. Never negative. */
+ * zero when the policy allows no such retry. Never negative, never over kLongestDelayUs. */
 std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &random);
 
 } // namespace backfill::core

@@ -16,7 +16,10 @@ inline std::string to_string(Datum value)
     return std::string(to_view(value));
 }
 Datum from_text(std::string_view value);
-/* An interval in microseconds; a month counts as 30 days, as extract(epoch) has it. */
+/* The length of an interval, whatever it is, to compare with a limit. */
+double approximate_days(const Interval &interval);
+/* An interval in microseconds; a month counts as 30 days, as extract(epoch) has it.
+ * The interval must be short enough: see approximate_days(). */
 int64 to_microseconds(const Interval &interval);
 Interval *from_microseconds(int64 microseconds);
 /* A role's name; empty if there is no such role. */
