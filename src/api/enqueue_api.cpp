@@ -80,20 +80,26 @@ int32 json_integer(std::string_view key, const JsonbValue &value)
     return static_cast<int32>(number);
 }
 
-void describe_member(void *key)
+/* The element that is being read, for the context of PostgreSQL's own errors. */
+struct Element {
+    const char *list;
+    std::size_t number;
+};
+
+void describe_element(void *element)
 {
-    errcontext("%s of a job specification", static_cast<const std::string *>(key)->c_str());
+    const auto *read = static_cast<const Element *>(element);
+    errcontext("element %zu of %s, run_at", read->number, read->list);
 }
 
-TimestampTz json_timestamp(std::string_view key, const JsonbValue &value)
+TimestampTz json_timestamp(std::string_view key, const JsonbValue &value, Element element)
 {
     const std::string input(json_text(key, value));
-    std::string name(key);
     return pg::call([&] {
         ErrorContextCallback context;
         context.previous = error_context_stack;
-        context.callback = describe_member;
-        context.arg = &name;
+        context.callback = describe_element;
+        context.arg = &element;
         error_context_stack = &context; /* call() puts the old one back */
         return DatumGetTimestampTz(
             DirectFunctionCall3(timestamptz_in, CStringGetDatum(input.c_str()),
@@ -101,7 +107,7 @@ TimestampTz json_timestamp(std::string_view key, const JsonbValue &value)
     });
 }
 
-void set_member(JobSpec &spec, std::string_view key, JsonbValue &value)
+void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element element)
 {
     if (key == "payload")
         spec.payload = pg::call([&] { return JsonbPGetDatum(JsonbValueToJsonb(&value)); });
@@ -114,7 +120,7 @@ void set_member(JobSpec &spec, std::string_view key, JsonbValue &value)
     else if (key == "priority")
         spec.priority = json_integer(key, value);
     else if (key == "run_at")
-        spec.run_at = json_timestamp(key, value);
+        spec.run_at = json_timestamp(key, value, element);
     else if (key == "max_attempts")
         spec.max_attempts = json_integer(key, value);
     else if (key == "job_key")
@@ -130,7 +136,7 @@ void set_member(JobSpec &spec, std::string_view key, JsonbValue &value)
              "job_key, job_key_mode, retry_policy.");
 }
 
-JobSpec read_spec(JsonbValue &object)
+JobSpec read_spec(JsonbValue &object, Element element)
 {
     if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "a job specification must be a JSON object");
@@ -147,7 +153,7 @@ JobSpec read_spec(JsonbValue &object)
             continue; /* the object's begin and end */
         if (next(&value) != WJB_VALUE)
             break;
-        set_member(spec, key_name(key), value);
+        set_member(spec, key_name(key), value, element);
         key.type = jbvNull;
     }
     if (spec.task_identifier.empty())
@@ -168,13 +174,14 @@ std::vector<JsonbValue> array_elements(Jsonb *jobs)
     return elements;
 }
 
-/* Runs body for element n of a list and says, should it fail, which one it was. */
-template <class Body> auto for_element(const char *list, std::size_t n, Body &&body)
+/* Runs body for an element and says, should it fail, which one it was. */
+template <class Body> auto for_element(Element element, Body &&body)
 {
     try {
         return body();
     } catch (Failure &failure) {
-        failure.detail = "In element " + std::to_string(n) + " of " + list + "." +
+        failure.detail = "In element " + std::to_string(element.number) + " of " + element.list +
+                         "." +
                          (failure.detail.empty() ? "" : " " + failure.detail);
         throw;
     }
@@ -271,6 +278,7 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
 
     std::vector<int64> ids;
     Enqueuer enqueuer("enqueue_many()");
+    enqueuer.check(spec); /* also if there are no payloads */
     for (int i = 0; i < payloads->count; i++) {
         if (payloads->nulls[i])
             fail(ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -293,7 +301,8 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     std::vector<JobSpec> specs;
     std::vector<std::string_view> keys;
     for (JsonbValue &element : array_elements(jobs)) {
-        specs.push_back(for_element("jobs", specs.size() + 1, [&] { return read_spec(element); }));
+        const Element position{"jobs", specs.size() + 1};
+        specs.push_back(for_element(position, [&] { return read_spec(element, position); }));
         if (specs.back().job_key)
             keys.push_back(*specs.back().job_key);
     }
@@ -306,7 +315,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     Enqueuer enqueuer("enqueue_jobs()");
     for (const JobSpec &spec : specs)
         ids.push_back(
-            for_element("jobs", ids.size() + 1, [&] { return enqueuer.enqueue(spec); }));
+            for_element({"jobs", ids.size() + 1}, [&] { return enqueuer.enqueue(spec); }));
     enqueuer.finish();
     return_ids(fcinfo, ids);
     return static_cast<Datum>(0);

@@ -46,6 +46,8 @@ class Enqueuer
     /* Errors: Failure 25006 in a read-only transaction, 55000 without the extension. */
     explicit Enqueuer(const char *function);
 
+    /* Throws what enqueue() would throw about the arguments. */
+    void check(const JobSpec &spec) const;
     /* Inserts or replaces one job and returns its id. Errors: Failure 22023 for a bad
      * argument, 42501 if the caller may not enqueue this task. */
     int64 enqueue(const JobSpec &spec);
@@ -57,7 +59,6 @@ class Enqueuer
     const Config &config() const { return *config_; }
 
   private:
-    void check(const JobSpec &spec) const;
     JobRow make_row(const JobSpec &spec, const Task *task) const;
     bool take_over_key(JobRow &row, const JobSpec &spec);
     void insert(const JobRow &row, const Task *task);
