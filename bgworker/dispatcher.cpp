@@ -11,6 +11,7 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
@@ -91,9 +92,24 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* How many executors could start a job now, at most `limit`. */
+/* Whether a limited queue takes a job now. If only its rate forbids that, notes when it
+ * will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !queue::QueueSlots::has_free_slot(limit))
+        return false;
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz later = queue::next_rate_token(limit, GetCurrentTimestamp());
+    if (later != 0 && (!reopens || later < *reopens))
+        reopens = later;
+    return later == 0;
+}
+
+/* How many executors could start a job now, at most `limit`; `reopens` becomes the time
+ * when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit)
+                    int limit, std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -109,9 +125,10 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = config.queue_limit(queue);
-            if (queue_limit.concurrency > 0) {
-                const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
-                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+            if (queue_limit.is_limited()) {
+                const auto [entry, first] = room.emplace(
+                    queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
+                if (first && !is_open(queue_limit, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -137,7 +154,7 @@ Look look_for_work()
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit);
+        work.ready = count_startable(*config, table, next, limit, look.next_due);
         const auto due = next.next_run_at(GetActiveSnapshot(), now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;

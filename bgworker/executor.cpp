@@ -131,6 +131,7 @@ queue::BatchResult run_one_batch()
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
     options.on_start = on_job_start;
     options.on_end = on_job_end;
+    options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs > 0)
         solo_jobs--;
     return queue::run_batch(options);
@@ -173,9 +174,11 @@ void reset_session()
 long go_idle()
 {
     if (!idle) {
+        leave_bulk_lane(MyDatabaseId, my_slot_number());
         set_idle(true);
         return 0;
     }
+    leave_bulk_lane(MyDatabaseId, my_slot_number());
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }

@@ -121,6 +121,9 @@ void update_database_slots(const DatabaseList &existing)
             else if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
                 slot.blocked_by = 0;
         }
+        for (RateSlot &slot : shared().rates)
+            if (slot.queue_id != 0 && find_database(slot.database, false) == nullptr)
+                slot.queue_id = 0;
         for (int i = 0; i < existing.count; i++)
             full = find_database(existing.oids[i], true) == nullptr || full;
     }

@@ -9,6 +9,7 @@
 namespace backfill::guc
 {
 
+int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
 char *databases = nullptr;
@@ -18,9 +19,15 @@ int fast_queue_concurrency = 10;
 int max_executors = 4;
 int poll_interval_ms = 200;
 int random_seed = -1;
+int reserved_urgent_executors = 0;
 
 void define()
 {
+    DefineCustomIntVariable("backfill.ageing_interval",
+                            "How long a job waits until it counts as one priority better.",
+                            "So that a starving bulk job gets its turn. 0 turns ageing off.",
+                            &ageing_interval_s, 0, 0, 86400 * 365, PGC_SIGHUP, GUC_UNIT_S, nullptr,
+                            nullptr, nullptr);
     DefineCustomIntVariable("backfill.batch_time",
                             "How long an executor collects fast jobs into one transaction.",
                             "0 runs every job in a transaction of its own.", &batch_time_ms, 5, 0,
@@ -65,6 +72,11 @@ void define()
                             "-1 seeds every process from a strong source.", &random_seed, -1, -1,
                             INT_MAX, PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr,
                             queue::on_random_seed_assigned, nullptr);
+    DefineCustomIntVariable("backfill.reserved_urgent_executors",
+                            "How many of the executors run only jobs of priority -1 and below.",
+                            "So that slow bulk jobs never make an urgent one wait for an executor.",
+                            &reserved_urgent_executors, 0, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr,
+                            nullptr);
     MarkGUCPrefixReserved("backfill");
 }
 

@@ -4,6 +4,7 @@
 namespace backfill::guc
 {
 
+extern int ageing_interval_s;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
 extern char *databases;
@@ -13,6 +14,7 @@ extern int fast_queue_concurrency;
 extern int max_executors;
 extern int poll_interval_ms;
 extern int random_seed;
+extern int reserved_urgent_executors;
 
 /* Defines them all; from _PG_init. */
 void define();

@@ -40,7 +40,12 @@ CREATE SEQUENCE backfill.queue_id_seq AS integer START WITH 100;
 CREATE TABLE backfill.queue (
     queue_name text COLLATE "C" PRIMARY KEY,
     id integer NOT NULL UNIQUE DEFAULT pg_catalog.nextval('backfill.queue_id_seq'),
-    concurrency integer CHECK (concurrency >= 1)
+    concurrency integer CHECK (concurrency >= 1),
+    rate_limit integer CHECK (rate_limit >= 1),
+    rate_period interval,
+    max_depth integer CHECK (max_depth >= 1),
+    paused boolean NOT NULL DEFAULT false,
+    CONSTRAINT queue_rate_complete CHECK ((rate_limit IS NULL) = (rate_period IS NULL))
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
 COMMENT ON TABLE backfill.queue IS
@@ -66,7 +71,7 @@ CREATE TABLE backfill.job (
     attempts smallint NOT NULL,
     max_attempts smallint NOT NULL,
     task_identifier text COLLATE "C" NOT NULL,
-    queue_name text COLLATE "C",
+    queue_name text COLLATE "C" NOT NULL, -- empty: no queue, no limit
     retry_policy text COLLATE "C",
     job_key text COLLATE "C",
     worker text COLLATE "C",
@@ -84,8 +89,9 @@ CREATE TABLE backfill.job (
     vacuum_truncate = off
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
--- The choice of the next job (src/queue/next_job.cpp) reads one range per task and priority.
-CREATE INDEX job_ready_idx ON backfill.job (task_identifier, priority, run_at, id)
+-- The choice of the next job (src/queue/next_job.cpp) reads one range per task, queue and priority,
+-- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
+CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
     WHERE lease_expires_at IS NULL;
 CREATE INDEX job_key_idx ON backfill.job (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expires_at IS NOT NULL;

@@ -330,6 +330,7 @@ BACKFILL_FUNCTION(backfill_requeue)
     spec.task_identifier = queue::require_text("task_identifier", arguments.text(2));
     spec.payload = arguments.is_null(3) ? 0 : arguments.datum(3);
     spec.queue_name = arguments.text(4);
+    spec.no_queue = !spec.queue_name;
     spec.priority = arguments.int4(5);
     spec.max_attempts = arguments.int4(6);
     spec.job_key = arguments.text(7);

@@ -236,9 +236,6 @@ BACKFILL_FUNCTION(backfill_register_task)
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
         "   registered_at = pg_catalog.now()",
         params);
-    /* Jobs may be waiting for their task to be registered. */
-    if (handler)
-        queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }
 
@@ -352,5 +349,7 @@ BACKFILL_FUNCTION(backfill_config_changed)
                             errmsg("_config_changed() must be called as a trigger")));
         CacheInvalidateRelcache(reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation);
     });
+    /* Waiting jobs may have got a handler, a resumed queue, or a higher limit. */
+    queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }

@@ -6,6 +6,7 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
@@ -88,6 +89,8 @@ class Batch
         : options_(options), config_(config()), next_(table_, own_tasks(*config_, options)),
           started_(GetCurrentTimestamp())
     {
+        if (options.urgent_only)
+            next_.only_urgent();
         job_memory_ = pg::call([] {
             return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
                                          ALLOCSET_DEFAULT_SIZES);
@@ -113,8 +116,12 @@ class Batch
                 result_.more = true;
                 break;
             }
-            if (!enter_queue(*row) || !claim(*candidate, *row))
+            if (!enter_queue(*row))
                 continue;
+            if (!claim(*candidate, *row)) {
+                give_rate_back(*row);
+                continue;
+            }
             run_claimed(*row, *task);
             if (slow || (options_.session == SessionKind::kExecutor && session_is_dirty())) {
                 result_.more = true;
@@ -154,6 +161,12 @@ class Batch
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
         const QueueLimit limit = config_->queue_limit_now(queue);
+        if (!limit.is_limited())
+            return true;
+        if (limit.paused) {
+            leave_out(queue);
+            return false;
+        }
         QueueSlots::Entry entry = slots_.enter(limit);
         if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
             /* Whoever leaves the queue shall tell us; look again, for it may have left
@@ -162,8 +175,7 @@ class Batch
             entry = slots_.enter(limit);
         }
         if (entry == QueueSlots::Entry::kFull) {
-            next_.exclude_queue(queue);
-            next_.clear();
+            leave_out(queue);
             return false;
         }
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
@@ -172,7 +184,34 @@ class Batch
             next_.clear();
             return false;
         }
-        return true;
+        return limit.rate_limit == 0 || take_rate(limit, queue);
+    }
+
+    /* The queue's rate may be used up until later. */
+    bool take_rate(const QueueLimit &limit, std::string_view queue)
+    {
+        const TimestampTz later = take_rate_token(limit, GetCurrentTimestamp());
+        if (later == 0)
+            return true;
+        if (bgworker::available())
+            bgworker::signal_due(MyDatabaseId, later);
+        leave_out(queue);
+        return false;
+    }
+
+    /* The start that was counted did not come about. */
+    void give_rate_back(const JobRow &row)
+    {
+        const QueueLimit limit =
+            config_->queue_limit_now(row.text_or_empty(Column::kQueueName));
+        if (limit.rate_limit > 0)
+            return_rate_token(limit, GetCurrentTimestamp());
+    }
+
+    void leave_out(std::string_view queue)
+    {
+        next_.exclude_queue(queue);
+        next_.clear();
     }
 
     bool claim(const Candidate &candidate, const JobRow &row)

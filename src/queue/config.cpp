@@ -119,14 +119,44 @@ core::RetryPolicy read_policy(const RowReader &row)
             DatumGetFloat8(row.datum(4)), DatumGetFloat8(row.datum(5))};
 }
 
+/* A row of backfill.queue. */
+QueueLimit read_limit(const pg::TableRow &row)
+{
+    QueueLimit limit;
+    limit.queue_id = DatumGetInt32(row.values[1]);
+    limit.concurrency = row.nulls[2] ? 0 : DatumGetInt32(row.values[2]);
+    limit.rate_limit = row.nulls[3] ? 0 : DatumGetInt32(row.values[3]);
+    limit.rate_period_us =
+        row.nulls[4] ? 0 : pg::to_microseconds(*DatumGetIntervalP(row.values[4]));
+    limit.max_depth = row.nulls[5] ? 0 : DatumGetInt32(row.values[5]);
+    limit.paused = DatumGetBool(row.values[6]);
+    return limit;
+}
+
+/* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
+QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
+{
+    const bool fast = queue_name == kFastQueue;
+    if (!fast && queue_name != kBulkQueue)
+        return limit;
+    if (limit.queue_id == 0)
+        limit.queue_id = fast ? kFastQueueId : kBulkQueueId;
+    if (limit.concurrency == 0)
+        limit.concurrency = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
+    return limit;
+}
+
 /* The committed row of one queue; no limit if there is none. */
 QueueLimit read_queue_limit(std::string_view queue_name)
 {
     const Oid table_oid = pg::relation_oid("queue");
     const Oid index_oid = pg::relation_oid("queue_pkey");
     const Datum name = pg::from_text(queue_name);
-    return pg::call([&] {
-        QueueLimit limit;
+    constexpr int kColumns = 7;
+    Datum values[kColumns];
+    bool nulls[kColumns];
+    const pg::TableRow row{values, nulls};
+    const bool found = pg::call([&] {
         Relation table = table_open(table_oid, AccessShareLock);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
@@ -134,18 +164,14 @@ QueueLimit read_queue_limit(std::string_view queue_name)
         SysScanDesc scan =
             systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
-        if (HeapTupleIsValid(tuple)) {
-            bool is_null;
-            limit.queue_id =
-                DatumGetInt32(heap_getattr(tuple, 2, RelationGetDescr(table), &is_null));
-            const Datum concurrency = heap_getattr(tuple, 3, RelationGetDescr(table), &is_null);
-            limit.concurrency = is_null ? 0 : DatumGetInt32(concurrency);
-        }
+        if (HeapTupleIsValid(tuple))
+            heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(table), values, nulls);
         systable_endscan(scan);
         PopActiveSnapshot();
         table_close(table, AccessShareLock);
-        return limit;
+        return HeapTupleIsValid(tuple);
     });
+    return found ? read_limit(row) : QueueLimit{};
 }
 
 } // namespace
@@ -172,9 +198,7 @@ std::shared_ptr<const Config> Config::load()
     const pg::TableRows queues = pg::read_table("queue");
     for (int i = 0; i < queues.count; i++) {
         const RowReader row(queues.rows[i]);
-        loaded->queues_.push_back(
-            {row.text(0),
-             {DatumGetInt32(row.datum(1)), row.is_null(2) ? 0 : DatumGetInt32(row.datum(2))}});
+        loaded->queues_.push_back({row.text(0), read_limit(queues.rows[i])});
     }
     const pg::TableRows producers = pg::read_table("producer");
     for (int i = 0; i < producers.count; i++) {
@@ -210,12 +234,8 @@ QueueLimit Config::queue_limit(std::string_view queue_name) const
 {
     for (const Queue &queue : queues_)
         if (queue.name == queue_name)
-            return queue.limit;
-    if (queue_name == kFastQueue)
-        return {kFastQueueId, guc::fast_queue_concurrency};
-    if (queue_name == kBulkQueue)
-        return {kBulkQueueId, guc::bulk_queue_concurrency};
-    return {};
+            return with_defaults(queue_name, queue.limit);
+    return with_defaults(queue_name, {});
 }
 
 bool Config::may_enqueue(Oid role, std::string_view task_identifier) const

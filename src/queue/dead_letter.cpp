@@ -9,6 +9,13 @@ namespace backfill::queue::dead_letter
 namespace
 {
 
+/* A job without a queue has an empty name in its row, NULL in its letter. */
+pg::Param queue_param(const JobRow &row)
+{
+    return {TEXTOID, row.get(Column::kQueueName),
+            row.text_or_empty(Column::kQueueName).empty()};
+}
+
 pg::Param column_param(const JobRow &row, Column column, Oid type)
 {
     return {type, row.get(column), row.is_null(column)};
@@ -46,7 +53,7 @@ void write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kId, INT8OID),
         column_param(row, Column::kTaskIdentifier, TEXTOID),
         column_param(row, Column::kPayload, JSONBOID),
-        column_param(row, Column::kQueueName, TEXTOID),
+        queue_param(row),
         column_param(row, Column::kPriority, INT2OID),
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kMaxAttempts, INT2OID),

@@ -168,7 +168,8 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kAttempts, Int16GetDatum(0));
     row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
     row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
-    row.set(Column::kQueueName, pg::from_text(queue.value_or(kDefaultQueue)));
+    row.set(Column::kQueueName, pg::from_text(spec.no_queue ? std::string_view()
+                                                            : queue.value_or(kDefaultQueue)));
     if (policy && *policy != kDefaultPolicy)
         row.set(Column::kRetryPolicy, pg::from_text(*policy));
     if (spec.job_key)
@@ -221,6 +222,7 @@ int64 Enqueuer::enqueue(const JobSpec &spec)
     JobRow row = make_row(spec, task);
     if (spec.job_key && !take_over_key(row, spec))
         return row.id();
+    check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
     return row.id();
 }
@@ -241,6 +243,21 @@ void Enqueuer::requeue(const JobSpec &spec)
     }
     const Task *task = config_->find_task(spec.task_identifier);
     insert(make_row(spec, task), task);
+}
+
+void Enqueuer::check_depth(std::string_view queue_name)
+{
+    const int max_depth = config_->queue_limit(queue_name).max_depth;
+    if (max_depth == 0)
+        return;
+    auto depth = depth_.find(queue_name);
+    if (depth == depth_.end())
+        depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
+    if (depth->second >= max_depth)
+        fail(kErrorQueueFull, "queue " + quoted(queue_name) + " is full",
+             "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
+             "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
+    depth->second++;
 }
 
 void Enqueuer::insert(const JobRow &row, const Task *task)

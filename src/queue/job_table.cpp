@@ -147,6 +147,42 @@ void JobTable::insert(const JobRow &row)
     });
 }
 
+int JobTable::count_in_queue(std::string_view queue_name, int limit)
+{
+    Relation index = ready_index();
+    const Datum queue = pg::from_text(queue_name);
+    return pg::call([&] {
+        /* The index is ordered by task first: step from task to task. */
+        int count = 0;
+        Datum task = PointerGetDatum(cstring_to_text_with_len("", 0));
+        bool is_null;
+        PushActiveSnapshot(GetLatestSnapshot());
+        IndexScanDesc tasks = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 1);
+        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 2);
+        while (count < limit) {
+            ScanKeyData keys[2];
+            ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_TEXT_GT, task);
+            index_rescan(tasks, keys, 1, nullptr, 0);
+            if (!index_getnext_slot(tasks, ForwardScanDirection, slot_))
+                break;
+            task = PointerGetDatum(DatumGetTextPCopy(
+                slot_getattr(slot_, static_cast<int>(Column::kTaskIdentifier) + 1, &is_null)));
+            ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, task);
+            ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, queue);
+            index_rescan(jobs, keys, 2, nullptr, 0);
+            while (count < limit && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
+                CHECK_FOR_INTERRUPTS();
+                count++;
+            }
+        }
+        ExecClearTuple(slot_);
+        index_endscan(jobs);
+        index_endscan(tasks);
+        PopActiveSnapshot();
+        return count;
+    });
+}
+
 int64 JobTable::next_id()
 {
     const Oid sequence = pg::relation_oid("job_id_seq");

@@ -29,10 +29,16 @@ struct Task {
     bool has_handler() const { return !handler_name.empty(); }
 };
 
-/* How many jobs of a queue may run at once. */
+/* What a queue allows. */
 struct QueueLimit {
-    int32 queue_id = 0;  /* names the queue in lock tags; 0 for a queue nobody configured */
-    int concurrency = 0; /* 0: no limit */
+    int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
+    int concurrency = 0;      /* jobs that run at once; 0: no limit */
+    int rate_limit = 0;       /* jobs that start in any rate_period; 0: no limit */
+    int64 rate_period_us = 0; /* microseconds */
+    int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
+    bool paused = false;
+
+    bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
 };
 
 class Config
