@@ -293,7 +293,7 @@ core::RetryPolicy policy_of(const Config &config, std::string_view name)
 {
     if (const auto policy = config.find_policy(name))
         return *policy;
-    return core::preset_policies().front().policy;
+    return *config.find_policy(core::preset_policies().front().name);
 }
 
 void init_config()

@@ -93,7 +93,7 @@ std::shared_ptr<const Config> config();
 /* Registers the invalidation callbacks; once per process, from _PG_init. */
 void init_config();
 
-/* The policy of a job: its own, or preset default if that one no longer exists. */
+/* The policy of a job: its own, or "default" if that one no longer exists. */
 core::RetryPolicy policy_of(const Config &config, std::string_view name);
 
 } // namespace backfill::queue
