@@ -80,6 +80,9 @@ CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ba
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.producer
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.error_rule
+    FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+ALTER TABLE backfill.error_rule ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.retry_policy ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.queue ENABLE ALWAYS TRIGGER config_changed;

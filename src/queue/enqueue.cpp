@@ -167,6 +167,9 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kPriority, Int16GetDatum(static_cast<int16>(priority)));
     row.set(Column::kAttempts, Int16GetDatum(0));
     row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
+    row.set(Column::kFreeRetries, Int16GetDatum(0));
+    if (spec.flags != 0)
+        row.set(Column::kFlags, spec.flags);
     row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
     row.set(Column::kQueueName, pg::from_text(spec.no_queue ? std::string_view()
                                                             : queue.value_or(kDefaultQueue)));
@@ -217,14 +220,21 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
 
 int64 Enqueuer::enqueue(const JobSpec &spec)
 {
+    return add(spec).id();
+}
+
+JobRow Enqueuer::add(const JobSpec &spec)
+{
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     JobRow row = make_row(spec, task);
-    if (spec.job_key && !take_over_key(row, spec))
-        return row.id();
+    if (spec.job_key && !take_over_key(row, spec)) {
+        const std::vector<FoundJob> existing = table_.find_by_id(row.id());
+        return existing.empty() ? row : existing.front().row;
+    }
     check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
-    return row.id();
+    return row;
 }
 
 void Enqueuer::requeue(const JobSpec &spec)

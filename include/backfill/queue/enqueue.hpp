@@ -29,6 +29,7 @@ struct JobSpec {
     std::optional<std::string_view> job_key;
     JobKeyMode job_key_mode = JobKeyMode::kReplace;
     std::optional<std::string_view> retry_policy;
+    Datum flags = 0; /* text[]; 0: none */
     /* A requeued dead letter keeps its id and knows its letter. */
     std::optional<int64> id;
     std::optional<int64> dead_letter_id;
@@ -55,6 +56,8 @@ class Enqueuer
     /* Inserts or replaces one job and returns its id. Errors: Failure 22023 for a bad
      * argument, 42501 if the caller may not enqueue this task, JB001 if its queue is full. */
     int64 enqueue(const JobSpec &spec);
+    /* The same; returns the whole row. */
+    JobRow add(const JobSpec &spec);
     /* Inserts a dead job again under spec.id. Errors: Failure 55000 if the job, or one
      * with its key, is waiting or running. */
     void requeue(const JobSpec &spec);
