@@ -23,6 +23,9 @@ class NextJobs
     /* Chooses among the ready jobs of these tasks. The strings must outlive the object. */
     NextJobs(JobTable &table, std::vector<std::string_view> tasks);
 
+    /* Forgets what it knows and chooses among these tasks from now on. */
+    void set_tasks(std::vector<std::string_view> tasks);
+
     /* Reads the first `limit` ready jobs that nobody runs now, as `snapshot` sees them,
      * leaving out the excluded queues. */
     void read(Snapshot snapshot, int limit);
@@ -34,7 +37,6 @@ class NextJobs
 
     /* Leaves a queue out of the next reads: it is full. */
     void exclude_queue(std::string_view queue_name) { excluded_.emplace_back(queue_name); }
-    void include_all_queues() { excluded_.clear(); }
 
     /* The earliest run_at after now among the tasks' waiting jobs, or nothing. */
     std::optional<TimestampTz> next_run_at(Snapshot snapshot, TimestampTz now);
