@@ -334,7 +334,8 @@ BACKFILL_FUNCTION(backfill_requeue)
     spec.priority = arguments.int4(5);
     spec.max_attempts = arguments.int4(6);
     spec.job_key = arguments.text(7);
-    spec.retry_policy = arguments.text(8);
+    /* NULL in the letter means the policy "default", not the task's own. */
+    spec.retry_policy = arguments.text(8).value_or(queue::kDefaultPolicy);
 
     Enqueuer enqueuer("requeue_dlq_job()");
     enqueuer.requeue(spec);

@@ -84,6 +84,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     pg::call([&] { SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC); });
     while (more) {
         options.max_jobs = max_jobs ? static_cast<int>(*max_jobs - processed) : 0;
+        queue::mark_session_clean(); /* it ended the batch before; the session is the user's */
         const queue::BatchResult batch = queue::run_batch(options);
         processed += batch.jobs;
         more = batch.jobs > 0 && (!max_jobs || processed < *max_jobs);

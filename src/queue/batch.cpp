@@ -102,6 +102,7 @@ class Batch
         const MemoryContext caller = MemoryContextSwitchTo(job_memory_);
         while (may_continue()) {
             pg::call([&] { MemoryContextReset(job_memory_); });
+            follow_config();
             const auto candidate = next_candidate();
             if (!candidate)
                 break;
@@ -123,7 +124,7 @@ class Batch
                 continue;
             }
             run_claimed(*row, *task);
-            if (slow || (options_.session == SessionKind::kExecutor && session_is_dirty())) {
+            if (slow || session_is_dirty()) {
                 result_.more = true;
                 break;
             }
@@ -145,6 +146,16 @@ class Batch
             GetCurrentTimestamp() - started_ >= options_.time_limit_us)
             result_.more = true;
         return !result_.more;
+    }
+
+    /* A job may have registered tasks, or changed a queue. */
+    void follow_config()
+    {
+        std::shared_ptr<const Config> latest = config();
+        if (latest == config_)
+            return;
+        next_.set_tasks(own_tasks(*latest, options_));
+        config_ = std::move(latest);
     }
 
     std::optional<Candidate> next_candidate()

@@ -205,6 +205,13 @@ NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks)
 {
 }
 
+void NextJobs::set_tasks(std::vector<std::string_view> tasks)
+{
+    tasks_ = std::move(tasks);
+    excluded_.clear();
+    clear();
+}
+
 void NextJobs::clear()
 {
     candidates_.clear();

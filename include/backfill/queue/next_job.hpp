@@ -28,6 +28,9 @@ class NextJobs
     /* Chooses among the ready jobs of these tasks. The strings must outlive the object. */
     NextJobs(JobTable &table, std::vector<std::string_view> tasks);
 
+    /* Forgets what it knows and chooses among these tasks from now on. */
+    void set_tasks(std::vector<std::string_view> tasks);
+
     /* Reads the first `limit` ready jobs that nobody runs now, as `snapshot` sees them,
      * leaving out the excluded queues. */
     void read(Snapshot snapshot, int limit);

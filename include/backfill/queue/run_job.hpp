@@ -19,9 +19,10 @@ enum class SessionKind {
  * Errors: Failure 57014 if the user cancels a kUser session. */
 std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session);
 
-/* Session state that a job may have left behind and that only a reset of the whole
- * session removes: temporary objects, LISTEN, SET CONSTRAINTS. The utility hook and
- * run_job() set it; the executor resets the session after the batch. */
+/* State that a job may have left behind and that only the end of the transaction or a
+ * reset of the whole session removes: SET CONSTRAINTS, LISTEN, temporary objects. The
+ * utility hook and run_job() set it; it ends the batch, and the executor then resets
+ * its session. */
 bool session_is_dirty();
 void mark_session_dirty() noexcept;
 void mark_session_clean();
