@@ -13,10 +13,13 @@ int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
 char *databases = nullptr;
+int dlq_processor_interval_s = 60;
+int dlq_retention_s = 0;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
+int max_free_retries = 20;
 int poll_interval_ms = 200;
 int random_seed = -1;
 int reserved_urgent_executors = 0;
@@ -42,6 +45,16 @@ void define()
                                "extension.",
                                &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr,
                                nullptr);
+    DefineCustomIntVariable("backfill.dlq_processor_interval",
+                            "How often dead letters are looked after.",
+                            "Jobs without attempts left become dead letters, and old letters are "
+                            "deleted.",
+                            &dlq_processor_interval_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S,
+                            nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.dlq_retention",
+                            "How long dead letters are kept.", "0 keeps them for ever.",
+                            &dlq_retention_s, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr,
+                            nullptr, nullptr);
     DefineCustomIntVariable("backfill.executor_idle_timeout",
                             "How long an executor without work stays.", nullptr,
                             &executor_idle_timeout_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, nullptr,
@@ -60,6 +73,12 @@ void define()
                             "How many executors may run in one database.",
                             "0 holds all jobs. Each takes one of max_worker_processes.",
                             &max_executors, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr,
+                            nullptr);
+    DefineCustomIntVariable("backfill.max_free_retries",
+                            "How often a job is retried without costing an attempt.",
+                            "After serialization failures, deadlocks and lock timeouts; then they "
+                            "cost attempts.",
+                            &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr,
                             nullptr);
     DefineCustomIntVariable("backfill.poll_interval",
                             "How soon to look for jobs that nobody announced.",

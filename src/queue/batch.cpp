@@ -232,10 +232,9 @@ class Batch
         if (options_.session == SessionKind::kUser)
             wake::announce_slots();
         pg::call([] { CommandCounterIncrement(); });
-        /* The key was enqueued again while this job ran, and then its worker died: the
-         * newer job stands for both. */
-        return row.is_null(Column::kJobKey) ||
-               !has_newer_keyed_job(table_, row.text_or_empty(Column::kJobKey), row.id());
+        /* The key was enqueued again or removed while this job ran, and then its worker
+         * died: it stays removed. */
+        return row.is_null(Column::kJobKey) || !is_superseded(table_, row);
     }
 
     void run_claimed(const JobRow &row, const Task &task)
@@ -246,15 +245,12 @@ class Batch
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
-        const auto error = run_job(row, task, options_.session);
-        if (error)
-            (void) finish_failure(table_, *config_, &task, row, *error);
-        else
-            finish_success(row);
+        const RunResult run = run_job(row, task, options_.session);
+        (void) finish_job(table_, *config_, &task, row, run);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
         if (options_.on_end != nullptr)
-            options_.on_end(error.has_value());
+            options_.on_end(run.error.has_value());
     }
 
     /* Committed subtransactions of this transaction that have an xid. */

@@ -18,7 +18,7 @@ constexpr int32 kBulkQueueId = 2;
 
 /* Plain data: the callbacks below run in the middle of anything. */
 bool stale = true;
-Oid watched_tables[4];
+Oid watched_tables[5];
 
 void on_relation_changed(Datum, Oid relation) noexcept
 {
@@ -182,6 +182,7 @@ std::shared_ptr<const Config> Config::load()
     watched_tables[1] = pg::relation_oid("retry_policy");
     watched_tables[2] = pg::relation_oid("queue");
     watched_tables[3] = pg::relation_oid("producer");
+    watched_tables[4] = pg::relation_oid("error_rule");
 
     auto loaded = std::make_shared<Config>();
     const pg::TableRows tasks = pg::read_table("task");
@@ -206,6 +207,14 @@ std::shared_ptr<const Config> Config::load()
         const std::vector<std::string> allowed = row.text_array(1);
         loaded->producers_.push_back(
             {role_oid(row.text(0)), row.is_null(1), {allowed.begin(), allowed.end()}});
+    }
+    const pg::TableRows rules = pg::read_table("error_rule");
+    for (int i = 0; i < rules.count; i++) {
+        const RowReader row(rules.rows[i]);
+        loaded->error_rules_.add(
+            {DatumGetInt32(row.datum(0)), row.text(1), row.text(2), row.text(3),
+             core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry),
+             DatumGetBool(row.datum(5))});
     }
     return loaded;
 }

@@ -2,6 +2,8 @@
 #include "backfill/queue/finish.hpp"
 
 #include "backfill/core/retry_decision.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
@@ -15,6 +17,10 @@ namespace
 
 /* A message can be as long as the data in it; what is stored of it is not. */
 constexpr std::size_t kMaxErrorText = 8192;
+
+/* Our own SQLSTATEs, for RAISE in handlers. */
+constexpr char kNeverRetry[] = "JB002";
+constexpr char kRetryAfter[] = "JB003";
 
 struct JsonField {
     const char *key;
@@ -76,39 +82,103 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
     });
 }
 
+void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    row.set(Column::kRunAt, TimestampTzGetDatum(now + delay_us));
+    table.insert(row);
+    announce_job(row, task, now);
+}
+
+Outcome bury(const JobRow &row, const core::ErrorInfo &error, const std::string &reason)
+{
+    (void) dead_letter::write(row, reason);
+    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
+    return Outcome::kDeadLettered;
+}
+
+/* SQLSTATE JB003, "retry after": the handler says in the error's detail how long. */
+std::optional<int64> requested_delay(const core::ErrorInfo &error)
+{
+    if (error.sqlstate != kRetryAfter || error.detail.empty())
+        return std::nullopt;
+    std::optional<int64> delay;
+    const auto unreadable = pg::in_subtransaction([&] {
+        const Interval *interval = pg::call([&] {
+            return DatumGetIntervalP(DirectFunctionCall3(
+                interval_in, CStringGetDatum(error.detail.c_str()), ObjectIdGetDatum(InvalidOid),
+                Int32GetDatum(-1)));
+        });
+        if (pg::approximate_days(*interval) <= core::kLongestDelayUs / USECS_PER_DAY)
+            delay = Max(pg::to_microseconds(*interval), 0);
+    });
+    return unreadable ? std::nullopt : delay;
+}
+
 } // namespace
 
-void finish_success(const JobRow &row)
+bool is_superseded(JobTable &table, const JobRow &row)
 {
-    dead_letter::forget(row);
+    return !row.is_null(Column::kJobKey) &&
+           (has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id()) ||
+            is_retry_forbidden(row.id()));
+}
+
+Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                   const RunResult &run)
+{
+    if (run.error)
+        return finish_failure(table, config, task, row, *run.error);
+    switch (run.verdict.kind) {
+    case Verdict::Kind::kSnooze: {
+        if (is_superseded(table, row))
+            return Outcome::kSuperseded;
+        JobRow again = row;
+        run_again(table, task, again, run.verdict.delay_us);
+        return Outcome::kSnoozed;
+    }
+    case Verdict::Kind::kDiscard: {
+        const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
+        JobRow dead = row;
+        dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
+        dead.set(Column::kLastError, error_to_jsonb(error));
+        return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
+    }
+    default:
+        dead_letter::forget(row);
+        return Outcome::kDone;
+    }
 }
 
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
                        const core::ErrorInfo &error)
 {
     const int attempts = row.attempts() + 1;
-    const core::RetryDecision decision =
-        core::decide_retry(error.sqlstate, attempts, row.max_attempts());
-    row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
+    const std::string identifier(row.task_identifier());
+    const core::RetryDecision decision = core::decide_retry(
+        config.error_rules().classify(identifier, error.sqlstate), attempts, row.max_attempts(),
+        row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
-
-    if (!row.is_null(Column::kJobKey) &&
-        has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id())) {
+    if (is_superseded(table, row)) {
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
+    if (decision == core::RetryDecision::kFreeRetry) {
+        const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
+        row.set(Column::kFreeRetries,
+                Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
+        run_again(table, task, row, delay);
+        log_failure(row, error, "failed and will be retried at no cost", LOG);
+        return Outcome::kRetried;
+    }
+    row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kRetry) {
-        const int64 delay = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
-        const TimestampTz now = GetCurrentTimestamp();
-        row.set(Column::kRunAt, TimestampTzGetDatum(now + delay));
-        table.insert(row);
-        announce_job(row, task, now);
+        const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
+        run_again(table, task, row, requested_delay(error).value_or(backoff));
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
-    dead_letter::write(row, failure_reason(decision, attempts, error));
-    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
-    return Outcome::kDeadLettered;
+    return bury(row, error, failure_reason(decision, attempts, error));
 }
 
 } // namespace backfill::queue

@@ -1,6 +1,8 @@
 /* job_key.cpp - see job_key.hpp. */
 #include "backfill/queue/job_key.hpp"
 
+#include "backfill/pg/table.hpp"
+
 namespace backfill::queue
 {
 
@@ -23,6 +25,25 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 {
     const std::vector<FoundJob> jobs = table.find_by_key(job_key);
     return !jobs.empty() && jobs.front().row.id() > id;
+}
+
+bool is_retry_forbidden(int64 id)
+{
+    const Oid table_oid = pg::relation_oid("no_retry");
+    const Oid index_oid = pg::relation_oid("no_retry_pkey");
+    return pg::call([&] {
+        Relation table = table_open(table_oid, AccessShareLock);
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+        SysScanDesc scan =
+            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        const bool found = HeapTupleIsValid(systable_getnext(scan));
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+        return found;
+    });
 }
 
 } // namespace backfill::queue

@@ -17,7 +17,7 @@ namespace
 
 constexpr char kQueryCanceled[] = "57014";
 
-bool running = false;
+const JobRow *running = nullptr;
 bool dirty = false;
 
 /* Whether the database has any deferrable trigger or constraint at all. */
@@ -143,16 +143,28 @@ void clean_session()
         dirty = true;
 }
 
+Verdict &current_verdict()
+{
+    static Verdict verdict;
+    return verdict;
+}
+
 class RunningMark
 {
   public:
-    RunningMark() { running = true; }
-    ~RunningMark() { running = false; }
+    explicit RunningMark(const JobRow &row)
+    {
+        running = &row;
+        current_verdict() = {};
+    }
+    ~RunningMark() { running = nullptr; }
+    RunningMark(const RunningMark &) = delete;
+    RunningMark &operator=(const RunningMark &) = delete;
 };
 
 } // namespace
 
-std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session)
+RunResult run_job(const JobRow &row, const Task &task, SessionKind session)
 {
     const std::string queue(row.text_or_empty(Column::kQueueName));
     JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
@@ -162,7 +174,7 @@ std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, Sess
     const TimestampTz started = GetCurrentTimestamp();
     std::optional<core::ErrorInfo> error;
     {
-        const RunningMark mark;
+        const RunningMark mark(row);
         error = pg::in_subtransaction([&] {
             FmgrInfo *const handler = find_handler(task, GetUserId());
             call_handler(handler, row.get(Column::kPayload), job, timeout_us);
@@ -182,7 +194,17 @@ std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, Sess
     }
     if (session == SessionKind::kExecutor)
         clean_session();
-    return error;
+    return {std::move(error), current_verdict()};
+}
+
+const JobRow *running_job()
+{
+    return running;
+}
+
+void set_verdict(Verdict verdict)
+{
+    current_verdict() = std::move(verdict);
 }
 
 bool session_is_dirty()
@@ -198,11 +220,6 @@ void mark_session_dirty() noexcept
 void mark_session_clean()
 {
     dirty = false;
-}
-
-bool is_running_job()
-{
-    return running;
 }
 
 void init_run_job()

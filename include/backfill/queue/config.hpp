@@ -4,6 +4,7 @@
  * backend to read them again before it next asks. */
 #pragma once
 
+#include "backfill/core/retry_decision.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/pg/datum.hpp"
 
@@ -61,6 +62,8 @@ class Config
     QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
 
+    const core::ErrorRules &error_rules() const { return error_rules_; }
+
     /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
     bool may_enqueue(Oid role, std::string_view task_identifier) const;
 
@@ -81,6 +84,7 @@ class Config
     std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
     std::vector<Queue> queues_;
     std::vector<Producer> producers_;
+    core::ErrorRules error_rules_;
     /* Queues that queue_limit_now() has found to have no limit. */
     mutable std::unordered_set<std::string> unlimited_;
 };
