@@ -306,10 +306,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
         if (specs.back().job_key)
             keys.push_back(*specs.back().job_key);
     }
-    /* In one order everywhere, so that calls never deadlock with each other. */
-    std::sort(keys.begin(), keys.end());
-    for (const std::string_view key : keys)
-        queue::lock_job_key(key);
+    queue::lock_job_keys(std::move(keys));
 
     std::vector<int64> ids;
     Enqueuer enqueuer("enqueue_jobs()");
@@ -319,6 +316,61 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     enqueuer.finish();
     return_ids(fcinfo, ids);
     return static_cast<Datum>(0);
+}
+
+/* Graphile Worker's add_job(): its defaults, its errors, the job's row. */
+BACKFILL_FUNCTION(backfill_add_job)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto check_length = [](std::optional<std::string_view> value, std::size_t limit,
+                                 const char *what, int sqlstate) {
+        const auto length = [&] {
+            return pg::call([&] {
+                return pg_mbstrlen_with_len(value->data(), static_cast<int>(value->size()));
+            });
+        };
+        if (value && value->size() > limit && static_cast<std::size_t>(length()) > limit)
+            fail(sqlstate, std::string(what) + " is too long (max length: " +
+                               std::to_string(limit) + ")");
+    };
+    JobSpec spec;
+    spec.task_identifier = queue::require_text("identifier", arguments.text(0));
+    check_length(spec.task_identifier, 128, "Task identifier", MAKE_SQLSTATE('G', 'W', 'B', 'I', 'D'));
+    if (!arguments.is_null(1))
+        spec.payload = pg::call([&] {
+            return DirectFunctionCall1(
+                jsonb_in, CStringGetDatum(TextDatumGetCString(arguments.datum(1))));
+        });
+    spec.queue_name = arguments.text(2);
+    check_length(spec.queue_name, 128, "Job queue name", MAKE_SQLSTATE('G', 'W', 'B', 'Q', 'N'));
+    spec.no_queue = !spec.queue_name;
+    spec.run_at = arguments.timestamptz(3);
+    spec.max_attempts = arguments.int4(4).value_or(25);
+    if (*spec.max_attempts < 1)
+        fail(MAKE_SQLSTATE('G', 'W', 'B', 'M', 'A'), "Job maximum attempts must be at least 1.");
+    spec.job_key = arguments.text(5);
+    check_length(spec.job_key, 512, "Job key", MAKE_SQLSTATE('G', 'W', 'B', 'J', 'K'));
+    spec.priority = arguments.int4(6).value_or(0);
+    spec.flags = arguments.is_null(7) ? 0 : arguments.datum(7);
+    const auto mode = arguments.text(8).value_or("replace");
+    if (mode != "replace" && mode != "preserve_run_at" && mode != "unsafe_dedupe")
+        fail(MAKE_SQLSTATE('G', 'W', 'B', 'K', 'M'),
+             "Invalid job_key_mode value, expected 'replace', 'preserve_run_at' or "
+             "'unsafe_dedupe'.");
+    spec.job_key_mode = queue::parse_job_key_mode(mode);
+    spec.retry_policy = "graphile";
+
+    Enqueuer enqueuer("add_job()");
+    queue::JobRow row = enqueuer.add(spec);
+    enqueuer.finish();
+    return pg::call([&] {
+        TupleDesc columns = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
+            columns->natts != queue::kColumnCount)
+            elog(ERROR, "return type must be the row type of backfill.job");
+        return HeapTupleGetDatum(
+            heap_form_tuple(BlessTupleDesc(columns), row.values, row.nulls));
+    });
 }
 
 BACKFILL_FUNCTION(backfill_requeue)

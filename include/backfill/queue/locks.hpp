@@ -32,5 +32,8 @@ class QueueSlots
 /* Serialises the producers of one job_key until the end of the transaction. Waits for
  * other producers, never for the running job. */
 void lock_job_key(std::string_view job_key);
+/* The same for several keys, in an order that is the same everywhere, so that calls
+ * which name several keys never deadlock with each other. */
+void lock_job_keys(std::vector<std::string_view> job_keys);
 
 } // namespace backfill::queue
