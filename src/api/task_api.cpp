@@ -108,8 +108,8 @@ void check_timeout(const Interval *timeout)
 {
     if (timeout == nullptr)
         return;
-    if (pg::approximate_days(*timeout) > kLongestTimeoutDays ||
-        pg::to_microseconds(*timeout) < 1000)
+    const double days = pg::approximate_days(*timeout);
+    if (days < 0 || days > kLongestTimeoutDays || pg::to_microseconds(*timeout) < 1000)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range",
              "It must be between 1 millisecond and 24 days.");
 }
@@ -126,13 +126,14 @@ void check_channel(std::optional<std::string_view> channel)
 
 int64 check_delay(const char *argument, const Interval &delay)
 {
-    if (pg::approximate_days(delay) > core::kLongestDelayUs / USECS_PER_DAY)
+    /* Compared as a number of days: microseconds could overflow. */
+    const double days = pg::approximate_days(delay);
+    if (days < 0)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be negative");
+    if (days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " is too long",
              "It must not exceed 36500 days.");
-    const int64 microseconds = pg::to_microseconds(delay);
-    if (microseconds < 0)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be negative");
-    return microseconds;
+    return pg::to_microseconds(delay);
 }
 
 void check_policy(const core::RetryPolicy &policy)
