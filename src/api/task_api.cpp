@@ -110,7 +110,7 @@ void check_timeout(const Interval *timeout)
         return;
     const double days = pg::approximate_days(*timeout);
     if (days < 0 || days > kLongestTimeoutDays || pg::to_microseconds(*timeout) < 1000)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range: " + pg::to_text(*timeout),
              "It must be between 1 millisecond and 24 days.");
 }
 
@@ -129,10 +129,11 @@ int64 check_delay(const char *argument, const Interval &delay)
     /* Compared as a number of days: microseconds could overflow. */
     const double days = pg::approximate_days(delay);
     if (days < 0)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be negative");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string(argument) + " must not be negative: " + pg::to_text(delay));
     if (days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " is too long",
-             "It must not exceed 36500 days.");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string(argument) + " is too long: " + pg::to_text(delay), "It must not exceed 36500 days.");
     return pg::to_microseconds(delay);
 }
 

@@ -37,6 +37,14 @@ Interval *from_microseconds(int64 microseconds)
     return interval;
 }
 
+std::string to_text(const Interval &interval)
+{
+    return call([&] {
+        return DatumGetCString(
+            DirectFunctionCall1(interval_out, PointerGetDatum(&interval)));
+    });
+}
+
 std::string role_name(Oid role)
 {
     const char *name = call([&] { return GetUserNameFromId(role, true); });

@@ -22,6 +22,8 @@ double approximate_days(const Interval &interval);
  * The interval must be short enough: see approximate_days(). */
 int64 to_microseconds(const Interval &interval);
 Interval *from_microseconds(int64 microseconds);
+/* As people read it, for messages. */
+std::string to_text(const Interval &interval);
 /* A role's name; empty if there is no such role. */
 std::string role_name(Oid role);
 
