@@ -7,6 +7,7 @@
  * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/locks.hpp"
@@ -45,6 +46,7 @@ struct Memory {
     std::vector<Executor> executors; /* those that this process started */
     std::unordered_map<Oid, Backoff> backoff; /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
+    TimestampTz last_cleanup = 0;
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -411,6 +413,18 @@ long wait_time(const Look &look, bool anybody_on_hold)
     return Max(wait_ms, 1);
 }
 
+/* Stale leases, jobs without attempts, old dead letters: at the start and then every
+ * backfill.dlq_processor_interval. */
+void clean_up_when_due()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - memory().last_cleanup <
+        static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
+        return;
+    (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
+    memory().last_cleanup = now;
+}
+
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
@@ -421,6 +435,7 @@ long dispatcher_iteration()
     Look look;
     int orphans = 0;
     if (version_matches()) {
+        clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
         look = look_for_work();
     }

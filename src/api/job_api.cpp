@@ -66,7 +66,7 @@ BACKFILL_FUNCTION(backfill_snooze)
         fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "delay must not be null");
     const double days = pg::approximate_days(*delay);
     if (days < 0 || days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "delay is out of range",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "delay is out of range: " + pg::to_text(*delay),
              "It must be between 0 and 36500 days.");
     queue::set_verdict({queue::Verdict::Kind::kSnooze, pg::to_microseconds(*delay), {}});
     return static_cast<Datum>(0);
