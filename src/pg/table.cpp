@@ -75,6 +75,8 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
         ReleaseSysCache(table);
 
         OwnerScope as_owner(owner);
+        /* A worker has none of its own outside of a portal. */
+        PushActiveSnapshot(GetTransactionSnapshot());
         SPI_connect();
         const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
         if (code < 0)
@@ -87,6 +89,7 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
             result.has_value = !is_null;
         }
         SPI_finish();
+        PopActiveSnapshot();
         as_owner.leave();
     });
     return result;
