@@ -9,6 +9,7 @@
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/hooks.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_executor_main(Datum argument);
@@ -35,6 +36,7 @@ std::optional<UnchargedFailure> &uncharged_failure()
 }
 
 int64 jobs_run = 0;
+bool announced_start = false;
 bool idle = false;
 TimestampTz idle_since = 0;
 
@@ -169,6 +171,21 @@ void reset_session()
     queue::mark_session_clean();
 }
 
+/* Calls the hooks worker_start or worker_shutdown, in a transaction of their own. */
+void notify_worker_event(core::HookEvent event)
+{
+    if (!begin_extension_transaction())
+        return;
+    queue::hooks::notify(*queue::config(), event, nullptr);
+    commit_transaction();
+}
+
+[[noreturn]] void end_executor()
+{
+    notify_worker_event(core::HookEvent::kWorkerShutdown);
+    end_worker();
+}
+
 /* How long to sleep. Says first that we are idle and looks once more: a commit that
  * did not see us idle is one whose jobs we see then. */
 long go_idle()
@@ -185,8 +202,12 @@ long go_idle()
 
 long executor_iteration()
 {
+    if (!announced_start) {
+        announced_start = true;
+        notify_worker_event(core::HookEvent::kWorkerStart);
+    }
     if (shall_end())
-        end_worker();
+        end_executor();
     if (idle)
         set_state(WorkerState::kIdle); /* from here on, a commit must wake us again */
     if (!begin_extension_transaction())
@@ -204,7 +225,7 @@ long executor_iteration()
         reset_session();
     jobs_run += result.jobs;
     if (guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
-        end_worker();
+        end_executor();
     if (result.jobs > 0 || result.more || !committed)
         return 0;
     pgstat_report_activity(STATE_IDLE, nullptr);

@@ -167,7 +167,21 @@ INSERT INTO backfill.error_rule (id, message_contains, decision, builtin) VALUES
     (43, 'unauthorized', 'permanent', true), (44, 'forbidden', 'permanent', true), (45, 'permission denied', 'permanent', true),
     (46, 'not found', 'permanent', true), (47, 'validation failed', 'permanent', true), (48, 'bad request', 'permanent', true);
 
+CREATE SEQUENCE backfill.hook_id_seq AS integer;
+CREATE TABLE backfill.hook (
+    id integer PRIMARY KEY DEFAULT pg_catalog.nextval('backfill.hook_id_seq'),
+    event text COLLATE "C" NOT NULL,
+    function_schema text COLLATE "C" NOT NULL,
+    function_name text COLLATE "C" NOT NULL,
+    task_identifier text COLLATE "C",
+    UNIQUE NULLS NOT DISTINCT (event, function_schema, function_name, task_identifier)
+);
+ALTER SEQUENCE backfill.hook_id_seq OWNED BY backfill.hook.id;
+COMMENT ON TABLE backfill.hook IS 'Functions that are called at certain moments of a job''s life; see register_hook().';
+
 SELECT pg_catalog.pg_extension_config_dump('backfill.task', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.hook', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.hook_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.no_retry', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule', 'WHERE NOT builtin');
 SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule_id_seq', '');

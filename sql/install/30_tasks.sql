@@ -83,6 +83,9 @@ CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ba
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.error_rule
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
 ALTER TABLE backfill.error_rule ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.hook
+    FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+ALTER TABLE backfill.hook ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.retry_policy ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.queue ENABLE ALWAYS TRIGGER config_changed;

@@ -12,12 +12,19 @@ using queue::JobSpec;
 namespace
 {
 
-int64 enqueue_one(const char *function, const JobSpec &spec)
+/* The id of a job; NULL if a hook skipped it. */
+Datum id_datum(FunctionCallInfo fcinfo, std::optional<int64> id)
+{
+    fcinfo->isnull = !id;
+    return Int64GetDatum(id.value_or(0));
+}
+
+Datum enqueue_one(FunctionCallInfo fcinfo, const char *function, const JobSpec &spec)
 {
     Enqueuer enqueuer(function);
-    const int64 id = enqueuer.enqueue(spec);
+    const auto id = enqueuer.enqueue(spec);
     enqueuer.finish();
-    return id;
+    return id_datum(fcinfo, id);
 }
 
 /* enqueue_fast() and its siblings: (task_identifier, payload, job_key) and fixed rest. */
@@ -45,7 +52,7 @@ Datum enqueue_preset(FunctionCallInfo fcinfo, const Preset &preset)
     spec.priority = preset.priority;
     if (preset.retry_policy != nullptr)
         spec.retry_policy = preset.retry_policy;
-    return Int64GetDatum(enqueue_one(preset.function, spec));
+    return enqueue_one(fcinfo, preset.function, spec);
 }
 
 /* --- enqueue_jobs: one specification from a JSON object ------------------------- */
@@ -187,12 +194,12 @@ template <class Body> auto for_element(Element element, Body &&body)
     }
 }
 
-void return_ids(FunctionCallInfo fcinfo, const std::vector<int64> &ids)
+void return_ids(FunctionCallInfo fcinfo, const std::vector<std::optional<int64>> &ids)
 {
     pg::ResultSet result(fcinfo);
-    for (const int64 id : ids) {
-        const Datum value = Int64GetDatum(id);
-        const bool is_null = false;
+    for (const std::optional<int64> &id : ids) {
+        const Datum value = Int64GetDatum(id.value_or(0));
+        const bool is_null = !id;
         result.add(&value, &is_null);
     }
 }
@@ -211,7 +218,7 @@ BACKFILL_FUNCTION(backfill_enqueue)
     spec.job_key_mode =
         queue::parse_job_key_mode(queue::require_text("job_key_mode", arguments.text(7)));
     spec.retry_policy = arguments.text(8);
-    return Int64GetDatum(enqueue_one("enqueue()", spec));
+    return enqueue_one(fcinfo, "enqueue()", spec);
 }
 
 BACKFILL_FUNCTION(backfill_enqueue_fast)
@@ -256,10 +263,10 @@ BACKFILL_FUNCTION(backfill_enqueue_serial)
     spec.job_key = arguments.text(3);
 
     Enqueuer enqueuer("enqueue_serial()");
-    const int64 id = enqueuer.enqueue(spec);
+    const auto id = enqueuer.enqueue(spec);
     queue::make_queue_serial(enqueuer.config(), *spec.queue_name);
     enqueuer.finish();
-    return Int64GetDatum(id);
+    return id_datum(fcinfo, id);
 }
 
 BACKFILL_FUNCTION(backfill_enqueue_many)
@@ -276,7 +283,7 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
     spec.max_attempts = arguments.int4(5);
     spec.retry_policy = arguments.text(6);
 
-    std::vector<int64> ids;
+    std::vector<std::optional<int64>> ids;
     Enqueuer enqueuer("enqueue_many()");
     enqueuer.check(spec); /* also if there are no payloads */
     for (int i = 0; i < payloads->count; i++) {
@@ -308,7 +315,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     }
     queue::lock_job_keys(std::move(keys));
 
-    std::vector<int64> ids;
+    std::vector<std::optional<int64>> ids;
     Enqueuer enqueuer("enqueue_jobs()");
     for (const JobSpec &spec : specs)
         ids.push_back(
@@ -361,15 +368,18 @@ BACKFILL_FUNCTION(backfill_add_job)
     spec.retry_policy = "graphile";
 
     Enqueuer enqueuer("add_job()");
-    queue::JobRow row = enqueuer.add(spec);
+    auto row = enqueuer.add(spec);
     enqueuer.finish();
+    fcinfo->isnull = !row;
+    if (!row)
+        return static_cast<Datum>(0);
     return pg::call([&] {
         TupleDesc columns = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
             columns->natts != queue::kColumnCount)
             elog(ERROR, "return type must be the row type of backfill.job");
         return HeapTupleGetDatum(
-            heap_form_tuple(BlessTupleDesc(columns), row.values, row.nulls));
+            heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
     });
 }
 

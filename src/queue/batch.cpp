@@ -3,6 +3,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/finish.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
@@ -245,12 +246,27 @@ class Batch
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
-        const RunResult run = run_job(row, task, options_.session);
-        (void) finish_job(table_, *config_, &task, row, run);
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+        const RunResult run = run_job(*config_, row, task, options_.session);
+        const Outcome outcome = finish_job(table_, *config_, &task, row, run);
+        notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
+    }
+
+    void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
+    {
+        const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
+        if (error != nullptr) {
+            hooks::notify(*config_, core::HookEvent::kAfterJobRun, &row, error);
+            hooks::notify(*config_, core::HookEvent::kJobFail, &row, error);
+        } else if (outcome == Outcome::kDone) {
+            hooks::notify(*config_, core::HookEvent::kJobComplete, &row);
+        }
+        if (outcome == Outcome::kDeadLettered)
+            hooks::notify(*config_, core::HookEvent::kJobPermanentlyFail, &row, error);
     }
 
     /* Committed subtransactions of this transaction that have an xid. */

@@ -18,7 +18,7 @@ constexpr int32 kBulkQueueId = 2;
 
 /* Plain data: the callbacks below run in the middle of anything. */
 bool stale = true;
-Oid watched_tables[5];
+Oid watched_tables[6];
 
 void on_relation_changed(Datum, Oid relation) noexcept
 {
@@ -113,6 +113,19 @@ Task read_task(const pg::TableRow &table_row)
     return task;
 }
 
+/* A row of backfill.hook. */
+Task read_hook(const RowReader &row)
+{
+    Task hook;
+    hook.handler_schema = row.text(2);
+    hook.handler_name = row.text(3);
+    hook.handler_argtypes = {"jsonb"};
+    hook.identifier = row.text(4);
+    hook.handler_signature =
+        handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
+    return hook;
+}
+
 core::RetryPolicy read_policy(const RowReader &row)
 {
     return {DatumGetInt16(row.datum(1)), row.microseconds(2), row.microseconds(3),
@@ -183,6 +196,7 @@ std::shared_ptr<const Config> Config::load()
     watched_tables[2] = pg::relation_oid("queue");
     watched_tables[3] = pg::relation_oid("producer");
     watched_tables[4] = pg::relation_oid("error_rule");
+    watched_tables[5] = pg::relation_oid("hook");
 
     auto loaded = std::make_shared<Config>();
     const pg::TableRows tasks = pg::read_table("task");
@@ -216,6 +230,18 @@ std::shared_ptr<const Config> Config::load()
              core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry),
              DatumGetBool(row.datum(5))});
     }
+    const pg::TableRows hooks = pg::read_table("hook");
+    std::vector<std::pair<int, std::pair<core::HookEvent, Task>>> ordered;
+    for (int i = 0; i < hooks.count; i++) {
+        const RowReader row(hooks.rows[i]);
+        const auto event = core::hook_event_from_name(row.text(1));
+        if (event)
+            ordered.push_back({DatumGetInt32(row.datum(0)), {*event, read_hook(row)}});
+    }
+    std::sort(ordered.begin(), ordered.end(),
+              [](const auto &a, const auto &b) { return a.first < b.first; });
+    for (auto &[id, hook] : ordered)
+        loaded->hooks_[static_cast<std::size_t>(hook.first)].push_back(std::move(hook.second));
     return loaded;
 }
 

@@ -3,6 +3,7 @@
 
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/wake.hpp"
@@ -218,16 +219,29 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
     return true;
 }
 
-int64 Enqueuer::enqueue(const JobSpec &spec)
+std::optional<int64> Enqueuer::enqueue(const JobSpec &spec)
 {
-    return add(spec).id();
+    const auto row = add(spec);
+    return row ? std::optional(row->id()) : std::nullopt;
 }
 
-JobRow Enqueuer::add(const JobSpec &spec)
+std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
 {
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     JobRow row = make_row(spec, task);
+    if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
+        const hooks::Decision decision =
+            hooks::decide(*config_, core::HookEvent::kBeforeJobSchedule, row);
+        if (decision.action == hooks::Decision::Action::kFail)
+            fail(hooks::kErrorRefused, decision.reason);
+        if (decision.action == hooks::Decision::Action::kSkip)
+            return std::nullopt;
+        if (decision.action == hooks::Decision::Action::kRetry)
+            row.set(Column::kRunAt, TimestampTzGetDatum(GetCurrentTimestamp() + decision.delay_us));
+        if (decision.payload)
+            row.set(Column::kPayload, *decision.payload);
+    }
     if (spec.job_key && !take_over_key(row, spec)) {
         const std::vector<FoundJob> existing = table_.find_by_id(row.id());
         return existing.empty() ? row : existing.front().row;

@@ -3,6 +3,7 @@
 
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
@@ -22,37 +23,16 @@ constexpr std::size_t kMaxErrorText = 8192;
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
 
-struct JsonField {
-    const char *key;
-    const std::string *value;
-};
-
-Datum error_to_jsonb(const core::ErrorInfo &error)
+/* At most kMaxErrorText bytes, cut between two characters. */
+std::string_view clipped(std::string_view text)
 {
-    const JsonField fields[] = {{"sqlstate", &error.sqlstate},
-                                {"message", &error.message},
-                                {"detail", &error.detail},
-                                {"hint", &error.hint},
-                                {"context", &error.context}};
-    return pg::call([&] {
-        JsonbParseState *state = nullptr;
-        (void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
-        for (const JsonField &field : fields) {
-            if (field.value->empty())
-                continue;
-            JsonbValue item;
-            item.type = jbvString;
-            item.val.string.val = const_cast<char *>(field.key);
-            item.val.string.len = static_cast<int>(strlen(field.key));
-            (void) pushJsonbValue(&state, WJB_KEY, &item);
-            item.val.string.val = const_cast<char *>(field.value->data());
-            item.val.string.len = pg_mbcliplen(
-                field.value->data(), static_cast<int>(Min(field.value->size(), kMaxErrorText + 4)),
-                static_cast<int>(kMaxErrorText));
-            (void) pushJsonbValue(&state, WJB_VALUE, &item);
-        }
-        return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+    if (text.size() <= kMaxErrorText)
+        return text;
+    const int kept = pg::call([&] {
+        return pg_mbcliplen(text.data(), static_cast<int>(Min(text.size(), kMaxErrorText + 4)),
+                            static_cast<int>(kMaxErrorText));
     });
+    return text.substr(0, static_cast<std::size_t>(kept));
 }
 
 std::string failure_reason(core::RetryDecision decision, int attempts, const core::ErrorInfo &error)
@@ -122,6 +102,17 @@ bool is_superseded(JobTable &table, const JobRow &row)
     return !row.is_null(Column::kJobKey) &&
            (has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id()) ||
             is_retry_forbidden(row.id()));
+}
+
+Datum error_to_jsonb(const core::ErrorInfo &error)
+{
+    pg::JsonbObject object;
+    object.add_text("sqlstate", error.sqlstate);
+    object.add_text("message", clipped(error.message));
+    object.add_text("detail", clipped(error.detail));
+    object.add_text("hint", clipped(error.hint));
+    object.add_text("context", clipped(error.context));
+    return object.finish();
 }
 
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,

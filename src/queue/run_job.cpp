@@ -3,6 +3,7 @@
 
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/hooks.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -149,6 +150,25 @@ Verdict &current_verdict()
     return verdict;
 }
 
+/* Asks the deciding hooks; false if they have decided about the job. */
+bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
+{
+    if (!hooks::any(config, event))
+        return true;
+    const hooks::Decision decision = hooks::decide(config, event, row);
+    switch (decision.action) {
+    case hooks::Decision::Action::kFail:
+        fail(hooks::kErrorRefused, decision.reason);
+    case hooks::Decision::Action::kRetry:
+        set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
+        return false;
+    case hooks::Decision::Action::kSkip:
+        return false;
+    default:
+        return true;
+    }
+}
+
 class RunningMark
 {
   public:
@@ -164,7 +184,7 @@ class RunningMark
 
 } // namespace
 
-RunResult run_job(const JobRow &row, const Task &task, SessionKind session)
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session)
 {
     const std::string queue(row.text_or_empty(Column::kQueueName));
     JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
@@ -176,8 +196,11 @@ RunResult run_job(const JobRow &row, const Task &task, SessionKind session)
     {
         const RunningMark mark(row);
         error = pg::in_subtransaction([&] {
+            if (!may_go_on(config, core::HookEvent::kBeforeJobRun, row))
+                return;
             FmgrInfo *const handler = find_handler(task, GetUserId());
             call_handler(handler, row.get(Column::kPayload), job, timeout_us);
+            (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
             try_deferred_constraints();
         });
     }

@@ -4,10 +4,12 @@
  * backend to read them again before it next asks. */
 #pragma once
 
+#include "backfill/core/hook_event.hpp"
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/pg/datum.hpp"
 
+#include <array>
 #include <memory>
 
 namespace backfill::queue
@@ -62,6 +64,13 @@ class Config
     QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
 
+    /* The hooks of an event, in their order: each as a task whose handler it is; the
+     * identifier is the task it is for, or empty. */
+    const std::vector<Task> &hooks(core::HookEvent event) const
+    {
+        return hooks_[static_cast<std::size_t>(event)];
+    }
+
     const core::ErrorRules &error_rules() const { return error_rules_; }
 
     /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
@@ -85,6 +94,7 @@ class Config
     std::vector<Queue> queues_;
     std::vector<Producer> producers_;
     core::ErrorRules error_rules_;
+    std::array<std::vector<Task>, core::kHookEventCount> hooks_;
     /* Queues that queue_limit_now() has found to have no limit. */
     mutable std::unordered_set<std::string> unlimited_;
 };

@@ -53,11 +53,11 @@ class Enqueuer
 
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;
-    /* Inserts or replaces one job and returns its id. Errors: Failure 22023 for a bad
+    /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure 22023 for a bad
      * argument, 42501 if the caller may not enqueue this task, JB001 if its queue is full. */
-    int64 enqueue(const JobSpec &spec);
+    std::optional<int64> enqueue(const JobSpec &spec);
     /* The same; returns the whole row. */
-    JobRow add(const JobSpec &spec);
+    std::optional<JobRow> add(const JobSpec &spec);
     /* Inserts a dead job again under spec.id. Errors: Failure 55000 if the job, or one
      * with its key, is waiting or running. */
     void requeue(const JobSpec &spec);

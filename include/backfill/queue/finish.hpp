@@ -18,6 +18,9 @@ enum class Outcome {
     kSuperseded,   /* dropped: a newer job carries its key */
 };
 
+/* What last_error keeps of an error. */
+Datum error_to_jsonb(const core::ErrorInfo &error);
+
 /* After the handler's run, however it went. A keyed or requeued job that is done takes
  * its dead letter with it. */
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,

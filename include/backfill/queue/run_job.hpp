@@ -15,7 +15,7 @@ enum class SessionKind {
 
 /* What a handler decided about its job before it returned. */
 struct Verdict {
-    enum class Kind { kDone, kSnooze, kDiscard };
+    enum class Kind { kDone, kSnooze, kDiscard };  /* a job that a hook skips is done, too */
     Kind kind = Kind::kDone;
     int64 delay_us = 0; /* kSnooze: run again after so long */
     std::string reason; /* kDiscard: why there shall be no further run */
@@ -30,7 +30,7 @@ struct RunResult {
  * and its deferred constraints are in a subtransaction: on an error all of it is gone,
  * and the error is returned. Settings that the handler changed are put back either way.
  * Errors: Failure 57014 if the user cancels a kUser session. */
-RunResult run_job(const JobRow &row, const Task &task, SessionKind session);
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
 
 /* The job whose handler runs in this process, and what it decides; null if none does. */
 const JobRow *running_job();
