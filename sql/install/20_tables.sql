@@ -43,6 +43,7 @@ CREATE TABLE backfill.queue (
     concurrency integer CHECK (concurrency >= 1)
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
+COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
 COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 
@@ -84,6 +85,7 @@ CREATE TABLE backfill.job (
     vacuum_truncate = off
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
+COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
 -- The choice of the next job (src/queue/next_job.cpp) reads one range per task and priority.
 CREATE INDEX job_ready_idx ON backfill.job (task_identifier, priority, run_at, id)
     WHERE lease_expires_at IS NULL;
@@ -114,6 +116,7 @@ CREATE TABLE backfill.dead_letter (
     notes text
 );
 ALTER SEQUENCE backfill.dead_letter_id_seq OWNED BY backfill.dead_letter.id;
+COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
 -- One entry per key: a job that was requeued and fails again updates its entry.
 CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
