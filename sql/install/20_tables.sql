@@ -48,6 +48,7 @@ CREATE TABLE backfill.queue (
     CONSTRAINT queue_rate_complete CHECK ((rate_limit IS NULL) = (rate_period IS NULL))
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
+COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
 COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 
@@ -91,6 +92,7 @@ CREATE TABLE backfill.job (
     vacuum_truncate = off
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
+COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
 -- The choice of the next job (src/queue/next_job.cpp) reads one range per task, queue and priority,
 -- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
 CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
@@ -122,6 +124,7 @@ CREATE TABLE backfill.dead_letter (
     notes text
 );
 ALTER SEQUENCE backfill.dead_letter_id_seq OWNED BY backfill.dead_letter.id;
+COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
 -- One entry per key: a job that was requeued and fails again updates its entry.
 CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
@@ -149,6 +152,7 @@ CREATE TABLE backfill.error_rule (
     CONSTRAINT error_rule_message CHECK (message_contains = pg_catalog.lower(message_contains) AND message_contains <> '')
 );
 ALTER SEQUENCE backfill.error_rule_id_seq OWNED BY backfill.error_rule.id;
+COMMENT ON SEQUENCE backfill.error_rule_id_seq IS 'Ids of error rules that users add.';
 COMMENT ON TABLE backfill.error_rule IS
     'Which errors are permanent, retried, or retried without costing an attempt; add rows to change that.';
 COMMENT ON COLUMN backfill.error_rule.task_identifier IS 'Only for this task; NULL: for all.';
@@ -177,6 +181,7 @@ CREATE TABLE backfill.hook (
     UNIQUE NULLS NOT DISTINCT (event, function_schema, function_name, task_identifier)
 );
 ALTER SEQUENCE backfill.hook_id_seq OWNED BY backfill.hook.id;
+COMMENT ON SEQUENCE backfill.hook_id_seq IS 'Ids of hooks.';
 COMMENT ON TABLE backfill.hook IS 'Functions that are called at certain moments of a job''s life; see register_hook().';
 
 SELECT pg_catalog.pg_extension_config_dump('backfill.task', '');

@@ -26,13 +26,14 @@ pg::Param int2_param(std::optional<int32> value)
 
 /* --- register_task --------------------------------------------------------------- */
 
-/* A handler as the table stores it: by name, so that nothing dangles when it is dropped. */
-struct HandlerName {
+/* A function as the tables store it: by name, so that nothing dangles when it is dropped. */
+struct FunctionName {
     std::string schema;
     std::string name;
 };
 
-HandlerName check_signature(Oid function)
+/* Checks that a function can be `what`, a handler or a hook. */
+FunctionName check_signature(Oid function, const std::string &what)
 {
     struct Facts {
         const char *schema;
@@ -60,17 +61,17 @@ HandlerName check_signature(Oid function)
     });
     const std::string shown = pg::call([&] { return format_procedure(function); });
     if (facts.kind == PROKIND_PROCEDURE)
-        fail(ERRCODE_FEATURE_NOT_SUPPORTED, "handler " + shown + " is a procedure",
-             "Only functions can be handlers: a job's effects and its completion are one "
-             "transaction.",
+        fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
+             "Only functions can be used: a job's effects and its completion are one transaction.",
              "Write it as a function that returns void.");
     if (facts.kind != PROKIND_FUNCTION || facts.returns_set || facts.is_trigger)
-        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a handler",
+        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a " + what,
              "It is an aggregate, a window function, a trigger function, or returns a set.",
-             "A handler is a plain function f(payload jsonb).");
+             "A " + what + " is a plain function f(jsonb).");
     if (!facts.takes_jsonb)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "handler " + shown + " must take one argument, jsonb",
-             {}, "A handler is a plain function f(payload jsonb).");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             what + " " + shown + " must take one argument, jsonb", {},
+             "A " + what + " is a plain function f(jsonb).");
     return {facts.schema, facts.name};
 }
 
@@ -199,9 +200,9 @@ BACKFILL_FUNCTION(backfill_register_task)
     check_timeout(timeout);
     check_channel(channel);
     const Oid run_as = check_run_as(arguments.oid(7));
-    std::optional<HandlerName> name;
+    std::optional<FunctionName> name;
     if (handler) {
-        name = check_signature(*handler);
+        name = check_signature(*handler, "handler");
         queue::Task task;
         task.identifier = identifier;
         task.handler_schema = name->schema;
@@ -248,6 +249,57 @@ BACKFILL_FUNCTION(backfill_unregister_task)
     return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.task t"
                                              " WHERE t.task_identifier = $1",
                                              std::span(&identifier, 1))
+                            .rows > 0);
+}
+
+/* --- hooks ------------------------------------------------------------------------- */
+
+BACKFILL_FUNCTION(backfill_register_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto event = queue::require_text("event", arguments.text(0));
+    if (!core::hook_event_from_name(event)) {
+        std::string known;
+        for (const std::string_view name : core::kHookEventNames)
+            known += (known.empty() ? "" : ", ") + std::string(name);
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "event \"" + std::string(event) + "\" is unknown", {},
+             "Use one of: " + known + ".");
+    }
+    const auto function = arguments.oid(1);
+    if (!function)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "function must not be null");
+    const auto task = arguments.text(2);
+    if (task)
+        queue::check_task_identifier(*task);
+    const FunctionName name = check_signature(*function, "hook");
+    const pg::Param params[] = {text_param(event), text_param(name.schema), text_param(name.name),
+                                text_param(task)};
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        params);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_unregister_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const Oid function = arguments.oid(1).value_or(InvalidOid);
+    struct Name {
+        const char *schema;
+        const char *name;
+    };
+    const Name name = pg::call([&] {
+        return Name{get_namespace_name(get_func_namespace(function)), get_func_name(function)};
+    });
+    if (name.schema == nullptr || name.name == nullptr)
+        return BoolGetDatum(false);
+    const pg::Param params[] = {text_param(arguments.text(0)), text_param(name.schema),
+                                text_param(name.name), text_param(arguments.text(2))};
+    return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
+                                             " AND h.function_schema = $2 AND h.function_name = $3"
+                                             " AND h.task_identifier IS NOT DISTINCT FROM $4",
+                                             params)
                             .rows > 0);
 }
 

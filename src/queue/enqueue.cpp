@@ -138,9 +138,14 @@ void Enqueuer::check(const JobSpec &spec) const
              std::string("run_at must be finite: ") +
                  (TIMESTAMP_IS_NOBEGIN(*spec.run_at) ? "-infinity" : "infinity"),
              {}, "Leave run_at out to run the job now.");
-    if (!config_->may_enqueue(GetUserId(), spec.task_identifier))
+    check_permission(spec.task_identifier);
+}
+
+void Enqueuer::check_permission(std::string_view task_identifier) const
+{
+    if (!config_->may_enqueue(GetUserId(), task_identifier))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to enqueue task " + quoted(spec.task_identifier),
+             "permission denied to enqueue task " + quoted(task_identifier),
              "Role " + quoted(pg::role_name(GetUserId())) + " may enqueue only some tasks.",
              "Allow it with backfill.grant_producer(role, tasks).");
 }
@@ -198,6 +203,7 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
     }
     if (existing.waiting) {
         const JobRow &old = *existing.waiting;
+        check_permission(old.task_identifier()); /* who may not enqueue it may not replace it */
         row.set(Column::kId, old.get(Column::kId));
         row.set(Column::kCreatedAt, old.get(Column::kCreatedAt));
         if (spec.job_key_mode == JobKeyMode::kPreserveRunAt && old.attempts() == 0)

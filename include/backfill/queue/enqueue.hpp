@@ -66,6 +66,7 @@ class Enqueuer
     const Config &config() const { return *config_; }
 
   private:
+    void check_permission(std::string_view task_identifier) const;
     JobRow make_row(const JobSpec &spec, const Task *task) const;
     bool take_over_key(JobRow &row, const JobSpec &spec);
     void insert(const JobRow &row, const Task *task);
