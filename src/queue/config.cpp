@@ -122,12 +122,11 @@ core::RetryPolicy read_policy(const RowReader &row)
 /* The committed row of one queue; no limit if there is none. */
 QueueLimit read_queue_limit(std::string_view queue_name)
 {
-    const Oid table_oid = pg::relation_oid("queue");
+    Relation table = pg::open_table("queue", AccessShareLock);
     const Oid index_oid = pg::relation_oid("queue_pkey");
     const Datum name = pg::from_text(queue_name);
     return pg::call([&] {
         QueueLimit limit;
-        Relation table = table_open(table_oid, AccessShareLock);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
