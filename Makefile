@@ -2,6 +2,7 @@
 #
 #   make            build the library and assemble the install script
 #   make install    put both where the server looks (PG_CONFIG chooses the server)
+#   make setup      install the packages that the targets below need, build, install
 #   make demo       set everything up and run the main job on a throwaway cluster
 #   make test       set everything up and pass all tests
 #   make bench      measure, with ratios against a baseline of the same run
@@ -19,7 +20,9 @@ EXTRA_CLEAN = $(SCHEMA_SCRIPT) $(OBJS:.o=.d) results output_iso regression.diffs
 # No LLVM bitcode: inlining queue functions into queries is worth nothing.
 override with_llvm := no
 PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) -DBACKFILL_VERSION='"$(EXTVERSION)"'
-PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP
+# COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror. The prefix map
+# makes the library the same in whatever directory it is built.
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP -ffile-prefix-map=$(CURDIR)=. $(COPT)
 SHLIB_LINK += -lstdc++ -Wl,--version-script=src/backfill.map
 
 REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
@@ -32,8 +35,41 @@ ifneq ($(PGXS),)
 include $(PGXS)
 -include $(OBJS:.o=.d)
 
-$(OBJS): src/backfill.map backfill.control
+$(OBJS): src/backfill.map backfill.control Makefile
 $(SCHEMA_SCRIPT): $(sort $(wildcard sql/install/*.sql)) backfill.control
 	cat $(sort $(wildcard sql/install/*.sql)) > $@
 all: $(SCHEMA_SCRIPT)
+else
+all install:
+	@echo 'No server development files were found; run "make setup" as root, or set PG_CONFIG.' >&2; exit 1
 endif
+
+# The scripts build and install by themselves what they need, after the packages are there.
+export PG_CONFIG
+
+.PHONY: setup demo test bench lint
+setup:
+	test/lib/setup.sh
+	test/lib/run.sh build
+demo:
+	test/lib/setup.sh build demo
+	test/lib/run.sh build
+	demo/run.sh
+test:
+	test/lib/setup.sh build test
+	test/lib/run.sh
+bench:
+	test/lib/setup.sh build
+	test/lib/run.sh build
+	bench/run.sh
+lint:
+	test/lint/run.sh
+
+# The unit tests: src/core and nothing of the server, so its headers are not in reach.
+UNIT_OBJS = $(patsubst %.cpp,tmp_check/unit/%.o,$(sort $(wildcard test/unit/*.cpp src/core/*.cpp)))
+tmp_check/unit/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -g -O1 -Wall -Wextra -Wshadow $(COPT) -Iinclude -MMD -MP -c $< -o $@
+tmp_check/unit/run: $(UNIT_OBJS)
+	$(CXX) -o $@ $^
+-include $(UNIT_OBJS:.o=.d)

@@ -20,12 +20,21 @@ Oid relation_oid(const char *name)
     return oid;
 }
 
+Relation open_table(const char *name, LOCKMODE lock)
+{
+    for (;;) {
+        const Oid oid = relation_oid(name);
+        Relation table = call([&] { return try_table_open(oid, lock); });
+        if (table != nullptr)
+            return table;
+    }
+}
+
 TableRows read_table(const char *name)
 {
-    const Oid oid = relation_oid(name);
+    Relation table = open_table(name, AccessShareLock);
     TableRows result{};
     call([&] {
-        Relation table = table_open(oid, AccessShareLock);
         TupleDesc columns = RelationGetDescr(table);
         TupleTableSlot *slot = table_slot_create(table, nullptr);
         PushActiveSnapshot(GetLatestSnapshot());

@@ -162,7 +162,7 @@ QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
 /* The committed row of one queue; no limit if there is none. */
 QueueLimit read_queue_limit(std::string_view queue_name)
 {
-    const Oid table_oid = pg::relation_oid("queue");
+    Relation table = pg::open_table("queue", AccessShareLock);
     const Oid index_oid = pg::relation_oid("queue_pkey");
     const Datum name = pg::from_text(queue_name);
     constexpr int kColumns = 7;
@@ -170,7 +170,6 @@ QueueLimit read_queue_limit(std::string_view queue_name)
     bool nulls[kColumns];
     const pg::TableRow row{values, nulls};
     const bool found = pg::call([&] {
-        Relation table = table_open(table_oid, AccessShareLock);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);

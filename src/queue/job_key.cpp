@@ -29,10 +29,9 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 
 bool is_retry_forbidden(int64 id)
 {
-    const Oid table_oid = pg::relation_oid("no_retry");
+    Relation table = pg::open_table("no_retry", AccessShareLock);
     const Oid index_oid = pg::relation_oid("no_retry_pkey");
     return pg::call([&] {
-        Relation table = table_open(table_oid, AccessShareLock);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));

@@ -8,9 +8,8 @@ namespace backfill::queue
 
 JobTable::JobTable() : memory_(CurrentMemoryContext)
 {
-    const Oid oid = pg::relation_oid("job");
+    heap_ = pg::open_table("job", RowExclusiveLock);
     pg::call([&] {
-        heap_ = table_open(oid, RowExclusiveLock);
         slot_ = table_slot_create(heap_, nullptr);
         if (RelationGetDescr(heap_)->natts != kColumnCount)
             ereport(ERROR,

@@ -37,10 +37,14 @@ cluster_stop() {
     rm -rf -- "$dir"
 }
 
-# The traps' last act. Another Ctrl-C must not interrupt it half-way.
+# The traps' last act. Another Ctrl-C must not interrupt it half-way. A script that has
+# something to tidy up as well defines before_cluster_stop.
 cluster_on_exit() {
     local status=$?
     trap '' INT TERM HUP
+    if declare -F before_cluster_stop >/dev/null; then
+        before_cluster_stop
+    fi
     cluster_stop
     exit "$status"
 }
@@ -53,16 +57,18 @@ cluster_set_traps() {
     trap 'exit 143' TERM
 }
 
-# A directory for the server that its owner may reach, with a path short enough for a socket.
-cluster_make_dir() {
-    local parent=$TMPDIR
+# Print the name of a new private directory that the server's owner may reach and write,
+# with a path short enough for a socket.
+new_server_dir() {
+    local parent=$TMPDIR dir
     if ((${#parent} > 60)) || ! as_server test -x "$parent"; then
         parent=/tmp
     fi
-    CLUSTER_DIR=$(mktemp -d "$parent/backfill.XXXXXX")
+    dir=$(mktemp -d "$parent/backfill.XXXXXX")
     if ((EUID == 0)); then
-        chown postgres: "$CLUSTER_DIR"
+        chown postgres: "$dir"
     fi
+    printf '%s\n' "$dir"
 }
 
 # Make and start a server with the library preloaded. The arguments are further settings;
@@ -71,7 +77,7 @@ cluster_start() {
     local bin setting
     bin=$(server_dir bindir)
     cluster_set_traps
-    cluster_make_dir
+    CLUSTER_DIR=$(new_server_dir)
     as_server "$bin/initdb" -D "$CLUSTER_DIR/data" -U postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
         >"$CLUSTER_DIR/initdb.log" 2>&1 </dev/null || {
         cat "$CLUSTER_DIR/initdb.log" >&2

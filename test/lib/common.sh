@@ -55,7 +55,13 @@ build_and_install() {
     make -s -C "$BACKFILL_ROOT" -j"$(nproc)" PG_CONFIG="$PG_CONFIG" COPT="$flags" all >"$log" 2>&1 || status=$?
     if ((status == 0)) && ! installed_is_current; then
         # Only the install needs rights; whoever has none may still use what is there already.
-        make -s -C "$BACKFILL_ROOT" PG_CONFIG="$PG_CONFIG" COPT="$flags" install >>"$log" 2>&1 || status=$?
+        if [[ ! -w $(server_dir pkglibdir) ]]; then
+            printf '%s\n' "What is installed is not what this tree builds, and you may not install;" \
+                "run \"make install\" as root first." >"$log"
+            status=1
+        else
+            make -s -C "$BACKFILL_ROOT" PG_CONFIG="$PG_CONFIG" COPT="$flags" install >>"$log" 2>&1 || status=$?
+        fi
     fi
     if ((status != 0)); then
         grep -vE '^make(\[[0-9]+\])?: ' "$log" | tail -n 60 >&2 || true
@@ -65,8 +71,11 @@ build_and_install() {
     return "$status"
 }
 
-# Things that were fetched once and are kept between runs.
-BACKFILL_CACHE=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/backfill
+# Things that were fetched once and are kept between runs; in the tree for who has no home.
+BACKFILL_CACHE=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/backfill
+if ! mkdir -p "$BACKFILL_CACHE" 2>/dev/null; then
+    BACKFILL_CACHE=$BACKFILL_ROOT/tmp_check/cache
+fi
 
 # The HTML pages of the PostgreSQL manual of a major version: installed, or in the cache.
 manual_dir() {

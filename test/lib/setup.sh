@@ -114,7 +114,9 @@ fetch_manual() {
     dir=$(mktemp -d "$TMPDIR/backfill-manual.XXXXXX")
     say "fetching the PostgreSQL $major manual"
     if ! (cd "$dir" && apt-get download -qq "$package") >"$dir/log" 2>&1; then
-        ((EUID != 0)) || update_lists
+        if ((EUID == 0)); then
+            update_lists
+        fi
         (cd "$dir" && apt-get download -qq "$package") >"$dir/log" 2>&1 || {
             cat "$dir/log" >&2
             rm -rf "$dir"

@@ -15,6 +15,10 @@ namespace backfill::pg
  * Errors: Failure 55000 if the extension is not installed in this database. */
 Oid relation_oid(const char *name);
 
+/* Opens a table of ours and locks it. Errors: Failure 55000 if the extension is not
+ * installed, also if it was dropped while we waited for the lock. */
+Relation open_table(const char *name, LOCKMODE lock);
+
 /* A whole configuration table as seen by a snapshot taken now, our own uncommitted
  * changes included. Datums point into the current memory context. */
 struct TableRow {

@@ -1,0 +1,268 @@
+#!/bin/bash
+# Runs the tests and counts them. The last line is "N passed, N failed"; the exit code is
+# 0 only if nothing failed and every kind of test ran.
+#
+#   test/lib/run.sh                     everything, as `make test` does
+#   test/lib/run.sh KIND [FILE...]      one kind, or some of its files:
+#                                       lint unit regress isolation pgtap tap
+#   test/lib/run.sh build               only build and install
+#
+# A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
+# (pgtap, tap). Servers are throwaway ones; when this ends none is left.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+source "$BACKFILL_ROOT/test/lib/cluster.sh"
+cd "$BACKFILL_ROOT"
+
+passed=0
+failed=0
+work='' # logs, and the copy of the tree that the TAP tests run in
+
+# Called when the script ends, also by Ctrl-C.
+before_cluster_stop() {
+    [[ -n $work ]] || return 0
+    stop_leftover_servers
+    rm -rf -- "$work"
+}
+
+# TAP tests stop their own servers, unless they are killed. Only data directories inside
+# our own work directory are looked at.
+stop_leftover_servers() {
+    local pid_file
+    while read -r pid_file; do
+        warn "stopping a server that a test left running: ${pid_file%/postmaster.pid}"
+        as_server "$(server_dir bindir)/pg_ctl" -D "${pid_file%/postmaster.pid}" -m immediate -w stop >/dev/null 2>&1 || true
+    done < <(find "$work" -name postmaster.pid 2>/dev/null)
+}
+
+# record KIND NAME PASSED FAILED: count, and print one line.
+record() {
+    local mark=ok
+    passed=$((passed + $3))
+    failed=$((failed + $4))
+    (($4 == 0)) || mark=FAILED
+    if (($3 + $4 == 1)); then
+        printf '%-7s %-10s %s\n' "$mark" "$1" "$2"
+    else
+        printf '%-7s %-10s %s (%d of %d)\n' "$mark" "$1" "$2" "$3" "$(($3 + $4))"
+    fi
+}
+
+# A kind that could not run counts as one failed test, so that nobody overlooks it.
+record_broken() {
+    record "$1" "$2" 0 1
+    [[ -z ${3:-} ]] || tail -n 40 "$3"
+}
+
+# How many assertions in a TAP log passed or failed. Subtests are indented and do not count
+# a second time; what is marked TODO may fail.
+tap_passed() { grep -cE '^ok [0-9]+|^not ok [0-9]+.*# TODO' "$1" || true; }
+tap_failed() { grep -E '^not ok [0-9]+' "$1" | grep -cv '# TODO' || true; }
+
+# record_tap KIND NAME LOG EXIT_CODE: a log of TAP. A test may die or miss its plan without
+# a failed assertion.
+record_tap() {
+    local ok not_ok
+    ok=$(tap_passed "$3")
+    not_ok=$(tap_failed "$3")
+    if (($4 != 0 && not_ok == 0)) || ((ok + not_ok == 0)); then
+        not_ok=$((not_ok + 1))
+    fi
+    record "$1" "$2" "$ok" "$not_ok"
+    if ((not_ok > 0)); then
+        say "--- $1 $2"
+        if (($(wc -l <"$3") > 60)); then
+            grep -A 8 -E '^not ok' "$3" | head -n 60 || true
+            say '...'
+            tail -n 20 "$3"
+        else
+            cat "$3"
+        fi
+    fi
+}
+
+# The names to run: those given, as paths or bare, or all files of the kind.
+# files_of DIRECTORY EXTENSION [FILE...]
+files_of() {
+    local dir=$1 extension=$2 file
+    shift 2
+    if (($# == 0)); then
+        find "$dir" -maxdepth 1 -name "*.$extension" -printf '%f\n' 2>/dev/null | sort | sed "s/\.$extension\$//"
+    else
+        for file in "$@"; do
+            file=${file##*/}
+            printf '%s\n' "${file%."$extension"}"
+        done
+    fi
+}
+
+# The server of the kinds that test SQL. No executors: what runs and when is up to the test.
+need_cluster() {
+    [[ -z $CLUSTER_DIR ]] || return 0
+    cluster_start fsync=off max_worker_processes=16 max_prepared_transactions=10 backfill.max_executors=0
+}
+
+run_lint() {
+    local log=$work/lint.log status=0
+    [[ -x test/lint/run.sh ]] || return 0
+    test/lint/run.sh "$@" >"$log" 2>&1 </dev/null || status=$?
+    if grep -qE '^(not )?ok ' "$log"; then
+        sed -E -i 's/^((not )?ok) ([^0-9])/\1 1 \3/' "$log"
+        record_tap lint rules "$log" "$status"
+    elif ((status == 0)); then
+        record lint rules 1 0
+    else
+        record_broken lint rules "$log"
+    fi
+}
+
+run_unit() {
+    local log=$work/unit.log filter=() cases status=0
+    (($# == 0)) || filter=("--source-file=$(printf '*%s*,' "${@##*/}")")
+    if ! make -s -j"$(nproc)" PG_CONFIG="$PG_CONFIG" COPT="${COPT:-} -Werror" tmp_check/unit/run >"$log" 2>&1; then
+        record_broken unit 'does not build' "$log"
+        return
+    fi
+    tmp_check/unit/run --no-colors=true "${filter[@]}" >"$log" 2>&1 </dev/null || status=$?
+    cases=$(sed -nE 's/^\[doctest\] test cases: *[0-9]+ \| *([0-9]+) passed \| *([0-9]+) failed.*/\1 \2/p' "$log")
+    if [[ -z $cases ]] || ((status != 0 && ${cases#* } == 0)); then
+        record_broken unit 'ended early' "$log"
+    else
+        record unit 'test cases' "${cases% *}" "${cases#* }"
+        ((status == 0)) || tail -n 60 "$log"
+    fi
+}
+
+# pg_regress and pg_isolation_regress, whose reports differ between versions.
+# run_scripts KIND NAME...
+run_scripts() {
+    local kind=$1 log=$work/$1.log status=0 name result seen=0 regress='' isolation=''
+    shift
+    if [[ $kind == regress ]]; then
+        regress="$*"
+    else
+        isolation="$*"
+    fi
+    need_cluster
+    rm -f regression.diffs
+    make -s installcheck PG_CONFIG="$PG_CONFIG" REGRESS="$regress" ISOLATION="$isolation" >"$log" 2>&1 </dev/null || status=$?
+    while read -r result name; do
+        seen=$((seen + 1))
+        if [[ $result == ok ]]; then
+            record "$kind" "$name" 1 0
+        else
+            record "$kind" "$name" 0 1
+        fi
+    done < <(sed -nE -e 's/^(test)? +([^ ]+) +\.\.\. +(ok|FAILED|failed).*/\3 \2/p' \
+        -e 's/^(ok|not ok) +[0-9]+ +[-+] +([^ ]+).*/\1 \2/p' "$log" | sed 's/^not ok/not_ok/')
+    if ((seen < $#)); then
+        record_broken "$kind" "only $seen of $# scripts ran" "$log"
+    elif ((status != 0)); then
+        say "--- $kind: differences from what was expected"
+        head -n 200 regression.diffs 2>/dev/null || tail -n 40 "$log"
+    fi
+}
+
+run_regress() {
+    local names
+    mapfile -t names < <(files_of test/sql sql "$@")
+    ((${#names[@]} == 0)) || run_scripts regress "${names[@]}"
+}
+
+run_isolation() {
+    local names
+    mapfile -t names < <(files_of test/specs spec "$@")
+    ((${#names[@]} == 0)) || run_scripts isolation "${names[@]}"
+}
+
+# Each file gets a database of its own, with the extension, pgTAP and plpgsql_check in it.
+run_pgtap() {
+    local name log status
+    need_cluster
+    psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE DATABASE pgtap_template'
+    psql -Xq -v ON_ERROR_STOP=1 -d pgtap_template -c 'CREATE EXTENSION pgtap' -c 'CREATE EXTENSION plpgsql_check'
+    for name in $(files_of test/pgtap sql "$@"); do
+        log=$work/pgtap-$name.log
+        status=0
+        psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE DATABASE pgtap TEMPLATE pgtap_template'
+        psql -Xq -v ON_ERROR_STOP=1 -d pgtap -c 'CREATE EXTENSION backfill'
+        pg_prove --dbname pgtap --verbose "test/pgtap/$name.sql" >"$log" 2>&1 </dev/null || status=$?
+        record_tap pgtap "$name" "$log" "$status"
+        psql -Xq -v ON_ERROR_STOP=1 -c 'DROP DATABASE pgtap WITH (FORCE)'
+    done
+    psql -Xq -c 'DROP DATABASE pgtap_template'
+}
+
+# PostgreSQL's own framework: each test makes its servers itself. They cannot run as root
+# and write next to themselves, hence a copy of the tree that the server's owner may write.
+run_tap() {
+    local tree=$work/tree pgxs name log status
+    pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+    rm -rf "$tree"
+    mkdir "$tree"
+    tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' -cf - . | tar -C "$tree" -xf -
+    if ((EUID == 0)); then
+        chown -R postgres: "$tree"
+    fi
+    for name in $(files_of test/t pl "$@"); do
+        log=$work/tap-$name.log
+        status=0
+        as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
+            TESTLOGDIR="$tree/tmp_check/log" PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
+            prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
+            >"$log" 2>&1 </dev/null || status=$?
+        record_tap tap "$name" "$log" "$status"
+        if ((status != 0)); then
+            show_server_logs "$tree/tmp_check/log" "$name"
+        fi
+        stop_leftover_servers
+    done
+}
+
+# What a failed TAP test, and the servers that it had started, said last.
+show_server_logs() {
+    local log
+    if [[ -f $1/regress_log_$2 ]]; then
+        say "--- the end of regress_log_$2"
+        tail -n 15 "$1/regress_log_$2"
+    fi
+    for log in "$1/$2"_*.log; do
+        [[ -f $log ]] || continue
+        say "--- errors and warnings in ${log##*/}"
+        grep -E ' (WARNING|ERROR|FATAL|PANIC): |TRAP:|was terminated by' "$log" | tail -n 15 || true
+    done
+}
+
+# Run one kind; a kind without any test is a failure too.
+run_kind() {
+    local kind=$1 before=$((passed + failed)) started=$SECONDS
+    shift
+    "run_$kind" "$@"
+    if ((passed + failed == before)) && [[ $kind != lint ]]; then
+        record_broken "$kind" 'no tests ran'
+    fi
+    say "        $kind took $((SECONDS - started)) s"
+}
+
+main() {
+    local kind
+    if [[ ${1:-} == build ]]; then
+        build_and_install
+        return
+    fi
+    cluster_set_traps
+    work=$(new_server_dir)
+    if ! build_and_install -Werror; then
+        record_broken build 'the extension'
+    elif (($# > 0)); then
+        [[ " lint unit regress isolation pgtap tap " == *" $1 "* ]] || die "unknown kind of test \"$1\""
+        run_kind "$@"
+    else
+        for kind in lint unit regress isolation pgtap tap; do
+            run_kind "$kind"
+        done
+    fi
+    say "$passed passed, $failed failed"
+    ((failed == 0 && passed > 0))
+}
+main "$@"

@@ -1,0 +1,30 @@
+-- Every function's body is valid against the schema as it is: PL/pgSQL by plpgsql_check,
+-- SQL by defining it again.
+BEGIN;
+SELECT no_plan();
+
+CREATE TEMP VIEW body AS
+SELECT p.oid, p.oid::regprocedure AS name, l.lanname AS language
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+ WHERE p.pronamespace = 'backfill'::regnamespace AND l.lanname IN ('sql', 'plpgsql')
+ ORDER BY p.oid::regprocedure::text;
+
+-- _grant() puts together a GRANT from a regrole, whose text is quoted, and from what
+-- _bundle() says; plpgsql_check cannot know that.
+SELECT is_empty(
+    format($$SELECT level, lineno, message, detail, hint FROM plpgsql_check_function_tb(%s, other_warnings => true, extra_warnings => true,
+        performance_warnings => false, security_warnings => %L)$$, oid, name <> 'backfill._grant(regrole,text)'::regprocedure),
+    format('plpgsql_check finds nothing in %s', name))
+  FROM body WHERE language = 'plpgsql';
+SELECT cmp_ok((SELECT count(*) FROM body WHERE language = 'plpgsql'), '>', 0::bigint, 'there are PL/pgSQL functions');
+
+SET check_function_bodies = on;
+SELECT lives_ok(pg_get_functiondef(oid), format('%s is valid', name)) FROM body WHERE language = 'sql';
+SELECT cmp_ok((SELECT count(*) FROM body WHERE language = 'sql'), '>', 0::bigint, 'there are SQL functions');
+
+-- Views, too: each can be read.
+SELECT lives_ok(format('SELECT * FROM %s', oid::regclass), format('view %s can be read', oid::regclass))
+  FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'v' ORDER BY relname;
+
+SELECT * FROM finish();
+ROLLBACK;

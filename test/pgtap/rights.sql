@@ -1,0 +1,271 @@
+-- Who may do what: nothing for PUBLIC, and the four bundles, each tried for real as a role
+-- that has it.
+BEGIN;
+SELECT no_plan();
+
+CREATE ROLE regress_producer LOGIN;
+CREATE ROLE regress_consumer LOGIN;
+CREATE ROLE regress_monitor LOGIN;
+CREATE ROLE regress_admin LOGIN;
+CREATE ROLE regress_nobody LOGIN;
+
+--
+-- Nothing to PUBLIC, on any object, in any form.
+--
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
+     WHERE p.pronamespace = 'backfill'::regnamespace AND acl.grantee = 0
+$$, 'no function or procedure is granted to PUBLIC');
+SELECT is_empty($$
+    SELECT c.oid::regclass FROM pg_class c, aclexplode(c.relacl) acl WHERE c.relnamespace = 'backfill'::regnamespace AND acl.grantee = 0
+     UNION ALL
+    SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid, aclexplode(a.attacl) acl
+     WHERE c.relnamespace = 'backfill'::regnamespace AND acl.grantee = 0
+$$, 'no table, view, sequence or column is granted to PUBLIC');
+SELECT is_empty($$
+    SELECT nspname FROM pg_namespace n, aclexplode(n.nspacl) acl WHERE n.nspname = 'backfill' AND acl.grantee = 0
+$$, 'the schema is not granted to PUBLIC');
+SELECT is_empty($$
+    SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege('regress_nobody', p.oid, 'EXECUTE')
+$$, 'a role without a bundle may execute nothing');
+SELECT is_empty($$
+    SELECT c.oid::regclass, r FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege('regress_nobody', c.oid, r)
+$$, 'a role without a bundle may read and write nothing');
+
+SELECT lives_ok($$SELECT backfill.grant_producer('regress_producer')$$, 'grant_producer');
+SELECT lives_ok($$SELECT backfill.grant_consumer('regress_consumer')$$, 'grant_consumer');
+SELECT lives_ok($$SELECT backfill.grant_monitor('regress_monitor')$$, 'grant_monitor');
+SELECT lives_ok($$SELECT backfill.grant_admin('regress_admin')$$, 'grant_admin');
+SELECT throws_ok($$SELECT backfill.grant_producer(NULL)$$, '22004', NULL, 'a bundle for NULL is refused');
+
+-- Nobody but the owner may write to a table, use a sequence, or hand out rights.
+SELECT is_empty($$
+    SELECT role, c.oid::regclass, r
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_class c,
+           unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege(role, c.oid, r)
+$$, 'no bundle lets anybody write to a table or view');
+SELECT is_empty($$
+    SELECT role, c.oid::regclass, r
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_class c, unnest('{USAGE,SELECT,UPDATE}'::text[]) r
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind = 'S' AND has_sequence_privilege(role, c.oid, r)
+$$, 'no bundle has a sequence');
+SELECT is_empty($$
+    SELECT role FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role
+     WHERE has_schema_privilege(role, 'backfill', 'CREATE')
+$$, 'no bundle may create objects in the schema');
+SELECT is_empty($$
+    SELECT role, p.oid::regprocedure
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
+     WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_installed)$'
+$$, 'no bundle contains the functions that hand out rights or are internal');
+SELECT is_empty($$
+    SELECT role, p.oid::regprocedure
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin}'::name[]) role, pg_proc p, aclexplode(p.proacl) acl
+     WHERE p.pronamespace = 'backfill'::regnamespace AND acl.grantee = role::regrole AND acl.is_grantable
+$$, 'nothing is granted with grant option');
+
+-- What each bundle consists of.
+CREATE FUNCTION pg_temp.executable(role name) RETURNS SETOF name LANGUAGE sql AS $$
+    SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, oid, 'EXECUTE')
+$$;
+CREATE FUNCTION pg_temp.readable(role name) RETURNS SETOF name LANGUAGE sql AS $$
+    SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT')
+$$;
+SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
+    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,priority,priority_band,backoff_delay,version}'::name[],
+    'what a producer may execute');
+SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
+SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job}'::name[], 'what a consumer may read');
+SELECT set_eq($$SELECT pg_temp.readable('regress_monitor')$$, $$SELECT viewname FROM pg_views WHERE schemaname = 'backfill'$$, 'a monitor may read every view and no table');
+SELECT set_eq($$SELECT pg_temp.readable('regress_admin')$$,
+    $$SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v')$$, 'an admin may read everything');
+SELECT is_empty($$
+    SELECT p.proname FROM pg_proc p
+     WHERE p.pronamespace = 'backfill'::regnamespace AND left(p.proname, 1) <> '_' AND p.proname NOT LIKE 'grant\_%'
+       AND NOT has_function_privilege('regress_admin', p.oid, 'EXECUTE')
+$$, 'an admin may execute every function for users but those that hand out rights');
+
+--
+-- Tried for real. A table of statements: who may, and who may not (42501).
+--
+CREATE SCHEMA rights;
+GRANT USAGE ON SCHEMA rights TO PUBLIC;
+CREATE TABLE rights.effect (payload jsonb, who name DEFAULT current_user);
+GRANT INSERT ON rights.effect TO PUBLIC;
+CREATE FUNCTION rights.note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO rights.effect VALUES (payload)';
+CREATE FUNCTION rights.fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'secret %', payload USING ERRCODE = '22000'; END $$;
+CREATE FUNCTION rights.private(payload jsonb) RETURNS void LANGUAGE sql AS '';
+REVOKE ALL ON FUNCTION rights.private(jsonb) FROM PUBLIC;
+SELECT backfill.register_task('note', 'rights.note(jsonb)', run_as => 'regress_consumer');
+SELECT backfill.register_task('fail', 'rights.fail(jsonb)', run_as => 'regress_consumer');
+SELECT backfill.enqueue('fail', '{"secret": 1}');
+SET LOCAL client_min_messages = error;
+SET ROLE regress_consumer;
+CALL backfill.process_available_jobs();
+RESET ROLE;
+RESET client_min_messages;
+SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
+
+CREATE TEMP TABLE attempt (statement text, allowed name[]);
+INSERT INTO attempt VALUES
+    ($$SELECT backfill.enqueue('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_fast('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_bulk('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_emergency('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_critical('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_fast_with_retries('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_bulk_with_retries('note')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_serial('note', '{}', 'serial')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_many('note', ARRAY['1', '2']::jsonb[])$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue_jobs('[{"task_identifier": "note"}]')$$, '{producer,admin}'),
+    ($$SELECT backfill.enqueue('note', job_key => 'rights')$$, '{producer,admin}'),
+    ($$SELECT backfill.register_task('mine')$$, '{admin}'),
+    ($$SELECT backfill.unregister_task('note')$$, '{admin}'),
+    ($$SELECT backfill.set_retry_policy('mine')$$, '{admin}'),
+    ($$SELECT backfill.priority('FAST_HIGH')$$, '{producer,consumer,monitor,admin}'),
+    ($$SELECT backfill.priority_band(0)$$, '{producer,consumer,monitor,admin}'),
+    ($$SELECT backfill.backoff_delay(0, 'default')$$, '{producer,consumer,monitor,admin}'),
+    ($$SELECT backfill.backoff_delay(0, '1 s', '1 s', 1, 0, 1)$$, '{producer,consumer,monitor,admin}'),
+    ($$SELECT backfill.version()$$, '{producer,consumer,monitor,admin}'),
+    ($$CALL backfill.process_available_jobs()$$, '{consumer,admin}'),
+    ($$SELECT * FROM backfill.jobs$$, '{consumer,monitor,admin}'),
+    ($$SELECT * FROM backfill.queues$$, '{consumer,monitor,admin}'),
+    ($$SELECT * FROM backfill.tasks$$, '{consumer,monitor,admin}'),
+    ($$SELECT * FROM backfill.workers$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.dlq$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.retry_policies$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.dlq_stats()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.list_dlq_jobs()$$, '{admin}'),
+    ($$SELECT * FROM backfill.get_dlq_job(1)$$, '{admin}'),
+    ($$SELECT backfill.requeue_dlq_job(1)$$, '{admin}'),
+    ($$SELECT backfill.delete_dlq_job(1)$$, '{admin}'),
+    ($$SELECT * FROM backfill.job$$, '{consumer,admin}'),
+    ($$SELECT * FROM backfill.task$$, '{admin}'),
+    ($$SELECT * FROM backfill.dead_letter$$, '{admin}'),
+    ($$SELECT * FROM backfill.producer$$, '{admin}'),
+    ($$INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, task_identifier, payload) VALUES (now(), now(), 0, 0, 1, 'note', '1')$$, '{}'),
+    ($$UPDATE backfill.job SET priority = 1$$, '{}'),
+    ($$DELETE FROM backfill.job$$, '{}'),
+    ($$TRUNCATE backfill.job$$, '{}'),
+    ($$LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE$$, '{}'),
+    ($$UPDATE backfill.task SET run_as = 'postgres'$$, '{}'),
+    ($$INSERT INTO backfill.producer (role_name) VALUES (current_user)$$, '{}'),
+    ($$UPDATE backfill.dead_letter SET payload = '{}'$$, '{}'),
+    ($$UPDATE backfill.retry_policy SET max_attempts = 1$$, '{}'),
+    ($$INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('fast', 1)$$, '{}'),
+    ($$SELECT nextval('backfill.job_id_seq')$$, '{}'),
+    ($$SELECT setval('backfill.job_id_seq', 1)$$, '{}'),
+    ($$SELECT backfill._requeue(1, 1, 'note', '{}', 'bulk', 0, 1, NULL, NULL)$$, '{}'),
+    ($$SELECT backfill._grant(current_user::regrole, 'admin')$$, '{}'),
+    ($$SELECT backfill.grant_admin(current_user::regrole)$$, '{}'),
+    ($$SELECT backfill.grant_producer(current_user::regrole)$$, '{}'),
+    ($$CREATE FUNCTION backfill.enqueue(text, int) RETURNS int LANGUAGE sql AS 'SELECT 1'$$, '{}'),
+    ($$CREATE TRIGGER t BEFORE INSERT ON backfill.job EXECUTE FUNCTION suppress_redundant_updates_trigger()$$, '{}'),
+    ($$ALTER TABLE backfill.job DISABLE TRIGGER ALL$$, '{}'),
+    ($$DROP TABLE backfill.job$$, '{}'),
+    ($$DROP EXTENSION backfill$$, '{}'),
+    ($$ALTER EXTENSION backfill UPDATE$$, '{}'),
+    ($$SET backfill.random_seed = 1$$, '{}');
+
+-- Runs a statement as a role, takes it back, and returns "allowed" or the SQLSTATE.
+CREATE FUNCTION pg_temp.outcome(role name, statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('SET LOCAL ROLE %I', role);
+    EXECUTE statement;
+    RAISE 'take it back' USING ERRCODE = 'UNDO1';
+EXCEPTION
+    WHEN SQLSTATE 'UNDO1' THEN RETURN 'allowed';
+    WHEN OTHERS THEN RETURN sqlstate;
+END;
+$$;
+SELECT is(pg_temp.outcome('regress_' || role, statement), CASE WHEN role = ANY (allowed) THEN 'allowed' ELSE '42501' END,
+          format('%s: %s', role, statement))
+  FROM attempt, unnest('{nobody,producer,consumer,monitor,admin}'::name[]) role
+ ORDER BY statement, role;
+
+--
+-- Payloads: a monitor watches without seeing data.
+--
+SET ROLE regress_monitor;
+SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
+SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
+SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
+RESET ROLE;
+SET ROLE regress_consumer;
+SELECT results_eq($$SELECT payload FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb)$$, 'a consumer sees payloads');
+RESET ROLE;
+SET ROLE regress_admin;
+SELECT results_eq($$SELECT payload FROM backfill.dlq$$, $$VALUES ('{"secret": 1}'::jsonb)$$, 'an admin sees payloads of letters');
+SELECT results_eq($$SELECT payload FROM backfill.list_dlq_jobs()$$, $$VALUES ('{"secret": 1}'::jsonb)$$, 'an admin lists payloads of letters');
+RESET ROLE;
+
+--
+-- run_as: no role gets at another one's rights.
+--
+SET ROLE regress_admin;
+SELECT throws_ok($$SELECT backfill.register_task('t', 'rights.note(jsonb)', run_as => 'regress_consumer')$$, '42501', NULL, 'an admin cannot register a task that runs as a stranger');
+SELECT throws_ok($$SELECT backfill.register_task('t', 'rights.private(jsonb)')$$, '42501', NULL, 'nor with a function that he may not execute');
+SELECT lives_ok($$SELECT backfill.register_task('t', 'rights.note(jsonb)')$$, 'he can for himself');
+RESET ROLE;
+SELECT results_eq($$SELECT run_as COLLATE "default" FROM backfill.tasks WHERE task_identifier = 't'$$, $$VALUES ('regress_admin')$$, 'and then it runs as him');
+-- Membership that may not be used to act as the role counts in no version of the server.
+SELECT is(pg_temp.outcome('regress_admin', $$SELECT backfill.register_task('t', run_as => (SELECT oid FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1)::regrole)$$), '42501',
+          'nobody registers a task that runs as a superuser');
+
+-- Before version 17 workers must log in as the role.
+CREATE ROLE regress_nologin NOLOGIN;
+SELECT CASE WHEN current_setting('server_version_num')::int < 170000
+    THEN throws_ok($$SELECT backfill.register_task('nologin', run_as => 'regress_nologin')$$, '22023', 'run_as role "regress_nologin" cannot log in')
+    ELSE lives_ok($$SELECT backfill.register_task('nologin', run_as => 'regress_nologin')$$, 'a role without LOGIN will do') END;
+
+--
+-- Hostile surroundings: functions, operators and tables that a user puts in front.
+--
+CREATE SCHEMA trap;
+GRANT ALL ON SCHEMA trap TO regress_admin;
+SET ROLE regress_admin;
+CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT '2000-01-01'::timestamptz $$;
+CREATE FUNCTION trap.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT '2000-01-01'::timestamptz $$;
+CREATE FUNCTION trap.texteq(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'in the trap as %', current_user; END $$;
+CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, PROCEDURE = trap.texteq);
+CREATE FUNCTION trap.int8eq(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'in the trap as %', current_user; END $$;
+CREATE OPERATOR trap.= (LEFTARG = bigint, RIGHTARG = bigint, PROCEDURE = trap.int8eq);
+CREATE TEMP TABLE dead_letter (id bigint);
+CREATE TEMP TABLE job (id bigint);
+RESET ROLE;
+CREATE FUNCTION pg_temp.trapped(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_temp, trap, pg_catalog', true);
+    SET LOCAL ROLE regress_admin;
+    EXECUTE statement;
+    RAISE 'take it back' USING ERRCODE = 'UNDO1';
+EXCEPTION
+    WHEN SQLSTATE 'UNDO1' THEN RETURN 'evaded';
+    WHEN OTHERS THEN RETURN sqlerrm;
+END;
+$$;
+SELECT is(pg_temp.trapped($$SELECT 'a'::text = 'b'::text$$), 'in the trap as regress_admin', 'the trap works');
+SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
+  FROM unnest(ARRAY[
+    $$SELECT backfill.list_dlq_jobs('fail', 'bulk')$$,
+    $$SELECT backfill.get_dlq_job(1)$$,
+    $$SELECT backfill.dlq_stats()$$,
+    $$SELECT backfill.requeue_dlq_job(1)$$,
+    $$SELECT backfill.delete_dlq_job(1)$$,
+    $$SELECT backfill.enqueue('t', '[1]', job_key => 'k'), backfill.enqueue('t', '[2]', job_key => 'k')$$,
+    $$SELECT backfill.enqueue_serial('t', '{}', 'trapped')$$,
+    $$SELECT backfill.enqueue_jobs('[{"task_identifier": "t", "run_at": "2001-01-01"}]')$$,
+    $$SELECT backfill.register_task('t2', 'rights.note(jsonb)')$$,
+    $$SELECT backfill.unregister_task('t')$$,
+    $$SELECT backfill.set_retry_policy('trapped')$$,
+    $$SELECT backfill.backoff_delay(0, 'default')$$,
+    $$SELECT * FROM backfill.jobs$$,
+    $$SELECT * FROM backfill.queues$$,
+    $$SELECT * FROM backfill.tasks$$,
+    $$CALL backfill.process_available_jobs()$$]) statement;
+
+SELECT * FROM finish();
+ROLLBACK;
