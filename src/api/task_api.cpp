@@ -285,12 +285,12 @@ BACKFILL_FUNCTION(backfill_unregister_hook)
 {
     const pg::Arguments arguments(fcinfo);
     const Oid function = arguments.oid(1).value_or(InvalidOid);
-    struct Name {
+    struct Located {
         const char *schema;
         const char *name;
     };
-    const Name name = pg::call([&] {
-        return Name{get_namespace_name(get_func_namespace(function)), get_func_name(function)};
+    const Located name = pg::call([&] {
+        return Located{get_namespace_name(get_func_namespace(function)), get_func_name(function)};
     });
     if (name.schema == nullptr || name.name == nullptr)
         return BoolGetDatum(false);
