@@ -175,7 +175,7 @@ class Batch
         const QueueLimit limit = config_->queue_limit_now(queue);
         if (!limit.is_limited())
             return true;
-        if (limit.paused) {
+        if (limit.paused || !rate_allows(limit)) {
             leave_out(queue);
             return false;
         }
@@ -196,19 +196,22 @@ class Batch
             next_.clear();
             return false;
         }
-        return limit.rate_limit == 0 || take_rate(limit, queue);
-    }
-
-    /* The queue's rate may be used up until later. */
-    bool take_rate(const QueueLimit &limit, std::string_view queue)
-    {
-        const TimestampTz later = take_rate_token(limit, GetCurrentTimestamp());
-        if (later == 0)
+        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
             return true;
-        if (bgworker::available())
-            bgworker::signal_due(MyDatabaseId, later);
         leave_out(queue);
         return false;
+    }
+
+    /* If the queue's rate is used up, lets the dispatcher's timer know until when. Asked
+     * before a slot is taken, which would be held to the end of the transaction. */
+    static bool rate_allows(const QueueLimit &limit)
+    {
+        if (limit.rate_limit == 0)
+            return true;
+        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        if (later != 0 && bgworker::available())
+            bgworker::signal_due(MyDatabaseId, later);
+        return later == 0;
     }
 
     /* The start that was counted did not come about. */
