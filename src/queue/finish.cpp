@@ -58,14 +58,16 @@ std::string failure_reason(core::RetryDecision decision, int attempts, const cor
            error.message;
 }
 
-/* Lets a process log so many failures a second: when everything fails, the log shall
- * stay readable. Says afterwards how many it has kept back. */
+/* Lets a worker log so many failures a second: when everything fails, the log shall stay
+ * readable. Says afterwards how many it has kept back. A user sees all of his. */
 bool may_log_failure()
 {
     constexpr int kPerSecond = 50;
     static TimestampTz second_began = 0;
     static int logged = 0;
     static long long kept_back = 0;
+    if (MyBgworkerEntry == nullptr)
+        return true;
     const TimestampTz now = GetCurrentTimestamp();
     if (now - second_began >= USECS_PER_SEC) {
         if (kept_back > 0)
