@@ -250,10 +250,15 @@ long launcher_iteration()
     return start_dispatchers(existing) ? kPollMs : kLookAroundMs;
 }
 
-void forget_latch(int, Datum) noexcept
+void set_latch(Latch *latch) noexcept
 {
     SharedLock lock;
-    shared().launcher = nullptr;
+    shared().launcher = latch;
+}
+
+void forget_latch(int, Datum) noexcept
+{
+    set_latch(nullptr);
 }
 
 } // namespace
@@ -279,9 +284,6 @@ void backfill_launcher_main(Datum)
     before_shmem_exit(forget_latch, static_cast<Datum>(0));
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
-    {
-        SharedLock lock;
-        shared().launcher = MyLatch;
-    }
+    set_latch(MyLatch);
     worker_loop(launcher_iteration);
 }
