@@ -4,7 +4,7 @@
 #
 #   bench/run.sh [latency] [enqueue] [drain]      (default: all three)
 #
-# RUNS (3), JOBS (100000), SECONDS_EACH (4) and SAMPLES (300) change how much is measured.
+# RUNS (3), JOBS (100000), SECONDS_EACH (6) and SAMPLES (300) change how much is measured.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../test/lib/common.sh
@@ -12,7 +12,7 @@ source ../test/lib/cluster.sh
 
 runs=${RUNS:-3}
 jobs=${JOBS:-100000}
-seconds_each=${SECONDS_EACH:-4}
+seconds_each=${SECONDS_EACH:-6}
 samples=${SAMPLES:-300}
 
 sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
@@ -59,21 +59,21 @@ bench_latency() {
     [[ $(sql 'SELECT count(*) FROM bench.seen') == "$samples" ]] || die "not every job of the latency benchmark ran once"
 }
 
-# Transactions per second of a pgbench script during one second: rate_of SCRIPT CLIENTS
+# Transactions per second of a pgbench script during two seconds: rate_of SCRIPT CLIENTS
 rate_of() {
-    pgbench -n -M prepared -c "$2" -j "$(($2 < 2 ? $2 : 2))" -T 1 -f "$1" 2>/dev/null | sed -nE 's/^tps = ([0-9]+).*/\1/p'
+    pgbench -n -M prepared -c "$2" -j "$(($2 < 2 ? $2 : 2))" -T 2 -f "$1" 2>/dev/null | sed -nE 's/^tps = ([0-9]+).*/\1/p'
 }
 
-# The mean rates of both sides, which take turns every second: how long a disk takes to
+# The mean rates of both sides, which take turns every two seconds: how long a disk takes to
 # sync changes by the minute, and must change for both. transaction_rates CLIENTS
 transaction_rates() {
-    local second ours=0 baseline=0
+    local turn turns=$((seconds_each / 2)) ours=0 baseline=0
     clean_slate
-    for ((second = 0; second < seconds_each; second++)); do
+    for ((turn = 0; turn < turns; turn++)); do
         ours=$((ours + $(rate_of enqueue.pgbench "$1")))
         baseline=$((baseline + $(rate_of insert.pgbench "$1")))
     done
-    printf '%d %d\n' $((ours / seconds_each)) $((baseline / seconds_each))
+    printf '%d %d\n' $((ours / turns)) $((baseline / turns))
 }
 
 # Rows per second of one statement that makes all jobs: statement_rate SQL

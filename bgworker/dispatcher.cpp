@@ -26,8 +26,6 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
-constexpr TimestampTz kFirstRetryUs = 1000000;
-constexpr TimestampTz kLongestRetryUs = 60000000;
 /* A busy executor is asked to make room for another role only after this long. */
 constexpr int kMinTenureMs = 200;
 
@@ -37,14 +35,9 @@ struct Executor {
     Reservation reservation;
 };
 
-struct Backoff {
-    TimestampTz pause = 0;
-    TimestampTz not_before = 0;
-};
-
 struct Memory {
     std::vector<Executor> executors; /* those that this process started */
-    std::unordered_map<Oid, Backoff> backoff; /* roles that executors could not log in as */
+    std::unordered_map<Oid, StartBackoff> backoff; /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
     int sweep_factor = 1;
@@ -282,8 +275,7 @@ void reap_executors()
             memory().backoff.erase(executor.role);
             continue;
         }
-        Backoff &backoff = memory().backoff[executor.role];
-        if (backoff.pause == 0) {
+        if (memory().backoff[executor.role].note_failure(GetCurrentTimestamp())) {
             const std::string role = role_for_message(executor.role);
             pg::call([&] {
                 ereport(WARNING,
@@ -294,8 +286,6 @@ void reap_executors()
                                  "connection.")));
             });
         }
-        backoff.pause = Min(Max(backoff.pause * 2, kFirstRetryUs), kLongestRetryUs);
-        backoff.not_before = GetCurrentTimestamp() + backoff.pause;
     }
     memory().executors = std::move(alive);
 }
@@ -303,7 +293,7 @@ void reap_executors()
 bool on_hold(Oid role)
 {
     const auto found = memory().backoff.find(role);
-    return found != memory().backoff.end() && found->second.not_before > GetCurrentTimestamp();
+    return found != memory().backoff.end() && found->second.holds(GetCurrentTimestamp());
 }
 
 void note_no_slots(bool exhausted)
@@ -320,7 +310,7 @@ void note_no_slots(bool exhausted)
     memory().slots_reported = exhausted;
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
-        slot->retry_at = exhausted ? GetCurrentTimestamp() + kFirstRetryUs : 0;
+        slot->retry_at = exhausted ? GetCurrentTimestamp() + StartBackoff::kFirstPauseUs : 0;
 }
 
 StartResult start_executor(Oid role)
@@ -409,7 +399,7 @@ long wait_time(const Look &look, bool anybody_on_hold)
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
     if (memory().slots_reported || anybody_on_hold)
-        wait_ms = Min(wait_ms, kFirstRetryUs / 1000);
+        wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
     return Max(wait_ms, 1);
 }
 

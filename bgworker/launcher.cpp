@@ -26,8 +26,6 @@ constexpr long kPollMs = 1000;
 /* Databases that nobody has looked into yet are visited a few at a time, so that a server
  * with many of them keeps worker slots for others. */
 constexpr int kMaxScouts = 2;
-constexpr TimestampTz kFirstRetryUs = 1000000;
-constexpr TimestampTz kLongestRetryUs = 60000000;
 
 /* A dispatcher that we started. */
 struct Dispatcher {
@@ -36,15 +34,9 @@ struct Dispatcher {
     Reservation reservation{-1, 0};
 };
 
-/* Failures to keep a dispatcher alive in a database. */
-struct Backoff {
-    TimestampTz pause = 0;
-    TimestampTz not_before = 0;
-};
-
 struct Memory {
     std::vector<Dispatcher> dispatchers;
-    std::unordered_map<Oid, Backoff> backoff;
+    std::unordered_map<Oid, StartBackoff> backoff; /* databases whose dispatcher fails */
     bool slots_reported = false;
     bool room_reported = false;
 };
@@ -162,13 +154,10 @@ void reap_dispatchers()
         const bool logged_in =
             forget_worker(dispatcher.reservation.slot, dispatcher.reservation.generation);
         pg::call([&] { pfree(dispatcher.handle); });
-        Backoff &backoff = memory().backoff[dispatcher.database];
         if (logged_in)
-            backoff = {};
-        else {
-            backoff.pause = Min(Max(backoff.pause * 2, kFirstRetryUs), kLongestRetryUs);
-            backoff.not_before = now + backoff.pause;
-        }
+            memory().backoff.erase(dispatcher.database);
+        else
+            (void) memory().backoff[dispatcher.database].note_failure(now);
     }
     memory().dispatchers = std::move(alive);
 }
@@ -231,7 +220,7 @@ bool start_dispatchers(const DatabaseList &existing)
         if (status == DatabaseStatus::kAbsent || has_dispatcher(database))
             continue;
         const bool scouting = status == DatabaseStatus::kUnknown;
-        if (memory().backoff[database].not_before > now || (scouting && scouts >= kMaxScouts)) {
+        if (memory().backoff[database].holds(now) || (scouting && scouts >= kMaxScouts)) {
             waiting = true;
             continue;
         }
@@ -264,10 +253,15 @@ long launcher_iteration()
     return start_dispatchers(existing) ? kPollMs : kLookAroundMs;
 }
 
-void forget_latch(int, Datum) noexcept
+void set_latch(Latch *latch) noexcept
 {
     SharedLock lock;
-    shared().launcher = nullptr;
+    shared().launcher = latch;
+}
+
+void forget_latch(int, Datum) noexcept
+{
+    set_latch(nullptr);
 }
 
 } // namespace
@@ -293,9 +287,6 @@ void backfill_launcher_main(Datum)
     before_shmem_exit(forget_latch, static_cast<Datum>(0));
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
-    {
-        SharedLock lock;
-        shared().launcher = MyLatch;
-    }
+    set_latch(MyLatch);
     worker_loop(launcher_iteration);
 }

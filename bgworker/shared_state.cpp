@@ -106,6 +106,29 @@ void wake_dispatcher(Oid database)
     }
 }
 
+void block_database(Oid database)
+{
+    SharedLock lock;
+    if (DatabaseSlot *slot = find_database(database, true))
+        slot->blocked_by = MyProcPid;
+}
+
+/* Returns how many workers the database still has. */
+int terminate_workers(Oid database)
+{
+    SharedLock lock;
+    int alive = 0;
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kNone || worker.database != database)
+            continue;
+        alive++;
+        if (worker.pid != 0)
+            (void) kill(worker.pid, SIGTERM);
+    }
+    return alive;
+}
+
 } // namespace
 
 void init_shared_state()
@@ -345,25 +368,9 @@ void signal_launcher(Oid database)
 
 void stop_workers(Oid database, int timeout_ms)
 {
-    {
-        SharedLock lock;
-        if (DatabaseSlot *slot = find_database(database, true))
-            slot->blocked_by = MyProcPid;
-    }
+    block_database(database);
     for (int waited = 0; waited < timeout_ms; waited += kStopPollMs) {
-        int alive = 0;
-        {
-            SharedLock lock;
-            for (int i = 0; i < state->worker_count; i++) {
-                const WorkerSlot &worker = state->workers[i];
-                if (worker.kind == WorkerKind::kNone || worker.database != database)
-                    continue;
-                alive++;
-                if (worker.pid != 0)
-                    (void) kill(worker.pid, SIGTERM);
-            }
-        }
-        if (alive == 0)
+        if (terminate_workers(database) == 0)
             return;
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kStopPollMs,
                          PG_WAIT_EXTENSION);

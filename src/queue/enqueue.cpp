@@ -191,10 +191,9 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
 
 /* replace, preserve_run_at: the row takes over the waiting job's id, and that job goes; a
  * running job is left alone and a new one waits beside it. unsafe_dedupe: returns false,
- * with the existing job's id in the row, if there is one. */
+ * with the existing job's id in the row, if there is one. The caller holds the key's lock. */
 bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
 {
-    lock_job_key(*spec.job_key);
     const bool dedupe = spec.job_key_mode == JobKeyMode::kUnsafeDedupe;
     const KeyedJobs existing = find_keyed_jobs(table_, *spec.job_key, !dedupe);
     if (dedupe && existing.any) {
@@ -235,6 +234,9 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
 {
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
+    /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
+    if (spec.job_key)
+        lock_job_key(*spec.job_key);
     JobRow row = make_row(spec, task);
     if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
         const hooks::Decision decision =

@@ -44,8 +44,40 @@ std::string failure_reason(core::RetryDecision decision, int attempts, const cor
            error.message;
 }
 
+/* Lets a worker log so many failures a second: when everything fails, the log shall stay
+ * readable. Says afterwards how many it has kept back. A user sees all of his. */
+bool may_log_failure()
+{
+    constexpr int kPerSecond = 50;
+    static TimestampTz second_began = 0;
+    static int logged = 0;
+    static long long kept_back = 0;
+    if (MyBgworkerEntry == nullptr)
+        return true;
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - second_began >= USECS_PER_SEC) {
+        if (kept_back > 0)
+            pg::call([] {
+                ereport(LOG, (errmsg_plural("%lld more job failure was not logged",
+                                            "%lld more job failures were not logged",
+                                            static_cast<unsigned long>(kept_back), kept_back)));
+            });
+        second_began = now;
+        logged = 0;
+        kept_back = 0;
+    }
+    if (logged < kPerSecond) {
+        logged++;
+        return true;
+    }
+    kept_back++;
+    return false;
+}
+
 void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *what, int level)
 {
+    if (!may_log_failure())
+        return;
     const std::string task(row.task_identifier());
     const std::string queue(row.text_or_empty(Column::kQueueName));
     pg::call([&] {

@@ -25,6 +25,29 @@ enum class StartResult { kStarted, kNoWorkerSlot, kNotAllowed };
 StartResult start_worker(const BackgroundWorker &description, WorkerKind kind, Oid database,
                          Oid role, BackgroundWorkerHandle **handle, Reservation *reservation);
 
+/* How long to wait until a worker that could not be started is tried again: longer after
+ * each failure in a row, from one second to a minute. */
+class StartBackoff
+{
+  public:
+    static constexpr TimestampTz kFirstPauseUs = 1000000;
+
+    /* Returns whether this is the first failure in a row. */
+    bool note_failure(TimestampTz now)
+    {
+        const bool first = pause_ == 0;
+        pause_ = Min(Max(pause_ * 2, kFirstPauseUs), kLongestPauseUs);
+        not_before_ = now + pause_;
+        return first;
+    }
+    bool holds(TimestampTz now) const { return not_before_ > now; }
+
+  private:
+    static constexpr TimestampTz kLongestPauseUs = 60000000;
+    TimestampTz pause_ = 0;
+    TimestampTz not_before_ = 0;
+};
+
 /* First thing in a dynamic worker's main function: signals, its slot, the login. Ends the
  * process quietly if the slot has been given away. */
 void attach_worker(Datum main_argument);

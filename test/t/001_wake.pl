@@ -1,0 +1,182 @@
+# Who wakes up whom: workers appear in every database that has the extension, committed
+# jobs start by latch, later ones by timer. With poll_interval at one hour nothing that
+# happens here can be the work of the safety sweep, except where the test asks for it.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Backfill;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = preloaded('wake',
+	conf => "backfill.poll_interval = '1h'\nbackfill.executor_idle_timeout = '1s'\nmax_prepared_transactions = 5\n");
+
+# --- Workers appear.
+
+wait_for_workers($node, 'launcher', undef, 1, 'a launcher runs from the start');
+is(scalar(worker_pids($node, 'dispatcher')), 0, 'no dispatcher where the extension is not');
+
+create_extension($node);
+wait_for_workers($node, 'dispatcher', 'postgres', 1, 'CREATE EXTENSION brings a dispatcher');
+
+$node->safe_psql('postgres', 'CREATE DATABASE later');
+create_extension($node, 'later');
+wait_for_workers($node, 'dispatcher', 'later', 1, 'also in a database that is younger than the server');
+
+$node->safe_psql('postgres', 'CREATE DATABASE bare');
+$node->restart;
+wait_for_workers($node, 'dispatcher', 'postgres', 1, 'after a restart the dispatchers come by themselves');
+wait_for_workers($node, 'dispatcher', 'later', 1, 'in every database that has the extension');
+wait_for_workers($node, 'dispatcher', 'bare', 0, 'and only there');
+is(scalar(worker_pids($node, 'executor')), 0, 'no executor without a job');
+
+
+# --- Commits start jobs.
+
+my $setup = q{
+	CREATE TABLE ran (name text, at timestamptz DEFAULT clock_timestamp(), pid int DEFAULT pg_backend_pid());
+	CREATE SEQUENCE tries;
+	CREATE FUNCTION run(payload jsonb) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO ran (name) VALUES (payload->>'name') $$;
+	CREATE FUNCTION fail_once(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO ran (name) VALUES (payload->>'name');
+		IF nextval('tries') = 1 THEN RAISE EXCEPTION 'not yet'; END IF;
+	END $$;
+	CREATE FUNCTION job(name text, run_at timestamptz DEFAULT NULL) RETURNS bigint LANGUAGE sql AS
+		$$ SELECT backfill.enqueue('run', jsonb_build_object('name', name), run_at => run_at) $$;
+	SELECT backfill.register_task('run', 'run(jsonb)');
+};
+$node->safe_psql($_, $setup) for ('postgres', 'later');
+
+sub ran
+{
+	my ($name, $what, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until($node, $db // 'postgres', "SELECT count(*) = 1 FROM ran WHERE name = '$name'", $what);
+}
+
+sub has_not_run
+{
+	my ($name, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', "SELECT count(*) FROM ran WHERE name = '$name'"), 0, $what);
+}
+
+$node->safe_psql('later', "SELECT job('first')");
+ran('first', 'a committed job runs', 'later');
+
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN');
+$session->query_safe("SELECT job('open')");
+$session->query_safe('SAVEPOINT s');
+$session->query_safe("SELECT job('savepoint')");
+$session->query_safe('ROLLBACK TO s');
+$node->safe_psql('postgres', "SELECT job('other')");
+ran('other', 'a job of another session runs while a transaction with a job is open');
+has_not_run('open', 'the open transaction keeps its job to itself');
+$session->query_safe('COMMIT');
+ran('open', 'COMMIT lets it run');
+
+$session->query_safe('BEGIN');
+$session->query_safe("SELECT job('rolled back')");
+$session->query_safe('ROLLBACK');
+$node->safe_psql('postgres', "SELECT job('after')");
+ran('after', 'the next job runs');
+has_not_run('rolled back', 'ROLLBACK leaves no job');
+has_not_run('savepoint', 'nor does ROLLBACK TO SAVEPOINT');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), 0, 'and no row');
+
+$session->query_safe(q{DO $$
+BEGIN
+	BEGIN
+		PERFORM job('caught');
+		RAISE EXCEPTION 'x';
+	EXCEPTION WHEN raise_exception THEN
+		PERFORM job('handler');
+	END;
+END $$});
+ran('handler', 'a job of an exception handler runs');
+has_not_run('caught', 'the one of the block that failed does not');
+
+# An executor that has just become idle is woken directly; when there is none, the
+# dispatcher starts one.
+$node->safe_psql('postgres', "SELECT job('idle ' || i) FROM generate_series(1, 20) i");
+ran("idle $_", "job $_ of one commit") for (1, 20);
+for my $i (1 .. 10)
+{
+	$node->safe_psql('postgres', "SELECT job('again $i')");
+	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ran WHERE name = 'again $i'")
+	  or last;
+}
+is($node->safe_psql('postgres', "SELECT count(*) FROM ran WHERE name LIKE 'again %'"),
+	10, 'ten commits, one after the other, each start their job');
+wait_for_workers($node, 'executor', undef, 0, 'executors without work end');
+$node->safe_psql('postgres', "SELECT job('cold')");
+ran('cold', 'and a commit brings one back');
+
+# --- Timers start later jobs.
+
+$node->safe_psql('postgres', "SELECT job('far', now() + interval '1 day')");
+$node->safe_psql('postgres', "SELECT job('second', now() + interval '2 s')");
+$node->safe_psql('postgres', "SELECT job('first', now() + interval '1 s')");
+ran('first', 'a job runs when it is due');
+ran('second', 'and the next one');
+is( $node->safe_psql(
+		'postgres',
+		q{SELECT string_agg(name, ',' ORDER BY at) FROM ran WHERE name IN ('first', 'second', 'far')}),
+	'first,second', 'in order of their time');
+is($node->safe_psql('postgres', q{SELECT state FROM backfill.jobs WHERE payload->>'name' = 'far'}),
+	'scheduled', 'one that is due tomorrow waits');
+
+$node->safe_psql('postgres',
+	q{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => clock_timestamp() + interval '1.5 s')
+	  FROM (SELECT 1) x});
+my $due = $node->safe_psql('postgres',
+	q{SELECT run_at FROM backfill.jobs WHERE payload->>'name' = 'not early'});
+ran('not early', 'another one runs');
+is($node->safe_psql('postgres', "SELECT bool_and(at >= '$due') FROM ran WHERE name = 'not early'"),
+	't', 'not before its time');
+
+$node->safe_psql(
+	'postgres', q{
+	SELECT backfill.set_retry_policy('soon', 3, '500 ms', '500 ms', 1, 0);
+	SELECT backfill.register_task('fail_once', 'fail_once(jsonb)', retry_policy => 'soon');
+	SELECT backfill.enqueue('fail_once', '{"name": "retried"}');
+});
+ran('retried', 'a retry starts by timer, and the failed attempt has left nothing');
+is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), 2, 'it took two attempts');
+
+# --- The task is registered after the job.
+
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('late task', '{"name": "was first"}')});
+$node->safe_psql('postgres', q{SELECT backfill.register_task('late task', 'run(jsonb)')});
+ran('was first', 'registering a task starts the jobs that wait for it');
+
+# --- Rows that nobody announces.
+
+$node->append_conf('postgresql.conf', "backfill.poll_interval = '200ms'");
+$node->reload;
+$session->query_safe('BEGIN');
+$session->query_safe("SELECT job('prepared')");
+$session->query_safe("SELECT job('prepared later', now() + interval '1 s')");
+$session->query_safe("PREPARE TRANSACTION 'p'");
+$node->safe_psql('postgres', "SELECT job('meanwhile')");
+ran('meanwhile', 'others run meanwhile');
+has_not_run('prepared', 'a prepared transaction keeps its job');
+$session->query_safe("COMMIT PREPARED 'p'");
+ran('prepared', 'the sweep finds the job of COMMIT PREPARED');
+ran('prepared later', 'and the one that was not yet due');
+$session->quit;
+
+$node->safe_psql(
+	'postgres', qq{COPY backfill.job (run_at, created_at, priority, attempts, max_attempts, task_identifier, payload) FROM stdin;
+2020-01-01\t2020-01-01\t0\t0\t3\trun\t{"name": "copied"}
+\\.
+});
+ran('copied', 'the sweep finds rows that were copied into the table');
+
+$node->stop;
+check_log($node);
+done_testing();
