@@ -92,8 +92,8 @@ Oid database_to_stop(Node *statement)
 /* What a job does to its session beyond its transaction. */
 bool dirties_session(Node *statement)
 {
-    return IsA(statement, ListenStmt) || IsA(statement, ConstraintsSetStmt) ||
-           IsA(statement, LoadStmt) || IsA(statement, DeclareCursorStmt);
+    return IsA(statement, ConstraintsSetStmt) || IsA(statement, LoadStmt) ||
+           IsA(statement, DeclareCursorStmt);
 }
 
 void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
