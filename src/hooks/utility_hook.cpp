@@ -52,22 +52,15 @@ const char *database_to_quiesce(Node *statement)
     }
 }
 
-bool names_backfill(const List *objects)
+bool drops_extension(Node *statement)
 {
+    if (!IsA(statement, DropStmt) || castNode(DropStmt, statement)->removeType != OBJECT_EXTENSION)
+        return false;
     ListCell *cell;
-    foreach (cell, objects)
+    foreach (cell, castNode(DropStmt, statement)->objects)
         if (strcmp(strVal(lfirst(cell)), "backfill") == 0)
             return true;
     return false;
-}
-
-bool drops_extension(Node *statement)
-{
-    if (!IsA(statement, DropStmt))
-        return false;
-    const auto *drop = castNode(DropStmt, statement);
-    return (drop->removeType == OBJECT_EXTENSION || drop->removeType == OBJECT_SCHEMA) &&
-           names_backfill(drop->objects);
 }
 
 /* The database whose workers must go before the command; InvalidOid for most. Who may
