@@ -362,23 +362,47 @@ void retire_surplus()
     });
 }
 
-/* Returns whether this role's work was missed by the commits that brought it. */
-bool provide_executors(const RoleWork &work, bool *exhausted)
+/* A role without any executor comes first, or roles with much to do would take every
+ * place that becomes free. */
+void serve_idle_roles_first(std::vector<RoleWork> &roles)
+{
+    std::unordered_map<Oid, int> executors;
+    for (const RoleWork &work : roles)
+        executors[work.role] = count_executors(work.role).of_role;
+    std::stable_sort(roles.begin(), roles.end(), [&](const RoleWork &a, const RoleWork &b) {
+        return executors[a.role] < executors[b.role];
+    });
+}
+
+/* What a pass could not do for the roles' work. */
+struct Shortage {
+    bool missed = false;    /* an executor slept although there was work for it */
+    bool exhausted = false; /* the server has no worker slot left */
+    bool held = false;      /* a role with work cannot log in */
+    bool no_place = false;  /* a role with work has no executor, until another makes room */
+};
+
+void provide_executors(const RoleWork &work, Shortage &shortage)
 {
     if (work.ready == 0 || guc::max_executors == 0)
-        return false;
-    const bool missed = wake_idle_executors(work.role, work.ready);
+        return;
+    if (on_hold(work.role)) {
+        shortage.held = true;
+        return;
+    }
+    shortage.missed = wake_idle_executors(work.role, work.ready) || shortage.missed;
     ExecutorCounts counts = count_executors(work.role);
     int needed = work.ready - counts.available;
-    while (needed > 0 && counts.total < guc::max_executors && !*exhausted && !on_hold(work.role)) {
-        *exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+    while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
+        shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
         counts.total++;
-        counts.of_role += *exhausted ? 0 : 1;
+        counts.of_role += shortage.exhausted ? 0 : 1;
         needed--;
     }
-    if (needed > 0 && (*exhausted || counts.total >= guc::max_executors) && !on_hold(work.role))
+    if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
         make_room_for(work.role, counts.of_role > 0);
-    return missed;
+        shortage.no_place = shortage.no_place || counts.of_role == 0;
+    }
 }
 
 /* --- The loop ------------------------------------------------------------------ */
@@ -392,14 +416,16 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
     }
 }
 
-long wait_time(const Look &look, bool anybody_on_hold)
+long wait_time(const Look &look, const Shortage &shortage)
 {
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
-    if (memory().slots_reported || anybody_on_hold)
+    if (shortage.exhausted || shortage.held)
         wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
+    if (shortage.no_place)
+        wait_ms = Min(wait_ms, kMinTenureMs / 2);
     return Max(wait_ms, 1);
 }
 
@@ -434,18 +460,15 @@ long dispatcher_iteration()
 
     reap_executors();
     retire_surplus();
-    bool missed = false;
-    bool exhausted = false;
-    bool held = false;
-    for (const RoleWork &work : look.roles) {
-        missed = provide_executors(work, &exhausted) || missed;
-        held = held || (work.ready > 0 && on_hold(work.role));
-    }
-    if (exhausted || memory().slots_reported)
-        note_no_slots(exhausted);
-    memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    Shortage shortage;
+    serve_idle_roles_first(look.roles);
+    for (const RoleWork &work : look.roles)
+        provide_executors(work, shortage);
+    if (shortage.exhausted || memory().slots_reported)
+        note_no_slots(shortage.exhausted);
+    memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
     pgstat_report_activity(STATE_IDLE, nullptr);
-    return orphans == kOrphanBatch ? 0 : wait_time(look, held);
+    return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }
 
 } // namespace

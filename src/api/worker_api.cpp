@@ -160,7 +160,8 @@ BACKFILL_FUNCTION(backfill_installed)
         queue::wake::announce_installed();
     else
         pg::call([] {
-            ereport(NOTICE,
+            /* Not a NOTICE: CREATE EXTENSION shows nothing less than a warning. */
+            ereport(WARNING,
                     (errmsg("backfill is not in shared_preload_libraries"),
                      errdetail("Jobs can be enqueued, but the server does not run them."),
                      errhint("Add backfill to shared_preload_libraries and restart the server, or "

@@ -52,22 +52,15 @@ const char *database_to_quiesce(Node *statement)
     }
 }
 
-bool names_backfill(const List *objects)
+bool drops_extension(Node *statement)
 {
+    if (!IsA(statement, DropStmt) || castNode(DropStmt, statement)->removeType != OBJECT_EXTENSION)
+        return false;
     ListCell *cell;
-    foreach (cell, objects)
+    foreach (cell, castNode(DropStmt, statement)->objects)
         if (strcmp(strVal(lfirst(cell)), "backfill") == 0)
             return true;
     return false;
-}
-
-bool drops_extension(Node *statement)
-{
-    if (!IsA(statement, DropStmt))
-        return false;
-    const auto *drop = castNode(DropStmt, statement);
-    return (drop->removeType == OBJECT_EXTENSION || drop->removeType == OBJECT_SCHEMA) &&
-           names_backfill(drop->objects);
 }
 
 /* The database whose workers must go before the command; InvalidOid for most. Who may
@@ -92,8 +85,8 @@ Oid database_to_stop(Node *statement)
 /* What a job does to its session beyond its transaction. */
 bool dirties_session(Node *statement)
 {
-    return IsA(statement, ListenStmt) || IsA(statement, ConstraintsSetStmt) ||
-           IsA(statement, LoadStmt) || IsA(statement, DeclareCursorStmt);
+    return IsA(statement, ConstraintsSetStmt) || IsA(statement, LoadStmt) ||
+           IsA(statement, DeclareCursorStmt);
 }
 
 void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,

@@ -21,26 +21,29 @@ constexpr int kReadAhead = 64;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
-/* A task whose jobs take longer than this on average runs alone. */
+/* A task that has had a job longer than this lately runs alone. */
 constexpr int64 kSlowJobUs = 5000;
 
-/* A moving average of how long a task's jobs take, in this process. */
+/* How long a task's jobs may take, as far as this process knows. A job that is done waits
+ * for the end of its batch, so a job that may be slow must not join one: neither of a
+ * task that is new here, nor of one that was slow a short while ago. */
 class TaskSpeed
 {
   public:
-    static bool is_slow(const std::string &task)
+    static bool may_be_slow(const std::string &task)
     {
-        const auto found = averages().find(task);
-        return found != averages().end() && found->second > kSlowJobUs;
+        const auto found = durations().find(task);
+        return found == durations().end() || found->second > kSlowJobUs;
     }
+    /* Remembers the longest duration, less and less of it with every faster job. */
     static void record(const std::string &task, int64 duration_us)
     {
-        int64 &average = averages()[task];
-        average += (duration_us - average) / 4;
+        int64 &longest = durations()[task];
+        longest = Max(duration_us, longest - longest / 8);
     }
 
   private:
-    static std::unordered_map<std::string, int64> &averages()
+    static std::unordered_map<std::string, int64> &durations()
     {
         static std::unordered_map<std::string, int64> map;
         return map;
@@ -113,7 +116,7 @@ class Batch
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
                 continue;
-            const bool slow = TaskSpeed::is_slow(task->identifier);
+            const bool slow = TaskSpeed::may_be_slow(task->identifier);
             if (slow && result_.jobs > 0) {
                 result_.more = true;
                 break;

@@ -18,8 +18,9 @@ create_workload($node, 'postgres');
 sub terminate
 {
 	my ($kind) = @_;
+	# The postmaster takes a second to start a launcher again.
+	wait_for_workers($node, $kind, undef, '> 0', "there is a running $kind");
 	my @pids = worker_pids($node, $kind);
-	cmp_ok(scalar(@pids), '>=', 1, "there is a running $kind");
 	$node->safe_psql('postgres',
 		'SELECT count(pg_terminate_backend(p, 10000)) FROM unnest(ARRAY[' . join(',', @pids) . ']) p');
 	return;

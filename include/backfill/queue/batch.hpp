@@ -1,7 +1,7 @@
 /* batch.hpp - claim and run jobs in one transaction.
  *
  * Fast jobs share a transaction, as many as fit into backfill.batch_time: a commit costs
- * far more than a small job. A task whose jobs have been slow runs alone. The caller
+ * far more than a small job. A task that is new or has been slow runs alone. The caller
  * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
 #pragma once
 

@@ -37,7 +37,7 @@ const JobRow *running_job();
 void set_verdict(Verdict verdict);
 
 /* State that a job may have left behind and that only the end of the transaction or a
- * reset of the whole session removes: SET CONSTRAINTS, LISTEN, temporary objects. The
+ * reset of the whole session removes: SET CONSTRAINTS, held cursors, temporary objects. The
  * utility hook and run_job() set it; it ends the batch, and the executor then resets
  * its session. */
 bool session_is_dirty();
