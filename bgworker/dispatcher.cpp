@@ -36,8 +36,8 @@ struct Executor {
 };
 
 struct Memory {
-    std::vector<Executor> executors; /* those that this process started */
-    std::unordered_map<Oid, StartBackoff> backoff; /* roles that executors could not log in as */
+    std::vector<Executor> executors;                 /* those that this process started */
+    std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
     int sweep_factor = 1;
@@ -64,7 +64,7 @@ struct Look {
 };
 
 struct ExecutorCounts {
-    int total = 0;     /* in this database */
+    int total = 0; /* in this database */
     int of_role = 0;
     int available = 0; /* of the role: idle or starting */
 };

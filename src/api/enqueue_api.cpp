@@ -148,8 +148,7 @@ JobSpec read_spec(JsonbValue &object, Element element)
     if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "a job specification must be a JSON object");
     JobSpec spec;
-    JsonbIterator *iterator =
-        pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
+    JsonbIterator *iterator = pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
     JsonbValue key;
     JsonbValue value;
     const auto next = [&](JsonbValue *into) {
@@ -188,8 +187,7 @@ template <class Body> auto for_element(Element element, Body &&body)
         return body();
     } catch (Failure &failure) {
         failure.detail = "In element " + std::to_string(element.number) + " of " + element.list +
-                         "." +
-                         (failure.detail.empty() ? "" : " " + failure.detail);
+                         "." + (failure.detail.empty() ? "" : " " + failure.detail);
         throw;
     }
 }
@@ -337,16 +335,17 @@ BACKFILL_FUNCTION(backfill_add_job)
             });
         };
         if (value && value->size() > limit && static_cast<std::size_t>(length()) > limit)
-            fail(sqlstate, std::string(what) + " is too long (max length: " +
-                               std::to_string(limit) + ")");
+            fail(sqlstate,
+                 std::string(what) + " is too long (max length: " + std::to_string(limit) + ")");
     };
     JobSpec spec;
     spec.task_identifier = queue::require_text("identifier", arguments.text(0));
-    check_length(spec.task_identifier, 128, "Task identifier", MAKE_SQLSTATE('G', 'W', 'B', 'I', 'D'));
+    check_length(spec.task_identifier, 128, "Task identifier",
+                 MAKE_SQLSTATE('G', 'W', 'B', 'I', 'D'));
     if (!arguments.is_null(1))
         spec.payload = pg::call([&] {
-            return DirectFunctionCall1(
-                jsonb_in, CStringGetDatum(TextDatumGetCString(arguments.datum(1))));
+            return DirectFunctionCall1(jsonb_in,
+                                       CStringGetDatum(TextDatumGetCString(arguments.datum(1))));
         });
     spec.queue_name = arguments.text(2);
     check_length(spec.queue_name, 128, "Job queue name", MAKE_SQLSTATE('G', 'W', 'B', 'Q', 'N'));
@@ -378,8 +377,7 @@ BACKFILL_FUNCTION(backfill_add_job)
         if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
             columns->natts != queue::kColumnCount)
             elog(ERROR, "return type must be the row type of backfill.job");
-        return HeapTupleGetDatum(
-            heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
     });
 }
 

@@ -43,11 +43,16 @@ BACKFILL_FUNCTION(backfill_current_job)
     using queue::Column;
     const std::string_view queue_name = row.text_or_empty(Column::kQueueName);
     Datum values[] = {
-        row.get(Column::kId),          row.get(Column::kTaskIdentifier),
-        row.get(Column::kPayload),     row.get(Column::kQueueName),
-        row.get(Column::kPriority),    row.get(Column::kRunAt),
-        Int32GetDatum(row.attempts() + 1), Int32GetDatum(row.max_attempts()),
-        row.get(Column::kJobKey),      row.get(Column::kLastError),
+        row.get(Column::kId),
+        row.get(Column::kTaskIdentifier),
+        row.get(Column::kPayload),
+        row.get(Column::kQueueName),
+        row.get(Column::kPriority),
+        row.get(Column::kRunAt),
+        Int32GetDatum(row.attempts() + 1),
+        Int32GetDatum(row.max_attempts()),
+        row.get(Column::kJobKey),
+        row.get(Column::kLastError),
         row.get(Column::kCreatedAt),
     };
     bool nulls[std::size(values)] = {};

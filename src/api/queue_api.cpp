@@ -23,7 +23,8 @@ void check_period(const Interval *period)
     if (period == nullptr)
         return;
     if (pg::approximate_days(*period) > kLongestPeriodDays || pg::to_microseconds(*period) < 1000)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "rate_period is out of range: " + pg::to_text(*period),
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "rate_period is out of range: " + pg::to_text(*period),
              "It must be between 1 millisecond and 366 days.");
 }
 

@@ -62,8 +62,8 @@ void RateWindow::uncount_start(std::int64_t now)
 {
     move_to(now);
     for (std::int64_t i = 0; i <= kSlices; i++) {
-        std::int32_t &count = counts[static_cast<std::size_t>((newest_slice + kSlices + 1 - i) %
-                                                              (kSlices + 1))];
+        std::int32_t &count =
+            counts[static_cast<std::size_t>((newest_slice + kSlices + 1 - i) % (kSlices + 1))];
         if (count > 0) {
             count--;
             return;

@@ -90,8 +90,8 @@ std::optional<Datum> get_jsonb(Datum object, const char *key)
         Jsonb *value = DatumGetJsonbP(object);
         if (!JB_ROOT_IS_OBJECT(value))
             return 0;
-        JsonbValue *item = getKeyJsonValueFromContainer(&value->root, key,
-                                                        static_cast<int>(strlen(key)), nullptr);
+        JsonbValue *item =
+            getKeyJsonValueFromContainer(&value->root, key, static_cast<int>(strlen(key)), nullptr);
         found = item != nullptr;
         return found ? JsonbPGetDatum(JsonbValueToJsonb(item)) : 0;
     });
@@ -110,8 +110,7 @@ std::optional<std::string> get_text(Datum object, const char *key)
             if (scalar.type == jbvNull)
                 return nullptr;
             if (scalar.type == jbvString)
-                return pnstrdup(scalar.val.string.val,
-                                static_cast<Size>(scalar.val.string.len));
+                return pnstrdup(scalar.val.string.val, static_cast<Size>(scalar.val.string.len));
         }
         return JsonbToCString(nullptr, &value->root, VARSIZE(value));
     });

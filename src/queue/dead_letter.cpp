@@ -12,8 +12,7 @@ namespace
 /* A job without a queue has an empty name in its row, NULL in its letter. */
 pg::Param queue_param(const JobRow &row)
 {
-    return {TEXTOID, row.get(Column::kQueueName),
-            row.text_or_empty(Column::kQueueName).empty()};
+    return {TEXTOID, row.get(Column::kQueueName), row.text_or_empty(Column::kQueueName).empty()};
 }
 
 pg::Param column_param(const JobRow &row, Column column, Oid type)
@@ -83,10 +82,11 @@ void forget(const JobRow &row)
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kId, INT8OID),
     };
-    (void) pg::execute_as_owner("WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
-                                " DELETE FROM backfill.dead_letter d"
-                                " WHERE d.id = $1 OR d.job_key = $2",
-                                params);
+    (void) pg::execute_as_owner(
+        "WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
+        " DELETE FROM backfill.dead_letter d"
+        " WHERE d.id = $1 OR d.job_key = $2",
+        params);
 }
 
 } // namespace backfill::queue::dead_letter

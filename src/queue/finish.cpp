@@ -82,15 +82,14 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
     const std::string queue(row.text_or_empty(Column::kQueueName));
     pg::call([&] {
         const char *const state = error.sqlstate.c_str();
-        ereport(level,
-                (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                 errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
-                        error.message.c_str()),
-                 error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
-                 error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
-                 errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
-                            static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
-                            row.attempts(), row.max_attempts())));
+        ereport(level, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                        errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
+                               error.message.c_str()),
+                        error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
+                        error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
+                        errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
+                                   static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
+                                   row.attempts(), row.max_attempts())));
     });
 }
 
@@ -117,9 +116,9 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
     std::optional<int64> delay;
     const auto unreadable = pg::in_subtransaction([&] {
         const Interval *interval = pg::call([&] {
-            return DatumGetIntervalP(DirectFunctionCall3(
-                interval_in, CStringGetDatum(error.detail.c_str()), ObjectIdGetDatum(InvalidOid),
-                Int32GetDatum(-1)));
+            return DatumGetIntervalP(
+                DirectFunctionCall3(interval_in, CStringGetDatum(error.detail.c_str()),
+                                    ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
         });
         if (pg::approximate_days(*interval) <= core::kLongestDelayUs / USECS_PER_DAY)
             delay = Max(pg::to_microseconds(*interval), 0);
@@ -178,9 +177,9 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
 {
     const int attempts = row.attempts() + 1;
     const std::string identifier(row.task_identifier());
-    const core::RetryDecision decision = core::decide_retry(
-        config.error_rules().classify(identifier, error.sqlstate), attempts, row.max_attempts(),
-        row.free_retries(), guc::max_free_retries);
+    const core::RetryDecision decision =
+        core::decide_retry(config.error_rules().classify(identifier, error.sqlstate), attempts,
+                           row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
     if (is_superseded(table, row)) {
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
@@ -188,8 +187,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     }
     if (decision == core::RetryDecision::kFreeRetry) {
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
-        row.set(Column::kFreeRetries,
-                Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
+        row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
         run_again(table, task, row, delay);
         log_failure(row, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;

@@ -70,10 +70,9 @@ Decision read_answer(const Task &hook, Datum answer)
         decision.action = Decision::Action::kRetry;
         const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");
         const Interval *interval = pg::call([&] {
-            return DatumGetIntervalP(DirectFunctionCall3(interval_in,
-                                                         CStringGetDatum(delay.c_str()),
-                                                         ObjectIdGetDatum(InvalidOid),
-                                                         Int32GetDatum(-1)));
+            return DatumGetIntervalP(
+                DirectFunctionCall3(interval_in, CStringGetDatum(delay.c_str()),
+                                    ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
         });
         if (pg::approximate_days(*interval) < 0 || pg::approximate_days(*interval) > 36500)
             bad_answer(hook, "delay: " + delay);
@@ -137,14 +136,13 @@ void notify(const Config &config, core::HookEvent event, const JobRow *row,
     for (const Task &hook : config.hooks(event)) {
         if (!is_wanted(hook, row))
             continue;
-        const auto failure = pg::in_subtransaction(
-            [&] { (void) call_hook(hook, make_event(event, row, error)); });
+        const auto failure =
+            pg::in_subtransaction([&] { (void) call_hook(hook, make_event(event, row, error)); });
         if (failure)
             pg::call([&] {
-                ereport(WARNING,
-                        (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
-                                failure->message.c_str()),
-                         errdetail("The job is not affected.")));
+                ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
+                                         failure->message.c_str()),
+                                  errdetail("The job is not affected.")));
             });
     }
 }

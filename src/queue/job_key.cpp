@@ -35,8 +35,7 @@ bool is_retry_forbidden(int64 id)
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-        SysScanDesc scan =
-            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         const bool found = HeapTupleIsValid(systable_getnext(scan));
         systable_endscan(scan);
         PopActiveSnapshot();

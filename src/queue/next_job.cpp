@@ -58,8 +58,8 @@ struct ReadyScan {
 bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
 {
     bool is_null;
-    const TransactionId xmax = DatumGetTransactionId(
-        slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
+    const TransactionId xmax =
+        DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
     if (!TransactionIdIsValid(xmax))
         return false;
     if (TransactionIdEquals(xmax, *known_in_progress))
@@ -124,10 +124,9 @@ void for_each_range(RangeScans &scans, Datum task, const std::vector<std::string
             CHECK_FOR_INTERRUPTS();
             scans.priorities.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
             scans.priorities.key(1, kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ, queue);
-            scans.priorities.key(2, kIndexPriority,
-                                 first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
-                                 first ? F_INT2GE : F_INT2GT,
-                                 Int16GetDatum(static_cast<int16>(priority)));
+            scans.priorities.key(
+                2, kIndexPriority, first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
+                first ? F_INT2GE : F_INT2GT, Int16GetDatum(static_cast<int16>(priority)));
             scans.priorities.start();
             if (!scans.priorities.next())
                 break;
@@ -237,22 +236,21 @@ void NextJobs::read(Snapshot snapshot, int limit)
             RangeScans scans;
             TransactionId in_progress = InvalidTransactionId;
             scans.begin(table_.heap(), index, table_.slot(), snapshot);
-            for_each_range(scans, task_datum, excluded_, last_priority_, true, now,
-                           [&](int priority) {
-                               while (scans.jobs.next()) {
-                                   CHECK_FOR_INTERRUPTS();
-                                   if (is_claimed(scans.jobs.slot, &in_progress))
-                                       continue;
-                                   const TimestampTz run_at =
-                                       DatumGetTimestampTz(scans.jobs.column(Column::kRunAt));
-                                   const bool added = best.add(
-                                       {scans.jobs.slot->tts_tid,
-                                        DatumGetInt64(scans.jobs.column(Column::kId)), run_at,
-                                        aged_priority(priority, run_at, now)});
-                                   if (!added)
-                                       break;
-                               }
-                           });
+            for_each_range(
+                scans, task_datum, excluded_, last_priority_, true, now, [&](int priority) {
+                    while (scans.jobs.next()) {
+                        CHECK_FOR_INTERRUPTS();
+                        if (is_claimed(scans.jobs.slot, &in_progress))
+                            continue;
+                        const TimestampTz run_at =
+                            DatumGetTimestampTz(scans.jobs.column(Column::kRunAt));
+                        const bool added = best.add({scans.jobs.slot->tts_tid,
+                                                     DatumGetInt64(scans.jobs.column(Column::kId)),
+                                                     run_at, aged_priority(priority, run_at, now)});
+                        if (!added)
+                            break;
+                    }
+                });
             scans.end();
         });
     }

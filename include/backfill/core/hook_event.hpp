@@ -24,8 +24,9 @@ enum class HookEvent {
 inline constexpr std::size_t kHookEventCount = static_cast<std::size_t>(HookEvent::kCount);
 
 inline constexpr std::array<std::string_view, kHookEventCount> kHookEventNames = {
-    "before_job_schedule", "before_job_run", "after_job_run",        "job_start",    "job_complete",
-    "job_fail",            "job_permanently_fail", "worker_start", "worker_shutdown", "cron_tick",
+    "before_job_schedule", "before_job_run", "after_job_run",        "job_start",
+    "job_complete",        "job_fail",       "job_permanently_fail", "worker_start",
+    "worker_shutdown",     "cron_tick",
 };
 
 inline std::string_view hook_event_name(HookEvent event)

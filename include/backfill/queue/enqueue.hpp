@@ -53,8 +53,9 @@ class Enqueuer
 
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;
-    /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure 22023 for a bad
-     * argument, 42501 if the caller may not enqueue this task, JB001 if its queue is full. */
+    /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure
+     * 22023 for a bad argument, 42501 if the caller may not enqueue this task, JB001 if its queue
+     * is full. */
     std::optional<int64> enqueue(const JobSpec &spec);
     /* The same; returns the whole row. */
     std::optional<JobRow> add(const JobSpec &spec);

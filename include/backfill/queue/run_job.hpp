@@ -15,7 +15,7 @@ enum class SessionKind {
 
 /* What a handler decided about its job before it returned. */
 struct Verdict {
-    enum class Kind { kDone, kSnooze, kDiscard };  /* a job that a hook skips is done, too */
+    enum class Kind { kDone, kSnooze, kDiscard }; /* a job that a hook skips is done, too */
     Kind kind = Kind::kDone;
     int64 delay_us = 0; /* kSnooze: run again after so long */
     std::string reason; /* kDiscard: why there shall be no further run */
