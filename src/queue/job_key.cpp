@@ -10,12 +10,16 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
 {
     KeyedJobs result;
     for (const FoundJob &found : table.find_by_key(job_key)) {
-        if (!result.any)
+        /* What remove_job() has marked no longer has the key, also if its run has failed since. */
+        const bool removed = is_retry_forbidden(found.row.id());
+        if (!removed && !result.any) {
             result.existing_id = found.row.id();
-        result.any = true;
+            result.any = true;
+        }
         if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
             continue;
-        if (table.remove(found.tid, InvalidSnapshot) == RemoveResult::kRemoved && !result.waiting)
+        if (table.remove(found.tid, InvalidSnapshot) == RemoveResult::kRemoved && !removed &&
+            !result.waiting)
             result.waiting = found.row;
     }
     return result;
