@@ -152,9 +152,10 @@ class Batch
         return !result_.more;
     }
 
-    /* A job may have registered tasks, or changed a queue. */
+    /* A job may have registered tasks, or somebody has paused a queue. */
     void follow_config()
     {
+        pg::call([] { AcceptInvalidationMessages(); });
         std::shared_ptr<const Config> latest = config();
         if (latest == config_)
             return;
