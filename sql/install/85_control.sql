@@ -179,7 +179,7 @@ COMMENT ON FUNCTION backfill.force_unlock_workers(text[]) IS
 -- The crate's housekeeping names. What can go stale here are leases of external consumers.
 CREATE FUNCTION backfill.release_stale_job_locks(older_than interval DEFAULT '0')
 RETURNS bigint
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     released bigint;
@@ -187,7 +187,7 @@ BEGIN
     PERFORM backfill._jobs_changed();
     UPDATE backfill.job j SET worker = NULL, lease_expires_at = NULL, claim_token = NULL
      WHERE j.id IN (SELECT l.id FROM backfill.job l
-                     WHERE l.lease_expires_at < pg_catalog.clock_timestamp() - older_than
+                     WHERE l.lease_expires_at < pg_catalog.clock_timestamp() - coalesce(older_than, '0')
                        FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS released = ROW_COUNT;
     RETURN released;
@@ -198,7 +198,7 @@ COMMENT ON FUNCTION backfill.release_stale_job_locks(interval) IS
 
 CREATE FUNCTION backfill.release_stale_queue_locks(older_than interval DEFAULT '0')
 RETURNS bigint
-LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT 0::bigint;
 END;
