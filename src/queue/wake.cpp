@@ -32,6 +32,7 @@ struct Pending {
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
     bool installed;
+    bool new_database;
 };
 Pending pending;
 
@@ -71,6 +72,8 @@ void pass_on(const Pending &work) noexcept
         bgworker::signal_dispatcher(MyDatabaseId);
     if (work.installed)
         bgworker::signal_launcher(MyDatabaseId);
+    if (work.new_database)
+        bgworker::signal_launcher(InvalidOid);
 }
 
 /* Called for every resource owner of the transaction: the first call takes it all. */
@@ -126,6 +129,11 @@ void announce_slots() noexcept
 void announce_installed() noexcept
 {
     pending.installed = true;
+}
+
+void announce_database() noexcept
+{
+    pending.new_database = true;
 }
 
 } // namespace backfill::queue::wake

@@ -25,5 +25,7 @@ void announce_dispatcher() noexcept;
 void announce_slots() noexcept;
 /* This database has the extension from this transaction's commit on. */
 void announce_installed() noexcept;
+/* There is a new database, which may have the extension from its template. */
+void announce_database() noexcept;
 
 } // namespace backfill::queue::wake
