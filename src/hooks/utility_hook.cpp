@@ -138,7 +138,7 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
         queue::mark_session_dirty();
 
     if (IsA(statement, CreatedbStmt))
-        queue::wake::announce_database();
+        queue::wake::announce_databases();
     const Oid stopped = bgworker::available() ? database_to_stop(statement) : InvalidOid;
     if (!OidIsValid(stopped)) {
         call_next(planned, query, read_only_tree, context, params, environment, destination,
@@ -154,6 +154,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
     PG_FINALLY();
     {
         bgworker::allow_workers(stopped);
+        /* Last: some of these commands commit in the middle. */
+        queue::wake::announce_databases();
     }
     PG_END_TRY();
 }

@@ -32,7 +32,7 @@ struct Pending {
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
     bool installed;
-    bool new_database;
+    bool databases;
 };
 Pending pending;
 
@@ -62,6 +62,8 @@ void pass_on(const Pending &work) noexcept
 {
     if (work.slots)
         bgworker::signal_slots_released(MyDatabaseId);
+    if (work.databases)
+        bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted)
         return;
     for (int i = 0; i < work.role_count; i++)
@@ -72,8 +74,6 @@ void pass_on(const Pending &work) noexcept
         bgworker::signal_dispatcher(MyDatabaseId);
     if (work.installed)
         bgworker::signal_launcher(MyDatabaseId);
-    if (work.new_database)
-        bgworker::signal_launcher(InvalidOid);
 }
 
 /* Called for every resource owner of the transaction: the first call takes it all. */
@@ -131,9 +131,9 @@ void announce_installed() noexcept
     pending.installed = true;
 }
 
-void announce_database() noexcept
+void announce_databases() noexcept
 {
-    pending.new_database = true;
+    pending.databases = true;
 }
 
 } // namespace backfill::queue::wake
