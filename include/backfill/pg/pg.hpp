@@ -47,6 +47,7 @@ extern "C" {
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "commands/user.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
