@@ -105,8 +105,14 @@ RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
 {
     const TM_Result result = pg::call([&] {
         TM_FailureData failure;
-        return table_tuple_delete(heap_, &tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
-                                  false, &failure, false);
+        const CommandId command = GetCurrentCommandId(true);
+        TM_Result removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot,
+                                               false, &failure, false);
+        /* Without waiting, a row that this transaction itself has locked counts as busy. */
+        if (removed == TM_BeingModified && TransactionIdIsCurrentTransactionId(failure.xmax))
+            removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot, true,
+                                         &failure, false);
+        return removed;
     });
     switch (result) {
     case TM_Ok:
