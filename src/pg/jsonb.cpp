@@ -1,6 +1,11 @@
 /* jsonb.cpp - see jsonb.hpp. */
 #include "backfill/pg/jsonb.hpp"
 
+extern "C" {
+#include "utils/datetime.h"
+#include "utils/json.h"
+}
+
 namespace backfill::pg
 {
 
@@ -70,16 +75,30 @@ void JsonbObject::add_jsonb(std::string_view key, Datum value)
 
 void JsonbObject::add_timestamp(std::string_view key, TimestampTz value)
 {
-    add_text(key, call([&] {
-                 return DatumGetCString(
-                     DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(value)));
-             }));
+    char text[MAXDATELEN + 1];
+    call([&] {
+        (void) JsonEncodeDateTime(text, TimestampTzGetDatum(value), TIMESTAMPTZOID, nullptr);
+    });
+    add_text(key, text);
 }
 
 Datum JsonbObject::finish()
 {
     return call([&] {
         return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state_, WJB_END_OBJECT, nullptr)));
+    });
+}
+
+bool is_object(Datum value)
+{
+    return call([&] { return JB_ROOT_IS_OBJECT(DatumGetJsonbP(value)) != 0; });
+}
+
+std::string to_json_text(Datum value)
+{
+    return call([&] {
+        Jsonb *json = DatumGetJsonbP(value);
+        return JsonbToCString(nullptr, &json->root, VARSIZE(json));
     });
 }
 

@@ -119,6 +119,7 @@ Task read_hook(const RowReader &row)
     hook.handler_schema = row.text(2);
     hook.handler_name = row.text(3);
     hook.handler_argtypes = {"jsonb"};
+    hook.is_hook = true;
     hook.identifier = row.text(4);
     hook.handler_signature =
         handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);

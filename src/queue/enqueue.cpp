@@ -199,6 +199,9 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
         row.set(Column::kId, Int64GetDatum(existing.existing_id));
         return false;
     }
+    /* A job that takes another's place in its queue does not make the queue longer. */
+    replaces_ = existing.waiting && existing.waiting->text_or_empty(Column::kQueueName) ==
+                                        row.text_or_empty(Column::kQueueName);
     if (existing.waiting) {
         const JobRow &old = *existing.waiting;
         check_permission(old.task_identifier()); /* who may not enqueue it may not replace it */
@@ -231,6 +234,7 @@ std::optional<int64> Enqueuer::enqueue(const JobSpec &spec)
 
 std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
 {
+    replaces_ = false;
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
@@ -253,7 +257,8 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
         const std::vector<FoundJob> existing = table_.find_by_id(row.id());
         return existing.empty() ? row : existing.front().row;
     }
-    check_depth(row.text_or_empty(Column::kQueueName));
+    if (!replaces_)
+        check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
     return row;
 }
@@ -277,12 +282,15 @@ void Enqueuer::requeue(const JobSpec &spec)
 
 void Enqueuer::check_depth(std::string_view queue_name)
 {
-    const int max_depth = config_->queue_limit(queue_name).max_depth;
+    const QueueLimit limit = config_->queue_limit(queue_name);
+    const int max_depth = limit.max_depth;
     if (max_depth == 0)
         return;
     auto depth = depth_.find(queue_name);
-    if (depth == depth_.end())
+    if (depth == depth_.end()) {
+        lock_queue_depth(limit);
         depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
+    }
     if (depth->second >= max_depth)
         fail(kErrorQueueFull, "queue " + quoted(queue_name) + " is full",
              "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",

@@ -113,17 +113,8 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 {
     if (error.sqlstate != kRetryAfter || error.detail.empty())
         return std::nullopt;
-    std::optional<int64> delay;
-    const auto unreadable = pg::in_subtransaction([&] {
-        const Interval *interval = pg::call([&] {
-            return DatumGetIntervalP(
-                DirectFunctionCall3(interval_in, CStringGetDatum(error.detail.c_str()),
-                                    ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        });
-        if (pg::approximate_days(*interval) <= core::kLongestDelayUs / USECS_PER_DAY)
-            delay = Max(pg::to_microseconds(*interval), 0);
-    });
-    return unreadable ? std::nullopt : delay;
+    const auto delay = pg::parse_delay(error.detail);
+    return delay ? std::optional(Max(*delay, int64{0})) : std::nullopt;
 }
 
 } // namespace

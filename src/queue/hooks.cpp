@@ -58,6 +58,10 @@ Datum make_event(core::HookEvent event, const JobRow *row, const core::ErrorInfo
 Decision read_answer(const Task &hook, Datum answer)
 {
     Decision decision;
+    if (pg::to_json_text(answer) == "null")
+        return decision;
+    if (!pg::is_object(answer))
+        bad_answer(hook, "action: " + pg::to_json_text(answer));
     const std::string action = pg::get_text(answer, "action").value_or("continue");
     if (action == "continue") {
         decision.payload = pg::get_jsonb(answer, "payload");
@@ -69,14 +73,10 @@ Decision read_answer(const Task &hook, Datum answer)
     } else if (action == "retry") {
         decision.action = Decision::Action::kRetry;
         const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");
-        const Interval *interval = pg::call([&] {
-            return DatumGetIntervalP(
-                DirectFunctionCall3(interval_in, CStringGetDatum(delay.c_str()),
-                                    ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        });
-        if (pg::approximate_days(*interval) < 0 || pg::approximate_days(*interval) > 36500)
+        const auto delay_us = pg::parse_delay(delay);
+        if (!delay_us || *delay_us < 0)
             bad_answer(hook, "delay: " + delay);
-        decision.delay_us = pg::to_microseconds(*interval);
+        decision.delay_us = *delay_us;
     } else {
         bad_answer(hook, "action: \"" + action + "\"");
     }

@@ -155,6 +155,7 @@ void JobTable::insert(const JobRow &row)
 int JobTable::count_in_queue(std::string_view queue_name, int limit)
 {
     Relation index = ready_index();
+    const Oid lease_index_oid = pg::relation_oid("job_lease_idx");
     const Datum queue = pg::from_text(queue_name);
     return pg::call([&] {
         /* The index is ordered by task first: step from task to task. */
@@ -183,6 +184,19 @@ int JobTable::count_in_queue(std::string_view queue_name, int limit)
         ExecClearTuple(slot_);
         index_endscan(jobs);
         index_endscan(tasks);
+        /* Leased jobs are in an index of their own. */
+        Relation lease_index = index_open(lease_index_oid, AccessShareLock);
+        IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, GetActiveSnapshot(), 0);
+        index_rescan(leases, nullptr, 0, nullptr, 0);
+        while (count < limit && index_getnext_slot(leases, ForwardScanDirection, slot_)) {
+            const Datum of =
+                slot_getattr(slot_, static_cast<int>(Column::kQueueName) + 1, &is_null);
+            count +=
+                DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, of, queue)) ? 1 : 0;
+        }
+        ExecClearTuple(slot_);
+        index_endscan(leases);
+        index_close(lease_index, AccessShareLock);
         PopActiveSnapshot();
         return count;
     });

@@ -16,6 +16,7 @@ namespace
 /* pg_advisory_lock(bigint) uses 1, (int, int) uses 2. */
 constexpr uint16 kQueueSlotClass = 0xBF01;
 constexpr uint16 kJobKeyClass = 0xBF02;
+constexpr uint16 kQueueDepthClass = 0xBF03;
 
 LOCKTAG slot_tag(int32 queue_id, int slot)
 {
@@ -82,6 +83,16 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit)
             }
         }
         return false;
+    });
+}
+
+void lock_queue_depth(const QueueLimit &limit)
+{
+    pg::call([&] {
+        LOCKTAG tag;
+        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(limit.queue_id), 0,
+                             kQueueDepthClass);
+        (void) LockAcquire(&tag, ExclusiveLock, false, false);
     });
 }
 

@@ -24,6 +24,10 @@ class JsonbObject
     JsonbParseState *state_ = nullptr;
 };
 
+bool is_object(Datum value);
+/* A value as JSON text, for messages. */
+std::string to_json_text(Datum value);
+
 /* A member of an object as text, a string without its quotes; nothing if it is missing or
  * null, or if the value is no object. */
 std::optional<std::string> get_text(Datum object, const char *key);

@@ -29,6 +29,8 @@ struct Task {
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
+    bool is_hook = false; /* not a task, but a hook; its function is the handler */
+
     bool has_handler() const { return !handler_name.empty(); }
 };
 

@@ -76,6 +76,7 @@ class Enqueuer
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;
+    bool replaces_ = false; /* the present job takes the place of one in the same queue */
     std::unordered_map<std::string_view, int> depth_; /* of queues with a max_depth */
 };
 

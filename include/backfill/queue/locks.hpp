@@ -29,6 +29,10 @@ class QueueSlots
     std::unordered_set<int32> held_;
 };
 
+/* Serialises the producers of a queue that has a max_depth until the end of the
+ * transaction: what one of them has not committed yet, the next could not count. */
+void lock_queue_depth(const QueueLimit &limit);
+
 /* Serialises the producers of one job_key until the end of the transaction. Waits for
  * other producers, never for the running job. */
 void lock_job_key(std::string_view job_key);
