@@ -42,7 +42,7 @@ $node->safe_psql('postgres', q{
 	WITH i AS (INSERT INTO intended (kind) SELECT 0 FROM generate_series(1, 20) RETURNING token)
 	SELECT count(backfill.enqueue_fast('other', to_jsonb(i))) FROM i});
 is_exactly_once($node, 'postgres', 'two roles share one place');
-is($node->safe_psql('postgres', q{SELECT count(DISTINCT pid) FROM effect}) > 1, 1, 'one after the other');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(DISTINCT pid) FROM effect}), '>', 1, 'one after the other');
 
 # A second database finds no slot for its dispatcher while the executor lives; it gets it
 # when that ends.
@@ -56,6 +56,7 @@ is($node->safe_psql('second', 'SELECT count(*) > 0 FROM backfill.job'), 't', 'th
 $node->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 0');
 $node->reload;
 wait_for_workers($node, 'dispatcher', 'second', 1, 'it gets a dispatcher when an executor ends');
+is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'there was one warning about that');
 
 # Its executor gets a slot when the first database goes.
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET backfill.max_executors');
@@ -63,7 +64,6 @@ $node->reload;
 $node->wait_for_log($no_executor, $position);
 $node->safe_psql('postgres', 'DROP EXTENSION backfill CASCADE');
 is_exactly_once($node, 'second', 'the second database, as soon as there is room');
-is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'one warning about its dispatcher');
 cmp_ok(scalar(log_lines($node, $no_executor, $position)), '<=', 2, 'one about executors per database');
 
 # Not even the first dispatcher finds a slot. There is nothing to wait for here but the warning.
@@ -83,10 +83,10 @@ is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'one warning');
 
 # Many databases, more than the library scouts at a time, and enough slots.
 $node->append_conf('postgresql.conf', "max_worker_processes = 30\n");
-$node->safe_psql('postgres', "CREATE DATABASE db$_ TEMPLATE second") for (1 .. 8);
+$node->safe_psql('postgres', "CREATE DATABASE db$_ TEMPLATE second") for (1 .. 4);
 $node->restart;
-wait_for_workers($node, 'dispatcher', undef, 9, 'nine databases have nine dispatchers');
-for my $db ('db1', 'db8')
+wait_for_workers($node, 'dispatcher', undef, 5, 'five databases have five dispatchers');
+for my $db ('db1', 'db4')
 {
 	produce($node, $db, 20);
 	is_exactly_once($node, $db, "database $db");
