@@ -39,11 +39,8 @@ struct Memory {
     std::vector<Executor> executors;                 /* those that this process started */
     std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
-<<<<<<< HEAD
     TimestampTz last_cleanup = 0;
-=======
     std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
->>>>>>> main
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;

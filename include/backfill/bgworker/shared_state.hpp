@@ -34,10 +34,7 @@ struct WorkerSlot {
     Latch *latch;   /* null until it has started */
     bool woken;     /* its latch was set since it went idle */
     bool retire;    /* it shall end as soon as its batch is over */
-<<<<<<< HEAD
     bool bulk;      /* it may be running a job that is not urgent */
-=======
->>>>>>> main
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
     bool logged_in; /* it got as far as that */
     TimestampTz started_at;
@@ -66,7 +63,6 @@ struct DatabaseSlot {
     TimestampTz next_due; /* when the dispatcher's timer goes off */
     TimestampTz retry_at; /* no worker could be started: not before then */
     bool queue_was_full;  /* an executor passed over a full queue since the last release */
-<<<<<<< HEAD
 };
 
 /* The starts of one rate-limited queue; queue_id 0: free. */
@@ -74,8 +70,6 @@ struct RateSlot {
     Oid database;
     int32 queue_id;
     core::RateWindow window;
-=======
->>>>>>> main
 };
 
 struct SharedState {
