@@ -26,6 +26,8 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
+/* How many times as long as a sweep took, nobody sweeps again. */
+constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
 constexpr int kMinTenureMs = 200;
 
@@ -41,6 +43,7 @@ struct Memory {
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
     std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
+    TimestampTz next_sweep = 0;
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -105,7 +108,8 @@ bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens
 /* How many executors could start a job now, at most `limit`; `reopens` becomes the time
  * when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit, std::optional<TimestampTz> &reopens)
+                    const queue::LatestSnapshot &snapshot, int limit,
+                    std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -114,9 +118,9 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
         looking = false;
         startable = 0;
         room.clear();
-        next.read(GetActiveSnapshot(), limit);
+        next.read(snapshot, limit);
         while (const auto candidate = next.pop()) {
-            const auto row = table.fetch(candidate->tid, GetActiveSnapshot());
+            const auto row = table.fetch(candidate->tid, snapshot.get());
             if (!row)
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
@@ -139,7 +143,8 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
     return startable;
 }
 
-Look look_for_work()
+/* `sweep`: also for jobs that nobody announced. */
+Look look_for_work(bool sweep)
 {
     const std::shared_ptr<const queue::Config> config = queue::config();
     Look look{group_by_role(*config), std::nullopt};
@@ -147,17 +152,21 @@ Look look_for_work()
     const int limit = Max(guc::max_executors, 1);
 
     queue::JobTable table;
-    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    queue::LatestSnapshot snapshot;
+    snapshot.renew();
     for (RoleWork &work : look.roles) {
-        queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit, look.next_due);
-        const auto due = next.next_run_at(GetActiveSnapshot(), now);
+        queue::NextJobs next(table, work.tasks,
+                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        for (const std::string_view queue : config->paused_queues())
+            next.exclude_queue(queue);
+        work.ready = count_startable(*config, table, next, snapshot, limit, look.next_due);
+        const auto due = next.next_run_at(snapshot, now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
-    pg::call([] { PopActiveSnapshot(); });
+    snapshot.pop();
     table.close();
     return look;
 }
@@ -440,7 +449,7 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
 long wait_time(const Look &look, const Shortage &shortage)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
+    long wait_ms = TimestampDifferenceMilliseconds(now, memory().next_sweep);
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
     if (shortage.exhausted || shortage.held)
@@ -462,6 +471,16 @@ void clean_up_when_due()
     memory().last_cleanup = now;
 }
 
+/* Sweeps become rarer while they find nothing. */
+void plan_sweep(TimestampTz last_start, bool missed)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    memory().next_sweep =
+        now + Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
+                  (now - last_start) * kSweepRest);
+}
+
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
@@ -471,10 +490,12 @@ long dispatcher_iteration()
     }
     Look look;
     int orphans = 0;
+    const TimestampTz start = GetCurrentTimestamp();
+    const bool sweep = start >= memory().next_sweep;
     if (version_matches()) {
         clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
-        look = look_for_work();
+        look = look_for_work(sweep);
     }
     commit_transaction();
     set_status(DatabaseStatus::kPresent, look.next_due);
@@ -487,7 +508,8 @@ long dispatcher_iteration()
         provide_executors(work, shortage);
     if (shortage.exhausted || memory().slots_reported)
         note_no_slots(shortage.exhausted);
-    memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    if (sweep || shortage.missed)
+        plan_sweep(start, shortage.missed);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }

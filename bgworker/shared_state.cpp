@@ -33,7 +33,7 @@ void request_shared_memory()
     if (previous_request_hook != nullptr)
         previous_request_hook();
     RequestAddinShmemSpace(state_size());
-    RequestNamedLWLockTranche(kName, 1);
+    RequestNamedLWLockTranche(kName, 2);
 }
 
 void create_shared_memory()
@@ -45,8 +45,11 @@ void create_shared_memory()
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     state = static_cast<SharedState *>(ShmemInitStruct(kName, state_size(), &found));
     if (!found) {
-        memset(state, 0, state_size());
-        state->lock = &GetNamedLWLockTranche(kName)->lock;
+        memset(static_cast<void *>(state), 0, state_size());
+        state->lock = &GetNamedLWLockTranche(kName)[0].lock;
+        state->marks_lock = &GetNamedLWLockTranche(kName)[1].lock;
+        if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
+            state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
@@ -179,6 +182,23 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id)
     free_slot->database = database;
     free_slot->queue_id = queue_id;
     return &free_slot->window;
+}
+
+int executor_xids(TransactionId *xids, int limit) noexcept
+{
+    SharedLock lock(LW_SHARED);
+    int count = 0;
+    for (int i = 0; i < state->worker_count && count < limit; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const TransactionId xid = worker.xid;
+        SpinLockRelease(&worker.mutex);
+        if (TransactionIdIsValid(xid))
+            xids[count++] = xid;
+    }
+    return count;
 }
 
 bool enter_bulk_lane(Oid database, int slot)

@@ -263,6 +263,15 @@ bool Config::is_configured(std::string_view queue_name) const
                        [&](const Queue &queue) { return queue.name == queue_name; });
 }
 
+std::vector<std::string_view> Config::paused_queues() const
+{
+    std::vector<std::string_view> names;
+    for (const Queue &queue : queues_)
+        if (queue.limit.paused)
+            names.emplace_back(queue.name);
+    return names;
+}
+
 QueueLimit Config::queue_limit(std::string_view queue_name) const
 {
     for (const Queue &queue : queues_)

@@ -6,6 +6,7 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
@@ -313,6 +314,7 @@ void Enqueuer::finish()
 
 void announce_job(const JobRow &row, const Task *task, TimestampTz now)
 {
+    low_water::note_inserted(row);
     if (task == nullptr || !task->has_handler())
         return;
     const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));

@@ -3,10 +3,6 @@
 
 #include "backfill/queue/wake.hpp"
 
-extern "C" {
-#include "common/hashfn.h"
-}
-
 namespace backfill::queue
 {
 

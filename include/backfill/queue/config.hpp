@@ -65,6 +65,7 @@ class Config
      * its invalidation is still on the way. Reads the table once per unknown queue. */
     QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
+    std::vector<std::string_view> paused_queues() const;
 
     /* The hooks of an event, in their order: each as a task whose handler it is; the
      * identifier is the task it is for, or empty. */
