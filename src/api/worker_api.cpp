@@ -71,7 +71,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     /* Inside a transaction block, or in a function, everything is the caller's one
      * transaction; else each batch is committed. */
     const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-                        castNode(CallContext, fcinfo->context)->atomic;
+                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
     queue::BatchOptions options;
     options.session = queue::SessionKind::kUser;
     options.tasks = text_elements(arguments, 1);

@@ -123,6 +123,9 @@ Task read_hook(const RowReader &row)
     hook.identifier = row.text(4);
     hook.handler_signature =
         handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
+    hook.run_as = row.text(5);
+    hook.run_as_oid = role_oid(hook.run_as);
+    hook.search_path = row.text(6);
     return hook;
 }
 

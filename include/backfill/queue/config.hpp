@@ -29,7 +29,8 @@ struct Task {
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
-    bool is_hook = false; /* not a task, but a hook; its function is the handler */
+    bool is_hook = false;    /* not a task, but a hook; its function is the handler */
+    std::string search_path; /* of a hook */
 
     bool has_handler() const { return !handler_name.empty(); }
 };
