@@ -111,13 +111,13 @@ core::ReadyKey mark(core::RangeId range) noexcept
     return lock.marks().mark(range);
 }
 
-void raise(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
-           std::uint64_t announcements) noexcept
+void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
+                std::uint64_t announcements) noexcept
 {
     if (!bgworker::available())
         return;
     MarksLock lock;
-    lock.marks().raise(range, from, to, announcements);
+    lock.marks().raise_mark(range, from, to, announcements);
 }
 
 void announce(core::RangeId range, core::ReadyKey key) noexcept

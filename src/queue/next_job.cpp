@@ -328,16 +328,17 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 
     clear();
     queues_.clear();
-    claims.begin();
-    pg::call(
-        [&] { scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_); });
+    pg::call([&] {
+        claims.begin();
+        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_);
+    });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        scans.start_task(task_datum);
+        pg::call([&] { scans.start_task(task_datum); });
         while (pg::call([&] { return scans.next_range(); })) {
             const std::string_view queue = pg::to_view(PointerGetDatum(scans.range.queue));
             if (is_excluded(queue)) {
-                scans.skip_queue();
+                pg::call([&] { scans.skip_queue(); });
                 continue;
             }
             if (queues_.empty() || queues_.back() != queue)
@@ -375,7 +376,7 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
             if (reader_ == Reader::kSweep && known && first < low_water::mark(range))
                 low_water::announce(range, first);
             else if (reader_ == Reader::kWorker && passed >= kFewEntries)
-                low_water::raise(range, mark, first, snapshot.announcements());
+                low_water::raise_mark(range, mark, first, snapshot.announcements());
         }
     }
     pg::call([&] { scans.end(); });
@@ -392,10 +393,10 @@ std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot,
         [&] { scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), PG_INT16_MAX); });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        scans.start_task(task_datum);
+        pg::call([&] { scans.start_task(task_datum); });
         while (pg::call([&] { return scans.next_range(); })) {
             if (is_excluded(pg::to_view(PointerGetDatum(scans.range.queue)))) {
-                scans.skip_queue();
+                pg::call([&] { scans.skip_queue(); });
                 continue;
             }
             pg::call([&] {

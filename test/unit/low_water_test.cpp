@@ -31,9 +31,9 @@ TEST_CASE("a range begins without a mark, and readers raise it")
 {
     auto marks = make_marks();
     CHECK(marks->mark(kRange) == ReadyKey{});
-    marks->raise(kRange, {}, {10, 1}, marks->announcements());
+    marks->raise_mark(kRange, {}, {10, 1}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{10, 1});
-    marks->raise(kRange, {10, 1}, {10, 5}, marks->announcements());
+    marks->raise_mark(kRange, {10, 1}, {10, 5}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{10, 5});
     CHECK(marks->mark({2, 42}) == ReadyKey{}); /* another database */
     marks->forget(2);
@@ -45,7 +45,7 @@ TEST_CASE("a range begins without a mark, and readers raise it")
 TEST_CASE("a job announced below the mark lowers it, one above does not")
 {
     auto marks = make_marks();
-    marks->raise(kRange, {}, {10, 1}, marks->announcements());
+    marks->raise_mark(kRange, {}, {10, 1}, marks->announcements());
     marks->announce(kRange, {11, 7});
     CHECK(marks->mark(kRange) == ReadyKey{10, 1});
     marks->announce(kRange, {9, 7});
@@ -55,13 +55,13 @@ TEST_CASE("a job announced below the mark lowers it, one above does not")
 TEST_CASE("a job announced after the snapshot was taken holds the mark down")
 {
     auto marks = make_marks();
-    marks->raise(kRange, {}, {10, 1}, marks->announcements());
+    marks->raise_mark(kRange, {}, {10, 1}, marks->announcements());
     const auto before = marks->announcements();
     marks->announce(kRange, {15, 3});
-    marks->raise(kRange, {10, 1}, {20, 1}, before);
+    marks->raise_mark(kRange, {10, 1}, {20, 1}, before);
     CHECK(marks->mark(kRange) == ReadyKey{15, 3});
     /* Who took the snapshot later has seen it. */
-    marks->raise(kRange, {15, 3}, {20, 1}, marks->announcements());
+    marks->raise_mark(kRange, {15, 3}, {20, 1}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{20, 1});
 }
 
@@ -70,20 +70,20 @@ TEST_CASE("a range without a mark gets none while an announcement may have been 
     auto marks = make_marks();
     const auto before = marks->announcements();
     marks->announce(kRange, {15, 3});
-    marks->raise(kRange, {}, {20, 1}, before);
+    marks->raise_mark(kRange, {}, {20, 1}, before);
     CHECK(marks->mark(kRange) == ReadyKey{});
     const auto before_forget = marks->announcements();
     marks->forget(1);
-    marks->raise(kRange, {}, {20, 1}, before_forget);
+    marks->raise_mark(kRange, {}, {20, 1}, before_forget);
     CHECK(marks->mark(kRange) == ReadyKey{});
 }
 
 TEST_CASE("a reader that began above a lowered mark does not raise it")
 {
     auto marks = make_marks();
-    marks->raise(kRange, {}, {10, 1}, marks->announcements());
+    marks->raise_mark(kRange, {}, {10, 1}, marks->announcements());
     marks->announce(kRange, {5, 1}); /* after the reader asked for the mark, before its snapshot */
-    marks->raise(kRange, {10, 1}, {20, 1}, marks->announcements());
+    marks->raise_mark(kRange, {10, 1}, {20, 1}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{5, 1});
 }
 
@@ -150,7 +150,7 @@ TEST_CASE("no interleaving hides a ready job")
                         if (key >= *reader.from && ready[reader.range.hash].count(key) > 0)
                             to = std::min(to, key);
                     const ReadyKey before = marks->mark(reader.range);
-                    marks->raise(reader.range, *reader.from, to, reader.announcements);
+                    marks->raise_mark(reader.range, *reader.from, to, reader.announcements);
                     raised += marks->mark(reader.range) > before ? 1 : 0;
                 }
                 break;

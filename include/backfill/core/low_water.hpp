@@ -47,7 +47,7 @@ class LowWaterMarks
     void announce(RangeId range, ReadyKey key);
     /* A reader whose snapshot was taken after it had seen `announcements` found nothing
      * ready from `from` (which was the mark) up to, but without, `to`. */
-    void raise(RangeId range, ReadyKey from, ReadyKey to, std::uint64_t announcements);
+    void raise_mark(RangeId range, ReadyKey from, ReadyKey to, std::uint64_t announcements);
     /* Anything may have become ready anywhere in the database. */
     void forget(std::uint32_t database);
 

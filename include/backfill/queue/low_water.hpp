@@ -16,11 +16,11 @@ namespace backfill::queue::low_water
 /* A range of the current database. */
 core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept;
 
-/* To be noted before a snapshot is taken, for raise(). */
+/* To be noted before a snapshot is taken, for raise_mark(). */
 std::uint64_t announcements() noexcept;
 core::ReadyKey mark(core::RangeId range) noexcept;
-void raise(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
-           std::uint64_t announcements) noexcept;
+void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
+                std::uint64_t announcements) noexcept;
 /* The sweep has found a ready job here. */
 void announce(core::RangeId range, core::ReadyKey key) noexcept;
 
