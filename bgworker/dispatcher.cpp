@@ -43,7 +43,8 @@ struct Memory {
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
     std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
-    TimestampTz next_sweep = 0;
+    TimestampTz last_sweep = 0;
+    TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -446,10 +447,18 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
         signal_launcher(InvalidOid);
 }
 
+/* Asked anew each time, for backfill.poll_interval may have changed. */
+TimestampTz next_sweep()
+{
+    return memory().last_sweep +
+           Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
+               memory().sweep_time * kSweepRest);
+}
+
 long wait_time(const Look &look, const Shortage &shortage)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = TimestampDifferenceMilliseconds(now, memory().next_sweep);
+    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
     if (shortage.exhausted || shortage.held)
@@ -472,13 +481,12 @@ void clean_up_when_due()
 }
 
 /* Sweeps become rarer while they find nothing. */
-void plan_sweep(TimestampTz last_start, bool missed)
+void note_sweep(TimestampTz start, bool missed)
 {
     const TimestampTz now = GetCurrentTimestamp();
+    memory().last_sweep = now;
+    memory().sweep_time = now - start;
     memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
-    memory().next_sweep =
-        now + Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
-                  (now - last_start) * kSweepRest);
 }
 
 long dispatcher_iteration()
@@ -491,7 +499,7 @@ long dispatcher_iteration()
     Look look;
     int orphans = 0;
     const TimestampTz start = GetCurrentTimestamp();
-    const bool sweep = start >= memory().next_sweep;
+    const bool sweep = start >= next_sweep();
     if (version_matches()) {
         clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
@@ -509,7 +517,7 @@ long dispatcher_iteration()
     if (shortage.exhausted || memory().slots_reported)
         note_no_slots(shortage.exhausted);
     if (sweep || shortage.missed)
-        plan_sweep(start, shortage.missed);
+        note_sweep(start, shortage.missed);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }
