@@ -39,7 +39,8 @@ struct Memory {
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     std::unordered_map<Oid, TimestampTz> served_at;  /* when a role last had an executor */
     int sweep_factor = 1;
-    bool slots_reported = false;
+    SlotShortage shortage;
+    bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
 };
 
@@ -278,9 +279,12 @@ bool on_hold(Oid role)
     return found != memory().backoff.end() && found->second.holds(GetCurrentTimestamp());
 }
 
-void note_no_slots(bool exhausted)
+/* The result of a pass. While there are no slots, a commit need not wake us for more
+ * executors of a role that has one. */
+void note_slots(bool exhausted)
 {
-    if (exhausted && !memory().slots_reported)
+    const TimestampTz now = GetCurrentTimestamp();
+    if (exhausted && memory().shortage.note_failure(now))
         pg::call([] {
             ereport(WARNING,
                     (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -289,10 +293,12 @@ void note_no_slots(bool exhausted)
                      errdetail("Jobs run with fewer executors than backfill.max_executors allows."),
                      errhint("Raise max_worker_processes, or lower backfill.max_executors.")));
         });
-    memory().slots_reported = exhausted;
+    if (!exhausted && !memory().waits_for_slots)
+        return;
+    memory().waits_for_slots = exhausted;
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
-        slot->retry_at = exhausted ? GetCurrentTimestamp() + StartBackoff::kFirstPauseUs : 0;
+        slot->retry_at = exhausted ? now + StartBackoff::kFirstPauseUs : 0;
 }
 
 StartResult start_executor(Oid role)
@@ -390,8 +396,10 @@ void provide_executors(const RoleWork &work, Shortage &shortage)
     int needed = work.ready - counts.available;
     while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
         shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+        if (shortage.exhausted)
+            break;
         counts.total++;
-        counts.of_role += shortage.exhausted ? 0 : 1;
+        counts.of_role++;
         needed--;
     }
     if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
@@ -453,8 +461,7 @@ long dispatcher_iteration()
     serve_idle_roles_first(look.roles);
     for (const RoleWork &work : look.roles)
         provide_executors(work, shortage);
-    if (shortage.exhausted || memory().slots_reported)
-        note_no_slots(shortage.exhausted);
+    note_slots(shortage.exhausted);
     memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
