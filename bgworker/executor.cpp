@@ -120,7 +120,10 @@ void charge_failed_commit()
 {
     const UnchargedFailure failure = *uncharged_failure();
     uncharged_failure().reset();
+    /* Whoever writes a table that has long values needs one. */
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     queue::fail_unrun_job(failure.job_id, failure.error);
+    pg::call([] { PopActiveSnapshot(); });
 }
 
 queue::BatchResult run_one_batch()
