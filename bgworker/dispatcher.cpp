@@ -68,6 +68,31 @@ struct ExecutorCounts {
     int available = 0; /* of the role: idle or starting */
 };
 
+/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
+template <class Visit> void for_each_executor(Visit &&visit)
+{
+    for (int i = 0; i < shared().worker_count; i++) {
+        WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
+            visit(worker);
+    }
+}
+
+ExecutorCounts count_executors(Oid role)
+{
+    ExecutorCounts counts;
+    SharedLock lock(LW_SHARED);
+    for_each_executor([&](const WorkerSlot &worker) {
+        counts.total++;
+        if (worker.role != role || worker.retire)
+            return;
+        counts.of_role++;
+        if (worker.state != WorkerState::kBusy)
+            counts.available++;
+    });
+    return counts;
+}
+
 /* --- Looking ------------------------------------------------------------------- */
 
 std::vector<RoleWork> group_by_role(const queue::Config &config)
@@ -86,9 +111,22 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* How many executors could start a job now, at most `limit`. */
+/* Whether a limited queue takes another job. When it is full, an executor of the role with
+ * nothing else to do asks to be told of a slot that is given back; if there is none, we do. */
+bool has_room(const queue::QueueLimit &limit, Oid role)
+{
+    if (queue::QueueSlots::has_free_slot(limit))
+        return true;
+    if (count_executors(role).available > 0)
+        return false;
+    note_queue_full(MyDatabaseId);
+    /* Look again: a slot may have been given back just before that could be seen. */
+    return queue::QueueSlots::has_free_slot(limit);
+}
+
+/* How many executors of the role could start a job now, at most `limit`. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit)
+                    Oid role, int limit)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -106,7 +144,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             const queue::QueueLimit queue_limit = config.queue_limit(queue);
             if (queue_limit.concurrency > 0) {
                 const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
-                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+                if (first && !has_room(queue_limit, role)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -132,7 +170,7 @@ Look look_for_work()
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit);
+        work.ready = count_startable(*config, table, next, work.role, limit);
         const auto due = next.next_run_at(GetActiveSnapshot(), now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
@@ -181,31 +219,6 @@ bool version_matches()
 }
 
 /* --- Executors ----------------------------------------------------------------- */
-
-/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
-template <class Visit> void for_each_executor(Visit &&visit)
-{
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
-            visit(worker);
-    }
-}
-
-ExecutorCounts count_executors(Oid role)
-{
-    ExecutorCounts counts;
-    SharedLock lock(LW_SHARED);
-    for_each_executor([&](const WorkerSlot &worker) {
-        counts.total++;
-        if (worker.role != role || worker.retire)
-            return;
-        counts.of_role++;
-        if (worker.state != WorkerState::kBusy)
-            counts.available++;
-    });
-    return counts;
-}
 
 void wake_worker(WorkerSlot &worker)
 {
