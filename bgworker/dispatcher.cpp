@@ -439,8 +439,17 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
         signal_launcher(InvalidOid);
 }
 
+/* From here on, whoever wakes us wants us to look again. */
+void clear_woken()
+{
+    SharedLock lock;
+    my_slot().woken = false;
+}
+
 long wait_time(const Look &look, const Shortage &shortage)
 {
+    if (was_called())
+        return 0;
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
     if (look.next_due)
@@ -455,6 +464,7 @@ long wait_time(const Look &look, const Shortage &shortage)
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    clear_woken();
     if (!begin_extension_transaction()) {
         set_status(DatabaseStatus::kAbsent, std::nullopt);
         end_worker();

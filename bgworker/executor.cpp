@@ -178,6 +178,8 @@ long go_idle()
         set_idle(true);
         return 0;
     }
+    if (was_called())
+        return 0;
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }

@@ -72,6 +72,9 @@ class SlotShortage
 void attach_worker(Datum main_argument);
 /* The calling worker's slot. */
 WorkerSlot &my_slot();
+/* Whether somebody has woken the calling worker since its slot's `woken` was cleared, or
+ * wants it to end. The latch alone does not tell: a wait for a lock resets it. */
+bool was_called();
 
 /* Starts a transaction in which the extension cannot be dropped; false, and no
  * transaction, if the database does not have it. */
