@@ -15,7 +15,7 @@ my $node = preloaded('wake',
 # --- Workers appear.
 
 wait_for_workers($node, 'launcher', undef, 1, 'a launcher runs from the start');
-is(scalar(worker_pids($node, 'dispatcher')), 0, 'no dispatcher where the extension is not');
+wait_for_workers($node, 'dispatcher', undef, 0, 'no dispatcher stays where the extension is not');
 
 create_extension($node);
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'CREATE EXTENSION brings a dispatcher');
@@ -129,11 +129,8 @@ is( $node->safe_psql(
 is($node->safe_psql('postgres', q{SELECT state FROM backfill.jobs WHERE payload->>'name' = 'far'}),
 	'scheduled', 'one that is due tomorrow waits');
 
-$node->safe_psql('postgres',
-	q{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => clock_timestamp() + interval '1.5 s')
-	  FROM (SELECT 1) x});
-my $due = $node->safe_psql('postgres',
-	q{SELECT run_at FROM backfill.jobs WHERE payload->>'name' = 'not early'});
+my $due = $node->safe_psql('postgres', q{SELECT clock_timestamp() + interval '1.5 s'});
+$node->safe_psql('postgres', qq{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => '$due')});
 ran('not early', 'another one runs');
 is($node->safe_psql('postgres', "SELECT bool_and(at >= '$due') FROM ran WHERE name = 'not early'"),
 	't', 'not before its time');

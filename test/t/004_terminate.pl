@@ -60,8 +60,8 @@ terminate('launcher', 'dispatcher', 'executor');
 
 wait_for_workers($node, 'launcher', undef, 1, 'there is one launcher');
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'there is one dispatcher');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.workers'),
-	$node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^backfill (dis|ex)'}),
+wait_until($node, 'postgres', q{SELECT (SELECT array_agg(pid ORDER BY pid) FROM backfill.workers)
+	= (SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE backend_type ~ '^backfill (dis|ex)')},
 	'the view agrees with the processes that there are');
 
 $node->stop;
