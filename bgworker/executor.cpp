@@ -162,9 +162,12 @@ void reset_session()
 {
     pg::call([] {
         StartTransactionCommand();
+        /* As PostgreSQL runs it: temporary objects are dropped under a snapshot. */
+        PushActiveSnapshot(GetTransactionSnapshot());
         DiscardStmt *all = makeNode(DiscardStmt);
         all->target = DISCARD_ALL;
         DiscardCommand(all, true);
+        PopActiveSnapshot();
         CommitTransactionCommand();
     });
     queue::mark_session_clean();
