@@ -111,13 +111,14 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* Whether a limited queue takes another job. When it is full, an executor of the role with
- * nothing else to do asks to be told of a slot that is given back; if there is none, we do. */
+/* Whether a limited queue takes another job. If it is full, an executor of the role looks
+ * again before it rests, and then asks to be told of a slot that is given back; if there is
+ * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
 bool has_room(const queue::QueueLimit &limit, Oid role)
 {
     if (queue::QueueSlots::has_free_slot(limit))
         return true;
-    if (count_executors(role).available > 0)
+    if (count_executors(role).of_role > 0)
         return false;
     note_queue_full(MyDatabaseId);
     /* Look again: a slot may have been given back just before that could be seen. */
