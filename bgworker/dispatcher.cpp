@@ -46,7 +46,8 @@ struct Memory {
     TimestampTz last_sweep = 0;
     TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
-    bool slots_reported = false;
+    SlotShortage shortage;
+    bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
 };
 
@@ -74,6 +75,31 @@ struct ExecutorCounts {
     int available = 0; /* of the role: idle or starting */
 };
 
+/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
+template <class Visit> void for_each_executor(Visit &&visit)
+{
+    for (int i = 0; i < shared().worker_count; i++) {
+        WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
+            visit(worker);
+    }
+}
+
+ExecutorCounts count_executors(Oid role)
+{
+    ExecutorCounts counts;
+    SharedLock lock(LW_SHARED);
+    for_each_executor([&](const WorkerSlot &worker) {
+        counts.total++;
+        if (worker.role != role || worker.retire)
+            return;
+        counts.of_role++;
+        if (worker.state != WorkerState::kBusy)
+            counts.available++;
+    });
+    return counts;
+}
+
 /* --- Looking ------------------------------------------------------------------- */
 
 std::vector<RoleWork> group_by_role(const queue::Config &config)
@@ -92,11 +118,25 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* Whether a limited queue takes a job now. If only its rate forbids that, notes when it
- * will, should that be earlier than `reopens`. */
-bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens)
+/* Whether a limited queue takes another job. If it is full, an executor of the role looks
+ * again before it rests, and then asks to be told of a slot that is given back; if there is
+ * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
+bool has_room(const queue::QueueLimit &limit, Oid role)
 {
-    if (limit.paused || !queue::QueueSlots::has_free_slot(limit))
+    if (queue::QueueSlots::has_free_slot(limit))
+        return true;
+    if (count_executors(role).of_role > 0)
+        return false;
+    note_queue_full(MyDatabaseId);
+    /* Look again: a slot may have been given back just before that could be seen. */
+    return queue::QueueSlots::has_free_slot(limit);
+}
+
+/* Whether a limited queue takes a job of the role now. If only its rate forbids that, notes
+ * when it will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, Oid role, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !has_room(limit, role))
         return false;
     if (limit.rate_limit == 0)
         return true;
@@ -106,10 +146,10 @@ bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens
     return later == 0;
 }
 
-/* How many executors could start a job now, at most `limit`; `reopens` becomes the time
- * when a queue whose rate is used up takes jobs again, if that is earlier. */
+/* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
+ * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    const queue::LatestSnapshot &snapshot, int limit,
+                    const queue::LatestSnapshot &snapshot, Oid role, int limit,
                     std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
@@ -129,7 +169,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
-                if (first && !is_open(queue_limit, reopens)) {
+                if (first && !is_open(queue_limit, role, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -160,7 +200,8 @@ Look look_for_work(bool sweep)
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
         for (const std::string_view queue : config->paused_queues())
             next.exclude_queue(queue);
-        work.ready = count_startable(*config, table, next, snapshot, limit, look.next_due);
+        work.ready =
+            count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
         const auto due = next.next_run_at(snapshot, now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
@@ -209,31 +250,6 @@ bool version_matches()
 }
 
 /* --- Executors ----------------------------------------------------------------- */
-
-/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
-template <class Visit> void for_each_executor(Visit &&visit)
-{
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
-            visit(worker);
-    }
-}
-
-ExecutorCounts count_executors(Oid role)
-{
-    ExecutorCounts counts;
-    SharedLock lock(LW_SHARED);
-    for_each_executor([&](const WorkerSlot &worker) {
-        counts.total++;
-        if (worker.role != role || worker.retire)
-            return;
-        counts.of_role++;
-        if (worker.state != WorkerState::kBusy)
-            counts.available++;
-    });
-    return counts;
-}
 
 void wake_worker(WorkerSlot &worker)
 {
@@ -307,9 +323,12 @@ bool on_hold(Oid role)
     return found != memory().backoff.end() && found->second.holds(GetCurrentTimestamp());
 }
 
-void note_no_slots(bool exhausted)
+/* The result of a pass. While there are no slots, a commit need not wake us for more
+ * executors of a role that has one. */
+void note_slots(bool exhausted)
 {
-    if (exhausted && !memory().slots_reported)
+    const TimestampTz now = GetCurrentTimestamp();
+    if (exhausted && memory().shortage.note_failure(now))
         pg::call([] {
             ereport(WARNING,
                     (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -318,10 +337,12 @@ void note_no_slots(bool exhausted)
                      errdetail("Jobs run with fewer executors than backfill.max_executors allows."),
                      errhint("Raise max_worker_processes, or lower backfill.max_executors.")));
         });
-    memory().slots_reported = exhausted;
+    if (!exhausted && !memory().waits_for_slots)
+        return;
+    memory().waits_for_slots = exhausted;
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
-        slot->retry_at = exhausted ? GetCurrentTimestamp() + StartBackoff::kFirstPauseUs : 0;
+        slot->retry_at = exhausted ? now + StartBackoff::kFirstPauseUs : 0;
 }
 
 StartResult start_executor(Oid role)
@@ -419,8 +440,10 @@ void provide_executors(const RoleWork &work, Shortage &shortage)
     int needed = work.ready - counts.available;
     while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
         shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+        if (shortage.exhausted)
+            break;
         counts.total++;
-        counts.of_role += shortage.exhausted ? 0 : 1;
+        counts.of_role++;
         needed--;
     }
     if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
@@ -455,8 +478,17 @@ TimestampTz next_sweep()
                memory().sweep_time * kSweepRest);
 }
 
+/* From here on, whoever wakes us wants us to look again. */
+void clear_woken()
+{
+    SharedLock lock;
+    my_slot().woken = false;
+}
+
 long wait_time(const Look &look, const Shortage &shortage)
 {
+    if (was_called())
+        return 0;
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
     if (look.next_due)
@@ -481,17 +513,18 @@ void clean_up_when_due()
 }
 
 /* Sweeps become rarer while they find nothing. */
-void note_sweep(TimestampTz start, bool missed)
+void note_sweep(TimestampTz start)
 {
     const TimestampTz now = GetCurrentTimestamp();
     memory().last_sweep = now;
     memory().sweep_time = now - start;
-    memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    memory().sweep_factor = Min(memory().sweep_factor * 2, kMaxSweepFactor);
 }
 
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    clear_woken();
     if (!begin_extension_transaction()) {
         set_status(DatabaseStatus::kAbsent, std::nullopt);
         end_worker();
@@ -514,10 +547,11 @@ long dispatcher_iteration()
     serve_idle_roles_first(look.roles);
     for (const RoleWork &work : look.roles)
         provide_executors(work, shortage);
-    if (shortage.exhausted || memory().slots_reported)
-        note_no_slots(shortage.exhausted);
-    if (sweep || shortage.missed)
-        note_sweep(start, shortage.missed);
+    note_slots(shortage.exhausted);
+    if (shortage.missed)
+        memory().sweep_factor = 1;
+    if (sweep)
+        note_sweep(start);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }

@@ -86,7 +86,10 @@ WorkerSlot *dispatcher_of(Oid database)
 
 void wake(WorkerSlot *worker)
 {
-    if (worker != nullptr && worker->latch != nullptr)
+    if (worker == nullptr)
+        return;
+    worker->woken = true;
+    if (worker->latch != nullptr)
         SetLatch(worker->latch);
 }
 
@@ -317,7 +320,6 @@ void signal_ready(Oid database, Oid role, int jobs)
             continue;
         of_role++;
         if (worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
             wake(&worker);
             jobs--;
         }
@@ -366,10 +368,8 @@ void signal_slots_released(Oid database)
     for (int i = 0; i < state->worker_count; i++) {
         WorkerSlot &worker = state->workers[i];
         if (worker.kind == WorkerKind::kExecutor && worker.database == database &&
-            worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
+            worker.state == WorkerState::kIdle && !worker.woken)
             wake(&worker);
-        }
     }
     wake_dispatcher(database);
 }

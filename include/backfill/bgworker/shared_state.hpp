@@ -33,7 +33,7 @@ struct WorkerSlot {
     Oid role;       /* executors: whose jobs it runs */
     int pid;        /* 0 until it has started */
     Latch *latch;   /* null until it has started */
-    bool woken;     /* its latch was set since it went idle */
+    bool woken;     /* its latch was set since it went idle; dispatchers: began to look */
     bool retire;    /* it shall end as soon as its batch is over */
     bool bulk;      /* it may be running a job that is not urgent */
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
