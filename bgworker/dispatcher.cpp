@@ -1,15 +1,24 @@
-/* dispatcher.cpp - one per database: sees to it that ready jobs have executors.
+/* dispatcher.cpp - one per database: sees to it that ready jobs have executors, and that
+ * external consumers hear of theirs.
  *
  * A pass looks which roles have ready jobs, wakes their idle executors or starts new
  * ones, and sets the timer to the next run_at. Passes happen when a commit asks for
  * one (wake.hpp), when the timer goes off, when a worker starts or ends, and now and
  * then for rows that nobody announced: restored, replicated, or released by COMMIT
- * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
+ * PREPARED.
+ *
+ * It also ends leases when they run out, by the same timer, and tells consumers of jobs that
+ * they can claim: NOTIFY, and a condition variable for sessions in wait_for_jobs(), at most
+ * once per backfill.notify_interval. Producers only leave a flag (signal_consumers()), which
+ * wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap superuser and
+ * never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/claim.hpp"
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/lease.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
@@ -26,6 +35,9 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
+constexpr int kLeaseBatch = 500;
+/* How soon to try again to end a lease whose row somebody is changing. */
+constexpr int kBusyLeaseMs = 100;
 /* How many times as long as a sweep took, nobody sweeps again. */
 constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
@@ -46,6 +58,9 @@ struct Memory {
     TimestampTz last_sweep = 0;
     TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
+    TimestampTz told_at = 0; /* when consumers were looked after last */
+    bool tell_consumers = false;
+    std::optional<TimestampTz> consumers_due; /* when a job becomes due for them */
     SlotShortage shortage;
     bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
@@ -67,7 +82,14 @@ struct RoleWork {
 struct Look {
     std::vector<RoleWork> roles;
     std::optional<TimestampTz> next_due;
+    bool has_told = false; /* consumers, of jobs that they can claim */
 };
+
+void note_due(std::optional<TimestampTz> &earliest, std::optional<TimestampTz> due)
+{
+    if (due && (!earliest || *due < *earliest))
+        earliest = due;
+}
 
 struct ExecutorCounts {
     int total = 0; /* in this database */
@@ -121,22 +143,24 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
 /* Whether a limited queue takes another job. If it is full, an executor of the role looks
  * again before it rests, and then asks to be told of a slot that is given back; if there is
  * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
-bool has_room(const queue::QueueLimit &limit, Oid role)
+bool has_room(const queue::QueueLimit &limit, std::string_view queue, queue::JobTable &table,
+              Oid role)
 {
-    if (queue::QueueSlots::has_free_slot(limit))
+    if (queue::QueueSlots::has_free_slot(limit, queue, table))
         return true;
     if (count_executors(role).of_role > 0)
         return false;
     note_queue_full(MyDatabaseId);
     /* Look again: a slot may have been given back just before that could be seen. */
-    return queue::QueueSlots::has_free_slot(limit);
+    return queue::QueueSlots::has_free_slot(limit, queue, table);
 }
 
 /* Whether a limited queue takes a job of the role now. If only its rate forbids that, notes
  * when it will, should that be earlier than `reopens`. */
-bool is_open(const queue::QueueLimit &limit, Oid role, std::optional<TimestampTz> &reopens)
+bool is_open(const queue::QueueLimit &limit, std::string_view queue, queue::JobTable &table,
+             Oid role, std::optional<TimestampTz> &reopens)
 {
-    if (limit.paused || !has_room(limit, role))
+    if (limit.paused || !has_room(limit, queue, table, role))
         return false;
     if (limit.rate_limit == 0)
         return true;
@@ -169,7 +193,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
-                if (first && !is_open(queue_limit, role, reopens)) {
+                if (first && !is_open(queue_limit, queue, table, role, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -184,9 +208,83 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
     return startable;
 }
 
+TimestampTz next_telling()
+{
+    return memory().told_at + static_cast<TimestampTz>(guc::notify_interval_ms) * 1000;
+}
+
+/* Whether it is time to tell consumers of jobs, if there are any for them. */
+bool is_time_to_tell(bool sweep, TimestampTz now)
+{
+    const std::optional<TimestampTz> &due = memory().consumers_due;
+    memory().tell_consumers = memory().tell_consumers || sweep || (due && *due <= now);
+    if (now < next_telling())
+        return false; /* the flag stays up, and so producers do not wake us before */
+    return take_consumers(MyDatabaseId) || memory().tell_consumers;
+}
+
+/* The tasks of jobs that the server does not run, by the channel of their consumers. */
+std::unordered_map<std::string, std::vector<std::string>>
+external_tasks(const queue::Config &config, queue::JobTable &table,
+               const queue::LatestSnapshot &snapshot)
+{
+    std::unordered_map<std::string, std::vector<std::string>> channels;
+    for (std::string &name : queue::tasks_with_jobs(table, snapshot)) {
+        const queue::Task *task = config.find_task(name);
+        if (task == nullptr)
+            channels[std::string(queue::kDefaultChannel)].push_back(std::move(name));
+        else if (!task->has_handler())
+            channels[task->notify_channel].push_back(std::move(name));
+    }
+    return channels;
+}
+
+/* Notifies the channels that have jobs which can be claimed, if it is time for that, and finds
+ * out when the next one becomes due. The notifications go out at the commit. */
+void look_after_consumers(const queue::Config &config, queue::JobTable &table,
+                          const queue::LatestSnapshot &snapshot, bool sweep, bool tell, Look &look)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    std::optional<TimestampTz> due;
+    for (const auto &entry : external_tasks(config, table, snapshot)) {
+        const std::string &channel = entry.first;
+        const std::vector<std::string> &names = entry.second;
+        queue::NextJobs next(table, {names.begin(), names.end()},
+                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        if (tell && queue::is_any_claimable(config, table, next, snapshot, due)) {
+            pg::call([&] { Async_Notify(channel.c_str(), ""); });
+            look.has_told = true;
+        }
+        note_due(due, next.next_run_at(snapshot, now));
+    }
+    if (tell) {
+        memory().told_at = now;
+        memory().tell_consumers = false;
+    }
+    memory().consumers_due = due;
+    note_due(look.next_due, due);
+}
+
+/* Makes jobs ready again, or dead letters, whose consumers were not heard of in time. Returns
+ * when to look again. */
+std::optional<TimestampTz> end_leases(bool sweep)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz announced = take_lease_low(MyDatabaseId);
+    const queue::leases::Expired expired =
+        queue::leases::expire(sweep ? 0 : announced, now, kLeaseBatch);
+    lower_lease_low(MyDatabaseId, expired.lowest);
+    std::optional<TimestampTz> next = expired.next;
+    if (expired.more)
+        note_due(next, expired.jobs == 0 ? now + kBusyLeaseMs * 1000 : now);
+    return next;
+}
+
 /* `sweep`: also for jobs that nobody announced. */
 Look look_for_work(bool sweep)
 {
+    /* Before the snapshot: what is announced later is for the next time. */
+    const bool tell = is_time_to_tell(sweep, GetCurrentTimestamp());
     const std::shared_ptr<const queue::Config> config = queue::config();
     Look look{group_by_role(*config), std::nullopt};
     const TimestampTz now = GetCurrentTimestamp();
@@ -202,12 +300,11 @@ Look look_for_work(bool sweep)
             next.exclude_queue(queue);
         work.ready =
             count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
-        const auto due = next.next_run_at(snapshot, now);
-        if (due && (!look.next_due || *due < *look.next_due))
-            look.next_due = due;
+        note_due(look.next_due, next.next_run_at(snapshot, now));
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
+    look_after_consumers(*config, table, snapshot, sweep, tell, look);
     snapshot.pop();
     table.close();
     return look;
@@ -493,6 +590,8 @@ long wait_time(const Look &look, const Shortage &shortage)
     long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
+    if (memory().tell_consumers || consumers_announced(MyDatabaseId))
+        wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, next_telling()) + 1);
     if (shortage.exhausted || shortage.held)
         wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
     if (shortage.no_place)
@@ -536,9 +635,13 @@ long dispatcher_iteration()
     if (version_matches()) {
         clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
+        const std::optional<TimestampTz> leases = end_leases(sweep);
         look = look_for_work(sweep);
+        note_due(look.next_due, leases);
     }
     commit_transaction();
+    if (look.has_told)
+        wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);
 
     reap_executors();

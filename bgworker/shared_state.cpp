@@ -2,6 +2,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/guard.hpp"
 
 namespace backfill::bgworker
 {
@@ -51,6 +52,7 @@ void create_shared_memory()
         if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
             state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
+        ConditionVariableInit(&state->consumers);
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
     }
@@ -116,6 +118,13 @@ void block_database(Oid database)
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(database, true))
         slot->blocked_by = MyProcPid;
+}
+
+/* Caller holds the lock. */
+void note_consumers(Oid database)
+{
+    if (DatabaseSlot *slot = find_database(database, true))
+        slot->consumers = true;
 }
 
 /* Returns how many workers the database still has. */
@@ -345,9 +354,74 @@ void signal_due(Oid database, TimestampTz run_at)
     wake_dispatcher(database);
 }
 
+void signal_consumers(Oid database)
+{
+    {
+        /* The rule under load: the dispatcher has not looked yet, and will see our rows. */
+        const SharedLock lock(LW_SHARED);
+        const DatabaseSlot *slot = find_database(database, false);
+        if (slot != nullptr && slot->consumers)
+            return;
+    }
+    const SharedLock lock;
+    note_consumers(database);
+    wake_dispatcher(database);
+}
+
+void signal_lease(Oid database, TimestampTz expires_at)
+{
+    lower_lease_low(database, expires_at);
+    signal_due(database, expires_at);
+}
+
+bool consumers_announced(Oid database)
+{
+    const SharedLock lock(LW_SHARED);
+    const DatabaseSlot *slot = find_database(database, false);
+    return slot != nullptr && slot->consumers;
+}
+
+void wake_consumers()
+{
+    pg::call([] { ConditionVariableBroadcast(&state->consumers); });
+}
+
+bool take_consumers(Oid database)
+{
+    const SharedLock lock;
+    DatabaseSlot *slot = find_database(database, false);
+    if (slot == nullptr || !slot->consumers)
+        return false;
+    slot->consumers = false;
+    return true;
+}
+
+TimestampTz take_lease_low(Oid database)
+{
+    const SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    return slot == nullptr ? 0 : std::exchange(slot->lease_low, PG_INT64_MAX);
+}
+
+void lower_lease_low(Oid database, TimestampTz lowest)
+{
+    const SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    if (slot != nullptr && lowest < slot->lease_low)
+        slot->lease_low = lowest;
+}
+
+bool has_dispatcher(Oid database)
+{
+    const SharedLock lock(LW_SHARED);
+    const WorkerSlot *dispatcher = dispatcher_of(database);
+    return dispatcher != nullptr && dispatcher->latch != nullptr;
+}
+
 void signal_dispatcher(Oid database)
 {
     SharedLock lock;
+    note_consumers(database);
     wake_dispatcher(database);
 }
 
@@ -371,6 +445,7 @@ void signal_slots_released(Oid database)
             worker.state == WorkerState::kIdle && !worker.woken)
             wake(&worker);
     }
+    slot->consumers = true;
     wake_dispatcher(database);
 }
 

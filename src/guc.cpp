@@ -20,6 +20,7 @@ int executor_max_jobs = 100000;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
 int max_free_retries = 20;
+int notify_interval_ms = 50;
 int poll_interval_ms = 200;
 int random_seed = -1;
 int reserved_urgent_executors = 0;
@@ -72,6 +73,11 @@ void define()
         "After serialization failures, deadlocks and lock timeouts; then they "
         "cost attempts.",
         &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.notify_interval",
+                            "How often, at most, consumers of a channel are notified of jobs.",
+                            "The first job after a pause is announced at once.",
+                            &notify_interval_ms, 50, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
+                            nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.poll_interval",
                             "How soon to look for jobs that nobody announced.",
                             "Restored or replicated rows, for example. While nothing is found the "

@@ -15,6 +15,7 @@ extern int executor_max_jobs;
 extern int fast_queue_concurrency;
 extern int max_executors;
 extern int max_free_retries;
+extern int notify_interval_ms;
 extern int poll_interval_ms;
 extern int random_seed;
 extern int reserved_urgent_executors;

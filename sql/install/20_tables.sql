@@ -68,6 +68,7 @@ CREATE TABLE backfill.job (
     lease_expires_at timestamptz,
     claim_token bigint,
     dead_letter_id bigint,
+    lease_slot integer, -- the place of a leased job in its queue's concurrency
     priority smallint NOT NULL,
     attempts smallint NOT NULL,
     max_attempts smallint NOT NULL,
@@ -93,12 +94,17 @@ CREATE TABLE backfill.job (
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
 COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
+CREATE SEQUENCE backfill.claim_token_seq;
+ALTER SEQUENCE backfill.claim_token_seq OWNED BY backfill.job.claim_token;
+COMMENT ON SEQUENCE backfill.claim_token_seq IS 'Claim tokens: of two claims the later has the greater one.';
 -- The choice of the next job (src/queue/next_job.cpp) reads one range per task, queue and priority,
 -- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
 CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
     WHERE lease_expires_at IS NULL;
 CREATE INDEX job_key_idx ON backfill.job (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
+CREATE INDEX job_claim_idx ON backfill.job (claim_token) WHERE claim_token IS NOT NULL;
+CREATE INDEX job_slot_idx ON backfill.job (queue_name, lease_slot) WHERE lease_slot IS NOT NULL;
 COMMENT ON TABLE backfill.job IS
     'The jobs that wait, run or are leased: the only truth. A job that is done is deleted. See the view backfill.jobs.';
 
@@ -199,5 +205,6 @@ SELECT pg_catalog.pg_extension_config_dump('backfill.queue_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.producer', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.job', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.job_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.claim_token_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.dead_letter_id_seq', '');

@@ -168,33 +168,21 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM backfill._jobs_changed();
-    UPDATE backfill.job j SET worker = NULL, lease_expires_at = NULL, claim_token = NULL
-     WHERE j.worker = ANY (worker_ids) AND j.lease_expires_at IS NOT NULL;
+    PERFORM backfill._take_leases(worker_ids);
 END;
 $$;
 COMMENT ON FUNCTION backfill.force_unlock_workers(text[]) IS
-    'Take the leases of these external consumers away. The server''s own workers lock nothing that outlives them.';
+    'End the leases of these external consumers as if they had run out now. The server''s own workers lock nothing that outlives them.';
 
 -- The crate's housekeeping names. What can go stale here are leases of external consumers.
 CREATE FUNCTION backfill.release_stale_job_locks(older_than interval DEFAULT '0')
 RETURNS bigint
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    released bigint;
-BEGIN
-    PERFORM backfill._jobs_changed();
-    UPDATE backfill.job j SET worker = NULL, lease_expires_at = NULL, claim_token = NULL
-     WHERE j.id IN (SELECT l.id FROM backfill.job l
-                     WHERE l.lease_expires_at < pg_catalog.clock_timestamp() - coalesce(older_than, '0')
-                       FOR UPDATE SKIP LOCKED);
-    GET DIAGNOSTICS released = ROW_COUNT;
-    RETURN released;
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT backfill._expire_leases(coalesce(release_stale_job_locks.older_than, '0'));
 END;
-$$;
 COMMENT ON FUNCTION backfill.release_stale_job_locks(interval) IS
-    'Make jobs ready whose lease ran out longer ago than this; returns how many.';
+    'End leases that ran out longer ago than this: each costs an attempt, and its job is ready again or dead. Returns how many. The dispatcher does it at once.';
 
 CREATE FUNCTION backfill.release_stale_queue_locks(older_than interval DEFAULT '0')
 RETURNS bigint

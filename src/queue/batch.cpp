@@ -173,12 +173,12 @@ class Batch
             next_.exclude_queue(queue);
             return false;
         }
-        QueueSlots::Entry entry = slots_.enter(limit);
+        QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
         if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
             /* Whoever leaves the queue shall tell us; look again, for it may have left
              * just before it could see that. */
             bgworker::note_queue_full(MyDatabaseId);
-            entry = slots_.enter(limit);
+            entry = slots_.enter(limit, queue, table_);
         }
         if (entry == QueueSlots::Entry::kFull) {
             next_.exclude_queue(queue);

@@ -315,12 +315,13 @@ void Enqueuer::finish()
 void announce_job(const JobRow &row, const Task *task, TimestampTz now)
 {
     low_water::note_inserted(row);
-    if (task == nullptr || !task->has_handler())
-        return;
+    const bool external = task == nullptr || !task->has_handler();
     const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
+    if (external)
+        wake::announce_consumers();
     if (run_at > now && run_at > GetCurrentTimestamp())
         wake::announce_due(run_at);
-    else
+    else if (!external)
         wake::announce_ready(task->run_as_oid, 1);
 }
 

@@ -22,6 +22,9 @@ constexpr std::size_t kMaxErrorText = 8192;
 /* Our own SQLSTATEs, for RAISE in handlers. */
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
+constexpr char kLeaseRanOut[] = "JB005";
+/* For the log: an error that a consumer reports has none (external_routine_exception). */
+constexpr char kReportedError[] = "38000";
 
 /* At most kMaxErrorText bytes, cut between two characters. */
 std::string_view clipped(std::string_view text)
@@ -38,7 +41,8 @@ std::string_view clipped(std::string_view text)
 std::string failure_reason(core::RetryDecision decision, int attempts, const core::ErrorInfo &error)
 {
     if (decision == core::RetryDecision::kPermanent)
-        return "permanent error " + error.sqlstate + ": " + error.message;
+        return "permanent error" + (error.sqlstate.empty() ? "" : " " + error.sqlstate) + ": " +
+               error.message;
     return (attempts == 1 ? std::string("the only attempt failed: ")
                           : "all " + std::to_string(attempts) + " attempts failed: ") +
            error.message;
@@ -80,8 +84,9 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
         return;
     const std::string task(row.task_identifier());
     const std::string queue(row.text_or_empty(Column::kQueueName));
+    const std::string sqlstate = error.sqlstate.empty() ? kReportedError : error.sqlstate;
     pg::call([&] {
-        const char *const state = error.sqlstate.c_str();
+        const char *const state = sqlstate.c_str();
         ereport(level, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
                         errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
                                error.message.c_str()),
@@ -91,6 +96,13 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
                                    static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
                                    row.attempts(), row.max_attempts())));
     });
+}
+
+/* Ready again, in its old place. */
+void give_back(JobTable &table, const Task *task, const JobRow &row)
+{
+    table.insert(row);
+    announce_job(row, task, GetCurrentTimestamp());
 }
 
 void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
@@ -143,13 +155,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
     if (run.error)
         return finish_failure(table, config, task, row, *run.error);
     switch (run.verdict.kind) {
-    case Verdict::Kind::kSnooze: {
-        if (is_superseded(table, row))
-            return Outcome::kSuperseded;
-        JobRow again = row;
-        run_again(table, task, again, run.verdict.delay_us);
-        return Outcome::kSnoozed;
-    }
+    case Verdict::Kind::kSnooze:
+        return finish_unrun(table, task, row, run.verdict.delay_us);
     case Verdict::Kind::kDiscard: {
         const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
         JobRow dead = row;
@@ -163,14 +170,19 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
     }
 }
 
-Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
+Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                        const core::ErrorInfo &error)
 {
+    return finish_failure(table, config, task, row, error,
+                          config.error_rules().classify(row.task_identifier(), error.sqlstate));
+}
+
+Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
+                       const core::ErrorInfo &error, core::ErrorClass error_class)
+{
     const int attempts = row.attempts() + 1;
-    const std::string identifier(row.task_identifier());
-    const core::RetryDecision decision =
-        core::decide_retry(config.error_rules().classify(identifier, error.sqlstate), attempts,
-                           row.max_attempts(), row.free_retries(), guc::max_free_retries);
+    const core::RetryDecision decision = core::decide_retry(
+        error_class, attempts, row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
     if (is_superseded(table, row)) {
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
@@ -191,6 +203,41 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         return Outcome::kRetried;
     }
     return bury(row, error, failure_reason(decision, attempts, error));
+}
+
+Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
+{
+    const core::ErrorInfo error{kLeaseRanOut,
+                                "the lease of worker \"" +
+                                    std::string(row.text_or_empty(Column::kWorker)) + "\" ran out",
+                                {},
+                                {},
+                                {}};
+    const int attempts = row.attempts() + 1;
+    row.clear_lease();
+    row.set(Column::kLastError, error_to_jsonb(error));
+    if (is_superseded(table, row)) {
+        log_failure(row, error, "was lost and is superseded by a newer job with its key", LOG);
+        return Outcome::kSuperseded;
+    }
+    row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
+    if (attempts >= row.max_attempts())
+        return bury(row, error, failure_reason(core::RetryDecision::kExhausted, attempts, error));
+    give_back(table, task, row);
+    log_failure(row, error, "was lost and is ready again", LOG);
+    return Outcome::kRetried;
+}
+
+Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us)
+{
+    row.clear_lease();
+    if (is_superseded(table, row))
+        return Outcome::kSuperseded;
+    if (delay_us)
+        run_again(table, task, row, *delay_us);
+    else
+        give_back(table, task, row);
+    return Outcome::kSnoozed;
 }
 
 } // namespace backfill::queue

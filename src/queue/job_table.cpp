@@ -31,6 +31,8 @@ void JobTable::close()
         }
         if (ready_index_ != nullptr)
             index_close(ready_index_, NoLock);
+        if (slot_index_ != nullptr)
+            index_close(slot_index_, NoLock);
         table_close(heap_, NoLock);
     });
     heap_ = nullptr;
@@ -59,33 +61,54 @@ std::optional<JobRow> JobTable::fetch(ItemPointerData tid, Snapshot snapshot)
     return visible ? std::optional(row) : std::nullopt;
 }
 
-std::vector<FoundJob> JobTable::find(const char *index_name, RegProcedure equals, Datum key_value)
+Relation JobTable::slot_index()
+{
+    if (slot_index_ == nullptr) {
+        const Oid oid = pg::relation_oid("job_slot_idx");
+        pg::call([&] { slot_index_ = index_open(oid, AccessShareLock); });
+    }
+    return slot_index_;
+}
+
+/* In the order of the index. */
+std::vector<FoundJob> JobTable::find(const char *index_name, std::span<ScanKeyData> keys, int limit)
 {
     const Oid index_oid = pg::relation_oid(index_name);
-    constexpr int kMaxRows = 64; /* of one key: one waits, a few run; more cannot be */
-    std::vector<FoundJob> rows(kMaxRows);
-    FoundJob *const out = rows.data();
+    FoundJob *found = nullptr;
     int count = 0;
 
     pg::call([&] {
+        int room = 8;
+        found = static_cast<FoundJob *>(palloc(sizeof(FoundJob) * room));
         Relation index = index_open(index_oid, AccessShareLock);
         PushActiveSnapshot(GetLatestSnapshot());
-        IndexScanDesc scan = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 1);
-        ScanKeyData key;
-        ScanKeyInit(&key, 1, BTEqualStrategyNumber, equals, key_value);
-        index_rescan(scan, &key, 1, nullptr, 0);
-        while (count < kMaxRows && index_getnext_slot(scan, ForwardScanDirection, slot_)) {
-            FoundJob &found = out[count++];
-            found.tid = slot_->tts_tid;
-            heap_deform_tuple(ExecCopySlotHeapTuple(slot_), RelationGetDescr(heap_),
-                              found.row.values, found.row.nulls);
+        const int nkeys = static_cast<int>(keys.size());
+        IndexScanDesc scan = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), nkeys);
+        index_rescan(scan, keys.data(), nkeys, nullptr, 0);
+        while (count < limit && index_getnext_slot(scan, ForwardScanDirection, slot_)) {
+            CHECK_FOR_INTERRUPTS();
+            if (count == room) {
+                room *= 2;
+                found = static_cast<FoundJob *>(repalloc(found, sizeof(FoundJob) * room));
+            }
+            FoundJob &job = found[count++];
+            job.tid = slot_->tts_tid;
+            heap_deform_tuple(ExecCopySlotHeapTuple(slot_), RelationGetDescr(heap_), job.row.values,
+                              job.row.nulls);
         }
         ExecClearTuple(slot_);
         index_endscan(scan);
         PopActiveSnapshot();
         index_close(index, AccessShareLock);
     });
-    rows.resize(static_cast<std::size_t>(count));
+    return std::vector<FoundJob>(found, found + count);
+}
+
+std::vector<FoundJob> JobTable::find_equal(const char *index_name, RegProcedure equals, Datum value)
+{
+    ScanKeyData key;
+    pg::call([&] { ScanKeyInit(&key, 1, BTEqualStrategyNumber, equals, value); });
+    std::vector<FoundJob> rows = find(index_name, std::span(&key, 1), PG_INT32_MAX);
     std::sort(rows.begin(), rows.end(),
               [](const FoundJob &a, const FoundJob &b) { return a.row.id() > b.row.id(); });
     return rows;
@@ -93,12 +116,59 @@ std::vector<FoundJob> JobTable::find(const char *index_name, RegProcedure equals
 
 std::vector<FoundJob> JobTable::find_by_id(int64 id)
 {
-    return find("job_pkey", F_INT8EQ, Int64GetDatum(id));
+    return find_equal("job_pkey", F_INT8EQ, Int64GetDatum(id));
 }
 
 std::vector<FoundJob> JobTable::find_by_key(std::string_view job_key)
 {
-    return find("job_key_idx", F_TEXTEQ, pg::from_text(job_key));
+    return find_equal("job_key_idx", F_TEXTEQ, pg::from_text(job_key));
+}
+
+std::vector<FoundJob> JobTable::find_by_claim(int64 claim_token)
+{
+    return find_equal("job_claim_idx", F_INT8EQ, Int64GetDatum(claim_token));
+}
+
+std::vector<FoundJob> JobTable::find_leases(TimestampTz from, TimestampTz until, int limit)
+{
+    ScanKeyData keys[2];
+    pg::call([&] {
+        ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+                    TimestampTzGetDatum(from));
+        ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+                    TimestampTzGetDatum(until));
+    });
+    return find("job_lease_idx", keys, limit);
+}
+
+bool JobTable::is_slot_leased(std::string_view queue_name, int slot)
+{
+    Relation index = slot_index();
+    const Datum queue = pg::from_text(queue_name);
+    return pg::call([&] {
+        ScanKeyData keys[2];
+        ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, queue);
+        ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(slot));
+        PushActiveSnapshot(GetLatestSnapshot());
+        IndexScanDesc scan = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 2);
+        index_rescan(scan, keys, 2, nullptr, 0);
+        const bool leased = index_getnext_slot(scan, ForwardScanDirection, slot_);
+        ExecClearTuple(slot_);
+        index_endscan(scan);
+        PopActiveSnapshot();
+        return leased;
+    });
+}
+
+std::vector<int> JobTable::leased_slots(std::string_view queue_name)
+{
+    ScanKeyData key;
+    const Datum queue = pg::from_text(queue_name);
+    pg::call([&] { ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, queue); });
+    std::vector<int> slots;
+    for (const FoundJob &job : find("job_slot_idx", std::span(&key, 1), PG_INT32_MAX))
+        slots.push_back(DatumGetInt32(job.row.get(Column::kLeaseSlot)));
+    return slots;
 }
 
 namespace
@@ -154,6 +224,16 @@ RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
     default:
         return RemoveResult::kGone;
     }
+}
+
+RemoveResult JobTable::remove_waiting(ItemPointerData tid)
+{
+    const TM_Result result = pg::call([&] {
+        TM_FailureData failure;
+        return table_tuple_delete(heap_, &tid, GetCurrentCommandId(true), InvalidSnapshot,
+                                  InvalidSnapshot, true, &failure, false);
+    });
+    return result == TM_Ok ? RemoveResult::kRemoved : RemoveResult::kGone;
 }
 
 void JobTable::open_indexes()

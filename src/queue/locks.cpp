@@ -29,6 +29,13 @@ bool try_slot(int32 queue_id, int slot)
     return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+/* Once for every time that this transaction has got it. */
+void release_slot(int32 queue_id, int slot)
+{
+    const LOCKTAG tag = slot_tag(queue_id, slot);
+    (void) LockRelease(&tag, ExclusiveLock, false);
+}
+
 uint64 key_hash(std::string_view job_key)
 {
     return hash_bytes_extended(reinterpret_cast<const unsigned char *>(job_key.data()),
@@ -47,40 +54,63 @@ void lock_key_hash(uint64 hash)
 
 } // namespace
 
-QueueSlots::Entry QueueSlots::enter(const QueueLimit &limit)
+QueueSlots::Entry QueueSlots::enter(const QueueLimit &limit, std::string_view queue_name,
+                                    JobTable &table)
 {
     if (limit.concurrency == 0 || held_.count(limit.queue_id) > 0)
         return Entry::kHeld;
-    const bool entered = pg::call([&] {
-        /* Start somewhere else in each process, to meet fewer taken slots. */
-        const int start = MyProcPid % limit.concurrency;
-        for (int i = 0; i < limit.concurrency; i++)
-            if (try_slot(limit.queue_id, (start + i) % limit.concurrency))
-                return true;
-        return false;
-    });
-    if (!entered)
-        return Entry::kFull;
-    held_.insert(limit.queue_id);
-    wake::announce_slots();
-    return Entry::kEntered;
+    /* Start somewhere else in each process, to meet fewer taken slots. */
+    const int start = MyProcPid % limit.concurrency;
+    std::optional<std::vector<int>> leased;
+    for (int i = 0; i < limit.concurrency; i++) {
+        const int slot = (start + i) % limit.concurrency;
+        if (leased && std::find(leased->begin(), leased->end(), slot) != leased->end())
+            continue;
+        if (!pg::call([&] { return try_slot(limit.queue_id, slot); }))
+            continue;
+        /* Looked up only now: while we have the lock nobody can lease it. */
+        if (!table.is_slot_leased(queue_name, slot)) {
+            held_.emplace(limit.queue_id, slot);
+            wake::announce_slots();
+            return Entry::kEntered;
+        }
+        pg::call([&] { release_slot(limit.queue_id, slot); });
+        if (!leased)
+            leased = table.leased_slots(queue_name);
+    }
+    return Entry::kFull;
 }
 
-bool QueueSlots::has_free_slot(const QueueLimit &limit)
+std::optional<int> QueueSlots::lease(const QueueLimit &limit)
+{
+    const auto held = held_.find(limit.queue_id);
+    if (limit.concurrency == 0 || held == held_.end())
+        return std::nullopt;
+    const int slot = held->second;
+    held_.erase(held);
+    return slot;
+}
+
+bool QueueSlots::has_free_slot(const QueueLimit &limit, std::string_view queue_name,
+                               JobTable &table)
 {
     if (limit.concurrency == 0)
         return true;
-    /* To take one, even for a moment, would make a runner believe that the queue is full. */
-    return pg::call([&] {
-        for (int slot = 0; slot < limit.concurrency; slot++) {
+    const std::vector<int> leased = table.leased_slots(queue_name);
+    for (int slot = 0; slot < limit.concurrency; slot++) {
+        if (std::find(leased.begin(), leased.end(), slot) != leased.end())
+            continue;
+        /* To take one, even for a moment, would make a runner believe that the queue is full. */
+        const bool is_free = pg::call([&] {
             const LOCKTAG tag = slot_tag(limit.queue_id, slot);
             int holders = 0;
             pfree(GetLockConflicts(&tag, ExclusiveLock, &holders));
-            if (holders == 0)
-                return true;
-        }
-        return false;
-    });
+            return holders == 0;
+        });
+        if (is_free)
+            return true;
+    }
+    return false;
 }
 
 void lock_queue_depth(const QueueLimit &limit)

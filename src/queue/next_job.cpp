@@ -169,6 +169,34 @@ struct RangeScans {
     }
 };
 
+/* Steps from task to task, looking at the index alone. Plain data; all its functions run inside
+ * pg::call(). */
+struct TaskScan {
+    IndexScanDesc scan;
+    Datum task;
+
+    void begin(Relation heap, Relation index, Snapshot snapshot)
+    {
+        scan = pg::begin_index_scan(heap, index, snapshot, 1);
+        scan->xs_want_itup = true;
+        task = PointerGetDatum(cstring_to_text_with_len("", 0));
+    }
+    void end() { index_endscan(scan); }
+    bool next_task()
+    {
+        CHECK_FOR_INTERRUPTS();
+        ScanKeyData key;
+        bool is_null;
+        ScanKeyInit(&key, kIndexTask, BTGreaterStrategyNumber, F_TEXT_GT, task);
+        index_rescan(scan, &key, 1, nullptr, 0);
+        if (index_getnext_tid(scan, ForwardScanDirection) == nullptr)
+            return false;
+        task = PointerGetDatum(DatumGetTextPCopy(
+            index_getattr(scan->xs_itup, kIndexTask, scan->xs_itupdesc, &is_null)));
+        return true;
+    }
+};
+
 /* Which rows are claimed, and by whom. Rows of a batch stand together, so the last answer
  * usually serves again. Plain data. */
 struct Claims {
@@ -303,6 +331,9 @@ std::optional<Candidate> NextJobs::pop()
 
 bool NextJobs::is_excluded(std::string_view queue_name) const
 {
+    if (only_queues_ &&
+        std::find(only_queues_->begin(), only_queues_->end(), queue_name) == only_queues_->end())
+        return true;
     return std::find(excluded_.begin(), excluded_.end(), queue_name) != excluded_.end();
 }
 
@@ -408,6 +439,18 @@ std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot,
     }
     pg::call([&] { scans.end(); });
     return earliest == PG_INT64_MAX ? std::nullopt : std::optional(earliest);
+}
+
+std::vector<std::string> tasks_with_jobs(JobTable &table, const LatestSnapshot &snapshot)
+{
+    std::vector<std::string> tasks;
+    Relation index = table.ready_index();
+    TaskScan scan;
+    pg::call([&] { scan.begin(table.heap(), index, snapshot.get()); });
+    while (pg::call([&] { return scan.next_task(); }))
+        tasks.push_back(pg::to_string(scan.task));
+    pg::call([&] { scan.end(); });
+    return tasks;
 }
 
 } // namespace backfill::queue

@@ -29,8 +29,10 @@ struct Pending {
     Outcome outcome;
     int role_count;
     ReadyJobs ready[kMaxRoles];
-    TimestampTz earliest_due; /* 0: none */
-    bool dispatcher;          /* also: more roles than fit */
+    TimestampTz earliest_due;   /* 0: none */
+    TimestampTz earliest_lease; /* 0: none */
+    bool consumers;
+    bool dispatcher; /* also: more roles than fit */
     bool slots;
     bool installed;
     bool databases;
@@ -66,12 +68,19 @@ void pass_on(const Pending &work) noexcept
         bgworker::signal_slots_released(MyDatabaseId);
     if (work.databases)
         bgworker::signal_launcher(InvalidOid);
-    if (work.outcome != Outcome::kCommitted)
+    if (work.outcome != Outcome::kCommitted) {
+        if (work.earliest_lease != 0)
+            bgworker::signal_consumers(MyDatabaseId);
         return;
+    }
+    if (work.earliest_lease != 0)
+        bgworker::signal_lease(MyDatabaseId, work.earliest_lease);
     for (int i = 0; i < work.role_count; i++)
         bgworker::signal_ready(MyDatabaseId, work.ready[i].role, work.ready[i].jobs);
     if (work.earliest_due != 0)
         bgworker::signal_due(MyDatabaseId, work.earliest_due);
+    if (work.consumers)
+        bgworker::signal_consumers(MyDatabaseId);
     if (work.dispatcher)
         bgworker::signal_dispatcher(MyDatabaseId);
     if (work.installed)
@@ -116,6 +125,17 @@ void announce_due(TimestampTz run_at) noexcept
 {
     if (pending.earliest_due == 0 || run_at < pending.earliest_due)
         pending.earliest_due = run_at;
+}
+
+void announce_consumers() noexcept
+{
+    pending.consumers = true;
+}
+
+void announce_lease(TimestampTz expires_at) noexcept
+{
+    if (pending.earliest_lease == 0 || expires_at < pending.earliest_lease)
+        pending.earliest_lease = expires_at;
 }
 
 void announce_dispatcher() noexcept

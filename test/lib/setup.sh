@@ -52,7 +52,7 @@ packages_of() {
         ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
     test)
-        printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
+        printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl pgbouncer \
             "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check"
         ;;
     *) die "unknown group \"$1\"; there are build, demo and test" ;;

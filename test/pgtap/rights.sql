@@ -131,6 +131,19 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.backoff_delay(0, '1 s', '1 s', 1, 0, 1)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.version()$$, '{producer,consumer,monitor,admin}'),
     ($$CALL backfill.process_available_jobs()$$, '{consumer,admin}'),
+    ($$SELECT * FROM backfill.claim_jobs('w')$$, '{consumer,admin}'),
+    ($$SELECT * FROM backfill.claim_jobs('w', tasks => '{elsewhere}')$$, '{consumer,admin}'),
+    ($$SELECT backfill.heartbeat(1)$$, '{consumer,admin}'),
+    ($$SELECT backfill.complete_jobs('{1}', 1)$$, '{consumer,admin}'),
+    ($$SELECT backfill.complete_jobs('{1}')$$, '{admin}'),
+    ($$SELECT backfill.fail_job(1, 1, 'error', true)$$, '{consumer,admin}'),
+    ($$SELECT backfill.release_jobs('{1}', 1)$$, '{consumer,admin}'),
+    ($$SELECT backfill.snooze_job(1, 1, '1 s')$$, '{consumer,admin}'),
+    ($$SELECT backfill.force_unlock_workers('{w}')$$, '{admin}'),
+    ($$SELECT backfill.release_stale_job_locks()$$, '{admin}'),
+    ($$SELECT backfill._expire_leases('0')$$, '{}'),
+    ($$SELECT backfill._take_leases('{w}')$$, '{}'),
+    ($$SELECT nextval('backfill.claim_token_seq')$$, '{}'),
     ($$SELECT * FROM backfill.jobs$$, '{consumer,monitor,admin}'),
     ($$SELECT * FROM backfill.queues$$, '{consumer,monitor,admin}'),
     ($$SELECT * FROM backfill.tasks$$, '{consumer,monitor,admin}'),
@@ -185,6 +198,15 @@ SELECT is(pg_temp.outcome('regress_' || role, statement), CASE WHEN role = ANY (
           format('%s: %s', role, statement))
   FROM attempt, unnest('{nobody,producer,consumer,monitor,admin}'::name[]) role
  ORDER BY statement, role;
+
+-- A procedure that ends its transaction cannot be tried from here.
+SELECT is(has_function_privilege('regress_' || role, 'backfill.wait_for_jobs(interval, text[], text[], boolean)', 'EXECUTE'), role = ANY ('{consumer,admin}'), role || ': wait_for_jobs')
+  FROM unnest('{nobody,producer,consumer,monitor,admin}'::name[]) role;
+-- Claims are no way to another role's rights: what the server runs cannot be claimed.
+SET LOCAL ROLE regress_consumer;
+SELECT throws_ok($$SELECT * FROM backfill.claim_jobs('w', tasks => '{note}')$$, '55000', NULL, 'a consumer cannot claim jobs of a task that has a handler, not even his own');
+SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', n => 100)$$, 'nor does he get them unasked');
+RESET ROLE;
 
 --
 -- Payloads: a monitor watches without seeing data.
@@ -265,6 +287,9 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,
+    $$SELECT backfill.complete_jobs(ARRAY[c.id], c.claim_token) FROM backfill.claim_jobs('w', n => 9) c$$,
+    $$SELECT backfill.fail_job(c.id, c.claim_token, 'not found') FROM (SELECT backfill.enqueue('trapped')) e, backfill.claim_jobs('w', tasks => '{trapped}') c$$,
+    $$SELECT backfill.force_unlock_workers('{w}'), backfill.release_stale_job_locks()$$,
     $$CALL backfill.process_available_jobs()$$]) statement;
 
 SELECT * FROM finish();

@@ -90,6 +90,7 @@ SELECT backfill.delete_dlq_by_job_key('k'), backfill.delete_dlq_by_job_key('k') 
 -- Leases: nothing takes a leased job away but the two functions that are made for it.
 TRUNCATE backfill.job, backfill.dead_letter RESTART IDENTITY;
 SELECT count(*) FROM backfill.enqueue_many('external', '{1,2,3,4}');
+BEGIN; -- so that the dispatcher does not get ahead of us
 UPDATE backfill.job SET worker = 'w' || id, claim_token = id, lease_expires_at = now() + CASE id WHEN 3 THEN interval '-2 hours' WHEN 4 THEN '-1 minute' ELSE '1 hour' END;
 SELECT backfill.cancel_job(1), (SELECT count(*) FROM backfill.complete_jobs('{1,2,3}')) AS completed, (SELECT count(*) FROM backfill.fail_jobs('{1,2,3}')) AS failed,
        (SELECT count(*) FROM backfill.reschedule_jobs('{1,2,3}', priority => 1)) AS rescheduled;
@@ -99,4 +100,6 @@ SELECT backfill.release_stale_job_locks();
 SELECT backfill.force_unlock_workers('{w2,nobody}'), backfill.force_unlock_workers(NULL), backfill.force_unlock_workers('{}');
 SELECT id, state, worker, lease_expires_at IS NULL AS free FROM backfill.jobs ORDER BY id;
 SELECT claim_token FROM backfill.job ORDER BY id;
+SELECT id, attempts FROM backfill.job ORDER BY id;
+COMMIT;
 SELECT * FROM backfill.startup_cleanup();

@@ -63,7 +63,10 @@ struct DatabaseSlot {
     int blocked_by;       /* pid of a session that needs the database without workers */
     TimestampTz next_due; /* when the dispatcher's timer goes off */
     TimestampTz retry_at; /* no worker could be started: not before then */
-    bool queue_was_full;  /* an executor passed over a full queue since the last release */
+    bool queue_was_full;  /* somebody passed over a full queue since the last release */
+    bool consumers;       /* there may be something new for external consumers */
+    /* No lease runs out before then that the dispatcher, having read this, could not see. */
+    TimestampTz lease_low;
 };
 
 /* The starts of one rate-limited queue; queue_id 0: free. */
@@ -79,6 +82,7 @@ struct SharedState {
     uint64 hash_seed;   /* random; constant */
     core::LowWaterMarks marks;
     Latch *launcher;
+    ConditionVariable consumers; /* of all databases: sessions that wait for jobs to claim */
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
     RateSlot rates[kMaxRateWindows];
@@ -140,6 +144,20 @@ bool has_logged_in(int slot, uint64 generation);
  * executors, and the dispatcher if more executors could help. */
 void signal_ready(Oid database, Oid role, int jobs);
 void signal_due(Oid database, TimestampTz run_at);
+/* There may be jobs for external consumers: the dispatcher shall tell them. It is woken only if
+ * it has looked since the last time. */
+void signal_consumers(Oid database);
+/* A job is leased until then. */
+void signal_lease(Oid database, TimestampTz expires_at);
+/* For the dispatcher: whether signal_consumers() was called since the last take_consumers(). */
+bool consumers_announced(Oid database);
+bool take_consumers(Oid database);
+/* Wakes the sessions that wait for jobs to claim. */
+void wake_consumers();
+/* For the dispatcher: reads lease_low and forgets it, before it looks; then says what it saw. */
+TimestampTz take_lease_low(Oid database);
+void lower_lease_low(Oid database, TimestampTz lowest);
+bool has_dispatcher(Oid database);
 /* Wakes the dispatcher: look for work. */
 void signal_dispatcher(Oid database);
 /* An executor leaves out a full queue; whoever gives a slot back shall say so. */

@@ -15,6 +15,9 @@
 namespace backfill::queue
 {
 
+/* Consumers of a task without a notify_channel, or that nobody registered, listen here. */
+inline constexpr std::string_view kDefaultChannel = "backfill";
+
 struct Task {
     std::string identifier;
     std::string handler_schema; /* empty: no handler, external consumers */
@@ -25,7 +28,8 @@ struct Task {
     std::optional<int> priority;
     std::optional<int> max_attempts;
     std::optional<std::string> retry_policy;
-    int64 timeout_us = 0; /* 0: no limit */
+    int64 timeout_us = 0;       /* 0: no limit */
+    std::string notify_channel; /* of its consumers */
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 

@@ -31,8 +31,18 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
 bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more
- * attempt and a later run_at, or write it to the dead letter queue. */
-Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
+ * attempt and a later run_at, or write it to the dead letter queue. The error is classified by
+ * its SQLSTATE, or as given. */
+Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                        const core::ErrorInfo &error);
+Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
+                       const core::ErrorInfo &error, core::ErrorClass error_class);
+
+/* A leased job whose consumer was not heard of in time: one attempt more, and it is ready again
+ * at once, or in the dead letter queue. */
+Outcome finish_lost(JobTable &table, const Task *task, JobRow row);
+
+/* A job that shall run again at no cost: in its old place, or after a delay. */
+Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us);
 
 } // namespace backfill::queue

@@ -16,6 +16,7 @@ enum class Column : int {
     kLeaseExpiresAt,
     kClaimToken,
     kDeadLetterId,
+    kLeaseSlot,
     kPriority,
     kAttempts,
     kMaxAttempts,
@@ -57,6 +58,13 @@ struct JobRow {
     int free_retries() const { return DatumGetInt16(get(Column::kFreeRetries)); }
     int max_attempts() const { return DatumGetInt16(get(Column::kMaxAttempts)); }
     std::string_view task_identifier() const { return pg::to_view(get(Column::kTaskIdentifier)); }
+    /* Nobody has it any more. */
+    void clear_lease()
+    {
+        for (const Column column :
+             {Column::kLeaseExpiresAt, Column::kClaimToken, Column::kLeaseSlot, Column::kWorker})
+            set_null(column);
+    }
     /* Empty where the column is NULL. */
     std::string_view text_or_empty(Column column) const
     {

@@ -38,23 +38,35 @@ class JobTable
     /* The rows that a snapshot taken now sees, by id or by job_key; newest first. */
     std::vector<FoundJob> find_by_id(int64 id);
     std::vector<FoundJob> find_by_key(std::string_view job_key);
+    /* The rows of a claim; newest first. */
+    std::vector<FoundJob> find_by_claim(int64 claim_token);
+    /* The first `limit` leases that run out between two times, both included, in that order. */
+    std::vector<FoundJob> find_leases(TimestampTz from, TimestampTz until, int limit);
     /* Deletes the row at tid without waiting for anybody. */
     RemoveResult remove(ItemPointerData tid, Snapshot snapshot);
+    /* The same, but waits for whoever is changing the row. Never returns kBusy. */
+    RemoveResult remove_waiting(ItemPointerData tid);
     void insert(const JobRow &row);
 
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */
     int count_in_queue(std::string_view queue_name, int limit);
+    /* The slots of a queue that leased jobs occupy, as a snapshot taken now sees them. */
+    bool is_slot_leased(std::string_view queue_name, int slot);
+    std::vector<int> leased_slots(std::string_view queue_name);
 
     static int64 next_id();
 
   private:
     void open_indexes();
-    std::vector<FoundJob> find(const char *index, RegProcedure equals, Datum key);
+    Relation slot_index();
+    std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
+    std::vector<FoundJob> find_equal(const char *index, RegProcedure equals, Datum key);
 
     MemoryContext memory_; /* where the table was opened: it outlives a job's context */
     Relation heap_ = nullptr;
     Relation ready_index_ = nullptr;
+    Relation slot_index_ = nullptr;
     TupleTableSlot *slot_ = nullptr;
     /* Only an insert needs these. */
     EState *executor_state_ = nullptr;

@@ -6,11 +6,16 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/job_table.hpp"
 
 namespace backfill::queue
 {
 
-/* The queues that this transaction may run jobs of. One object per transaction. */
+/* The queues that this transaction may run jobs of. One object per transaction.
+ *
+ * A consumer's lease outlives its transaction: the job's row says which slot it has. The row is
+ * visible before the claim's lock is given back, and who gets the lock looks for such a row,
+ * so that a slot is never given away twice. */
 class QueueSlots
 {
   public:
@@ -20,14 +25,19 @@ class QueueSlots
         kHeld,    /* the queue has no limit, or this transaction has a slot already */
     };
     /* Takes one of the queue's slots unless this transaction has one; never waits. */
-    Entry enter(const QueueLimit &limit);
+    Entry enter(const QueueLimit &limit, std::string_view queue_name, JobTable &table);
+
+    /* Lets go of the slot: a leased job's row says from now on that it has it. The next job
+     * of the queue needs another. Nothing if the queue has no limit. */
+    std::optional<int> lease(const QueueLimit &limit);
 
     /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
      * for a process that runs no jobs itself. */
-    static bool has_free_slot(const QueueLimit &limit);
+    static bool has_free_slot(const QueueLimit &limit, std::string_view queue_name,
+                              JobTable &table);
 
   private:
-    std::unordered_set<int32> held_;
+    std::unordered_map<int32, int> held_; /* the slot of each queue */
 };
 
 /* Serialises the producers of a queue that has a max_depth until the end of the

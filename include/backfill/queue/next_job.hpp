@@ -62,6 +62,8 @@ class NextJobs
     /* Forgets the candidates read so far. */
     void clear();
 
+    /* Reads only these queues from now on. */
+    void only_queues(std::vector<std::string> queues) { only_queues_ = std::move(queues); }
     /* Leaves a queue out from now on: it is full, paused or used up its rate. */
     void exclude_queue(std::string_view queue_name);
     /* Leaves a job out of the next reads: its row is locked by somebody. */
@@ -78,6 +80,7 @@ class NextJobs
     JobTable &table_;
     std::vector<std::string_view> tasks_;
     Reader reader_;
+    std::optional<std::vector<std::string>> only_queues_;
     std::vector<std::string> excluded_;
     std::unordered_set<int64> locked_;
     int last_priority_ = PG_INT16_MAX;
@@ -85,5 +88,8 @@ class NextJobs
     std::vector<Candidate> candidates_;
     std::size_t position_ = 0;
 };
+
+/* The tasks that have waiting jobs, or have had some lately. */
+std::vector<std::string> tasks_with_jobs(JobTable &table, const LatestSnapshot &snapshot);
 
 } // namespace backfill::queue

@@ -18,6 +18,11 @@ void init();
 void announce_ready(Oid role, int jobs) noexcept;
 /* A job that becomes due in the future. */
 void announce_due(TimestampTz run_at) noexcept;
+/* Jobs that external consumers can claim, now or at a time that announce_due() has been told. */
+void announce_consumers() noexcept;
+/* This transaction has claimed jobs for a consumer, until then. If it is rolled back, others can
+ * have them. */
+void announce_lease(TimestampTz expires_at) noexcept;
 /* Something about tasks changed: the dispatcher shall look which jobs can run. */
 void announce_dispatcher() noexcept;
 /* This transaction holds slots of limited queues, or claims: when it is over, committed

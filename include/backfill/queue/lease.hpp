@@ -1,0 +1,40 @@
+/* lease.hpp - what becomes of the jobs that consumers have claimed.
+ *
+ * A lease that has run out, or whose job somebody has claimed anew, can change nothing any
+ * more: every function here looks for the token in the row, and waits for whoever is changing
+ * the row just now. All need a transaction. */
+#pragma once
+
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/finish.hpp"
+
+namespace backfill::queue::leases
+{
+
+/* Lengthens (or shortens) a claim's leases; returns the jobs that it still has. */
+std::vector<int64> renew(int64 token, int64 lease_us);
+/* The jobs are done. Returns those that the claim had. */
+std::vector<int64> complete(std::vector<int64> ids, int64 token);
+/* Gives the jobs back, at no cost. Returns those that the claim had. */
+std::vector<int64> release(std::vector<int64> ids, int64 token);
+/* The same for one job, which shall run again after a delay. */
+bool snooze(int64 id, int64 token, int64 delay_us);
+/* The attempt has failed; the error is classified by its text unless `permanent` says it. Returns
+ * what became of the job; nothing if the claim does not have it. */
+std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
+                            std::optional<bool> permanent);
+
+struct Expired {
+    int jobs = 0;
+    bool more = false;               /* there are more than the limit, or somebody holds one */
+    std::optional<TimestampTz> next; /* when the next lease runs out */
+    TimestampTz lowest = 0;          /* no lease that could be seen runs out before */
+};
+
+/* Makes up to `limit` jobs ready, or dead letters, whose leases have run out between two times;
+ * what somebody is changing just now is passed over. */
+Expired expire(TimestampTz from, TimestampTz until, int limit);
+/* The same, now, for all leases of these workers. Waits for whoever is changing them. */
+int take_away(const std::vector<std::string> &workers);
+
+} // namespace backfill::queue::leases

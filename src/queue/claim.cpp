@@ -1,0 +1,260 @@
+/* claim.cpp - see claim.hpp. */
+#include "backfill/queue/claim.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/finish.hpp"
+#include "backfill/queue/hooks.hpp"
+#include "backfill/queue/job_key.hpp"
+#include "backfill/queue/lease.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
+#include "backfill/queue/rate_limit.hpp"
+#include "backfill/queue/wake.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr int kReadAhead = 64;
+constexpr int kMaxExpired = 100;
+
+/* The views point into the configuration or the filter. */
+std::vector<std::string_view> claimable_tasks(const Config &config, const ClaimFilter &filter)
+{
+    std::vector<std::string_view> names;
+    if (!filter.tasks) {
+        for (const Task &task : config.tasks())
+            if (!task.has_handler())
+                names.emplace_back(task.identifier);
+        return names;
+    }
+    for (const std::string &name : *filter.tasks) {
+        const Task *task = config.find_task(name);
+        if (task != nullptr && task->has_handler())
+            fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                 "task \"" + name + "\" is not for external consumers",
+                 "It is registered with the handler " + task->handler_signature +
+                     ", and the server runs its jobs.",
+                 "Register it without a handler, or claim jobs of other tasks.");
+        names.emplace_back(name);
+    }
+    return names;
+}
+
+/* Without a dispatcher nobody else makes jobs ready whose leases have run out. */
+void expire_leases_ourselves()
+{
+    if (!bgworker::available() || !bgworker::has_dispatcher(MyDatabaseId))
+        (void) leases::expire(0, GetCurrentTimestamp(), kMaxExpired);
+}
+
+/* What this transaction has claimed at an outer level cannot come back without its end. */
+Reader reader_here()
+{
+    return GetCurrentTransactionNestLevel() == 1 ? Reader::kWorker : Reader::kSession;
+}
+
+/* Whether the queue takes a job now; see is_any_claimable(). */
+bool is_open(const QueueLimit &limit, std::string_view queue, JobTable &table,
+             std::optional<TimestampTz> &later)
+{
+    if (limit.paused)
+        return false;
+    if (!QueueSlots::has_free_slot(limit, queue, table)) {
+        if (bgworker::available())
+            bgworker::note_queue_full(MyDatabaseId);
+        /* It may have got a free one just before that could be seen. */
+        if (!QueueSlots::has_free_slot(limit, queue, table))
+            return false;
+    }
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz next = next_rate_token(limit, GetCurrentTimestamp());
+    if (next != 0 && (!later || next < *later))
+        later = next;
+    return next == 0;
+}
+
+class Claimer
+{
+  public:
+    explicit Claimer(const ClaimRequest &request)
+        : request_(request), config_(config()),
+          next_(table_, claimable_tasks(*config_, request.filter), reader_here())
+    {
+        if (request.filter.queues)
+            next_.only_queues(*request.filter.queues);
+        for (const std::string_view queue : config_->paused_queues())
+            next_.exclude_queue(queue);
+    }
+
+    std::vector<JobRow> run()
+    {
+        std::vector<JobRow> claimed;
+        while (static_cast<int>(claimed.size()) < request_.limit) {
+            if (next_.empty()) {
+                snapshot_.renew();
+                next_.read(snapshot_, Max(request_.limit - static_cast<int>(claimed.size()),
+                                          Min(request_.limit, kReadAhead)));
+            }
+            const auto candidate = next_.pop();
+            if (!candidate)
+                break;
+            auto row = table_.fetch(candidate->tid, snapshot_.get());
+            if (!row || row->id() != candidate->id)
+                continue;
+            const QueueLimit limit =
+                config_->queue_limit_now(row->text_or_empty(Column::kQueueName));
+            if (!enter_queue(limit, *row))
+                continue;
+            if (!claim(*candidate, *row, limit)) {
+                if (limit.rate_limit > 0)
+                    return_rate_token(limit, GetCurrentTimestamp());
+                continue;
+            }
+            claimed.push_back(*row);
+        }
+        snapshot_.pop();
+        table_.close();
+        return claimed;
+    }
+
+  private:
+    /* Takes a slot of the job's queue, or leaves the queue out from now on. */
+    bool enter_queue(const QueueLimit &limit, const JobRow &row)
+    {
+        if (!limit.is_limited())
+            return true;
+        const std::string_view queue = row.text_or_empty(Column::kQueueName);
+        if (limit.paused || !rate_allows(limit)) {
+            next_.exclude_queue(queue);
+            return false;
+        }
+        QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
+        if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
+            /* As in batch.cpp: whoever leaves the queue shall tell the consumers. */
+            bgworker::note_queue_full(MyDatabaseId);
+            entry = slots_.enter(limit, queue, table_);
+        }
+        if (entry == QueueSlots::Entry::kFull) {
+            next_.exclude_queue(queue);
+            return false;
+        }
+        if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
+            /* A serial queue's order: read again what we read before we had the slot. */
+            next_.clear();
+            return false;
+        }
+        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+            return true;
+        next_.exclude_queue(queue);
+        return false;
+    }
+
+    static bool rate_allows(const QueueLimit &limit)
+    {
+        if (limit.rate_limit == 0)
+            return true;
+        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        if (later != 0 && bgworker::available())
+            bgworker::signal_due(MyDatabaseId, later);
+        return later == 0;
+    }
+
+    bool claim(const Candidate &candidate, JobRow &row, const QueueLimit &limit)
+    {
+        const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
+        if (removed == RemoveResult::kBusy)
+            next_.exclude_job(candidate.id);
+        if (removed != RemoveResult::kRemoved)
+            return false;
+        low_water::note_claimed(row);
+        pg::call([] { CommandCounterIncrement(); });
+        if (is_superseded(table_, row))
+            return false;
+        const TimestampTz expires_at = GetCurrentTimestamp() + request_.lease_us;
+        row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
+        row.set(Column::kClaimToken, Int64GetDatum(token()));
+        row.set(Column::kWorker, pg::from_text(request_.worker));
+        if (const auto slot = slots_.lease(limit))
+            row.set(Column::kLeaseSlot, Int32GetDatum(*slot));
+        table_.insert(row);
+        pg::call([] { CommandCounterIncrement(); });
+        wake::announce_lease(expires_at);
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+        return true;
+    }
+
+    /* Later claims have greater tokens, so that other systems can fence with them, too. */
+    int64 token()
+    {
+        if (token_ == 0) {
+            const Oid sequence = pg::relation_oid("claim_token_seq");
+            token_ = pg::call([&] { return nextval_internal(sequence, false); });
+        }
+        return token_;
+    }
+
+    const ClaimRequest &request_;
+    std::shared_ptr<const Config> config_;
+    JobTable table_;
+    NextJobs next_;
+    QueueSlots slots_;
+    LatestSnapshot snapshot_;
+    int64 token_ = 0;
+};
+
+} // namespace
+
+std::vector<JobRow> claim_jobs(const ClaimRequest &request)
+{
+    pg::call([] { AcceptInvalidationMessages(); });
+    expire_leases_ourselves();
+    return Claimer(request).run();
+}
+
+bool is_any_claimable(const Config &config, JobTable &table, NextJobs &next,
+                      const LatestSnapshot &snapshot, std::optional<TimestampTz> &later)
+{
+    for (const std::string_view queue : config.paused_queues())
+        next.exclude_queue(queue);
+    for (;;) {
+        next.read(snapshot, 1);
+        const auto candidate = next.pop();
+        if (!candidate)
+            return false;
+        const auto row = table.fetch(candidate->tid, snapshot.get());
+        if (!row)
+            return false;
+        const std::string_view queue = row->text_or_empty(Column::kQueueName);
+        const QueueLimit limit = config.queue_limit_now(queue);
+        if (!limit.is_limited() || is_open(limit, queue, table, later))
+            return true;
+        next.exclude_queue(queue);
+    }
+}
+
+bool is_any_claimable(const ClaimFilter &filter)
+{
+    pg::call([] { AcceptInvalidationMessages(); });
+    expire_leases_ourselves();
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    NextJobs next(table, claimable_tasks(*current, filter), Reader::kSession);
+    LatestSnapshot snapshot;
+    std::optional<TimestampTz> later;
+    if (filter.queues)
+        next.only_queues(*filter.queues);
+    snapshot.renew();
+    const bool any = is_any_claimable(*current, table, next, snapshot, later);
+    snapshot.pop();
+    table.close();
+    if (later && bgworker::available())
+        bgworker::signal_due(MyDatabaseId, *later);
+    return any;
+}
+
+} // namespace backfill::queue
