@@ -9,6 +9,18 @@
 namespace backfill::guc
 {
 
+namespace
+{
+
+/* The values of synchronous_commit, and one for leaving it alone. */
+const config_enum_entry synchronous_commit_options[] = {
+    {"default", 0, false},      {"off", 1, false}, {"local", 2, false},
+    {"remote_write", 3, false}, {"on", 4, false},  {"remote_apply", 5, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
+
 int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
@@ -17,12 +29,21 @@ int dlq_processor_interval_s = 60;
 int dlq_retention_s = 0;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
+int executor_synchronous_commit = 0;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
 int max_free_retries = 20;
 int poll_interval_ms = 200;
 int random_seed = -1;
 int reserved_urgent_executors = 0;
+
+const char *executor_synchronous_commit_name()
+{
+    for (const config_enum_entry &option : synchronous_commit_options)
+        if (option.name != nullptr && option.val == executor_synchronous_commit && option.val != 0)
+            return option.name;
+    return nullptr;
+}
 
 void define()
 {
@@ -60,6 +81,13 @@ void define()
                             "global variables. 0 means no limit.",
                             &executor_max_jobs, 100000, 0, INT_MAX, PGC_SIGHUP, 0, nullptr, nullptr,
                             nullptr);
+    DefineCustomEnumVariable(
+        "backfill.executor_synchronous_commit", "What executors set synchronous_commit to.",
+        "\"off\" is safe for jobs: should the server lose the last moments, it loses effect and "
+        "completion together, and the job runs again. \"default\" leaves it to the server's, "
+        "the database's or the role's setting.",
+        &executor_synchronous_commit, 0, synchronous_commit_options, PGC_SIGHUP, 0, nullptr,
+        nullptr, nullptr);
     DefineCustomIntVariable("backfill.fast_queue_concurrency",
                             "How many jobs of queue \"fast\" run at once.",
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,

@@ -12,12 +12,16 @@ extern int dlq_processor_interval_s;
 extern int dlq_retention_s;
 extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
+extern int executor_synchronous_commit; /* changes when executors shall be replaced */
 extern int fast_queue_concurrency;
 extern int max_executors;
 extern int max_free_retries;
 extern int poll_interval_ms;
 extern int random_seed;
 extern int reserved_urgent_executors;
+
+/* What executors set synchronous_commit to; null: nothing. */
+const char *executor_synchronous_commit_name();
 
 /* Defines them all; from _PG_init. */
 void define();
