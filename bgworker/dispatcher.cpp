@@ -148,7 +148,7 @@ bool is_open(const queue::QueueLimit &limit, Oid role, std::optional<TimestampTz
 
 /* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
  * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
-int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
+int count_startable(queue::JobTable &table, queue::NextJobs &next,
                     const queue::LatestSnapshot &snapshot, Oid role, int limit,
                     std::optional<TimestampTz> &reopens)
 {
@@ -165,7 +165,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             if (!row)
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
-            const queue::QueueLimit queue_limit = config.queue_limit(queue);
+            const queue::QueueLimit queue_limit = queue::queue_limit(queue);
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
@@ -198,10 +198,9 @@ Look look_for_work(bool sweep)
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks,
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
-        for (const std::string_view queue : config->paused_queues())
+        for (const std::string_view queue : queue::paused_queues())
             next.exclude_queue(queue);
-        work.ready =
-            count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
+        work.ready = count_startable(table, next, snapshot, work.role, limit, look.next_due);
         const auto due = next.next_run_at(snapshot, now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;

@@ -9,6 +9,7 @@
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
 
@@ -25,6 +26,7 @@ void _PG_init(void)
     pg::init_error_store();
     guc::define();
     queue::init_config();
+    queue::init_queue_config();
     queue::init_handlers();
     queue::init_run_job();
     queue::wake::init();

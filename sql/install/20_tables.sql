@@ -49,6 +49,8 @@ CREATE TABLE backfill.queue (
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
 COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
+-- Finds the paused queues among very many.
+CREATE INDEX queue_paused_idx ON backfill.queue (queue_name) WHERE paused;
 COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 

@@ -262,7 +262,7 @@ BACKFILL_FUNCTION(backfill_enqueue_serial)
 
     Enqueuer enqueuer("enqueue_serial()");
     const auto id = enqueuer.enqueue(spec);
-    queue::make_queue_serial(enqueuer.config(), *spec.queue_name);
+    queue::make_queue_serial(*spec.queue_name);
     enqueuer.finish();
     return id_datum(fcinfo, id);
 }
@@ -370,7 +370,7 @@ BACKFILL_FUNCTION(backfill_add_job)
     Enqueuer enqueuer("add_job()");
     auto row = enqueuer.add(spec);
     if (row && spec.queue_name)
-        queue::make_new_queue_serial(enqueuer.config(), *spec.queue_name);
+        queue::make_new_queue_serial(*spec.queue_name);
     enqueuer.finish();
     fcinfo->isnull = !row;
     if (!row)

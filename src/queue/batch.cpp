@@ -149,7 +149,7 @@ class Batch
     /* So that their backlogs are not read in vain. */
     void exclude_paused_queues()
     {
-        for (const std::string_view name : config_->paused_queues())
+        for (const std::string_view name : paused_queues())
             next_.exclude_queue(name);
     }
 
@@ -166,7 +166,7 @@ class Batch
     bool enter_queue(const JobRow &row)
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
-        const QueueLimit limit = config_->queue_limit_now(queue);
+        const QueueLimit limit = queue_limit(queue);
         if (!limit.is_limited())
             return true;
         if (limit.paused || !rate_allows(limit)) {
@@ -211,7 +211,7 @@ class Batch
     /* The start that was counted did not come about. */
     void give_rate_back(const JobRow &row)
     {
-        const QueueLimit limit = config_->queue_limit_now(row.text_or_empty(Column::kQueueName));
+        const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
         if (limit.rate_limit > 0)
             return_rate_token(limit, GetCurrentTimestamp());
     }

@@ -283,7 +283,7 @@ void Enqueuer::requeue(const JobSpec &spec)
 
 void Enqueuer::check_depth(std::string_view queue_name)
 {
-    const QueueLimit limit = config_->queue_limit(queue_name);
+    const QueueLimit limit = queue_limit(queue_name);
     const int max_depth = limit.max_depth;
     if (max_depth == 0)
         return;
@@ -324,9 +324,9 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
         wake::announce_ready(task->run_as_oid, 1);
 }
 
-void make_new_queue_serial(const Config &config, std::string_view queue_name)
+void make_new_queue_serial(std::string_view queue_name)
 {
-    if (queue_name == "fast" || queue_name == kDefaultQueue || config.is_configured(queue_name))
+    if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
         return;
     const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
@@ -334,13 +334,13 @@ void make_new_queue_serial(const Config &config, std::string_view queue_name)
                                 std::span(&name, 1));
 }
 
-void make_queue_serial(const Config &config, std::string_view queue_name)
+void make_queue_serial(std::string_view queue_name)
 {
     if (queue_name == "fast" || queue_name == "bulk")
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "queue " + quoted(queue_name) + " cannot be made serial",
              "Jobs of every kind share it.", "Choose a queue name of your own.");
-    if (config.is_configured(queue_name) && config.queue_limit(queue_name).concurrency == 1)
+    if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
         return;
     const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"

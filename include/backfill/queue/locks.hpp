@@ -5,7 +5,7 @@
  * in the advisory space, which no pg_advisory_lock() call can name. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/queue/queue_config.hpp"
 
 namespace backfill::queue
 {
