@@ -11,6 +11,7 @@ namespace backfill::guc
 
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
+int cron_clock = kPgCronClock;
 char *databases = nullptr;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
@@ -18,6 +19,17 @@ int fast_queue_concurrency = 10;
 int max_executors = 4;
 int poll_interval_ms = 200;
 int random_seed = -1;
+
+namespace
+{
+
+const config_enum_entry kCronClocks[] = {
+    {"pg_cron", kPgCronClock, false},
+    {"external", kExternalClock, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
 
 void define()
 {
@@ -29,6 +41,12 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("backfill.cron_clock",
+                             "Who calls backfill.cron_tick() every minute.",
+                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
+                             "something else, which you set up.",
+                             &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr,
+                             nullptr, nullptr);
     DefineCustomStringVariable("backfill.databases",
                                "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "

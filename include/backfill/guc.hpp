@@ -6,6 +6,7 @@ namespace backfill::guc
 
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
+extern int cron_clock; /* one of the two below */
 extern char *databases;
 extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
@@ -13,6 +14,9 @@ extern int fast_queue_concurrency;
 extern int max_executors;
 extern int poll_interval_ms;
 extern int random_seed;
+
+inline constexpr int kPgCronClock = 0;
+inline constexpr int kExternalClock = 1;
 
 /* Defines them all; from _PG_init. */
 void define();

@@ -59,10 +59,27 @@ TableRows read_table(const char *name)
     return result;
 }
 
-StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+Oid extension_owner()
 {
     const Oid task_table = relation_oid("task");
-    StatementResult result{};
+    return call([&] {
+        HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(task_table));
+        if (!HeapTupleIsValid(table))
+            elog(ERROR, "cache lookup failed for relation %u", task_table);
+        const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(table))->relowner;
+        ReleaseSysCache(table);
+        return owner;
+    });
+}
+
+namespace
+{
+
+/* Runs sql as the owner; take_result runs while SPI still has what came of it. */
+template <class TakeResult>
+void run_as_owner(const char *sql, std::span<const Param> params, TakeResult &&take_result)
+{
+    const Oid owner = extension_owner();
     call([&] {
         constexpr int kMaxParams = 32;
         Oid types[kMaxParams];
@@ -77,12 +94,6 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
             nulls[i] = params[i].is_null ? 'n' : ' ';
         }
 
-        HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(task_table));
-        if (!HeapTupleIsValid(table))
-            elog(ERROR, "cache lookup failed for relation %u", task_table);
-        const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(table))->relowner;
-        ReleaseSysCache(table);
-
         OwnerScope as_owner(owner);
         /* A worker has none of its own outside of a portal. */
         PushActiveSnapshot(GetTransactionSnapshot());
@@ -90,6 +101,19 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
         const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
         if (code < 0)
             elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(code));
+        take_result();
+        SPI_finish();
+        PopActiveSnapshot();
+        as_owner.leave();
+    });
+}
+
+} // namespace
+
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+{
+    StatementResult result{};
+    run_as_owner(sql, params, [&] {
         result.rows = SPI_processed;
         if (SPI_processed > 0 && SPI_tuptable != nullptr) {
             bool is_null;
@@ -97,9 +121,26 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
                 SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
             result.has_value = !is_null;
         }
-        SPI_finish();
-        PopActiveSnapshot();
-        as_owner.leave();
+    });
+    return result;
+}
+
+TableRows query_as_owner(const char *sql, std::span<const Param> params)
+{
+    TableRows result{};
+    run_as_owner(sql, params, [&] {
+        const TupleDesc columns = SPI_tuptable->tupdesc;
+        const auto width = static_cast<Size>(columns->natts);
+        result.count = static_cast<int>(SPI_processed);
+        /* SPI_palloc and SPI_copytuple take the caller's memory, which outlives SPI's. */
+        result.rows = static_cast<TableRow *>(SPI_palloc(sizeof(TableRow) * (SPI_processed + 1)));
+        for (int i = 0; i < result.count; i++) {
+            TableRow &row = result.rows[i];
+            row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
+            row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
+            heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values,
+                              row.nulls);
+        }
     });
     return result;
 }

@@ -1,0 +1,90 @@
+/* pg_cron.cpp - see pg_cron.hpp. */
+#include "backfill/queue/pg_cron.hpp"
+
+#include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr const char *kExternalHint =
+    "Or have something else call backfill.cron_tick() every minute, and set "
+    "backfill.cron_clock to external.";
+
+bool external_clock()
+{
+    return guc::cron_clock == guc::kExternalClock;
+}
+
+bool pg_cron_is_installed()
+{
+    return OidIsValid(pg::call([] { return get_extension_oid("pg_cron", true); }));
+}
+
+[[noreturn]] void no_clock(std::string detail, const std::string &hint)
+{
+    fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+         "schedules need pg_cron, which is not available in this database", std::move(detail),
+         hint + " " + kExternalHint);
+}
+
+void require_pg_cron()
+{
+    const char *home =
+        pg::call([] { return GetConfigOption("cron.database_name", true, false); });
+    if (home == nullptr)
+        no_clock("The server does not load pg_cron.",
+                 "Install pg_cron, add it to shared_preload_libraries, set cron.database_name to "
+                 "this database, restart the server and run CREATE EXTENSION pg_cron.");
+    const std::string here =
+        pg::call([] { return static_cast<const char *>(get_database_name(MyDatabaseId)); });
+    if (here != home) {
+        const std::string name =
+            pg::call([&] { return quote_literal_cstr(("backfill " + here).c_str()); });
+        const std::string literal = pg::call([&] { return quote_literal_cstr(here.c_str()); });
+        const std::string identifier = pg::call([&] { return quote_identifier(here.c_str()); });
+        no_clock("pg_cron runs in database \"" + std::string(home) + "\" only.",
+                 "In that database run SELECT cron.schedule_in_database(" + name +
+                     ", '* * * * *', 'SELECT backfill.cron_tick()', " + literal +
+                     "), then ALTER DATABASE " + identifier +
+                     " SET backfill.cron_clock = 'external', and connect again.");
+    }
+    if (!pg_cron_is_installed())
+        no_clock("The server loads pg_cron, but the extension does not exist.",
+                 "Run CREATE EXTENSION pg_cron.");
+}
+
+} // namespace
+
+void start_clock()
+{
+    if (external_clock())
+        return;
+    require_pg_cron();
+    const uint64 jobs = pg::execute_as_owner(
+                            "SELECT 1 FROM cron.job j WHERE j.jobname = 'backfill'"
+                            " AND j.database = pg_catalog.current_database()"
+                            " AND j.command = 'SELECT backfill.cron_tick()'",
+                            {})
+                            .rows;
+    if (jobs == 0)
+        (void) pg::execute_as_owner("SELECT cron.schedule('backfill', '* * * * *',"
+                                    " 'SELECT backfill.cron_tick()')",
+                                    {});
+}
+
+void stop_clock()
+{
+    if (external_clock() || !pg_cron_is_installed())
+        return;
+    (void) pg::execute_as_owner("SELECT cron.unschedule(j.jobid) FROM cron.job j"
+                                " WHERE j.jobname = 'backfill'"
+                                " AND j.database = pg_catalog.current_database()"
+                                " AND j.command = 'SELECT backfill.cron_tick()'",
+                                {});
+}
+
+} // namespace backfill::queue
