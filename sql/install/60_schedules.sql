@@ -60,10 +60,10 @@ RETURNS SETOF text LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10 AS 'MODULE_PATHNA
 COMMENT ON FUNCTION backfill.schedule_crontab(text) IS
     'Add or replace the schedules of a Graphile Worker crontab, all of them or, if a line is wrong, none. Others stay. Returns their names.';
 
-CREATE FUNCTION backfill.cron_next(cron text, time_zone text DEFAULT 'UTC', after timestamptz DEFAULT pg_catalog.now())
-RETURNS timestamptz LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_cron_next';
+CREATE FUNCTION backfill.cron_next(cron text, time_zone text DEFAULT 'UTC', after timestamptz DEFAULT NULL)
+RETURNS timestamptz LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_cron_next';
 COMMENT ON FUNCTION backfill.cron_next(text, text, timestamptz) IS
-    'The first time after a given one at which a cron expression is due; NULL if it never is.';
+    'The first time after a given one (NULL: now) at which a cron expression is due; NULL if it never is.';
 
 CREATE FUNCTION backfill.cron_tick()
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cron_tick';

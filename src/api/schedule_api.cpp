@@ -148,9 +148,11 @@ BACKFILL_FUNCTION(backfill_schedule_crontab)
 BACKFILL_FUNCTION(backfill_cron_next)
 {
     const pg::Arguments arguments(fcinfo);
-    const core::CronExpression expression = queue::parse_cron(*arguments.text(0));
-    const pg::TimeZone zone(*arguments.text(1));
-    const TimestampTz after = *arguments.timestamptz(2);
+    const core::CronExpression expression =
+        queue::parse_cron(queue::require_text("cron", arguments.text(0)));
+    const pg::TimeZone zone(queue::require_text("time_zone", arguments.text(1)));
+    const TimestampTz after =
+        arguments.timestamptz(2).value_or(GetCurrentTransactionStartTimestamp());
     if (TIMESTAMP_NOT_FINITE(after))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "after must be finite");
     const auto next = core::next_due(expression, zone, pg::to_unix_seconds(after));

@@ -26,6 +26,13 @@ pg::Param int2_param(std::optional<int32> value)
     return {INT2OID, Int16GetDatum(static_cast<int16>(value.value_or(0))), !value};
 }
 
+/* Conflicts with itself and with nothing that a tick or a reader does. */
+void lock_schedules()
+{
+    const Oid table = pg::relation_oid("cron_schedule");
+    pg::call([&] { LockRelationOid(table, ShareUpdateExclusiveLock); });
+}
+
 void check_name(std::string_view name)
 {
     const int length = pg::call(
@@ -79,8 +86,7 @@ core::CronExpression parse_cron(std::string_view cron)
 void prepare_scheduling(const char *function)
 {
     pg::call([&] { PreventCommandIfReadOnly(function); });
-    (void) pg::execute_as_owner(
-        "LOCK TABLE backfill.cron_schedule IN SHARE UPDATE EXCLUSIVE MODE", {});
+    lock_schedules();
     start_clock();
 }
 
@@ -142,8 +148,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
 bool remove_schedule(std::string_view name)
 {
     pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
-    (void) pg::execute_as_owner(
-        "LOCK TABLE backfill.cron_schedule IN SHARE UPDATE EXCLUSIVE MODE", {});
+    lock_schedules();
     const pg::Param param = text_param(name);
     const bool removed = pg::execute_as_owner("DELETE FROM backfill.cron_schedule s"
                                               " WHERE s.name = $1",
