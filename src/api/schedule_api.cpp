@@ -48,7 +48,8 @@ Datum parse_json(const std::string &json)
 void save_item(const Enqueuer &enqueuer, const core::CrontabItem &item)
 {
     Interval fill{};
-    fill.time = item.fill_seconds * USECS_PER_SEC;
+    fill.day = static_cast<int32>(item.fill_seconds / SECS_PER_DAY);
+    fill.time = item.fill_seconds % SECS_PER_DAY * USECS_PER_SEC;
     ScheduleSpec spec;
     spec.name = item.id;
     spec.cron = item.cron;

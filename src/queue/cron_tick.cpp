@@ -114,7 +114,7 @@ void find_due_minutes(Schedule &schedule, TimestampTz now)
 
     const auto limit =
         static_cast<std::size_t>(schedule.latest_only ? 1 : schedule.max_catchup);
-    int64 left_out = 0;
+    int left_out = 0;
     for (auto at = core::next_due(expression, zone, after); at && *at <= end;
          at = core::next_due(expression, zone, *at)) {
         pg::call([] { CHECK_FOR_INTERRUPTS(); });
@@ -128,8 +128,9 @@ void find_due_minutes(Schedule &schedule, TimestampTz now)
         const std::string name(schedule.name);
         pg::call([&] {
             ereport(WARNING,
-                    (errmsg("schedule \"%s\" left out " INT64_FORMAT " missed runs", name.c_str(),
-                            left_out),
+                    (errmsg_plural("schedule \"%s\" left out %d missed run",
+                                   "schedule \"%s\" left out %d missed runs",
+                                   static_cast<unsigned long>(left_out), name.c_str(), left_out),
                      errdetail("It catches up with at most %d at once, the newest ones.",
                                schedule.max_catchup),
                      errhint("Raise max_catchup of the schedule, or shorten its fill.")));

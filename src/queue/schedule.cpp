@@ -130,7 +130,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         "   catchup, task_identifier, queue_name, priority, max_attempts, job_key, job_key_mode,"
         "   retry_policy, payload, known_since, checked_until)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        "   coalesce($14, '{}'), $15, $15)"
+        "   coalesce($14, '{}'::jsonb), $15, $15)"
         " ON CONFLICT (name) DO UPDATE SET"
         "   cron = excluded.cron, time_zone = excluded.time_zone, fill = excluded.fill,"
         "   max_catchup = excluded.max_catchup, catchup = excluded.catchup,"
