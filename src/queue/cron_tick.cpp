@@ -199,14 +199,23 @@ void set_error(Schedule &schedule, const core::ErrorInfo &error)
     });
 }
 
+/* Enqueues in a subtransaction and returns its error. A cancel is for the whole tick. */
+std::optional<core::ErrorInfo> try_enqueue(const std::vector<Schedule *> &schedules)
+{
+    auto error = pg::in_subtransaction([&] { enqueue_due(schedules); });
+    if (error && error->sqlstate == "57014")
+        fail(ERRCODE_QUERY_CANCELED, error->message);
+    return error;
+}
+
 /* All in one subtransaction; if that fails, each schedule in one of its own, so that the
  * bad one is found and the others are enqueued. */
 void enqueue_each(const std::vector<Schedule *> &schedules)
 {
-    if (schedules.empty() || !pg::in_subtransaction([&] { enqueue_due(schedules); }))
+    if (schedules.empty() || !try_enqueue(schedules))
         return;
     for (Schedule *schedule : schedules)
-        if (const auto error = pg::in_subtransaction([&] { enqueue_due({schedule}); }))
+        if (const auto error = try_enqueue({schedule}))
             set_error(*schedule, *error);
 }
 
