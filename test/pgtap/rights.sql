@@ -272,6 +272,8 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT backfill.unregister_task('t')$$,
     $$SELECT backfill.set_retry_policy('trapped')$$,
     $$SELECT backfill.backoff_delay(0, 'default')$$,
+    $$SELECT backfill.schedule('trapped', '* * * * *', 't'), backfill.cron_tick(), backfill.unschedule('trapped')$$,
+    $$SELECT * FROM backfill.schedules$$,
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,
