@@ -7,10 +7,12 @@
  * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
@@ -34,9 +36,10 @@ struct Executor {
 };
 
 struct Memory {
-    std::vector<Executor> executors; /* those that this process started */
-    std::unordered_map<Oid, StartBackoff> backoff; /* roles that executors could not log in as */
+    std::vector<Executor> executors;                 /* those that this process started */
+    std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
+    TimestampTz last_cleanup = 0;
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -61,7 +64,7 @@ struct Look {
 };
 
 struct ExecutorCounts {
-    int total = 0;     /* in this database */
+    int total = 0; /* in this database */
     int of_role = 0;
     int available = 0; /* of the role: idle or starting */
 };
@@ -84,9 +87,24 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* How many executors could start a job now, at most `limit`. */
+/* Whether a limited queue takes a job now. If only its rate forbids that, notes when it
+ * will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !queue::QueueSlots::has_free_slot(limit))
+        return false;
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz later = queue::next_rate_token(limit, GetCurrentTimestamp());
+    if (later != 0 && (!reopens || later < *reopens))
+        reopens = later;
+    return later == 0;
+}
+
+/* How many executors could start a job now, at most `limit`; `reopens` becomes the time
+ * when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit)
+                    int limit, std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -102,9 +120,10 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = config.queue_limit(queue);
-            if (queue_limit.concurrency > 0) {
-                const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
-                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+            if (queue_limit.is_limited()) {
+                const auto [entry, first] = room.emplace(
+                    queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
+                if (first && !is_open(queue_limit, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -130,7 +149,7 @@ Look look_for_work()
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit);
+        work.ready = count_startable(*config, table, next, limit, look.next_due);
         const auto due = next.next_run_at(GetActiveSnapshot(), now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
@@ -417,6 +436,18 @@ long wait_time(const Look &look, const Shortage &shortage)
     return Max(wait_ms, 1);
 }
 
+/* Stale leases, jobs without attempts, old dead letters: at the start and then every
+ * backfill.dlq_processor_interval. */
+void clean_up_when_due()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - memory().last_cleanup <
+        static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
+        return;
+    (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
+    memory().last_cleanup = now;
+}
+
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
@@ -427,6 +458,7 @@ long dispatcher_iteration()
     Look look;
     int orphans = 0;
     if (version_matches()) {
+        clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
         look = look_for_work();
     }
