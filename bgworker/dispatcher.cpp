@@ -7,10 +7,12 @@
  * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
@@ -34,9 +36,10 @@ struct Executor {
 };
 
 struct Memory {
-    std::vector<Executor> executors; /* those that this process started */
-    std::unordered_map<Oid, StartBackoff> backoff; /* roles that executors could not log in as */
+    std::vector<Executor> executors;                 /* those that this process started */
+    std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
+    TimestampTz last_cleanup = 0;
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -61,7 +64,7 @@ struct Look {
 };
 
 struct ExecutorCounts {
-    int total = 0;     /* in this database */
+    int total = 0; /* in this database */
     int of_role = 0;
     int available = 0; /* of the role: idle or starting */
 };
@@ -84,9 +87,24 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* How many executors could start a job now, at most `limit`. */
+/* Whether a limited queue takes a job now. If only its rate forbids that, notes when it
+ * will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !queue::QueueSlots::has_free_slot(limit))
+        return false;
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz later = queue::next_rate_token(limit, GetCurrentTimestamp());
+    if (later != 0 && (!reopens || later < *reopens))
+        reopens = later;
+    return later == 0;
+}
+
+/* How many executors could start a job now, at most `limit`; `reopens` becomes the time
+ * when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit)
+                    int limit, std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -102,9 +120,10 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = config.queue_limit(queue);
-            if (queue_limit.concurrency > 0) {
-                const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
-                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+            if (queue_limit.is_limited()) {
+                const auto [entry, first] = room.emplace(
+                    queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
+                if (first && !is_open(queue_limit, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -130,7 +149,7 @@ Look look_for_work()
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit);
+        work.ready = count_startable(*config, table, next, limit, look.next_due);
         const auto due = next.next_run_at(GetActiveSnapshot(), now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
@@ -343,45 +362,90 @@ void retire_surplus()
     });
 }
 
-/* Returns whether this role's work was missed by the commits that brought it. */
-bool provide_executors(const RoleWork &work, bool *exhausted)
+/* A role without any executor comes first, or roles with much to do would take every
+ * place that becomes free. */
+void serve_idle_roles_first(std::vector<RoleWork> &roles)
+{
+    std::unordered_map<Oid, int> executors;
+    for (const RoleWork &work : roles)
+        executors[work.role] = count_executors(work.role).of_role;
+    std::stable_sort(roles.begin(), roles.end(), [&](const RoleWork &a, const RoleWork &b) {
+        return executors[a.role] < executors[b.role];
+    });
+}
+
+/* What a pass could not do for the roles' work. */
+struct Shortage {
+    bool missed = false;    /* an executor slept although there was work for it */
+    bool exhausted = false; /* the server has no worker slot left */
+    bool held = false;      /* a role with work cannot log in */
+    bool no_place = false;  /* a role with work has no executor, until another makes room */
+};
+
+void provide_executors(const RoleWork &work, Shortage &shortage)
 {
     if (work.ready == 0 || guc::max_executors == 0)
-        return false;
-    const bool missed = wake_idle_executors(work.role, work.ready);
+        return;
+    if (on_hold(work.role)) {
+        shortage.held = true;
+        return;
+    }
+    shortage.missed = wake_idle_executors(work.role, work.ready) || shortage.missed;
     ExecutorCounts counts = count_executors(work.role);
     int needed = work.ready - counts.available;
-    while (needed > 0 && counts.total < guc::max_executors && !*exhausted && !on_hold(work.role)) {
-        *exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+    while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
+        shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
         counts.total++;
-        counts.of_role += *exhausted ? 0 : 1;
+        counts.of_role += shortage.exhausted ? 0 : 1;
         needed--;
     }
-    if (needed > 0 && (*exhausted || counts.total >= guc::max_executors) && !on_hold(work.role))
+    if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
         make_room_for(work.role, counts.of_role > 0);
-    return missed;
+        shortage.no_place = shortage.no_place || counts.of_role == 0;
+    }
 }
 
 /* --- The loop ------------------------------------------------------------------ */
 
 void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
 {
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
-        slot->status = status;
-        slot->next_due = next_due.value_or(0);
+    bool was_unknown = false;
+    {
+        SharedLock lock;
+        if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
+            was_unknown = slot->status == DatabaseStatus::kUnknown;
+            slot->status = status;
+            slot->next_due = next_due.value_or(0);
+        }
     }
+    /* It looks into a few unknown databases at a time and can go on to the next now. */
+    if (was_unknown)
+        signal_launcher(InvalidOid);
 }
 
-long wait_time(const Look &look, bool anybody_on_hold)
+long wait_time(const Look &look, const Shortage &shortage)
 {
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
-    if (memory().slots_reported || anybody_on_hold)
+    if (shortage.exhausted || shortage.held)
         wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
+    if (shortage.no_place)
+        wait_ms = Min(wait_ms, kMinTenureMs / 2);
     return Max(wait_ms, 1);
+}
+
+/* Stale leases, jobs without attempts, old dead letters: at the start and then every
+ * backfill.dlq_processor_interval. */
+void clean_up_when_due()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - memory().last_cleanup <
+        static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
+        return;
+    (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
+    memory().last_cleanup = now;
 }
 
 long dispatcher_iteration()
@@ -394,6 +458,7 @@ long dispatcher_iteration()
     Look look;
     int orphans = 0;
     if (version_matches()) {
+        clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
         look = look_for_work();
     }
@@ -402,18 +467,15 @@ long dispatcher_iteration()
 
     reap_executors();
     retire_surplus();
-    bool missed = false;
-    bool exhausted = false;
-    bool held = false;
-    for (const RoleWork &work : look.roles) {
-        missed = provide_executors(work, &exhausted) || missed;
-        held = held || (work.ready > 0 && on_hold(work.role));
-    }
-    if (exhausted || memory().slots_reported)
-        note_no_slots(exhausted);
-    memory().sweep_factor = missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    Shortage shortage;
+    serve_idle_roles_first(look.roles);
+    for (const RoleWork &work : look.roles)
+        provide_executors(work, shortage);
+    if (shortage.exhausted || memory().slots_reported)
+        note_no_slots(shortage.exhausted);
+    memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
     pgstat_report_activity(STATE_IDLE, nullptr);
-    return orphans == kOrphanBatch ? 0 : wait_time(look, held);
+    return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }
 
 } // namespace

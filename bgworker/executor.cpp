@@ -9,6 +9,7 @@
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/hooks.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_executor_main(Datum argument);
@@ -35,6 +36,7 @@ std::optional<UnchargedFailure> &uncharged_failure()
 }
 
 int64 jobs_run = 0;
+bool announced_start = false;
 bool idle = false;
 TimestampTz idle_since = 0;
 
@@ -104,9 +106,8 @@ void on_batch_end()
  * counts on this executor any more once this has returned. */
 bool shall_end()
 {
-    const bool timed_out =
-        idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
-                                           guc::executor_idle_timeout_s * 1000);
+    const bool timed_out = idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
+                                                              guc::executor_idle_timeout_s * 1000);
     SharedLock lock;
     WorkerSlot &slot = my_slot();
     if (!slot.retire && !(timed_out && !slot.woken))
@@ -131,6 +132,7 @@ queue::BatchResult run_one_batch()
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
     options.on_start = on_job_start;
     options.on_end = on_job_end;
+    options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs > 0)
         solo_jobs--;
     return queue::run_batch(options);
@@ -168,22 +170,43 @@ void reset_session()
     queue::mark_session_clean();
 }
 
+/* Calls the hooks worker_start or worker_shutdown, in a transaction of their own. */
+void notify_worker_event(core::HookEvent event)
+{
+    if (!begin_extension_transaction())
+        return;
+    queue::hooks::notify(*queue::config(), event, nullptr);
+    commit_transaction();
+}
+
+[[noreturn]] void end_executor()
+{
+    notify_worker_event(core::HookEvent::kWorkerShutdown);
+    end_worker();
+}
+
 /* How long to sleep. Says first that we are idle and looks once more: a commit that
  * did not see us idle is one whose jobs we see then. */
 long go_idle()
 {
     if (!idle) {
+        leave_bulk_lane(MyDatabaseId, my_slot_number());
         set_idle(true);
         return 0;
     }
+    leave_bulk_lane(MyDatabaseId, my_slot_number());
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }
 
 long executor_iteration()
 {
+    if (!announced_start) {
+        announced_start = true;
+        notify_worker_event(core::HookEvent::kWorkerStart);
+    }
     if (shall_end())
-        end_worker();
+        end_executor();
     if (idle)
         set_state(WorkerState::kIdle); /* from here on, a commit must wake us again */
     if (!begin_extension_transaction())
@@ -201,7 +224,7 @@ long executor_iteration()
         reset_session();
     jobs_run += result.jobs;
     if (guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
-        end_worker();
+        end_executor();
     if (result.jobs > 0 || result.more || !committed)
         return 0;
     pgstat_report_activity(STATE_IDLE, nullptr);

@@ -59,9 +59,8 @@ void create_shared_memory()
 bool is_free(const WorkerSlot &worker)
 {
     if (worker.kind != WorkerKind::kNone)
-        return worker.pid == 0 && TimestampDifferenceExceeds(worker.started_at,
-                                                             GetCurrentTimestamp(),
-                                                             kStartTimeoutMs);
+        return worker.pid == 0 && TimestampDifferenceExceeds(
+                                      worker.started_at, GetCurrentTimestamp(), kStartTimeoutMs);
     return worker.parent == 0 || BackendPidGetProc(worker.parent) == nullptr;
 }
 
@@ -165,6 +164,55 @@ DatabaseSlot *find_database(Oid database, bool create)
     return free_slot;
 }
 
+core::RateWindow *find_rate_window(Oid database, int32 queue_id)
+{
+    RateSlot *free_slot = nullptr;
+    for (RateSlot &slot : state->rates) {
+        if (slot.database == database && slot.queue_id == queue_id)
+            return &slot.window;
+        if (free_slot == nullptr && slot.queue_id == 0)
+            free_slot = &slot;
+    }
+    if (free_slot == nullptr)
+        return nullptr;
+    *free_slot = RateSlot{};
+    free_slot->database = database;
+    free_slot->queue_id = queue_id;
+    return &free_slot->window;
+}
+
+bool enter_bulk_lane(Oid database, int slot)
+{
+    if (guc::reserved_urgent_executors == 0)
+        return true;
+    SharedLock lock;
+    int others = 0;
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (i != slot && worker.kind == WorkerKind::kExecutor && worker.database == database &&
+            worker.bulk)
+            others++;
+    }
+    if (others >= guc::max_executors - guc::reserved_urgent_executors) {
+        if (DatabaseSlot *entry = find_database(database, false))
+            entry->queue_was_full = true;
+        return false;
+    }
+    state->workers[slot].bulk = true;
+    return true;
+}
+
+void leave_bulk_lane(Oid database, int slot)
+{
+    {
+        SharedLock lock;
+        if (!state->workers[slot].bulk)
+            return;
+        state->workers[slot].bulk = false;
+    }
+    signal_slots_released(database);
+}
+
 Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
 {
     SharedLock lock;
@@ -184,6 +232,7 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         worker.latch = nullptr;
         worker.woken = false;
         worker.retire = false;
+        worker.bulk = false;
         worker.parent = MyProcPid;
         worker.logged_in = false;
         worker.started_at = GetCurrentTimestamp();
@@ -335,7 +384,6 @@ void allow_workers(Oid database) noexcept
     DatabaseSlot *slot = find_database(database, false);
     if (slot != nullptr && slot->blocked_by == MyProcPid)
         slot->blocked_by = 0;
-    wake_launcher();
 }
 
 } // namespace backfill::bgworker

@@ -93,6 +93,11 @@ WorkerSlot &my_slot()
     return shared().workers[my_arguments.slot];
 }
 
+int my_slot_number()
+{
+    return my_arguments.slot;
+}
+
 bool begin_extension_transaction()
 {
     return pg::call([] {

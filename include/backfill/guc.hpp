@@ -4,16 +4,21 @@
 namespace backfill::guc
 {
 
+extern int ageing_interval_s;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
 extern int cron_clock; /* one of the two below */
 extern char *databases;
+extern int dlq_processor_interval_s;
+extern int dlq_retention_s;
 extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
 extern int fast_queue_concurrency;
 extern int max_executors;
+extern int max_free_retries;
 extern int poll_interval_ms;
 extern int random_seed;
+extern int reserved_urgent_executors;
 
 inline constexpr int kPgCronClock = 0;
 inline constexpr int kExternalClock = 1;

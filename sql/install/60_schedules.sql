@@ -15,6 +15,8 @@ CREATE TABLE backfill.cron_schedule (
     job_key text COLLATE "C",
     job_key_mode text NOT NULL,
     retry_policy text COLLATE "C",
+    -- Whose rights count when the jobs are enqueued.
+    scheduled_by text COLLATE "C" NOT NULL,
     payload jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(payload) = 'object'),
     -- No minute before it is ever enqueued: the schedule, or its times, did not exist then.
     known_since timestamptz NOT NULL,
@@ -94,7 +96,8 @@ SELECT s.name,
        s.last_run_at,
        s.known_since,
        s.checked_until,
-       s.last_error
+       s.last_error,
+       s.scheduled_by
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
 COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see checked_until.';
@@ -102,4 +105,5 @@ COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last 
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
 COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';
 COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick.';
+COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'Who called schedule() last: its jobs are enqueued with the rights of this role.';
 COMMENT ON COLUMN backfill.schedules.payload IS 'NULL for roles that may not read payloads (monitors).';

@@ -26,13 +26,14 @@ pg::Param int2_param(std::optional<int32> value)
 
 /* --- register_task --------------------------------------------------------------- */
 
-/* A handler as the table stores it: by name, so that nothing dangles when it is dropped. */
-struct HandlerName {
+/* A function as the tables store it: by name, so that nothing dangles when it is dropped. */
+struct FunctionName {
     std::string schema;
     std::string name;
 };
 
-HandlerName check_signature(Oid function)
+/* Checks that a function can be `what`, a handler or a hook. */
+FunctionName check_signature(Oid function, const std::string &what)
 {
     struct Facts {
         const char *schema;
@@ -60,17 +61,16 @@ HandlerName check_signature(Oid function)
     });
     const std::string shown = pg::call([&] { return format_procedure(function); });
     if (facts.kind == PROKIND_PROCEDURE)
-        fail(ERRCODE_FEATURE_NOT_SUPPORTED, "handler " + shown + " is a procedure",
-             "Only functions can be handlers: a job's effects and its completion are one "
-             "transaction.",
+        fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
+             "Only functions can be used: a job's effects and its completion are one transaction.",
              "Write it as a function that returns void.");
     if (facts.kind != PROKIND_FUNCTION || facts.returns_set || facts.is_trigger)
-        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a handler",
+        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a " + what,
              "It is an aggregate, a window function, a trigger function, or returns a set.",
-             "A handler is a plain function f(payload jsonb).");
+             "A " + what + " is a plain function f(jsonb).");
     if (!facts.takes_jsonb)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "handler " + shown + " must take one argument, jsonb",
-             {}, "A handler is a plain function f(payload jsonb).");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
+             {}, "A " + what + " is a plain function f(jsonb).");
     return {facts.schema, facts.name};
 }
 
@@ -90,15 +90,14 @@ Oid check_run_as(std::optional<Oid> given)
              "Register the task as that role, or have its membership granted to you.");
     const bool can_login = pg::call([&] {
         HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-        const bool login =
-            HeapTupleIsValid(tuple) && reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
+        const bool login = HeapTupleIsValid(tuple) &&
+                           reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
         if (HeapTupleIsValid(tuple))
             ReleaseSysCache(tuple);
         return login;
     });
     if (pg::kWorkersNeedLogin && !can_login)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "run_as role \"" + name + "\" cannot log in",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "run_as role \"" + name + "\" cannot log in",
              "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
              "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
     return role;
@@ -117,9 +116,9 @@ void check_timeout(const Interval *timeout)
 void check_channel(std::optional<std::string_view> channel)
 {
     if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "notify_channel must have between 1 and " + std::to_string(NAMEDATALEN - 1) +
-                 " bytes: \"" + std::string(*channel) + "\"");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "notify_channel must have between 1 and " +
+                                                  std::to_string(NAMEDATALEN - 1) + " bytes: \"" +
+                                                  std::string(*channel) + "\"");
 }
 
 /* --- retry policies ---------------------------------------------------------------- */
@@ -133,7 +132,8 @@ int64 check_delay(const char *argument, const Interval &delay)
              std::string(argument) + " must not be negative: " + pg::to_text(delay));
     if (days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " + pg::to_text(delay), "It must not exceed 36500 days.");
+             std::string(argument) + " is too long: " + pg::to_text(delay),
+             "It must not exceed 36500 days.");
     return pg::to_microseconds(delay);
 }
 
@@ -199,9 +199,9 @@ BACKFILL_FUNCTION(backfill_register_task)
     check_timeout(timeout);
     check_channel(channel);
     const Oid run_as = check_run_as(arguments.oid(7));
-    std::optional<HandlerName> name;
+    std::optional<FunctionName> name;
     if (handler) {
-        name = check_signature(*handler);
+        name = check_signature(*handler, "handler");
         queue::Task task;
         task.identifier = identifier;
         task.handler_schema = name->schema;
@@ -238,9 +238,6 @@ BACKFILL_FUNCTION(backfill_register_task)
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
         "   registered_at = pg_catalog.now()",
         params);
-    /* Jobs may be waiting for their task to be registered. */
-    if (handler)
-        queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }
 
@@ -254,14 +251,64 @@ BACKFILL_FUNCTION(backfill_unregister_task)
                             .rows > 0);
 }
 
+/* --- hooks ------------------------------------------------------------------------- */
+
+BACKFILL_FUNCTION(backfill_register_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto event = queue::require_text("event", arguments.text(0));
+    if (!core::hook_event_from_name(event)) {
+        std::string known;
+        for (const std::string_view name : core::kHookEventNames)
+            known += (known.empty() ? "" : ", ") + std::string(name);
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "event \"" + std::string(event) + "\" is unknown", {},
+             "Use one of: " + known + ".");
+    }
+    const auto function = arguments.oid(1);
+    if (!function)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "function must not be null");
+    const auto task = arguments.text(2);
+    if (task)
+        queue::check_task_identifier(*task);
+    const FunctionName name = check_signature(*function, "hook");
+    const pg::Param params[] = {text_param(event), text_param(name.schema), text_param(name.name),
+                                text_param(task)};
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        params);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_unregister_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const Oid function = arguments.oid(1).value_or(InvalidOid);
+    struct Located {
+        const char *schema;
+        const char *name;
+    };
+    const Located name = pg::call([&] {
+        return Located{get_namespace_name(get_func_namespace(function)), get_func_name(function)};
+    });
+    if (name.schema == nullptr || name.name == nullptr)
+        return BoolGetDatum(false);
+    const pg::Param params[] = {text_param(arguments.text(0)), text_param(name.schema),
+                                text_param(name.name), text_param(arguments.text(2))};
+    return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
+                                             " AND h.function_schema = $2 AND h.function_name = $3"
+                                             " AND h.task_identifier IS NOT DISTINCT FROM $4",
+                                             params)
+                            .rows > 0);
+}
+
 BACKFILL_FUNCTION(backfill_priority)
 {
     const auto name = *pg::Arguments(fcinfo).text(0);
     const auto priority = core::priority_from_name(name);
     if (!priority)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority \"" + std::string(name) + "\" is unknown",
-             {},
-             "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
+             {}, "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
     return Int16GetDatum(static_cast<int16>(*priority));
 }
 
@@ -321,10 +368,10 @@ BACKFILL_FUNCTION(backfill_backoff_delay_policy)
 BACKFILL_FUNCTION(backfill_backoff_delay)
 {
     const pg::Arguments arguments(fcinfo);
-    const core::RetryPolicy policy = {
-        *arguments.int4(5), check_delay("initial_delay", *arguments.interval(1)),
-        check_delay("max_delay", *arguments.interval(2)), *arguments.float8(3),
-        *arguments.float8(4)};
+    const core::RetryPolicy policy = {*arguments.int4(5),
+                                      check_delay("initial_delay", *arguments.interval(1)),
+                                      check_delay("max_delay", *arguments.interval(2)),
+                                      *arguments.float8(3), *arguments.float8(4)};
     check_policy(policy);
     return delay_datum(policy, *arguments.int4(0));
 }
@@ -354,5 +401,7 @@ BACKFILL_FUNCTION(backfill_config_changed)
                             errmsg("_config_changed() must be called as a trigger")));
         CacheInvalidateRelcache(reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation);
     });
+    /* Waiting jobs may have got a handler, a resumed queue, or a higher limit. */
+    queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }

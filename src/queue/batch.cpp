@@ -3,9 +3,11 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/finish.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
@@ -19,26 +21,29 @@ constexpr int kReadAhead = 64;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
-/* A task whose jobs take longer than this on average runs alone. */
+/* A task that has had a job longer than this lately runs alone. */
 constexpr int64 kSlowJobUs = 5000;
 
-/* A moving average of how long a task's jobs take, in this process. */
+/* How long a task's jobs may take, as far as this process knows. A job that is done waits
+ * for the end of its batch, so a job that may be slow must not join one: neither of a
+ * task that is new here, nor of one that was slow a short while ago. */
 class TaskSpeed
 {
   public:
-    static bool is_slow(const std::string &task)
+    static bool may_be_slow(const std::string &task)
     {
-        const auto found = averages().find(task);
-        return found != averages().end() && found->second > kSlowJobUs;
+        const auto found = durations().find(task);
+        return found == durations().end() || found->second > kSlowJobUs;
     }
+    /* Remembers the longest duration, less and less of it with every faster job. */
     static void record(const std::string &task, int64 duration_us)
     {
-        int64 &average = averages()[task];
-        average += (duration_us - average) / 4;
+        int64 &longest = durations()[task];
+        longest = Max(duration_us, longest - longest / 8);
     }
 
   private:
-    static std::unordered_map<std::string, int64> &averages()
+    static std::unordered_map<std::string, int64> &durations()
     {
         static std::unordered_map<std::string, int64> map;
         return map;
@@ -50,9 +55,9 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
 {
     std::vector<std::string_view> names;
     for (const Task &task : config.tasks()) {
-        const bool wanted = options.tasks.empty() ||
-                            std::find(options.tasks.begin(), options.tasks.end(),
-                                      task.identifier) != options.tasks.end();
+        const bool wanted =
+            options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
+                                               task.identifier) != options.tasks.end();
         if (wanted && task.has_handler() && task.run_as_oid == GetUserId())
             names.push_back(task.identifier);
     }
@@ -88,6 +93,8 @@ class Batch
         : options_(options), config_(config()), next_(table_, own_tasks(*config_, options)),
           started_(GetCurrentTimestamp())
     {
+        if (options.urgent_only)
+            next_.only_urgent();
         job_memory_ = pg::call([] {
             return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
                                          ALLOCSET_DEFAULT_SIZES);
@@ -109,13 +116,17 @@ class Batch
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
                 continue;
-            const bool slow = TaskSpeed::is_slow(task->identifier);
+            const bool slow = TaskSpeed::may_be_slow(task->identifier);
             if (slow && result_.jobs > 0) {
                 result_.more = true;
                 break;
             }
-            if (!enter_queue(*row) || !claim(*candidate, *row))
+            if (!enter_queue(*row))
                 continue;
+            if (!claim(*candidate, *row)) {
+                give_rate_back(*row);
+                continue;
+            }
             run_claimed(*row, *task);
             if (slow || session_is_dirty()) {
                 result_.more = true;
@@ -141,9 +152,10 @@ class Batch
         return !result_.more;
     }
 
-    /* A job may have registered tasks, or changed a queue. */
+    /* A job may have registered tasks, or somebody has paused a queue. */
     void follow_config()
     {
+        pg::call([] { AcceptInvalidationMessages(); });
         std::shared_ptr<const Config> latest = config();
         if (latest == config_)
             return;
@@ -165,6 +177,12 @@ class Batch
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
         const QueueLimit limit = config_->queue_limit_now(queue);
+        if (!limit.is_limited())
+            return true;
+        if (limit.paused || !rate_allows(limit)) {
+            leave_out(queue);
+            return false;
+        }
         QueueSlots::Entry entry = slots_.enter(limit);
         if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
             /* Whoever leaves the queue shall tell us; look again, for it may have left
@@ -173,8 +191,7 @@ class Batch
             entry = slots_.enter(limit);
         }
         if (entry == QueueSlots::Entry::kFull) {
-            next_.exclude_queue(queue);
-            next_.clear();
+            leave_out(queue);
             return false;
         }
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
@@ -183,7 +200,36 @@ class Batch
             next_.clear();
             return false;
         }
-        return true;
+        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+            return true;
+        leave_out(queue);
+        return false;
+    }
+
+    /* If the queue's rate is used up, lets the dispatcher's timer know until when. Asked
+     * before a slot is taken, which would be held to the end of the transaction. */
+    static bool rate_allows(const QueueLimit &limit)
+    {
+        if (limit.rate_limit == 0)
+            return true;
+        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        if (later != 0 && bgworker::available())
+            bgworker::signal_due(MyDatabaseId, later);
+        return later == 0;
+    }
+
+    /* The start that was counted did not come about. */
+    void give_rate_back(const JobRow &row)
+    {
+        const QueueLimit limit = config_->queue_limit_now(row.text_or_empty(Column::kQueueName));
+        if (limit.rate_limit > 0)
+            return_rate_token(limit, GetCurrentTimestamp());
+    }
+
+    void leave_out(std::string_view queue)
+    {
+        next_.exclude_queue(queue);
+        next_.clear();
     }
 
     bool claim(const Candidate &candidate, const JobRow &row)
@@ -193,10 +239,9 @@ class Batch
         if (options_.session == SessionKind::kUser)
             wake::announce_slots();
         pg::call([] { CommandCounterIncrement(); });
-        /* The key was enqueued again while this job ran, and then its worker died: the
-         * newer job stands for both. */
-        return row.is_null(Column::kJobKey) ||
-               !has_newer_keyed_job(table_, row.text_or_empty(Column::kJobKey), row.id());
+        /* The key was enqueued again or removed while this job ran, and then its worker
+         * died: it stays removed. */
+        return row.is_null(Column::kJobKey) || !is_superseded(table_, row);
     }
 
     void run_claimed(const JobRow &row, const Task &task)
@@ -207,15 +252,27 @@ class Batch
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
-        const auto error = run_job(row, task, options_.session);
-        if (error)
-            (void) finish_failure(table_, *config_, &task, row, *error);
-        else
-            finish_success(row);
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+        const RunResult run = run_job(*config_, row, task, options_.session);
+        const Outcome outcome = finish_job(table_, *config_, &task, row, run);
+        notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
         if (options_.on_end != nullptr)
-            options_.on_end(error.has_value());
+            options_.on_end(run.error.has_value());
+    }
+
+    void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
+    {
+        const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
+        if (error != nullptr) {
+            hooks::notify(*config_, core::HookEvent::kAfterJobRun, &row, error);
+            hooks::notify(*config_, core::HookEvent::kJobFail, &row, error);
+        } else if (outcome == Outcome::kDone) {
+            hooks::notify(*config_, core::HookEvent::kJobComplete, &row);
+        }
+        if (outcome == Outcome::kDeadLettered)
+            hooks::notify(*config_, core::HookEvent::kJobPermanentlyFail, &row, error);
     }
 
     /* Committed subtransactions of this transaction that have an xid. */
@@ -293,8 +350,8 @@ int dead_letter_orphans(int limit)
         const Task *task = current->find_task(row->task_identifier());
         (void) finish_failure(
             table, *current, task, *row,
-            {"42704", "role \"" + task->run_as + "\" of task \"" + task->identifier +
-                          "\" does not exist",
+            {"42704",
+             "role \"" + task->run_as + "\" of task \"" + task->identifier + "\" does not exist",
              "The jobs of the task run as this role.",
              "Register the task again with a role that exists, then requeue the job with "
              "backfill.requeue_dlq_job().",

@@ -3,6 +3,7 @@
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/schedule.hpp"
 
@@ -39,8 +40,10 @@ struct Schedule {
     bool latest_only = false;
     TimestampTz decided_until = 0;
     JobSpec job;
+    std::string_view scheduled_by;
 
     std::deque<DueMinute> due;
+    int enqueued = 0;
     std::string error;
 };
 
@@ -60,12 +63,14 @@ enum Column {
     kJobKeyMode,
     kRetryPolicy,
     kPayload,
+    kScheduledBy,
 };
 
 constexpr const char *kLockSql =
     "SELECT s.name, s.cron, s.time_zone, s.fill, s.max_catchup, s.catchup = 'latest',"
     "   greatest(s.known_since, s.checked_until), s.task_identifier, s.queue_name, s.priority,"
-    "   s.max_attempts, s.job_key, s.job_key_mode, s.retry_policy, s.payload"
+    "   s.max_attempts, s.job_key, s.job_key_mode, s.retry_policy, s.payload,"
+    "   s.scheduled_by"
     "  FROM backfill.cron_schedule s"
     " WHERE greatest(s.known_since, s.checked_until) < $1"
     " ORDER BY s.name FOR UPDATE SKIP LOCKED";
@@ -96,6 +101,7 @@ Schedule read_schedule(const pg::TableRow &row)
     schedule.job.job_key_mode = parse_job_key_mode(text(kJobKeyMode));
     schedule.job.retry_policy = optional_text(kRetryPolicy);
     schedule.job.payload = row.values[kPayload];
+    schedule.scheduled_by = text(kScheduledBy);
     return schedule;
 }
 
@@ -165,25 +171,49 @@ Datum payload_of_run(Datum payload, const DueMinute &minute)
     });
 }
 
+Oid role_of(const Schedule &schedule)
+{
+    const std::string name(schedule.scheduled_by);
+    const Oid role = pg::call([&] { return get_role_oid(name.c_str(), true); });
+    if (!OidIsValid(role))
+        fail(ERRCODE_UNDEFINED_OBJECT, "role \"" + name + "\" does not exist",
+             "It made the schedule, and its rights count.",
+             "Call backfill.schedule() again as another role.");
+    return role;
+}
+
+/* Enqueues as the role that made the schedule: users' hooks run on the way, and a tick is
+ * mostly a superuser's. Returns how many jobs it enqueued. */
+int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
+{
+    const Oid role = role_of(schedule);
+    pg::OwnerScope scope =
+        pg::call([&] { return pg::OwnerScope(role, SECURITY_RESTRICTED_OPERATION); });
+    int enqueued = 0;
+    for (const DueMinute &minute : schedule.due) {
+        JobSpec job = schedule.job;
+        job.run_at = pg::from_unix_seconds(minute.at);
+        job.payload = payload_of_run(schedule.job.payload, minute);
+        if (enqueuer.enqueue(job))
+            enqueued++;
+    }
+    if (hooks::any(enqueuer.config(), core::HookEvent::kCronTick))
+        hooks::notify(enqueuer.config(), core::HookEvent::kCronTick, nullptr);
+    pg::call([&] { scope.leave(); });
+    return enqueued;
+}
+
 void enqueue_due(const std::vector<Schedule *> &schedules)
 {
     std::vector<std::string_view> keys;
     for (const Schedule *schedule : schedules)
         if (schedule->job.job_key)
             keys.push_back(*schedule->job.job_key);
-    /* In one order everywhere, so that calls never deadlock with each other. */
-    std::sort(keys.begin(), keys.end());
-    for (const std::string_view key : keys)
-        lock_job_key(key);
+    lock_job_keys(std::move(keys));
 
     Enqueuer enqueuer("cron_tick()");
-    for (const Schedule *schedule : schedules)
-        for (const DueMinute &minute : schedule->due) {
-            JobSpec job = schedule->job;
-            job.run_at = pg::from_unix_seconds(minute.at);
-            job.payload = payload_of_run(schedule->job.payload, minute);
-            (void) enqueuer.enqueue(job);
-        }
+    for (Schedule *schedule : schedules)
+        schedule->enqueued = enqueue_one(enqueuer, *schedule);
     enqueuer.finish();
 }
 
@@ -262,14 +292,14 @@ int64 tick_as_owner(TimestampTz now)
     for (const Schedule &schedule : schedules) {
         save_progress(schedule, now);
         if (schedule.error.empty())
-            enqueued += static_cast<int64>(schedule.due.size());
+            enqueued += schedule.enqueued;
     }
     return enqueued;
 }
 
 } // namespace
 
-/* As the owner: the right to enqueue was asked of the one who made the schedule. */
+/* As the owner, whoever calls. */
 int64 run_due_schedules(TimestampTz now)
 {
     pg::call([] { PreventCommandIfReadOnly("cron_tick()"); });

@@ -3,6 +3,7 @@
 
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/wake.hpp"
@@ -31,9 +32,8 @@ void check_length(const char *argument, std::string_view value, int limit)
     if (value.empty())
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
     if (length > limit) {
-        const int shown = pg::call([&] {
-            return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60);
-        });
+        const int shown = pg::call(
+            [&] { return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60); });
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              std::string(argument) + " is too long: " +
                  quoted(std::string(value.substr(0, static_cast<std::size_t>(shown))) + "..."),
@@ -84,7 +84,8 @@ void check_priority(int32 value)
     if (value < PG_INT16_MIN || value > PG_INT16_MAX)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority is out of range: " + std::to_string(value),
              "It must be between -32768 and 32767; smaller runs first.",
-             "Named priorities: backfill.priority('EMERGENCY') to backfill.priority('BULK_LOWEST').");
+             "Named priorities: backfill.priority('EMERGENCY') to "
+             "backfill.priority('BULK_LOWEST').");
 }
 
 void check_max_attempts(int32 value)
@@ -160,8 +161,7 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
         max_attempts = own.max_attempts;
     if (!max_attempts)
         max_attempts = policy_of(*config_, policy.value_or(kDefaultPolicy)).max_attempts;
-    const int priority =
-        first_of(spec.priority, own.priority).value_or(core::kPriorityBulkDefault);
+    const int priority = first_of(spec.priority, own.priority).value_or(core::kPriorityBulkDefault);
 
     JobRow row = JobRow::empty();
     row.set(Column::kId, Int64GetDatum(spec.id ? *spec.id : JobTable::next_id()));
@@ -172,15 +172,19 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kPriority, Int16GetDatum(static_cast<int16>(priority)));
     row.set(Column::kAttempts, Int16GetDatum(0));
     row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
+    row.set(Column::kFreeRetries, Int16GetDatum(0));
+    if (spec.flags != 0)
+        row.set(Column::kFlags, spec.flags);
     row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
-    row.set(Column::kQueueName, pg::from_text(queue.value_or(kDefaultQueue)));
+    row.set(Column::kQueueName,
+            pg::from_text(spec.no_queue ? std::string_view() : queue.value_or(kDefaultQueue)));
     if (policy && *policy != kDefaultPolicy)
         row.set(Column::kRetryPolicy, pg::from_text(*policy));
     if (spec.job_key)
         row.set(Column::kJobKey, pg::from_text(*spec.job_key));
     row.set(Column::kPayload, spec.payload != 0 ? spec.payload : pg::call([] {
-        return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-    }));
+                return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+            }));
     return row;
 }
 
@@ -195,6 +199,9 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
         row.set(Column::kId, Int64GetDatum(existing.existing_id));
         return false;
     }
+    /* A job that takes another's place in its queue does not make the queue longer. */
+    replaces_ = existing.waiting && existing.waiting->text_or_empty(Column::kQueueName) ==
+                                        row.text_or_empty(Column::kQueueName);
     if (existing.waiting) {
         const JobRow &old = *existing.waiting;
         check_permission(old.task_identifier()); /* who may not enqueue it may not replace it */
@@ -219,18 +226,41 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
     return true;
 }
 
-int64 Enqueuer::enqueue(const JobSpec &spec)
+std::optional<int64> Enqueuer::enqueue(const JobSpec &spec)
 {
+    const auto row = add(spec);
+    return row ? std::optional(row->id()) : std::nullopt;
+}
+
+std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
+{
+    replaces_ = false;
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
     if (spec.job_key)
         lock_job_key(*spec.job_key);
     JobRow row = make_row(spec, task);
-    if (spec.job_key && !take_over_key(row, spec))
-        return row.id();
+    if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
+        const hooks::Decision decision =
+            hooks::decide(*config_, core::HookEvent::kBeforeJobSchedule, row);
+        if (decision.action == hooks::Decision::Action::kFail)
+            fail(hooks::kErrorRefused, decision.reason);
+        if (decision.action == hooks::Decision::Action::kSkip)
+            return std::nullopt;
+        if (decision.action == hooks::Decision::Action::kRetry)
+            row.set(Column::kRunAt, TimestampTzGetDatum(GetCurrentTimestamp() + decision.delay_us));
+        if (decision.payload)
+            row.set(Column::kPayload, *decision.payload);
+    }
+    if (spec.job_key && !take_over_key(row, spec)) {
+        const std::vector<FoundJob> existing = table_.find_by_id(row.id());
+        return existing.empty() ? row : existing.front().row;
+    }
+    if (!replaces_)
+        check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
-    return row.id();
+    return row;
 }
 
 void Enqueuer::requeue(const JobSpec &spec)
@@ -244,11 +274,28 @@ void Enqueuer::requeue(const JobSpec &spec)
     if (spec.job_key) {
         lock_job_key(*spec.job_key);
         if (!table_.find_by_key(*spec.job_key).empty())
-            refuse("another job with job_key " + quoted(*spec.job_key) +
-                   " is waiting or running");
+            refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
     }
     const Task *task = config_->find_task(spec.task_identifier);
     insert(make_row(spec, task), task);
+}
+
+void Enqueuer::check_depth(std::string_view queue_name)
+{
+    const QueueLimit limit = config_->queue_limit(queue_name);
+    const int max_depth = limit.max_depth;
+    if (max_depth == 0)
+        return;
+    auto depth = depth_.find(queue_name);
+    if (depth == depth_.end()) {
+        lock_queue_depth(limit);
+        depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
+    }
+    if (depth->second >= max_depth)
+        fail(kErrorQueueFull, "queue " + quoted(queue_name) + " is full",
+             "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
+             "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
+    depth->second++;
 }
 
 void Enqueuer::insert(const JobRow &row, const Task *task)

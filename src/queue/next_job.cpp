@@ -1,9 +1,12 @@
 /* next_job.cpp - see next_job.hpp.
  *
- * The index is ordered by (task_identifier, priority, run_at, id). Per task we step
- * from one priority to the next and read only the range that is due, so neither jobs
- * scheduled for later nor other tasks' backlogs cost anything. */
+ * The index is ordered by (task_identifier, queue_name, priority, run_at, id). Per task
+ * we step from one (queue, priority) to the next and read only the range that is due:
+ * jobs scheduled for later, the backlogs of other tasks, and full or paused queues
+ * cost one step each, however many jobs they hold. */
 #include "backfill/queue/next_job.hpp"
+
+#include "backfill/guc.hpp"
 
 namespace backfill::queue
 {
@@ -12,15 +15,17 @@ namespace
 {
 
 constexpr AttrNumber kIndexTask = 1;
-constexpr AttrNumber kIndexPriority = 2;
-constexpr AttrNumber kIndexRunAt = 3;
+constexpr AttrNumber kIndexQueue = 2;
+constexpr AttrNumber kIndexPriority = 3;
+constexpr AttrNumber kIndexRunAt = 4;
+constexpr int kMaxKeys = 4;
 
 /* One scan over job_ready_idx that is positioned again and again. Plain data; all its
  * functions run inside pg::call(). */
 struct ReadyScan {
     IndexScanDesc scan;
     TupleTableSlot *slot;
-    ScanKeyData keys[3];
+    ScanKeyData keys[kMaxKeys];
     int key_count;
 
     void begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
@@ -29,6 +34,10 @@ struct ReadyScan {
         slot = table_slot;
         key_count = count;
         scan = pg::begin_index_scan(heap, index, snapshot, count);
+    }
+    void key(int n, AttrNumber column, StrategyNumber strategy, RegProcedure procedure, Datum value)
+    {
+        ScanKeyInit(&keys[n], column, strategy, procedure, value);
     }
     void start() { index_rescan(scan, keys, key_count, nullptr, 0); }
     bool next() { return index_getnext_slot(scan, ForwardScanDirection, slot); }
@@ -49,8 +58,8 @@ struct ReadyScan {
 bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
 {
     bool is_null;
-    const TransactionId xmax = DatumGetTransactionId(
-        slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
+    const TransactionId xmax =
+        DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
     if (!TransactionIdIsValid(xmax))
         return false;
     if (TransactionIdEquals(xmax, *known_in_progress))
@@ -61,42 +70,79 @@ bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
     return true;
 }
 
-bool is_in_queue(ReadyScan &scan, const std::vector<std::string> &queues)
+bool is_among(const text *name, const std::vector<std::string> &names)
 {
-    if (queues.empty())
-        return false;
-    bool is_null;
-    const Datum queue = slot_getattr(scan.slot, static_cast<int>(Column::kQueueName) + 1, &is_null);
-    if (is_null)
-        return false;
-    const text *name = DatumGetTextPP(queue);
     const std::size_t length = VARSIZE_ANY_EXHDR(name);
-    for (const std::string &excluded : queues)
-        if (excluded.size() == length && memcmp(excluded.data(), VARDATA_ANY(name), length) == 0)
+    for (const std::string &other : names)
+        if (other.size() == length && memcmp(other.data(), VARDATA_ANY(name), length) == 0)
             return true;
     return false;
 }
 
-/* Calls visit(priority) for every priority that has jobs of the task, in order, until
- * visit returns false. */
+/* The scans that step through a task's queues and their priorities. */
+struct RangeScans {
+    ReadyScan queues;     /* task =, queue > */
+    ReadyScan priorities; /* task =, queue =, priority > */
+    ReadyScan jobs;       /* task =, queue =, priority =, run_at <= or > */
+
+    void begin(Relation heap, Relation index, TupleTableSlot *slot, Snapshot snapshot)
+    {
+        queues.begin(heap, index, slot, snapshot, 2);
+        priorities.begin(heap, index, slot, snapshot, 3);
+        jobs.begin(heap, index, slot, snapshot, 4);
+    }
+    void end()
+    {
+        jobs.end();
+        priorities.end();
+        queues.end();
+    }
+};
+
+/* Calls visit(priority) for each (queue, priority) that has jobs of the task, with
+ * scans.jobs positioned before the jobs whose run_at is <= now (due) or > now. */
 template <class Visit>
-void for_each_priority(ReadyScan &priorities, Datum task, Visit &&visit)
+void for_each_range(RangeScans &scans, Datum task, const std::vector<std::string> &excluded,
+                    int last_priority, bool due, TimestampTz now, Visit &&visit)
 {
-    int previous = PG_INT16_MIN;
-    bool first = true;
+    Datum queue = 0; /* before the first */
+    const Datum before_all = PointerGetDatum(cstring_to_text_with_len("", 0));
     for (;;) {
-        ScanKeyInit(&priorities.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-        ScanKeyInit(&priorities.keys[1], kIndexPriority,
-                    first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
-                    first ? F_INT2GE : F_INT2GT, Int16GetDatum(static_cast<int16>(previous)));
-        priorities.start();
-        if (!priorities.next())
+        scans.queues.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+        scans.queues.key(1, kIndexQueue,
+                         queue == 0 ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
+                         queue == 0 ? F_TEXT_GE : F_TEXT_GT, queue == 0 ? before_all : queue);
+        scans.queues.start();
+        if (!scans.queues.next())
             return;
-        previous = DatumGetInt16(priorities.column(Column::kPriority));
-        first = false;
-        if (!visit(previous))
-            return;
-        CHECK_FOR_INTERRUPTS();
+        queue = PointerGetDatum(DatumGetTextPCopy(scans.queues.column(Column::kQueueName)));
+        if (is_among(DatumGetTextPP(queue), excluded))
+            continue;
+
+        int priority = PG_INT16_MIN;
+        for (bool first = true;; first = false) {
+            CHECK_FOR_INTERRUPTS();
+            scans.priorities.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+            scans.priorities.key(1, kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ, queue);
+            scans.priorities.key(
+                2, kIndexPriority, first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
+                first ? F_INT2GE : F_INT2GT, Int16GetDatum(static_cast<int16>(priority)));
+            scans.priorities.start();
+            if (!scans.priorities.next())
+                break;
+            priority = DatumGetInt16(scans.priorities.column(Column::kPriority));
+            if (priority > last_priority)
+                break;
+            scans.jobs.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+            scans.jobs.key(1, kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ, queue);
+            scans.jobs.key(2, kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
+                           Int16GetDatum(static_cast<int16>(priority)));
+            scans.jobs.key(3, kIndexRunAt,
+                           due ? BTLessEqualStrategyNumber : BTGreaterStrategyNumber,
+                           due ? F_TIMESTAMPTZ_LE : F_TIMESTAMPTZ_GT, TimestampTzGetDatum(now));
+            scans.jobs.start();
+            visit(priority);
+        }
     }
 }
 
@@ -108,6 +154,48 @@ bool sorts_before(const Candidate &a, const Candidate &b)
         return a.run_at < b.run_at;
     return a.id < b.id;
 }
+
+/* The priority as it counts: one better for each ageing interval of waiting. */
+int64 aged_priority(int priority, TimestampTz run_at, TimestampTz now)
+{
+    if (guc::ageing_interval_s == 0)
+        return priority;
+    return priority - (now - run_at) / (static_cast<int64>(guc::ageing_interval_s) * USECS_PER_SEC);
+}
+
+/* The best candidates so far, the worst of them on top of the heap. Never grows beyond
+ * the memory it was given, so it may be used inside pg::call(). */
+class BestCandidates
+{
+  public:
+    explicit BestCandidates(int limit) : limit_(static_cast<std::size_t>(limit))
+    {
+        heap_.reserve(limit_);
+    }
+    /* False if this candidate, and so any that sorts after it, is not among the best. */
+    bool add(const Candidate &candidate)
+    {
+        if (heap_.size() == limit_) {
+            if (!sorts_before(candidate, heap_.front()))
+                return false;
+            std::pop_heap(heap_.begin(), heap_.end(), sorts_before);
+            heap_.back() = candidate;
+        } else {
+            heap_.push_back(candidate);
+        }
+        std::push_heap(heap_.begin(), heap_.end(), sorts_before);
+        return true;
+    }
+    std::vector<Candidate> sorted() &&
+    {
+        std::sort_heap(heap_.begin(), heap_.end(), sorts_before);
+        return std::move(heap_);
+    }
+
+  private:
+    std::size_t limit_;
+    std::vector<Candidate> heap_;
+};
 
 } // namespace
 
@@ -140,49 +228,34 @@ void NextJobs::read(Snapshot snapshot, int limit)
 {
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
+    BestCandidates best(limit);
 
-    clear();
-    std::vector<Candidate> found(static_cast<std::size_t>(limit));
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        int count = 0;
-        /* The array is large enough: nothing in the call allocates C++ memory. */
-        Candidate *const out = found.data();
         pg::call([&] {
-            ReadyScan priorities;
-            ReadyScan ready;
+            RangeScans scans;
             TransactionId in_progress = InvalidTransactionId;
-            priorities.begin(table_.heap(), index, table_.slot(), snapshot, 2);
-            ready.begin(table_.heap(), index, table_.slot(), snapshot, 3);
-            for_each_priority(priorities, task_datum, [&](int priority) {
-                ScanKeyInit(&ready.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ,
-                            task_datum);
-                ScanKeyInit(&ready.keys[1], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                            Int16GetDatum(static_cast<int16>(priority)));
-                ScanKeyInit(&ready.keys[2], kIndexRunAt, BTLessEqualStrategyNumber,
-                            F_TIMESTAMPTZ_LE, TimestampTzGetDatum(now));
-                ready.start();
-                while (count < limit && ready.next()) {
-                    CHECK_FOR_INTERRUPTS();
-                    if (is_claimed(ready.slot, &in_progress))
-                        continue;
-                    if (is_in_queue(ready, excluded_))
-                        continue;
-                    out[count++] = {ready.slot->tts_tid,
-                                    DatumGetInt64(ready.column(Column::kId)),
-                                    DatumGetTimestampTz(ready.column(Column::kRunAt)), priority};
-                }
-                return count < limit;
-            });
-            ready.end();
-            priorities.end();
-            pfree(DatumGetPointer(task_datum));
+            scans.begin(table_.heap(), index, table_.slot(), snapshot);
+            for_each_range(
+                scans, task_datum, excluded_, last_priority_, true, now, [&](int priority) {
+                    while (scans.jobs.next()) {
+                        CHECK_FOR_INTERRUPTS();
+                        if (is_claimed(scans.jobs.slot, &in_progress))
+                            continue;
+                        const TimestampTz run_at =
+                            DatumGetTimestampTz(scans.jobs.column(Column::kRunAt));
+                        const bool added = best.add({scans.jobs.slot->tts_tid,
+                                                     DatumGetInt64(scans.jobs.column(Column::kId)),
+                                                     run_at, aged_priority(priority, run_at, now)});
+                        if (!added)
+                            break;
+                    }
+                });
+            scans.end();
         });
-        candidates_.insert(candidates_.end(), found.begin(), found.begin() + count);
     }
-    std::sort(candidates_.begin(), candidates_.end(), sorts_before);
-    if (candidates_.size() > static_cast<std::size_t>(limit))
-        candidates_.resize(static_cast<std::size_t>(limit));
+    clear();
+    candidates_ = std::move(best).sorted();
 }
 
 std::optional<TimestampTz> NextJobs::next_run_at(Snapshot snapshot, TimestampTz now)
@@ -193,26 +266,14 @@ std::optional<TimestampTz> NextJobs::next_run_at(Snapshot snapshot, TimestampTz 
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
         pg::call([&] {
-            ReadyScan priorities;
-            ReadyScan later;
-            priorities.begin(table_.heap(), index, table_.slot(), snapshot, 2);
-            later.begin(table_.heap(), index, table_.slot(), snapshot, 3);
-            for_each_priority(priorities, task_datum, [&](int priority) {
-                ScanKeyInit(&later.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ,
-                            task_datum);
-                ScanKeyInit(&later.keys[1], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                            Int16GetDatum(static_cast<int16>(priority)));
-                ScanKeyInit(&later.keys[2], kIndexRunAt, BTGreaterStrategyNumber,
-                            F_TIMESTAMPTZ_GT, TimestampTzGetDatum(now));
-                later.start();
-                if (later.next())
-                    earliest = Min(earliest,
-                                   DatumGetTimestampTz(later.column(Column::kRunAt)));
-                return true;
+            RangeScans scans;
+            scans.begin(table_.heap(), index, table_.slot(), snapshot);
+            for_each_range(scans, task_datum, excluded_, PG_INT16_MAX, false, now, [&](int) {
+                if (scans.jobs.next())
+                    earliest =
+                        Min(earliest, DatumGetTimestampTz(scans.jobs.column(Column::kRunAt)));
             });
-            later.end();
-            priorities.end();
-            pfree(DatumGetPointer(task_datum));
+            scans.end();
         });
     }
     return earliest == PG_INT64_MAX ? std::nullopt : std::optional(earliest);

@@ -124,13 +124,14 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         text_param(spec.job.retry_policy),
         {JSONBOID, spec.job.payload, spec.job.payload == 0},
         {TIMESTAMPTZOID, TimestampTzGetDatum(now), false},
+        text_param(pg::role_name(GetUserId())),
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.cron_schedule AS s (name, cron, time_zone, fill, max_catchup,"
         "   catchup, task_identifier, queue_name, priority, max_attempts, job_key, job_key_mode,"
-        "   retry_policy, payload, known_since, checked_until)"
+        "   retry_policy, payload, known_since, checked_until, scheduled_by)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        "   coalesce($14, '{}'::jsonb), $15, $15)"
+        "   coalesce($14, '{}'::jsonb), $15, $15, $16)"
         " ON CONFLICT (name) DO UPDATE SET"
         "   cron = excluded.cron, time_zone = excluded.time_zone, fill = excluded.fill,"
         "   max_catchup = excluded.max_catchup, catchup = excluded.catchup,"
@@ -140,7 +141,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         "   retry_policy = excluded.retry_policy, payload = excluded.payload,"
         "   known_since = CASE WHEN s.cron = excluded.cron AND s.time_zone = excluded.time_zone"
         "     THEN s.known_since ELSE excluded.known_since END,"
-        "   last_error = NULL",
+        "   scheduled_by = excluded.scheduled_by, last_error = NULL",
         params);
     return pg::from_unix_seconds(*next);
 }

@@ -32,6 +32,7 @@ struct Pending {
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
     bool installed;
+    bool databases;
 };
 Pending pending;
 
@@ -61,6 +62,8 @@ void pass_on(const Pending &work) noexcept
 {
     if (work.slots)
         bgworker::signal_slots_released(MyDatabaseId);
+    if (work.databases)
+        bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted)
         return;
     for (int i = 0; i < work.role_count; i++)
@@ -76,8 +79,7 @@ void pass_on(const Pending &work) noexcept
 /* Called for every resource owner of the transaction: the first call takes it all. */
 void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, void *) noexcept
 {
-    if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level ||
-        pending.outcome == Outcome::kOpen)
+    if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level || pending.outcome == Outcome::kOpen)
         return;
     const Pending work = pending;
     forget();
@@ -126,6 +128,11 @@ void announce_slots() noexcept
 void announce_installed() noexcept
 {
     pending.installed = true;
+}
+
+void announce_databases() noexcept
+{
+    pending.databases = true;
 }
 
 } // namespace backfill::queue::wake

@@ -1,5 +1,5 @@
 # The next three times of cron expressions in UTC, by python3-croniter, as an oracle for
-# test/t/021_cron_oracles.pl. Reads lines "seconds since 1970|expression", writes one line of
+# test/t/041_cron_oracles.pl. Reads lines "seconds since 1970|expression", writes one line of
 # three numbers for each.
 import sys
 from croniter import croniter

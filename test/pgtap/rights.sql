@@ -75,7 +75,7 @@ CREATE FUNCTION pg_temp.readable(role name) RETURNS SETOF name LANGUAGE sql AS $
     SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT')
 $$;
 SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
-    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,priority,priority_band,backoff_delay,version}'::name[],
+    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,_lock_job_keys,current_job,snooze,discard,priority,priority_band,backoff_delay,version}'::name[],
     'what a producer may execute');
 SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
 SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job}'::name[], 'what a consumer may read');

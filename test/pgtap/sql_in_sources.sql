@@ -27,7 +27,7 @@ BEGIN
 END;
 $$;
 
--- What speaks to pg_cron is tried with a real one, by test/t/020_schedules.pl.
+-- What speaks to pg_cron is tried with a real one, by test/t/040_schedules.pl.
 CREATE TEMP TABLE statement AS
 SELECT s FROM regexp_split_to_table(:'statements', E'\n') s WHERE s <> '' AND s !~ '\mcron\.';
 SELECT cmp_ok((SELECT count(*) FROM statement), '>=', 6::bigint, 'statements were found in the sources');

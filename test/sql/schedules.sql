@@ -179,8 +179,7 @@ SELECT * FROM enqueued();
 SELECT name, checked_until, last_run_at, last_error FROM backfill.schedules ORDER BY name;
 DELETE FROM backfill.cron_schedule;
 
--- A tick has the rights of the extension's owner, whoever calls it; who schedules must be
--- allowed to enqueue the task.
+-- Jobs are enqueued with the rights of who made the schedule, whoever ticks.
 CREATE ROLE regress_scheduler;
 SELECT backfill.grant_admin('regress_scheduler'), backfill.grant_producer('regress_scheduler', '{other}');
 GRANT USAGE ON SCHEMA test TO regress_scheduler;
@@ -189,10 +188,44 @@ SET ROLE regress_scheduler;
 CALL refused($$backfill.schedule('theirs', '* * * * *', 'note')$$);
 CALL refused($$backfill._cron_tick(now())$$);
 SELECT backfill.schedule('theirs', '* * * * *', 'other') IS NOT NULL AS ok;
-SELECT backfill.cron_tick() BETWEEN 2 AND 3 AS enqueued_as_the_owner;
+SELECT backfill.cron_tick() BETWEEN 2 AND 3 AS enqueued_as_the_one_who_made_it;
 SELECT current_user, current_setting('lock_timeout') AS lock_timeout, backfill.unschedule('theirs'), backfill.unschedule('mine');
 RESET ROLE;
-SELECT backfill.grant_producer('regress_scheduler');
+-- Hooks on the way run with the rights of who made the schedule, never with those of the
+-- superuser that ticks, and cannot get at these.
+CREATE TABLE seen (event text, who name, outcome text);
+GRANT INSERT ON seen TO regress_scheduler;
+CREATE FUNCTION spy(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    RESET ROLE;
+    INSERT INTO test.seen VALUES (event ->> 'event', current_user, 'escaped');
+    RETURN NULL;
+EXCEPTION WHEN insufficient_privilege THEN
+    INSERT INTO test.seen VALUES (event ->> 'event', current_user, sqlerrm);
+    RETURN NULL;
+END;
+$$;
+SELECT backfill.register_hook('before_job_schedule', 'spy(jsonb)'), backfill.register_hook('cron_tick', 'spy(jsonb)');
+SET ROLE regress_scheduler;
+SELECT backfill.schedule('theirs', '* * * * *', 'other') IS NOT NULL AS ok;
+RESET ROLE;
+UPDATE backfill.cron_schedule SET known_since = '2026-01-05 10:00', checked_until = '2026-01-05 10:00';
+SELECT backfill._cron_tick('2026-01-05 10:02'), current_user = session_user AS who_i_was;
+TABLE seen;
+SELECT scheduled_by FROM backfill.schedules;
+-- A hook may skip the job: the minute is decided all the same.
+CREATE FUNCTION skip(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"action": "skip"}'::jsonb $$;
+SELECT backfill.register_hook('before_job_schedule', 'skip(jsonb)');
+DELETE FROM backfill.job;
+SELECT backfill._cron_tick('2026-01-05 10:03'), backfill._cron_tick('2026-01-05 10:03'), (SELECT count(*) FROM backfill.job) AS jobs;
+DELETE FROM backfill.hook;
+-- A right that was taken away, and a role that is gone.
+SELECT backfill.grant_producer('regress_scheduler', '{}');
+SELECT backfill._cron_tick('2026-01-05 10:04');
+UPDATE backfill.cron_schedule SET scheduled_by = 'nobody';
+SELECT backfill._cron_tick('2026-01-05 10:05');
+SELECT checked_until, last_error FROM backfill.schedules;
+DELETE FROM backfill.cron_schedule;
 DELETE FROM backfill.producer;
 DROP OWNED BY regress_scheduler;
 DROP ROLE regress_scheduler;

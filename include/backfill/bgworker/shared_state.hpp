@@ -10,6 +10,7 @@
  * current job. */
 #pragma once
 
+#include "backfill/core/rate_window.hpp"
 #include "backfill/pg/pg.hpp"
 
 namespace backfill::bgworker
@@ -20,6 +21,7 @@ enum class WorkerState : int { kStarting, kIdle, kBusy };
 
 inline constexpr int kMaxTaskName = 128 * 4 + 1; /* 128 characters in any encoding */
 inline constexpr int kMaxDatabases = 256;
+inline constexpr int kMaxRateWindows = 1024;
 
 struct WorkerSlot {
     /* Guarded by the LWLock. */
@@ -27,11 +29,12 @@ struct WorkerSlot {
     WorkerState state;
     uint64 generation; /* changes whenever the slot is given to another worker */
     Oid database;
-    Oid role;     /* executors: whose jobs it runs */
-    int pid;      /* 0 until it has started */
-    Latch *latch; /* null until it has started */
-    bool woken;   /* its latch was set since it went idle */
-    bool retire;  /* it shall end as soon as its batch is over */
+    Oid role;       /* executors: whose jobs it runs */
+    int pid;        /* 0 until it has started */
+    Latch *latch;   /* null until it has started */
+    bool woken;     /* its latch was set since it went idle */
+    bool retire;    /* it shall end as soon as its batch is over */
+    bool bulk;      /* it may be running a job that is not urgent */
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
     bool logged_in; /* it got as far as that */
     TimestampTz started_at;
@@ -56,10 +59,17 @@ enum class DatabaseStatus : int {
 struct DatabaseSlot {
     Oid database; /* InvalidOid: free */
     DatabaseStatus status;
-    int blocked_by;        /* pid of a session that needs the database without workers */
-    TimestampTz next_due;  /* when the dispatcher's timer goes off */
-    TimestampTz retry_at;  /* no worker could be started: not before then */
-    bool queue_was_full;   /* an executor passed over a full queue since the last release */
+    int blocked_by;       /* pid of a session that needs the database without workers */
+    TimestampTz next_due; /* when the dispatcher's timer goes off */
+    TimestampTz retry_at; /* no worker could be started: not before then */
+    bool queue_was_full;  /* an executor passed over a full queue since the last release */
+};
+
+/* The starts of one rate-limited queue; queue_id 0: free. */
+struct RateSlot {
+    Oid database;
+    int32 queue_id;
+    core::RateWindow window;
 };
 
 struct SharedState {
@@ -67,6 +77,7 @@ struct SharedState {
     Latch *launcher;
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
+    RateSlot rates[kMaxRateWindows];
     WorkerSlot workers[FLEXIBLE_ARRAY_MEMBER];
 };
 
@@ -90,6 +101,16 @@ class SharedLock
 /* A database's slot, made if there is none and `create` is set; null if there is no
  * room. Caller holds the lock. */
 DatabaseSlot *find_database(Oid database, bool create);
+
+/* The window of a rate-limited queue; null if there are too many such queues. Caller
+ * holds the lock. */
+core::RateWindow *find_rate_window(Oid database, int32 queue_id);
+
+/* Whether one more executor of the database may run jobs that are not urgent, seeing to
+ * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
+ * leave_bulk_lane(). */
+bool enter_bulk_lane(Oid database, int slot);
+void leave_bulk_lane(Oid database, int slot);
 
 /* Give a worker slot to a process that is about to be started; -1 if all are taken or the
  * database is blocked. */
@@ -122,7 +143,8 @@ void signal_slots_released(Oid database);
 void signal_launcher(Oid database);
 
 /* Ends the workers of a database and keeps new ones from starting until
- * allow_workers(). Waits at most timeout_ms; raises only on interrupts. */
+ * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most
+ * timeout_ms; raises only on interrupts. */
 void stop_workers(Oid database, int timeout_ms);
 void allow_workers(Oid database) noexcept;
 

@@ -53,6 +53,7 @@ class StartBackoff
 void attach_worker(Datum main_argument);
 /* The calling worker's slot. */
 WorkerSlot &my_slot();
+int my_slot_number();
 
 /* Starts a transaction in which the extension cannot be dropped; false, and no
  * transaction, if the database does not have it. */

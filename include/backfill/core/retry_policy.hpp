@@ -14,11 +14,11 @@ namespace backfill::core
 using Random = boost::random::mt19937_64;
 
 struct RetryPolicy {
-    int max_attempts;         /* every run counts, the first included */
-    std::int64_t initial_us;  /* delay before the first retry, microseconds */
-    std::int64_t max_us;      /* no delay is longer, before jitter, microseconds */
-    double multiplier;        /* each delay is so many times the one before */
-    double jitter_factor;     /* 0 to 1: a delay varies by up to this share of it */
+    int max_attempts;        /* every run counts, the first included */
+    std::int64_t initial_us; /* delay before the first retry, microseconds */
+    std::int64_t max_us;     /* no delay is longer, before jitter, microseconds */
+    double multiplier;       /* each delay is so many times the one before */
+    double jitter_factor;    /* 0 to 1: a delay varies by up to this share of it */
 };
 
 struct NamedPolicy {
@@ -26,9 +26,11 @@ struct NamedPolicy {
     RetryPolicy policy;
 };
 
-/* The four built-in policies; the first is the default. */
+/* The built-in policies; the first is the default. */
 std::span<const NamedPolicy> preset_policies();
 std::optional<RetryPolicy> preset_policy(std::string_view name);
+/* Delays of retries that cost no attempt. */
+extern const RetryPolicy kFreeRetryPolicy;
 
 /* No delay is longer, whatever a policy says: 100 years of 365 days, microseconds. */
 inline constexpr std::int64_t kLongestDelayUs = std::int64_t{100} * 365 * 86400 * 1000000;

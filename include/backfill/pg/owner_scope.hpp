@@ -16,10 +16,12 @@ namespace backfill::pg
 class OwnerScope
 {
   public:
-    explicit OwnerScope(Oid owner)
+    /* With restrictions = SECURITY_RESTRICTED_OPERATION another role's functions may run, too:
+     * they can neither change the role nor leave anything behind that runs later. */
+    explicit OwnerScope(Oid owner, int restrictions = 0)
     {
         GetUserIdAndSecContext(&user_, &security_);
-        SetUserIdAndSecContext(owner, security_ | SECURITY_LOCAL_USERID_CHANGE);
+        SetUserIdAndSecContext(owner, security_ | SECURITY_LOCAL_USERID_CHANGE | restrictions);
         nest_level_ = NewGUCNestLevel();
         (void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                                  GUC_ACTION_SAVE, true, 0, false);

@@ -1,8 +1,11 @@
 /* pg.hpp - the only includer of PostgreSQL's headers.
  *
- * Standard headers come first: PostgreSQL redefines snprintf, foreach, _() and
+ * Standard and Boost headers come first: PostgreSQL redefines snprintf, foreach, _() and
  * others as macros. What differs between server versions is in compat.hpp. */
 #pragma once
+
+#include <boost/random/mersenne_twister.hpp>
+#include <boost/random/uniform_real_distribution.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -34,6 +37,7 @@ extern "C" {
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_namespace.h"
@@ -47,6 +51,7 @@ extern "C" {
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "commands/user.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"

@@ -1,7 +1,7 @@
 /* batch.hpp - claim and run jobs in one transaction.
  *
  * Fast jobs share a transaction, as many as fit into backfill.batch_time: a commit costs
- * far more than a small job. A task whose jobs have been slow runs alone. The caller
+ * far more than a small job. A task that is new or has been slow runs alone. The caller
  * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
 #pragma once
 
@@ -12,8 +12,9 @@ namespace backfill::queue
 
 struct BatchOptions {
     SessionKind session = SessionKind::kExecutor;
-    int64 time_limit_us = 0; /* no further job after so long */
-    int max_jobs = 0;        /* 0: no limit */
+    int64 time_limit_us = 0;  /* no further job after so long */
+    int max_jobs = 0;         /* 0: no limit */
+    bool urgent_only = false; /* only jobs of the fast bands */
     /* Only these tasks, if not empty. */
     std::vector<std::string> tasks;
     /* How a job's start and end are made known; may be null. */

@@ -2,7 +2,9 @@
  * next; it reads the index job_ready_idx.
  *
  * A candidate is a hint: the row may be gone, claimed or changed by the time somebody
- * claims it, and the claim (claim.hpp) decides. Order: priority, run_at, id. */
+ * claims it, and the claim (batch.cpp) decides. Order: priority, run_at, id; with
+ * backfill.ageing_interval a job counts as one priority better for each such interval
+ * that it has waited. */
 #pragma once
 
 #include "backfill/queue/job_table.hpp"
@@ -14,8 +16,11 @@ struct Candidate {
     ItemPointerData tid;
     int64 id;
     TimestampTz run_at;
-    int priority;
+    int64 priority; /* as it counts now: ageing may have lifted it */
 };
+
+/* Jobs of the fast bands, which reserved executors are for. */
+inline constexpr int kLastUrgentPriority = -1;
 
 class NextJobs
 {
@@ -31,12 +36,13 @@ class NextJobs
     void read(Snapshot snapshot, int limit);
     std::optional<Candidate> pop();
     bool empty() const { return position_ == candidates_.size(); }
-    std::size_t size() const { return candidates_.size() - position_; }
     /* Forgets the candidates read so far. */
     void clear();
 
-    /* Leaves a queue out of the next reads: it is full. */
+    /* Leaves a queue out of the next reads: it is full, paused or used up its rate. */
     void exclude_queue(std::string_view queue_name) { excluded_.emplace_back(queue_name); }
+    /* Reads only jobs of the fast bands from now on. */
+    void only_urgent() { last_priority_ = kLastUrgentPriority; }
 
     /* The earliest run_at after now among the tasks' waiting jobs, or nothing. */
     std::optional<TimestampTz> next_run_at(Snapshot snapshot, TimestampTz now);
@@ -45,6 +51,7 @@ class NextJobs
     JobTable &table_;
     std::vector<std::string_view> tasks_;
     std::vector<std::string> excluded_;
+    int last_priority_ = PG_INT16_MAX;
     std::vector<Candidate> candidates_;
     std::size_t position_ = 0;
 };

@@ -1,0 +1,149 @@
+# Commands that need a database, or the extension, for themselves. The workers are always
+# busy here: each job enqueues the next, and one sleeps for an hour. The commands succeed, soon,
+# and work goes on after them.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Backfill;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = preloaded('databases', conf => "backfill.poll_interval = '1h'\n");
+
+my $workload = q{
+	CREATE TABLE ticks (job bigint);
+	CREATE FUNCTION tick(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO ticks VALUES (backfill.enqueue_fast('tick'));
+		PERFORM pg_sleep(0.002);
+	END $$;
+	CREATE FUNCTION nap(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(3600) $$;
+};
+my $start = q{
+	SELECT backfill.register_task('tick', 'tick(jsonb)'), backfill.register_task('nap', 'nap(jsonb)');
+	SELECT backfill.enqueue_emergency('nap'), backfill.enqueue_fast('tick'), backfill.enqueue_fast('tick');
+};
+
+# An assertion: one job naps, and the others go on. What was interrupted starts again within
+# half a minute (the launcher's own round comes once a minute) and has lost no attempt.
+sub works
+{
+	my ($db, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $started = time;
+	my $ticks = $node->safe_psql($db, 'SELECT count(*) FROM ticks');
+	my $works = $node->poll_query_until($db, "SELECT count(*) > $ticks FROM ticks")
+	  && $node->poll_query_until($db, q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'nap'
+		AND state = 'running' AND attempts = 0});
+	return ok($works && time - $started < 30, $name);
+}
+
+# An assertion: a command succeeds, or fails with a certain error, well before the five
+# seconds after which PostgreSQL gives up on a database in use.
+sub quickly
+{
+	my ($db, $command, $error) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $started = time;
+	my ($code, undef, $message) = finish_psql(start_psql($node, $db, "SET statement_timeout = '15 s'; $command"));
+	my $took = time - $started;
+	if ($error)
+	{
+		like($message, $error, "$command: fails as it should");
+	}
+	else
+	{
+		is("$code $message", '0 ', $command);
+	}
+	cmp_ok($took, '<', 4, '... quickly');
+	return;
+}
+
+sub dispatchers
+{
+	return $node->safe_psql('postgres', q{SELECT string_agg(datname, ',' ORDER BY datname)
+		FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher'});
+}
+
+my $space = PostgreSQL::Test::Utils::tempdir();
+$node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$space'");
+$node->safe_psql('postgres', 'CREATE DATABASE shop');
+$node->safe_psql('postgres', 'CREATE ROLE bob LOGIN');
+$node->safe_psql('shop', $workload);
+create_extension($node, 'shop');
+$node->safe_psql('shop', $start);
+works('shop', 'jobs run');
+
+# --- Databases.
+
+quickly('postgres', 'ALTER DATABASE shop RENAME TO store');
+works('store', 'jobs go on in the renamed database');
+
+quickly('postgres', 'CREATE DATABASE copy TEMPLATE store');
+works('store', 'jobs go on in the template');
+works('copy', 'and in its copy');
+is(dispatchers(), 'copy,store', 'each has one dispatcher');
+
+quickly('postgres', 'ALTER DATABASE store SET TABLESPACE elsewhere');
+works('store', 'jobs go on in the other tablespace');
+
+quickly('postgres', 'ALTER DATABASE store RENAME TO copy', qr/database "copy" already exists/);
+works('store', 'jobs go on after a command that failed');
+
+my @pids = worker_pids($node, 'dispatcher', 'store');
+quickly('postgres', 'SET ROLE bob; DROP DATABASE store', qr/must be owner of database store/);
+quickly('postgres', 'SET ROLE bob; CREATE DATABASE mine TEMPLATE store', qr/permission denied/);
+is_deeply([ worker_pids($node, 'dispatcher', 'store') ],
+	\@pids, 'who may not use a database alone does not disturb its workers');
+
+quickly('postgres', 'DROP DATABASE copy');
+quickly('postgres', 'CREATE DATABASE copy TEMPLATE store');
+works('copy', 'a database of the same name starts again');
+quickly('postgres', 'DROP DATABASE copy WITH (FORCE)');
+is(dispatchers(), 'store', 'no worker is left of a dropped database');
+works('store', 'the other one has not noticed');
+
+# --- The extension.
+
+my $session = $node->background_psql('store');
+$session->query_safe('BEGIN');
+$session->query_safe('DROP EXTENSION backfill');
+$session->query_safe('ROLLBACK');
+$session->quit;
+works('store', 'jobs go on after a DROP EXTENSION that is rolled back');
+
+quickly('store', 'DROP SCHEMA backfill CASCADE', qr/cannot drop schema backfill because extension backfill requires it/);
+works('store', 'jobs go on after an attempt to drop the schema alone');
+
+my $clock = $node->safe_psql('store', 'SELECT clock_timestamp()');
+quickly('store', 'SET ROLE bob; DROP EXTENSION backfill', qr/must be owner of extension backfill/);
+works('store', 'jobs go on after an attempt to drop the extension without the right to');
+is( $node->safe_psql('store', qq{SELECT count(*) FROM backfill.workers WHERE task_identifier = 'nap' AND state_since < '$clock'}),
+	1, 'which has interrupted none');
+
+quickly('store', 'DROP EXTENSION backfill');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'store' AND backend_type ~ 'backfill'}),
+	0, 'DROP EXTENSION leaves no worker');
+create_extension($node, 'store');
+$node->safe_psql('store', $start);
+works('store', 'created again, it works again');
+
+# From within a function.
+quickly('store', 'DO $$ BEGIN EXECUTE $x$DROP EXTENSION IF EXISTS nothing, backfill CASCADE$x$; END $$', qr/NOTICE:  extension "nothing" does not exist/);
+is($node->safe_psql('store', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'DROP EXTENSION in a DO block');
+
+# Its owner can go with everything that is his.
+$node->safe_psql('store', 'CREATE ROLE owner SUPERUSER');
+$node->safe_psql('store', 'SET ROLE owner; CREATE EXTENSION backfill');
+$node->safe_psql('store', $start);
+works('store', 'jobs run with another owner of the extension');
+quickly('store', 'DROP OWNED BY owner CASCADE');
+is($node->safe_psql('store', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'and the extension is gone');
+
+my @errors = log_lines($node, qr/ backfill (launcher|dispatcher|executor) (?!57P01)\S+ (ERROR|FATAL|WARNING):/);
+cmp_ok(scalar(@errors), '<', 10, 'the log has no storm') or diag join("\n", @errors);
+$node->stop;
+check_log($node);
+done_testing();

@@ -1,0 +1,107 @@
+# A dump and restore loses no task, setting, job or dead letter, and restored jobs run.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Backfill;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = preloaded('dump', conf => "backfill.max_executors = 0\n");
+$node->safe_psql('postgres', 'CREATE DATABASE source');
+create_extension($node, 'source');
+$node->safe_psql(
+	'source', q{
+	CREATE ROLE producer;
+	CREATE TABLE done (what text);
+	CREATE FUNCTION work(payload jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO done VALUES (payload->>'what') $$;
+	CREATE FUNCTION broken(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM 1 / 0; END $$;
+	SELECT backfill.set_retry_policy('mine', 4, '1 s', '1 min', 3, 0.2), backfill.set_retry_policy('default', initial_delay => '2 s');
+	SELECT backfill.register_task('work', 'work(jsonb)', queue_name => 'q', priority => 3, max_attempts => 5,
+		retry_policy => 'mine', timeout => '1 min', notify_channel => 'c');
+	SELECT backfill.register_task('broken', 'broken(jsonb)'), backfill.register_task('outside');
+	SELECT backfill.grant_producer('producer', '{work}');
+	SELECT backfill.enqueue('broken');
+	CALL backfill.process_available_jobs();
+	SELECT backfill.enqueue_serial('work', '{"what": "ready"}', 'serial', job_key => 'key');
+	SELECT backfill.enqueue('work', '{"what": "later"}', run_at => '2100-01-01');
+	SELECT backfill.enqueue('outside', '{"what": "outside"}', priority => -20);
+});
+
+# Everything there is, in order.
+my $everything = q{
+	SELECT 'task', t::text FROM backfill.task t
+	UNION ALL SELECT 'policy', p::text FROM backfill.retry_policies p
+	UNION ALL SELECT 'queue', q::text FROM backfill.queue q
+	UNION ALL SELECT 'producer', p::text FROM backfill.producer p
+	UNION ALL SELECT 'job', j::text FROM backfill.job j
+	UNION ALL SELECT 'letter', d::text FROM backfill.dead_letter d
+	UNION ALL SELECT 'sequences', (s.last_value >= 4)::text FROM backfill.job_id_seq s
+	UNION ALL SELECT 'rights', has_function_privilege('producer', 'backfill.enqueue_fast(text, jsonb, text)', 'EXECUTE')::text
+	ORDER BY 1, 2};
+my $expected = $node->safe_psql('source', $everything);
+my $kinds = $node->safe_psql('source', "SELECT string_agg(kind || ' ' || n, ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM ($everything) e(kind, row) GROUP BY kind) k");
+is($kinds, 'job 3, letter 1, policy 5, producer 1, queue 1, rights 1, sequences 1, task 3', 'there is one of everything');
+
+for my $format ('plain', 'custom')
+{
+	my $db = "restored_$format";
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/dump';
+	$node->command_ok([ 'pg_dump', '-F', $format, '-f', $file, '-d', $node->connstr('source') ], "$format: pg_dump");
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	my @restore = $format eq 'plain' ? ('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $file) : ('pg_restore', '--exit-on-error', $file);
+	$node->command_ok([ @restore, '-d', $node->connstr($db) ], "$format: restore");
+	is($node->safe_psql($db, $everything), $expected, "$format: everything is as it was");
+	is($node->safe_psql($db, q{SELECT backfill.enqueue('outside', run_at => '2100-01-01') > 4}),
+		't', "$format: ids go on where they were");
+}
+
+$node->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 2');
+$node->reload;
+for my $db ('restored_plain', 'restored_custom')
+{
+	wait_until($node, $db, q{SELECT array_agg(what) = '{ready}' FROM done}, "$db: the ready job runs");
+	is($node->safe_psql($db, q{SELECT string_agg(state, ',' ORDER BY id) FROM backfill.jobs}),
+		'scheduled,ready,scheduled', "$db: the others wait");
+}
+# The dead letter can be requeued, and new ones get ids of their own.
+for my $db ('restored_plain', 'restored_custom')
+{
+	is( $node->safe_psql($db, q{SELECT nextval('backfill.dead_letter_id_seq') > max(id), nextval('backfill.queue_id_seq') > (SELECT max(id) FROM backfill.queue)
+			FROM backfill.dead_letter}),
+		't|t', "$db: the other sequences go on, too");
+	$node->safe_psql($db, q{SELECT backfill.requeue_dlq_job(id) FROM backfill.dlq});
+	wait_until($node, $db, q{SELECT failure_count = 2 FROM backfill.dlq}, "$db: a dead letter is requeued, and fails again");
+}
+
+# Only the schema: an empty queue that works.
+my $schema = PostgreSQL::Test::Utils::tempdir() . '/schema';
+$node->command_ok([ 'pg_dump', '--schema-only', '-f', $schema, '-d', $node->connstr('source') ], 'pg_dump --schema-only');
+$node->safe_psql('postgres', 'CREATE DATABASE empty');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $schema, '-d', $node->connstr('empty') ], 'and its restore');
+is($node->safe_psql('empty', 'SELECT count(*) FROM backfill.tasks'), 0, 'there is no task');
+$node->safe_psql('empty', q{SELECT backfill.register_task('work', 'work(jsonb)'), backfill.enqueue('work', '{"what": "new"}')});
+wait_until($node, 'empty', q{SELECT array_agg(what) = '{new}' FROM done}, 'a job runs there');
+
+# A dump that is taken while jobs run has each of them either waiting or done with its effects,
+# and so has a restore, in one transaction, beside live workers.
+$node->safe_psql('postgres', 'CREATE DATABASE live');
+$node->safe_psql('postgres', 'CREATE DATABASE copy_of_live');
+create_extension($node, 'live');
+create_workload($node, 'live');
+produce($node, 'live', 1500, '{"ms": 2}');
+my $bench = start_workload($node, 'live', 2);
+running_executor($node, 'live');
+$node->command_ok([ 'pg_dump', '-f', "$schema.live", '-d', $node->connstr('live') ], 'a dump under load');
+is(finish_pgbench($bench), 0, 'clients notice nothing');
+is_exactly_once($node, 'live', 'the original');
+$node->command_ok([ 'psql', '-Xq', '-1', '-v', 'ON_ERROR_STOP=1', '-f', "$schema.live", '-d', $node->connstr('copy_of_live') ],
+	'a restore beside live workers');
+is_exactly_once($node, 'copy_of_live', 'the copy');
+my ($effects, $dumped) = (slurp_file("$schema.live") =~ /^COPY public\.effect .*?\n(.*?)^\\\.$/ms, slurp_file("$schema.live") =~ /^COPY backfill\.job .*?\n(.*?)^\\\.$/ms);
+cmp_ok(length($effects), '>', 0, 'some jobs of the dump were done');
+cmp_ok(length($dumped), '>', 0, 'and others waited');
+
+$node->stop;
+check_log($node);
+done_testing();
