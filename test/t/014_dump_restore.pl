@@ -21,6 +21,8 @@ $node->safe_psql(
 		retry_policy => 'mine', timeout => '1 min', notify_channel => 'c');
 	SELECT backfill.register_task('broken', 'broken(jsonb)'), backfill.register_task('outside');
 	SELECT backfill.grant_producer('producer', '{work}');
+	SET backfill.cron_clock = 'external';
+	SELECT backfill.schedule('monthly', '@monthly', 'work', '{"what": "monthly"}', time_zone => 'Europe/Berlin', fill => '1 day');
 	SELECT backfill.enqueue('broken');
 	CALL backfill.process_available_jobs();
 	SELECT backfill.enqueue_serial('work', '{"what": "ready"}', 'serial', job_key => 'key');
@@ -35,13 +37,14 @@ my $everything = q{
 	UNION ALL SELECT 'queue', q::text FROM backfill.queue q
 	UNION ALL SELECT 'producer', p::text FROM backfill.producer p
 	UNION ALL SELECT 'job', j::text FROM backfill.job j
+	UNION ALL SELECT 'schedule', s::text FROM backfill.cron_schedule s
 	UNION ALL SELECT 'letter', d::text FROM backfill.dead_letter d
 	UNION ALL SELECT 'sequences', (s.last_value >= 4)::text FROM backfill.job_id_seq s
 	UNION ALL SELECT 'rights', has_function_privilege('producer', 'backfill.enqueue_fast(text, jsonb, text)', 'EXECUTE')::text
 	ORDER BY 1, 2};
 my $expected = $node->safe_psql('source', $everything);
 my $kinds = $node->safe_psql('source', "SELECT string_agg(kind || ' ' || n, ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM ($everything) e(kind, row) GROUP BY kind) k");
-is($kinds, 'job 3, letter 1, policy 5, producer 1, queue 1, rights 1, sequences 1, task 3', 'there is one of everything');
+is($kinds, 'job 3, letter 1, policy 6, producer 1, queue 1, rights 1, schedule 1, sequences 1, task 3', 'there is one of everything');
 
 for my $format ('plain', 'custom')
 {
