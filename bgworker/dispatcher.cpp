@@ -26,6 +26,8 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
+/* How many times as long as a sweep took, nobody sweeps again. */
+constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
 constexpr int kMinTenureMs = 200;
 
@@ -40,8 +42,12 @@ struct Memory {
     std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
+    std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
+    TimestampTz last_sweep = 0;
+    TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
-    bool slots_reported = false;
+    SlotShortage shortage;
+    bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
 };
 
@@ -69,6 +75,31 @@ struct ExecutorCounts {
     int available = 0; /* of the role: idle or starting */
 };
 
+/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
+template <class Visit> void for_each_executor(Visit &&visit)
+{
+    for (int i = 0; i < shared().worker_count; i++) {
+        WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
+            visit(worker);
+    }
+}
+
+ExecutorCounts count_executors(Oid role)
+{
+    ExecutorCounts counts;
+    SharedLock lock(LW_SHARED);
+    for_each_executor([&](const WorkerSlot &worker) {
+        counts.total++;
+        if (worker.role != role || worker.retire)
+            return;
+        counts.of_role++;
+        if (worker.state != WorkerState::kBusy)
+            counts.available++;
+    });
+    return counts;
+}
+
 /* --- Looking ------------------------------------------------------------------- */
 
 std::vector<RoleWork> group_by_role(const queue::Config &config)
@@ -87,11 +118,25 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* Whether a limited queue takes a job now. If only its rate forbids that, notes when it
- * will, should that be earlier than `reopens`. */
-bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens)
+/* Whether a limited queue takes another job. If it is full, an executor of the role looks
+ * again before it rests, and then asks to be told of a slot that is given back; if there is
+ * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
+bool has_room(const queue::QueueLimit &limit, Oid role)
 {
-    if (limit.paused || !queue::QueueSlots::has_free_slot(limit))
+    if (queue::QueueSlots::has_free_slot(limit))
+        return true;
+    if (count_executors(role).of_role > 0)
+        return false;
+    note_queue_full(MyDatabaseId);
+    /* Look again: a slot may have been given back just before that could be seen. */
+    return queue::QueueSlots::has_free_slot(limit);
+}
+
+/* Whether a limited queue takes a job of the role now. If only its rate forbids that, notes
+ * when it will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, Oid role, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !has_room(limit, role))
         return false;
     if (limit.rate_limit == 0)
         return true;
@@ -101,10 +146,11 @@ bool is_open(const queue::QueueLimit &limit, std::optional<TimestampTz> &reopens
     return later == 0;
 }
 
-/* How many executors could start a job now, at most `limit`; `reopens` becomes the time
- * when a queue whose rate is used up takes jobs again, if that is earlier. */
+/* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
+ * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit, std::optional<TimestampTz> &reopens)
+                    const queue::LatestSnapshot &snapshot, Oid role, int limit,
+                    std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -113,9 +159,9 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
         looking = false;
         startable = 0;
         room.clear();
-        next.read(GetActiveSnapshot(), limit);
+        next.read(snapshot, limit);
         while (const auto candidate = next.pop()) {
-            const auto row = table.fetch(candidate->tid, GetActiveSnapshot());
+            const auto row = table.fetch(candidate->tid, snapshot.get());
             if (!row)
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
@@ -123,7 +169,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
-                if (first && !is_open(queue_limit, reopens)) {
+                if (first && !is_open(queue_limit, role, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -138,7 +184,8 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
     return startable;
 }
 
-Look look_for_work()
+/* `sweep`: also for jobs that nobody announced. */
+Look look_for_work(bool sweep)
 {
     const std::shared_ptr<const queue::Config> config = queue::config();
     Look look{group_by_role(*config), std::nullopt};
@@ -146,17 +193,22 @@ Look look_for_work()
     const int limit = Max(guc::max_executors, 1);
 
     queue::JobTable table;
-    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    queue::LatestSnapshot snapshot;
+    snapshot.renew();
     for (RoleWork &work : look.roles) {
-        queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit, look.next_due);
-        const auto due = next.next_run_at(GetActiveSnapshot(), now);
+        queue::NextJobs next(table, work.tasks,
+                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        for (const std::string_view queue : config->paused_queues())
+            next.exclude_queue(queue);
+        work.ready =
+            count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
+        const auto due = next.next_run_at(snapshot, now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
-    pg::call([] { PopActiveSnapshot(); });
+    snapshot.pop();
     table.close();
     return look;
 }
@@ -198,31 +250,6 @@ bool version_matches()
 }
 
 /* --- Executors ----------------------------------------------------------------- */
-
-/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
-template <class Visit> void for_each_executor(Visit &&visit)
-{
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
-            visit(worker);
-    }
-}
-
-ExecutorCounts count_executors(Oid role)
-{
-    ExecutorCounts counts;
-    SharedLock lock(LW_SHARED);
-    for_each_executor([&](const WorkerSlot &worker) {
-        counts.total++;
-        if (worker.role != role || worker.retire)
-            return;
-        counts.of_role++;
-        if (worker.state != WorkerState::kBusy)
-            counts.available++;
-    });
-    return counts;
-}
 
 void wake_worker(WorkerSlot &worker)
 {
@@ -296,9 +323,12 @@ bool on_hold(Oid role)
     return found != memory().backoff.end() && found->second.holds(GetCurrentTimestamp());
 }
 
-void note_no_slots(bool exhausted)
+/* The result of a pass. While there are no slots, a commit need not wake us for more
+ * executors of a role that has one. */
+void note_slots(bool exhausted)
 {
-    if (exhausted && !memory().slots_reported)
+    const TimestampTz now = GetCurrentTimestamp();
+    if (exhausted && memory().shortage.note_failure(now))
         pg::call([] {
             ereport(WARNING,
                     (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -307,10 +337,12 @@ void note_no_slots(bool exhausted)
                      errdetail("Jobs run with fewer executors than backfill.max_executors allows."),
                      errhint("Raise max_worker_processes, or lower backfill.max_executors.")));
         });
-    memory().slots_reported = exhausted;
+    if (!exhausted && !memory().waits_for_slots)
+        return;
+    memory().waits_for_slots = exhausted;
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
-        slot->retry_at = exhausted ? GetCurrentTimestamp() + StartBackoff::kFirstPauseUs : 0;
+        slot->retry_at = exhausted ? now + StartBackoff::kFirstPauseUs : 0;
 }
 
 StartResult start_executor(Oid role)
@@ -321,15 +353,19 @@ StartResult start_executor(Oid role)
         describe_worker("backfill executor", "backfill executor", "backfill_executor_main"),
         WorkerKind::kExecutor, MyDatabaseId, role, &executor.handle, &executor.reservation);
     MemoryContextSwitchTo(caller);
-    if (result == StartResult::kStarted)
+    if (result == StartResult::kStarted) {
         memory().executors.push_back(executor);
+        memory().served_at[role] = GetCurrentTimestamp();
+    }
     return result;
 }
 
 /* Asks an executor of another role to end: an idle one at once, else, if the role has no
- * executor at all, a busy one after its batch. One at a time. */
+ * executor at all, the busy one that has been there longest, after its batch. One at a
+ * time. */
 void make_room_for(Oid role, bool role_has_executor)
 {
+    const TimestampTz now = GetCurrentTimestamp();
     SharedLock lock;
     WorkerSlot *chosen = nullptr;
     bool retiring = false;
@@ -339,8 +375,10 @@ void make_room_for(Oid role, bool role_has_executor)
             return;
         if (worker.state == WorkerState::kIdle)
             chosen = &worker;
-        else if (chosen == nullptr && !role_has_executor &&
-                 TimestampDifferenceExceeds(worker.started_at, GetCurrentTimestamp(), kMinTenureMs))
+        else if (!role_has_executor &&
+                 TimestampDifferenceExceeds(worker.started_at, now, kMinTenureMs) &&
+                 (chosen == nullptr ||
+                  (chosen->state != WorkerState::kIdle && worker.started_at < chosen->started_at)))
             chosen = &worker;
     });
     if (retiring || chosen == nullptr)
@@ -362,15 +400,22 @@ void retire_surplus()
     });
 }
 
-/* A role without any executor comes first, or roles with much to do would take every
- * place that becomes free. */
+/* Roles without any executor come first, or roles with much to do would take every place
+ * that becomes free; among these, the one that has been without for longest. */
 void serve_idle_roles_first(std::vector<RoleWork> &roles)
 {
+    const TimestampTz now = GetCurrentTimestamp();
     std::unordered_map<Oid, int> executors;
-    for (const RoleWork &work : roles)
+    std::unordered_map<Oid, TimestampTz> &served_at = memory().served_at;
+    for (const RoleWork &work : roles) {
         executors[work.role] = count_executors(work.role).of_role;
+        if (executors[work.role] > 0)
+            served_at[work.role] = now;
+    }
     std::stable_sort(roles.begin(), roles.end(), [&](const RoleWork &a, const RoleWork &b) {
-        return executors[a.role] < executors[b.role];
+        if (executors[a.role] != executors[b.role])
+            return executors[a.role] < executors[b.role];
+        return served_at[a.role] < served_at[b.role];
     });
 }
 
@@ -395,8 +440,10 @@ void provide_executors(const RoleWork &work, Shortage &shortage)
     int needed = work.ready - counts.available;
     while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
         shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+        if (shortage.exhausted)
+            break;
         counts.total++;
-        counts.of_role += shortage.exhausted ? 0 : 1;
+        counts.of_role++;
         needed--;
     }
     if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
@@ -423,10 +470,27 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
         signal_launcher(InvalidOid);
 }
 
+/* Asked anew each time, for backfill.poll_interval may have changed. */
+TimestampTz next_sweep()
+{
+    return memory().last_sweep +
+           Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
+               memory().sweep_time * kSweepRest);
+}
+
+/* From here on, whoever wakes us wants us to look again. */
+void clear_woken()
+{
+    SharedLock lock;
+    my_slot().woken = false;
+}
+
 long wait_time(const Look &look, const Shortage &shortage)
 {
+    if (was_called())
+        return 0;
     const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
+    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
     if (shortage.exhausted || shortage.held)
@@ -448,19 +512,31 @@ void clean_up_when_due()
     memory().last_cleanup = now;
 }
 
+/* Sweeps become rarer while they find nothing. */
+void note_sweep(TimestampTz start)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    memory().last_sweep = now;
+    memory().sweep_time = now - start;
+    memory().sweep_factor = Min(memory().sweep_factor * 2, kMaxSweepFactor);
+}
+
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    clear_woken();
     if (!begin_extension_transaction()) {
         set_status(DatabaseStatus::kAbsent, std::nullopt);
         end_worker();
     }
     Look look;
     int orphans = 0;
+    const TimestampTz start = GetCurrentTimestamp();
+    const bool sweep = start >= next_sweep();
     if (version_matches()) {
         clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
-        look = look_for_work();
+        look = look_for_work(sweep);
     }
     commit_transaction();
     set_status(DatabaseStatus::kPresent, look.next_due);
@@ -471,9 +547,11 @@ long dispatcher_iteration()
     serve_idle_roles_first(look.roles);
     for (const RoleWork &work : look.roles)
         provide_executors(work, shortage);
-    if (shortage.exhausted || memory().slots_reported)
-        note_no_slots(shortage.exhausted);
-    memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    note_slots(shortage.exhausted);
+    if (shortage.missed)
+        memory().sweep_factor = 1;
+    if (sweep)
+        note_sweep(start);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }

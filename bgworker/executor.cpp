@@ -122,7 +122,10 @@ void charge_failed_commit()
 {
     const UnchargedFailure failure = *uncharged_failure();
     uncharged_failure().reset();
+    /* Whoever writes a table that has long values needs one. */
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     queue::fail_unrun_job(failure.job_id, failure.error);
+    pg::call([] { PopActiveSnapshot(); });
 }
 
 queue::BatchResult run_one_batch()
@@ -162,9 +165,12 @@ void reset_session()
 {
     pg::call([] {
         StartTransactionCommand();
+        /* As PostgreSQL runs it: temporary objects are dropped under a snapshot. */
+        PushActiveSnapshot(GetTransactionSnapshot());
         DiscardStmt *all = makeNode(DiscardStmt);
         all->target = DISCARD_ALL;
         DiscardCommand(all, true);
+        PopActiveSnapshot();
         CommitTransactionCommand();
     });
     queue::mark_session_clean();
@@ -195,6 +201,8 @@ long go_idle()
         return 0;
     }
     leave_bulk_lane(MyDatabaseId, my_slot_number());
+    if (was_called())
+        return 0;
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }

@@ -33,7 +33,7 @@ void request_shared_memory()
     if (previous_request_hook != nullptr)
         previous_request_hook();
     RequestAddinShmemSpace(state_size());
-    RequestNamedLWLockTranche(kName, 1);
+    RequestNamedLWLockTranche(kName, 2);
 }
 
 void create_shared_memory()
@@ -45,8 +45,11 @@ void create_shared_memory()
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     state = static_cast<SharedState *>(ShmemInitStruct(kName, state_size(), &found));
     if (!found) {
-        memset(state, 0, state_size());
-        state->lock = &GetNamedLWLockTranche(kName)->lock;
+        memset(static_cast<void *>(state), 0, state_size());
+        state->lock = &GetNamedLWLockTranche(kName)[0].lock;
+        state->marks_lock = &GetNamedLWLockTranche(kName)[1].lock;
+        if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
+            state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
@@ -83,7 +86,10 @@ WorkerSlot *dispatcher_of(Oid database)
 
 void wake(WorkerSlot *worker)
 {
-    if (worker != nullptr && worker->latch != nullptr)
+    if (worker == nullptr)
+        return;
+    worker->woken = true;
+    if (worker->latch != nullptr)
         SetLatch(worker->latch);
 }
 
@@ -179,6 +185,23 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id)
     free_slot->database = database;
     free_slot->queue_id = queue_id;
     return &free_slot->window;
+}
+
+int executor_xids(TransactionId *xids, int limit) noexcept
+{
+    SharedLock lock(LW_SHARED);
+    int count = 0;
+    for (int i = 0; i < state->worker_count && count < limit; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const TransactionId xid = worker.xid;
+        SpinLockRelease(&worker.mutex);
+        if (TransactionIdIsValid(xid))
+            xids[count++] = xid;
+    }
+    return count;
 }
 
 bool enter_bulk_lane(Oid database, int slot)
@@ -297,7 +320,6 @@ void signal_ready(Oid database, Oid role, int jobs)
             continue;
         of_role++;
         if (worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
             wake(&worker);
             jobs--;
         }
@@ -346,10 +368,8 @@ void signal_slots_released(Oid database)
     for (int i = 0; i < state->worker_count; i++) {
         WorkerSlot &worker = state->workers[i];
         if (worker.kind == WorkerKind::kExecutor && worker.database == database &&
-            worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
+            worker.state == WorkerState::kIdle && !worker.woken)
             wake(&worker);
-        }
     }
     wake_dispatcher(database);
 }

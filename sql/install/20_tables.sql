@@ -138,7 +138,7 @@ COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when remove_job() 
 
 -- How errors are classified. Rules of a task beat general ones, a user's beat the
 -- built-in ones, a whole SQLSTATE beats a class; texts are tried in order of their id.
-CREATE SEQUENCE backfill.error_rule_id_seq START WITH 1000;
+CREATE SEQUENCE backfill.error_rule_id_seq AS integer START WITH 1000;
 CREATE TABLE backfill.error_rule (
     id integer PRIMARY KEY DEFAULT pg_catalog.nextval('backfill.error_rule_id_seq'),
     task_identifier text COLLATE "C",
@@ -178,6 +178,9 @@ CREATE TABLE backfill.hook (
     function_schema text COLLATE "C" NOT NULL,
     function_name text COLLATE "C" NOT NULL,
     task_identifier text COLLATE "C",
+    -- Whose rights it has, by name; and where it finds things by name. Never the session's.
+    run_as text COLLATE "C" NOT NULL,
+    search_path text COLLATE "C" NOT NULL,
     UNIQUE NULLS NOT DISTINCT (event, function_schema, function_name, task_identifier)
 );
 ALTER SEQUENCE backfill.hook_id_seq OWNED BY backfill.hook.id;

@@ -12,7 +12,7 @@ CREATE FUNCTION backfill.add_job(
     job_key_mode text DEFAULT 'replace')
 RETURNS backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_add_job';
 COMMENT ON FUNCTION backfill.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) IS
-    'Graphile Worker''s add_job: 25 attempts, priority 0, no queue (fully parallel), its backoff. Returns the job''s row.';
+    'Graphile Worker''s add_job: 25 attempts, priority 0, no queue (fully parallel), its backoff. A named queue that nobody has configured becomes serial. Returns the job''s row.';
 
 CREATE TYPE backfill.job_spec AS (
     identifier text,
@@ -37,12 +37,12 @@ AS $$
 DECLARE
     spec record;
 BEGIN
-    PERFORM backfill._lock_job_keys(ARRAY(SELECT s.job_key FROM unnest(specs) s WHERE s.job_key IS NOT NULL));
+    PERFORM backfill._lock_job_keys(ARRAY(SELECT s.job_key FROM pg_catalog.unnest(specs) s WHERE s.job_key IS NOT NULL));
     FOR spec IN
         SELECT s.*
-          FROM unnest(specs) WITH ORDINALITY s
+          FROM pg_catalog.unnest(specs) WITH ORDINALITY s
          WHERE s.job_key IS NULL
-            OR NOT EXISTS (SELECT FROM unnest(specs) WITH ORDINALITY later
+            OR NOT EXISTS (SELECT FROM pg_catalog.unnest(specs) WITH ORDINALITY later
                             WHERE later.job_key = s.job_key AND later.ordinality > s.ordinality)
          ORDER BY s.ordinality
     LOOP

@@ -323,7 +323,8 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     return static_cast<Datum>(0);
 }
 
-/* Graphile Worker's add_job(): its defaults, its errors, the job's row. */
+/* Graphile Worker's add_job(): its defaults, its errors, the job's row. Its named queues are
+ * serial. */
 BACKFILL_FUNCTION(backfill_add_job)
 {
     const pg::Arguments arguments(fcinfo);
@@ -368,6 +369,8 @@ BACKFILL_FUNCTION(backfill_add_job)
 
     Enqueuer enqueuer("add_job()");
     auto row = enqueuer.add(spec);
+    if (row && spec.queue_name)
+        queue::make_new_queue_serial(enqueuer.config(), *spec.queue_name);
     enqueuer.finish();
     fcinfo->isnull = !row;
     if (!row)

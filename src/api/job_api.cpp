@@ -5,6 +5,7 @@
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
 
@@ -111,6 +112,7 @@ BACKFILL_FUNCTION(backfill_bury)
 /* Rows were changed from outside: executors shall look again when this is over. */
 BACKFILL_FUNCTION(backfill_jobs_changed)
 {
+    queue::low_water::note_changed();
     queue::wake::announce_dispatcher();
     queue::wake::announce_slots();
     return static_cast<Datum>(0);

@@ -38,6 +38,7 @@ FunctionName check_signature(Oid function, const std::string &what)
     struct Facts {
         const char *schema;
         const char *name;
+        bool is_temporary;
         char kind;
         bool returns_set;
         bool takes_jsonb;
@@ -51,6 +52,7 @@ FunctionName check_signature(Oid function, const std::string &what)
         const auto *form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
         const Facts found = {get_namespace_name(form->pronamespace),
                              pstrdup(NameStr(form->proname)),
+                             isAnyTempNamespace(form->pronamespace),
                              form->prokind,
                              form->proretset,
                              form->pronargs == 1 && form->proargtypes.values[0] == JSONBOID,
@@ -60,6 +62,10 @@ FunctionName check_signature(Oid function, const std::string &what)
         return found;
     });
     const std::string shown = pg::call([&] { return format_procedure(function); });
+    /* By that name there will be functions of other people, when this session is over. */
+    if (facts.is_temporary)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " is temporary",
+             "It would be gone with this session.", "Create the function in a schema that stays.");
     if (facts.kind == PROKIND_PROCEDURE)
         fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
              "Only functions can be used: a job's effects and its completion are one transaction.",
@@ -74,8 +80,8 @@ FunctionName check_signature(Oid function, const std::string &what)
     return {facts.schema, facts.name};
 }
 
-/* The role whose rights the task's jobs have. */
-Oid check_run_as(std::optional<Oid> given)
+/* The role whose rights a `what`, a task or a hook, has. */
+Oid check_run_as(std::optional<Oid> given, const std::string &what)
 {
     const Oid caller = GetUserId();
     const Oid role = given.value_or(caller);
@@ -85,9 +91,15 @@ Oid check_run_as(std::optional<Oid> given)
              "run_as role with oid " + std::to_string(role) + " does not exist");
     if (!pg::call([&] { return pg::may_act_as(caller, role); }))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to register a task that runs as role \"" + name + "\"",
+             "permission denied to register a " + what + " that runs as role \"" + name + "\"",
              "Role \"" + pg::role_name(caller) + "\" is not a member of it.",
-             "Register the task as that role, or have its membership granted to you.");
+             "Register the " + what + " as that role, or have its membership granted to you.");
+    return role;
+}
+
+/* Executors log in as the role that a task's jobs run as. */
+void check_login(Oid role)
+{
     const bool can_login = pg::call([&] {
         HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
         const bool login = HeapTupleIsValid(tuple) &&
@@ -97,10 +109,10 @@ Oid check_run_as(std::optional<Oid> given)
         return login;
     });
     if (pg::kWorkersNeedLogin && !can_login)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "run_as role \"" + name + "\" cannot log in",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "run_as role \"" + pg::role_name(role) + "\" cannot log in",
              "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
              "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
-    return role;
 }
 
 void check_timeout(const Interval *timeout)
@@ -198,7 +210,8 @@ BACKFILL_FUNCTION(backfill_register_task)
         queue::check_retry_policy(*queue::config(), *retry_policy);
     check_timeout(timeout);
     check_channel(channel);
-    const Oid run_as = check_run_as(arguments.oid(7));
+    const Oid run_as = check_run_as(arguments.oid(7), "task");
+    check_login(run_as);
     std::optional<FunctionName> name;
     if (handler) {
         name = check_signature(*handler, "handler");
@@ -253,6 +266,55 @@ BACKFILL_FUNCTION(backfill_unregister_task)
 
 /* --- hooks ------------------------------------------------------------------------- */
 
+namespace
+{
+
+/* The schemas that the session finds things in, as names. Temporary ones are left out. */
+std::vector<std::string> search_path_schemas()
+{
+    std::vector<std::string> names;
+    const List *const path = pg::call([] { return fetch_search_path(false); });
+    const int count = pg::call([&] { return list_length(path); });
+    for (int i = 0; i < count; i++) {
+        const char *const name = pg::call([&]() -> const char * {
+            const Oid schema = list_nth_oid(path, i);
+            return isAnyTempNamespace(schema) ? nullptr : get_namespace_name(schema);
+        });
+        if (name != nullptr)
+            names.emplace_back(name);
+    }
+    return names;
+}
+
+/* The search_path of a hook, which also runs in other people's sessions: their temporary
+ * objects come last, or else they would hide the hook's own tables. */
+std::string hook_search_path()
+{
+    std::string path;
+    for (const std::string &schema : search_path_schemas())
+        path += std::string(pg::call([&] { return quote_identifier(schema.c_str()); })) + ", ";
+    return path + "pg_temp";
+}
+
+/* Removes the hook from the first of these schemas that has it. */
+bool remove_hook(const pg::Arguments &arguments, std::span<const std::string> schemas,
+                 std::string_view function)
+{
+    for (const std::string &schema : schemas) {
+        const pg::Param params[] = {text_param(arguments.text(0)), text_param(schema),
+                                    text_param(function), text_param(arguments.text(2))};
+        if (pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
+                                 " AND h.function_schema = $2 AND h.function_name = $3"
+                                 " AND h.task_identifier IS NOT DISTINCT FROM $4",
+                                 params)
+                .rows > 0)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
 BACKFILL_FUNCTION(backfill_register_hook)
 {
     const pg::Arguments arguments(fcinfo);
@@ -271,11 +333,26 @@ BACKFILL_FUNCTION(backfill_register_hook)
     if (task)
         queue::check_task_identifier(*task);
     const FunctionName name = check_signature(*function, "hook");
-    const pg::Param params[] = {text_param(event), text_param(name.schema), text_param(name.name),
-                                text_param(task)};
+    const Oid run_as = check_run_as(arguments.oid(3), "hook");
+    queue::Task hook;
+    hook.is_hook = true;
+    hook.handler_schema = name.schema;
+    hook.handler_name = name.name;
+    hook.handler_argtypes = {"jsonb"};
+    hook.handler_signature =
+        queue::handler_signature(name.schema, name.name, hook.handler_argtypes);
+    (void) queue::check_handler(hook, run_as);
+    const std::string run_as_name = pg::role_name(run_as);
+    const std::string search_path = hook_search_path();
+    const pg::Param params[] = {text_param(event),       text_param(name.schema),
+                                text_param(name.name),   text_param(task),
+                                text_param(run_as_name), text_param(search_path)};
     (void) pg::execute_as_owner(
-        "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier)"
-        " VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier,"
+        "   run_as, search_path)"
+        " VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (event, function_schema, function_name, task_identifier) DO UPDATE SET"
+        "   run_as = excluded.run_as, search_path = excluded.search_path",
         params);
     return static_cast<Datum>(0);
 }
@@ -293,13 +370,34 @@ BACKFILL_FUNCTION(backfill_unregister_hook)
     });
     if (name.schema == nullptr || name.name == nullptr)
         return BoolGetDatum(false);
-    const pg::Param params[] = {text_param(arguments.text(0)), text_param(name.schema),
-                                text_param(name.name), text_param(arguments.text(2))};
-    return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
-                                             " AND h.function_schema = $2 AND h.function_name = $3"
-                                             " AND h.task_identifier IS NOT DISTINCT FROM $4",
-                                             params)
-                            .rows > 0);
+    const std::string schema = name.schema;
+    return BoolGetDatum(remove_hook(arguments, std::span(&schema, 1), name.name));
+}
+
+/* By the name that backfill.hook and error messages have: the function may be gone. */
+BACKFILL_FUNCTION(backfill_unregister_hook_by_name)
+{
+    const pg::Arguments arguments(fcinfo);
+    std::string given(arguments.text(1).value_or(""));
+    constexpr std::string_view kArguments = "(jsonb)";
+    if (given.size() > kArguments.size() &&
+        given.compare(given.size() - kArguments.size(), kArguments.size(), kArguments) == 0)
+        given.resize(given.size() - kArguments.size());
+    if (given.empty())
+        return BoolGetDatum(false);
+    struct Parsed {
+        char *schema;
+        char *name;
+    };
+    const Parsed parsed = pg::call([&] {
+        Parsed result;
+        DeconstructQualifiedName(pg::parse_qualified_name(given.c_str()), &result.schema,
+                                 &result.name);
+        return result;
+    });
+    const std::vector<std::string> schemas =
+        parsed.schema != nullptr ? std::vector<std::string>{parsed.schema} : search_path_schemas();
+    return BoolGetDatum(remove_hook(arguments, schemas, parsed.name));
 }
 
 BACKFILL_FUNCTION(backfill_priority)

@@ -6,6 +6,7 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
@@ -64,35 +65,16 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
     return names;
 }
 
-/* An active snapshot taken now, also in a REPEATABLE READ transaction of the caller. */
-class LatestSnapshot
-{
-  public:
-    void renew()
-    {
-        pop();
-        pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
-        pushed_ = true;
-    }
-    void pop()
-    {
-        if (pushed_)
-            pg::call([] { PopActiveSnapshot(); });
-        pushed_ = false;
-    }
-    Snapshot get() const { return GetActiveSnapshot(); }
-
-  private:
-    bool pushed_ = false;
-};
-
 class Batch
 {
   public:
     explicit Batch(const BatchOptions &options)
-        : options_(options), config_(config()), next_(table_, own_tasks(*config_, options)),
+        : options_(options), config_(config()),
+          next_(table_, own_tasks(*config_, options),
+                options.session == SessionKind::kExecutor ? Reader::kWorker : Reader::kSession),
           started_(GetCurrentTimestamp())
     {
+        exclude_paused_queues();
         if (options.urgent_only)
             next_.only_urgent();
         job_memory_ = pg::call([] {
@@ -161,13 +143,21 @@ class Batch
             return;
         next_.set_tasks(own_tasks(*latest, options_));
         config_ = std::move(latest);
+        exclude_paused_queues();
+    }
+
+    /* So that their backlogs are not read in vain. */
+    void exclude_paused_queues()
+    {
+        for (const std::string_view name : config_->paused_queues())
+            next_.exclude_queue(name);
     }
 
     std::optional<Candidate> next_candidate()
     {
         if (next_.empty()) {
             snapshot_.renew();
-            next_.read(snapshot_.get(), kReadAhead);
+            next_.read(snapshot_, kReadAhead);
         }
         return next_.pop();
     }
@@ -180,7 +170,7 @@ class Batch
         if (!limit.is_limited())
             return true;
         if (limit.paused || !rate_allows(limit)) {
-            leave_out(queue);
+            next_.exclude_queue(queue);
             return false;
         }
         QueueSlots::Entry entry = slots_.enter(limit);
@@ -191,7 +181,7 @@ class Batch
             entry = slots_.enter(limit);
         }
         if (entry == QueueSlots::Entry::kFull) {
-            leave_out(queue);
+            next_.exclude_queue(queue);
             return false;
         }
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
@@ -202,7 +192,7 @@ class Batch
         }
         if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
             return true;
-        leave_out(queue);
+        next_.exclude_queue(queue);
         return false;
     }
 
@@ -226,16 +216,14 @@ class Batch
             return_rate_token(limit, GetCurrentTimestamp());
     }
 
-    void leave_out(std::string_view queue)
-    {
-        next_.exclude_queue(queue);
-        next_.clear();
-    }
-
     bool claim(const Candidate &candidate, const JobRow &row)
     {
-        if (table_.remove(candidate.tid, snapshot_.get()) != RemoveResult::kRemoved)
+        const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
+        if (removed == RemoveResult::kBusy)
+            next_.exclude_job(candidate.id);
+        if (removed != RemoveResult::kRemoved)
             return false;
+        low_water::note_claimed(row);
         if (options_.session == SessionKind::kUser)
             wake::announce_slots();
         pg::call([] { CommandCounterIncrement(); });
@@ -302,6 +290,7 @@ std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
     for (const FoundJob &found : table.find_by_id(job_id)) {
         if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
             continue;
+        low_water::note_claimed(found.row);
         pg::call([] { CommandCounterIncrement(); });
         return found.row;
     }
@@ -336,16 +325,17 @@ int dead_letter_orphans(int limit)
         return 0;
 
     JobTable table;
-    NextJobs next(table, orphaned);
+    NextJobs next(table, orphaned, Reader::kWorker);
     LatestSnapshot snapshot;
     int settled = 0;
     snapshot.renew();
-    next.read(snapshot.get(), limit);
+    next.read(snapshot, limit);
     while (const auto candidate = next.pop()) {
         const auto row = table.fetch(candidate->tid, snapshot.get());
         if (!row || row->id() != candidate->id ||
             table.remove(candidate->tid, snapshot.get()) != RemoveResult::kRemoved)
             continue;
+        low_water::note_claimed(*row);
         pg::call([] { CommandCounterIncrement(); });
         const Task *task = current->find_task(row->task_identifier());
         (void) finish_failure(

@@ -123,6 +123,9 @@ Task read_hook(const RowReader &row)
     hook.identifier = row.text(4);
     hook.handler_signature =
         handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
+    hook.run_as = row.text(5);
+    hook.run_as_oid = role_oid(hook.run_as);
+    hook.search_path = row.text(6);
     return hook;
 }
 
@@ -261,6 +264,15 @@ bool Config::is_configured(std::string_view queue_name) const
 {
     return std::any_of(queues_.begin(), queues_.end(),
                        [&](const Queue &queue) { return queue.name == queue_name; });
+}
+
+std::vector<std::string_view> Config::paused_queues() const
+{
+    std::vector<std::string_view> names;
+    for (const Queue &queue : queues_)
+        if (queue.limit.paused)
+            names.emplace_back(queue.name);
+    return names;
 }
 
 QueueLimit Config::queue_limit(std::string_view queue_name) const

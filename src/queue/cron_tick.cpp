@@ -187,8 +187,8 @@ Oid role_of(const Schedule &schedule)
 int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
 {
     const Oid role = role_of(schedule);
-    pg::OwnerScope scope =
-        pg::call([&] { return pg::OwnerScope(role, SECURITY_RESTRICTED_OPERATION); });
+    pg::RoleScope scope =
+        pg::call([&] { return pg::RoleScope(role, "pg_catalog, pg_temp"); });
     int enqueued = 0;
     for (const DueMinute &minute : schedule.due) {
         JobSpec job = schedule.job;

@@ -6,6 +6,7 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
@@ -313,6 +314,7 @@ void Enqueuer::finish()
 
 void announce_job(const JobRow &row, const Task *task, TimestampTz now)
 {
+    low_water::note_inserted(row);
     if (task == nullptr || !task->has_handler())
         return;
     const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
@@ -320,6 +322,16 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
         wake::announce_due(run_at);
     else
         wake::announce_ready(task->run_as_oid, 1);
+}
+
+void make_new_queue_serial(const Config &config, std::string_view queue_name)
+{
+    if (queue_name == "fast" || queue_name == kDefaultQueue || config.is_configured(queue_name))
+        return;
+    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
+                                " VALUES ($1, 1) ON CONFLICT DO NOTHING",
+                                std::span(&name, 1));
 }
 
 void make_queue_serial(const Config &config, std::string_view queue_name)

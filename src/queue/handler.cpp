@@ -45,6 +45,11 @@ FoundFunction look_up(const Task &task, Oid role)
             return found;
         for (const std::string &type : argtypes) {
             int32 modifier;
+            /* Not by the session's search_path, in which it may mean another type. */
+            if (type == "jsonb") {
+                types[count++] = JSONBOID;
+                continue;
+            }
 #if PG_VERSION_NUM >= 160000
             parseTypeString(type.c_str(), &types[count], &modifier, nullptr);
 #else
@@ -104,7 +109,8 @@ Oid check_handler(const Task &task, Oid role)
              "role \"" + pg::role_name(role) + "\" may not execute " + what,
              found.schema_usable ? "It lacks EXECUTE on the function."
                                  : "It lacks USAGE on the function's schema.",
-             task.is_hook ? "Grant it, or call backfill.unregister_hook()."
+             task.is_hook ? "Grant it, register the hook with another run_as role, or call "
+                            "backfill.unregister_hook()."
                           : "Grant it, or register the task with another run_as role.");
     return found.oid;
 }

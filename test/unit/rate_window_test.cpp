@@ -73,7 +73,8 @@ TEST_CASE("a clock that goes back neither opens the window nor breaks it")
     CHECK(window.earliest_start(2, 100 * kSecond) > 100 * kSecond);
 }
 
-TEST_CASE("random arrivals never exceed the limit in any window, and never wait much longer than needed")
+TEST_CASE(
+    "random arrivals never exceed the limit in any window, and never wait much longer than needed")
 {
     boost::random::mt19937_64 random(42);
     for (int round = 0; round < 200; round++) {
@@ -96,8 +97,8 @@ TEST_CASE("random arrivals never exceed the limit in any window, and never wait 
                 /* Who waits waits for the limit-th start before him to be a period old. */
                 const auto n = static_cast<std::ptrdiff_t>(starts.size()) - limit;
                 REQUIRE(n >= 0);
-                CHECK(earliest <= starts[static_cast<std::size_t>(n)] + period +
-                                      2 * ((period + 15) / 16));
+                CHECK(earliest <=
+                      starts[static_cast<std::size_t>(n)] + period + 2 * ((period + 15) / 16));
                 now = earliest;
             }
             REQUIRE(window.earliest_start(limit, now) == now);

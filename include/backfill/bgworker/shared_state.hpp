@@ -1,15 +1,16 @@
 /* shared_state.hpp - what the server's backfill processes know of each other.
  *
- * One block of shared memory: a slot per worker, a slot per database, one LWLock. It
- * holds nothing that cannot be lost: after a crash it is made anew, and the tables say
- * what there is to do. Without shared_preload_libraries there is none, and available()
- * is false.
+ * One block of shared memory: a slot per worker, a slot per database, the marks of the
+ * ready index, and an LWLock for the marks and one for the rest. It holds nothing that cannot be
+ * lost: after a crash it is made anew, and the tables say what there is to do. Without
+ * shared_preload_libraries there is none, and available() is false.
  *
  * Lock order: the LWLock is never held while anything is called that can raise or wait,
  * except SetLatch. A slot's spinlock guards only what its worker publishes about its
  * current job. */
 #pragma once
 
+#include "backfill/core/low_water.hpp"
 #include "backfill/core/rate_window.hpp"
 #include "backfill/pg/pg.hpp"
 
@@ -32,7 +33,7 @@ struct WorkerSlot {
     Oid role;       /* executors: whose jobs it runs */
     int pid;        /* 0 until it has started */
     Latch *latch;   /* null until it has started */
-    bool woken;     /* its latch was set since it went idle */
+    bool woken;     /* its latch was set since it went idle; dispatchers: began to look */
     bool retire;    /* it shall end as soon as its batch is over */
     bool bulk;      /* it may be running a job that is not urgent */
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
@@ -74,6 +75,9 @@ struct RateSlot {
 
 struct SharedState {
     LWLock *lock;
+    LWLock *marks_lock; /* guards marks, and nothing else is locked while it is held */
+    uint64 hash_seed;   /* random; constant */
+    core::LowWaterMarks marks;
     Latch *launcher;
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
@@ -105,6 +109,10 @@ DatabaseSlot *find_database(Oid database, bool create);
 /* The window of a rate-limited queue; null if there are too many such queues. Caller
  * holds the lock. */
 core::RateWindow *find_rate_window(Oid database, int32 queue_id);
+
+/* The xids of the executors of this database that are in the middle of a batch; at most
+ * `limit` of them. What these have claimed comes back only with an announcement. */
+int executor_xids(TransactionId *xids, int limit) noexcept;
 
 /* Whether one more executor of the database may run jobs that are not urgent, seeing to
  * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until

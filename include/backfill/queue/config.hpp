@@ -29,7 +29,8 @@ struct Task {
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
-    bool is_hook = false; /* not a task, but a hook; its function is the handler */
+    bool is_hook = false;    /* not a task, but a hook; its function is the handler */
+    std::string search_path; /* of a hook */
 
     bool has_handler() const { return !handler_name.empty(); }
 };
@@ -65,6 +66,7 @@ class Config
      * its invalidation is still on the way. Reads the table once per unknown queue. */
     QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
+    std::vector<std::string_view> paused_queues() const;
 
     /* The hooks of an event, in their order: each as a task whose handler it is; the
      * identifier is the task it is for, or empty. */

@@ -82,6 +82,8 @@ class Enqueuer
 
 /* Makes a queue run one job at a time. */
 void make_queue_serial(const Config &config, std::string_view queue_name);
+/* The same unless it is fast or bulk, or somebody has configured it already. */
+void make_new_queue_serial(const Config &config, std::string_view queue_name);
 
 /* Tells the workers, at commit, about a row that this transaction inserted. */
 void announce_job(const JobRow &row, const Task *task, TimestampTz now);

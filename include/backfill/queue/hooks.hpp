@@ -1,7 +1,8 @@
 /* hooks.hpp - users' functions that are called at certain moments of a job's life.
  *
- * A hook is a function f(event jsonb). It runs in the session and with the rights of
- * whoever the moment belongs to: the producer (before_job_schedule) or the job's role.
+ * A hook is a function f(event jsonb). It runs in the session of whoever the moment belongs
+ * to, the producer (before_job_schedule) or an executor, but as the role that registered it
+ * and with the search_path of then: neither gets at the other's rights.
  * The deciding ones (before_job_schedule, before_job_run, after_job_run) return jsonb,
  * {"action": ...}, or NULL to continue; what they raise fails the enqueue or the job.
  * The others only watch: their errors are logged and change nothing. */

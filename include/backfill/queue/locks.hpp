@@ -22,7 +22,8 @@ class QueueSlots
     /* Takes one of the queue's slots unless this transaction has one; never waits. */
     Entry enter(const QueueLimit &limit);
 
-    /* Whether a slot is free now; takes none. */
+    /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
+     * for a process that runs no jobs itself. */
     static bool has_free_slot(const QueueLimit &limit);
 
   private:
