@@ -50,12 +50,11 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomEnumVariable("backfill.cron_clock",
-                             "Who calls backfill.cron_tick() every minute.",
+    DefineCustomEnumVariable("backfill.cron_clock", "Who calls backfill.cron_tick() every minute.",
                              "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
                              "something else, which you set up.",
-                             &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr,
-                             nullptr, nullptr);
+                             &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
+                             nullptr);
     DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",

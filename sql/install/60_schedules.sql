@@ -9,7 +9,7 @@ CREATE TABLE backfill.cron_schedule (
     max_catchup integer NOT NULL CHECK (max_catchup >= 1),
     catchup text NOT NULL CHECK (catchup IN ('all', 'latest')),
     task_identifier text COLLATE "C" NOT NULL,
-    queue_name text COLLATE "C",
+    queue_name text COLLATE "C", -- NULL: the task's; empty: no queue
     priority smallint,
     max_attempts smallint,
     job_key text COLLATE "C",
@@ -100,6 +100,7 @@ SELECT s.name,
        s.scheduled_by
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
+COMMENT ON COLUMN backfill.schedules.queue_name IS 'NULL: the queue of the task; empty: none, as in a crontab line without queue.';
 COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see checked_until.';
 COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last job that was enqueued.';
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';

@@ -25,9 +25,8 @@ std::vector<core::CrontabItem> parse_crontab(std::string_view text)
 /* A URL can spell bytes that are no characters. */
 void check_encoding(std::string_view value)
 {
-    const bool valid = pg::call([&] {
-        return pg_verifymbstr(value.data(), static_cast<int>(value.size()), true);
-    });
+    const bool valid = pg::call(
+        [&] { return pg_verifymbstr(value.data(), static_cast<int>(value.size()), true); });
     if (!valid)
         fail(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
              "value of option jobKey is not valid in encoding \"" +
@@ -45,6 +44,7 @@ Datum parse_json(const std::string &json)
     }
 }
 
+/* With Graphile Worker's defaults, as add_job() has them. */
 void save_item(const Enqueuer &enqueuer, const core::CrontabItem &item)
 {
     Interval fill{};
@@ -58,12 +58,16 @@ void save_item(const Enqueuer &enqueuer, const core::CrontabItem &item)
     spec.job.task_identifier = item.task;
     spec.job.payload = parse_json(item.payload);
     spec.job.queue_name = item.queue_name;
-    spec.job.priority = item.priority;
-    spec.job.max_attempts = item.max_attempts;
+    spec.job.no_queue = !item.queue_name;
+    spec.job.priority = item.priority.value_or(0);
+    spec.job.max_attempts = item.max_attempts.value_or(25);
+    spec.job.retry_policy = "graphile";
     spec.job.job_key = item.job_key;
     if (item.job_key)
         check_encoding(*item.job_key);
     (void) queue::save_schedule(enqueuer, spec);
+    if (item.queue_name)
+        queue::make_new_queue_serial(enqueuer.config(), *item.queue_name);
 }
 
 void save_items(const char *function, const std::vector<core::CrontabItem> &items)

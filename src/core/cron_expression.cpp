@@ -218,8 +218,7 @@ class FieldParser
 /* The set of all values of a field. */
 constexpr std::uint64_t all_of(const Field &field)
 {
-    return ((std::uint64_t{1} << (field.last + 1)) - 1) &
-           ~((std::uint64_t{1} << field.first) - 1);
+    return ((std::uint64_t{1} << (field.last + 1)) - 1) & ~((std::uint64_t{1} << field.first) - 1);
 }
 
 constexpr bool contains(std::uint64_t set, unsigned value)
@@ -234,8 +233,8 @@ CronExpression CronExpression::parse(std::string_view text, CronSyntax syntax)
     std::vector<std::string_view> fields = split_blank(text);
     if (syntax == CronSyntax::kExtended && fields.size() == 1)
         for (const Macro &macro : kMacros)
-            if (std::equal(fields[0].begin(), fields[0].end(), macro.name.begin(),
-                           macro.name.end(), [](char a, char b) { return to_lower(a) == b; })) {
+            if (std::equal(fields[0].begin(), fields[0].end(), macro.name.begin(), macro.name.end(),
+                           [](char a, char b) { return to_lower(a) == b; })) {
                 fields = split_blank(macro.fields);
                 break;
             }

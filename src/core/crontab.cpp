@@ -69,12 +69,23 @@ std::optional<std::int64_t> parse_time_phrase(std::string_view text)
             return std::nullopt;
         std::int64_t unit = 0;
         switch (text[length]) {
-        case 's': unit = 1; break;
-        case 'm': unit = 60; break;
-        case 'h': unit = 3600; break;
-        case 'd': unit = 86400; break;
-        case 'w': unit = 7 * 86400; break;
-        default: return std::nullopt;
+        case 's':
+            unit = 1;
+            break;
+        case 'm':
+            unit = 60;
+            break;
+        case 'h':
+            unit = 3600;
+            break;
+        case 'd':
+            unit = 86400;
+            break;
+        case 'w':
+            unit = 7 * 86400;
+            break;
+        default:
+            return std::nullopt;
         }
         const std::optional<int> count = to_int(text.substr(0, length));
         if (!count)
@@ -239,8 +250,8 @@ std::vector<CrontabItem> parse_crontab(std::string_view text)
         try {
             items.push_back(parse_line(line));
         } catch (SyntaxError &error) {
-            error.detail = crontab_place(number, line) +
-                           (error.detail.empty() ? "" : " " + error.detail);
+            error.detail =
+                crontab_place(number, line) + (error.detail.empty() ? "" : " " + error.detail);
             throw;
         }
         items.back().line = number;

@@ -138,8 +138,7 @@ TableRows query_as_owner(const char *sql, std::span<const Param> params)
             TableRow &row = result.rows[i];
             row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
             row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
-            heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values,
-                              row.nulls);
+            heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values, row.nulls);
         }
     });
     return result;

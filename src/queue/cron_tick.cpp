@@ -1,4 +1,5 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
+#include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
@@ -95,6 +96,10 @@ Schedule read_schedule(const pg::TableRow &row)
     schedule.decided_until = DatumGetTimestampTz(row.values[kDecidedUntil]);
     schedule.job.task_identifier = text(kTask);
     schedule.job.queue_name = optional_text(kQueue);
+    if (schedule.job.queue_name && schedule.job.queue_name->empty()) {
+        schedule.job.queue_name.reset();
+        schedule.job.no_queue = true;
+    }
     schedule.job.priority = optional_int(kPriority);
     schedule.job.max_attempts = optional_int(kMaxAttempts);
     schedule.job.job_key = optional_text(kJobKey);
@@ -118,8 +123,7 @@ void find_due_minutes(Schedule &schedule, TimestampTz now)
     if (stood_still)
         after = std::max(after, current_minute - schedule.fill_us / USECS_PER_SEC - 1);
 
-    const auto limit =
-        static_cast<std::size_t>(schedule.latest_only ? 1 : schedule.max_catchup);
+    const auto limit = static_cast<std::size_t>(schedule.latest_only ? 1 : schedule.max_catchup);
     int left_out = 0;
     for (auto at = core::next_due(expression, zone, after); at && *at <= end;
          at = core::next_due(expression, zone, *at)) {
@@ -152,10 +156,9 @@ std::string iso_time(int64 seconds)
     const std::chrono::year_month_day date{day};
     const std::chrono::hh_mm_ss clock{time - day};
     char text[64];
-    snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02d.000Z",
-             static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
-             static_cast<unsigned>(date.day()), static_cast<int>(clock.hours().count()),
-             static_cast<int>(clock.minutes().count()),
+    snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02d.000Z", static_cast<int>(date.year()),
+             static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+             static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
              static_cast<int>(clock.seconds().count()));
     return text;
 }
@@ -163,8 +166,7 @@ std::string iso_time(int64 seconds)
 Datum payload_of_run(Datum payload, const DueMinute &minute)
 {
     const std::string cron = "{\"_cron\": {\"ts\": \"" + iso_time(minute.at) +
-                             "\", \"backfilled\": " + (minute.backfilled ? "true" : "false") +
-                             "}}";
+                             "\", \"backfilled\": " + (minute.backfilled ? "true" : "false") + "}}";
     return pg::call([&] {
         return DirectFunctionCall2(jsonb_concat, payload,
                                    DirectFunctionCall1(jsonb_in, CStringGetDatum(cron.c_str())));
@@ -182,13 +184,28 @@ Oid role_of(const Schedule &schedule)
     return role;
 }
 
-/* Enqueues as the role that made the schedule: users' hooks run on the way, and a tick is
- * mostly a superuser's. Returns how many jobs it enqueued. */
+/* What a cron_tick hook is told. */
+Datum describe(const Schedule &schedule, int enqueued)
+{
+    pg::JsonbObject object;
+    object.add_text("name", schedule.name);
+    object.add_text("cron", schedule.cron);
+    object.add_text("time_zone", schedule.time_zone);
+    object.add_text("task_identifier", schedule.job.task_identifier);
+    object.add_text("first_run_at", iso_time(schedule.due.front().at));
+    object.add_text("last_run_at", iso_time(schedule.due.back().at));
+    object.add_integer("enqueued", enqueued);
+    return object.finish();
+}
+
+/* Enqueues as the role that made the schedule: its rights count, and no more than these,
+ * though a tick is mostly a superuser's. Hooks on the way run as their own roles. Returns how
+ * many jobs it enqueued. */
 int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
 {
     const Oid role = role_of(schedule);
-    pg::RoleScope scope =
-        pg::call([&] { return pg::RoleScope(role, "pg_catalog, pg_temp"); });
+    check_may_schedule(role);
+    pg::RoleScope scope = pg::call([&] { return pg::RoleScope(role, "pg_catalog, pg_temp"); });
     int enqueued = 0;
     for (const DueMinute &minute : schedule.due) {
         JobSpec job = schedule.job;
@@ -198,7 +215,8 @@ int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
             enqueued++;
     }
     if (hooks::any(enqueuer.config(), core::HookEvent::kCronTick))
-        hooks::notify(enqueuer.config(), core::HookEvent::kCronTick, nullptr);
+        hooks::notify_tick(enqueuer.config(), schedule.job.task_identifier,
+                           describe(schedule, enqueued));
     pg::call([&] { scope.leave(); });
     return enqueued;
 }
@@ -225,7 +243,8 @@ void set_error(Schedule &schedule, const core::ErrorInfo &error)
         ereport(WARNING, (errmsg("schedule \"%s\" could not enqueue: %s", name.c_str(),
                                  error.message.c_str()),
                           error.detail.empty() ? 0 : errdetail("%s", error.detail.c_str()),
-                          errhint("It is tried again at the next tick.")));
+                          errhint("It is tried again at the next tick.%s%s",
+                                  error.hint.empty() ? "" : " ", error.hint.c_str())));
     });
 }
 

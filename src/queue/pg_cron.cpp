@@ -2,6 +2,7 @@
 #include "backfill/queue/pg_cron.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue
@@ -9,6 +10,21 @@ namespace backfill::queue
 
 namespace
 {
+
+constexpr const char *kHere = "j.database = pg_catalog.current_database()";
+constexpr const char *kNowhere =
+    "NOT EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = j.database)";
+
+/* Selects something about our job in pg_cron's table, and says how many there are. People may
+ * have other jobs that call cron_tick(). */
+uint64 select_clock(const std::string &what, const std::string &where)
+{
+    const std::string sql = "SELECT " + what +
+                            " FROM cron.job j WHERE j.jobname = 'backfill.cron_tick()'"
+                            " AND j.command = 'SELECT backfill.cron_tick()' AND " +
+                            where;
+    return pg::execute_as_owner(sql.c_str(), {}).rows;
+}
 
 constexpr const char *kExternalHint =
     "Or have something else call backfill.cron_tick() every minute, and set "
@@ -33,14 +49,18 @@ bool pg_cron_is_installed()
 
 void require_pg_cron()
 {
-    const char *home =
-        pg::call([] { return GetConfigOption("cron.database_name", true, false); });
+    const char *home = pg::call([] { return GetConfigOption("cron.database_name", true, false); });
     if (home == nullptr)
         no_clock("The server does not load pg_cron.",
                  "Install pg_cron, add it to shared_preload_libraries, set cron.database_name to "
                  "this database, restart the server and run CREATE EXTENSION pg_cron.");
     const std::string here =
         pg::call([] { return static_cast<const char *>(get_database_name(MyDatabaseId)); });
+    const bool home_exists = pg::call([&] { return OidIsValid(get_database_oid(home, true)); });
+    if (!home_exists)
+        no_clock("It is set up for database \"" + std::string(home) + "\", which does not exist.",
+                 "Set cron.database_name to this database, if it was renamed, and restart the "
+                 "server.");
     if (here != home) {
         const std::string name =
             pg::call([&] { return quote_literal_cstr(("backfill " + here).c_str()); });
@@ -64,15 +84,14 @@ void start_clock()
     if (external_clock())
         return;
     require_pg_cron();
-    const uint64 jobs = pg::execute_as_owner(
-                            "SELECT 1 FROM cron.job j WHERE j.jobname = 'backfill'"
-                            " AND j.database = pg_catalog.current_database()"
-                            " AND j.command = 'SELECT backfill.cron_tick()'",
-                            {})
-                            .rows;
-    if (jobs == 0)
-        (void) pg::execute_as_owner("SELECT cron.schedule('backfill', '* * * * *',"
-                                    " 'SELECT backfill.cron_tick()')",
+    if (select_clock("1", kHere) > 0)
+        return;
+    /* The database was renamed, or comes from a dump of another one: the job moves along. */
+    const char *const move =
+        "cron.alter_job(j.jobid, database := pg_catalog.current_database()::text)";
+    if (select_clock(move, std::string(kNowhere) + " ORDER BY j.jobid LIMIT 1") == 0)
+        (void) pg::execute_as_owner("SELECT cron.schedule('backfill.cron_tick()', '* * * * *',"
+                                    "   'SELECT backfill.cron_tick()')",
                                     {});
 }
 
@@ -80,11 +99,19 @@ void stop_clock()
 {
     if (external_clock() || !pg_cron_is_installed())
         return;
-    (void) pg::execute_as_owner("SELECT cron.unschedule(j.jobid) FROM cron.job j"
-                                " WHERE j.jobname = 'backfill'"
-                                " AND j.database = pg_catalog.current_database()"
-                                " AND j.command = 'SELECT backfill.cron_tick()'",
-                                {});
+    (void) select_clock("cron.unschedule(j.jobid)", kHere);
+}
+
+void stop_clock_for_drop()
+{
+    const auto error = pg::in_subtransaction([] { stop_clock(); });
+    if (error)
+        pg::call([&] {
+            ereport(WARNING,
+                    (errmsg("could not stop the clock of schedules: %s", error->message.c_str()),
+                     errhint("Remove the job \"backfill.cron_tick()\" with "
+                             "cron.unschedule().")));
+        });
 }
 
 } // namespace backfill::queue

@@ -35,8 +35,8 @@ void lock_schedules()
 
 void check_name(std::string_view name)
 {
-    const int length = pg::call(
-        [&] { return pg_mbstrlen_with_len(name.data(), static_cast<int>(name.size())); });
+    const int length =
+        pg::call([&] { return pg_mbstrlen_with_len(name.data(), static_cast<int>(name.size())); });
     if (length < 1 || length > kMaxNameLength)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "name must have between 1 and 128 characters",
              "It has " + std::to_string(length) + ".");
@@ -58,8 +58,7 @@ void check_catchup(const ScheduleSpec &spec)
              "It must be between 1 and 100000.");
     if (spec.catchup != "all" && spec.catchup != "latest")
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "catchup is unknown: \"" + std::string(spec.catchup) + "\"", {},
-             "Use all or latest.");
+             "catchup is unknown: \"" + std::string(spec.catchup) + "\"", {}, "Use all or latest.");
 }
 
 void check_payload(Datum payload)
@@ -83,9 +82,28 @@ core::CronExpression parse_cron(std::string_view cron)
     }
 }
 
+void check_may_schedule(Oid role)
+{
+    const bool allowed = pg::call([&] {
+        char schema[] = "backfill";
+        char function[] = "enqueue";
+        const Oid unused = InvalidOid; /* of any arguments; PostgreSQL asserts that this is given */
+        List *const name = list_make2(makeString(schema), makeString(function));
+        return pg::may_use_schema(get_namespace_oid(schema, false), role) &&
+               pg::may_execute_function(LookupFuncName(name, -1, &unused, false), role);
+    });
+    if (!allowed)
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "role \"" + pg::role_name(role) + "\" may not enqueue jobs",
+             "The jobs of a schedule are enqueued with the rights of the role that made it.",
+             "Grant it EXECUTE on backfill.enqueue(), for example by backfill.grant_producer(), or "
+             "make the schedule as another role.");
+}
+
 void prepare_scheduling(const char *function)
 {
     pg::call([&] { PreventCommandIfReadOnly(function); });
+    check_may_schedule(GetUserId());
     lock_schedules();
     start_clock();
 }
@@ -116,7 +134,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         {INT4OID, Int32GetDatum(spec.max_catchup), false},
         text_param(spec.catchup),
         text_param(spec.job.task_identifier),
-        text_param(spec.job.queue_name),
+        text_param(spec.job.no_queue ? std::string_view() : spec.job.queue_name),
         int2_param(spec.job.priority),
         int2_param(spec.job.max_attempts),
         text_param(spec.job.job_key),

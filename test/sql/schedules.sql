@@ -21,6 +21,11 @@ $$;
 CALL refused($$backfill.schedule('s', '* * * * *', 'note')$$);
 CALL refused($$backfill.add_cron_schedule('* * * * * note')$$);
 CALL refused($$backfill.schedule_crontab('* * * * * note')$$);
+SET cron.database_name = 'nowhere';
+CALL refused($$backfill.schedule('s', '* * * * *', 'note')$$);
+SET cron.database_name = 'template1';
+DO $$ BEGIN PERFORM backfill.schedule('s', '* * * * *', 'note'); EXCEPTION WHEN object_not_in_prerequisite_state THEN RAISE NOTICE '%', sqlerrm; END $$;
+RESET cron.database_name;
 SELECT count(*) FROM backfill.schedules;
 SET backfill.cron_clock = 'external';
 
@@ -191,44 +196,76 @@ SELECT backfill.schedule('theirs', '* * * * *', 'other') IS NOT NULL AS ok;
 SELECT backfill.cron_tick() BETWEEN 2 AND 3 AS enqueued_as_the_one_who_made_it;
 SELECT current_user, current_setting('lock_timeout') AS lock_timeout, backfill.unschedule('theirs'), backfill.unschedule('mine');
 RESET ROLE;
--- Hooks on the way run with the rights of who made the schedule, never with those of the
--- superuser that ticks, and cannot get at these.
-CREATE TABLE seen (event text, who name, outcome text);
+-- Hooks on the way run as the role that registered them, never as the superuser that ticks, and
+-- cannot get at its rights. A cron_tick hook is told which schedule it is.
+CREATE TABLE seen (event text, who name, outcome text, schedule jsonb);
 GRANT INSERT ON seen TO regress_scheduler;
 CREATE FUNCTION spy(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RESET ROLE;
-    INSERT INTO test.seen VALUES (event ->> 'event', current_user, 'escaped');
+    INSERT INTO test.seen VALUES (event ->> 'event', current_user, 'escaped', event -> 'schedule');
     RETURN NULL;
 EXCEPTION WHEN insufficient_privilege THEN
-    INSERT INTO test.seen VALUES (event ->> 'event', current_user, sqlerrm);
+    INSERT INTO test.seen VALUES (event ->> 'event', current_user, sqlerrm, event -> 'schedule');
     RETURN NULL;
 END;
 $$;
-SELECT backfill.register_hook('before_job_schedule', 'spy(jsonb)'), backfill.register_hook('cron_tick', 'spy(jsonb)');
+SELECT backfill.register_hook('before_job_schedule', 'spy(jsonb)', run_as => 'regress_scheduler'), backfill.register_hook('cron_tick', 'spy(jsonb)', run_as => 'regress_scheduler');
 SET ROLE regress_scheduler;
 SELECT backfill.schedule('theirs', '* * * * *', 'other') IS NOT NULL AS ok;
 RESET ROLE;
 UPDATE backfill.cron_schedule SET known_since = '2026-01-05 10:00', checked_until = '2026-01-05 10:00';
 SELECT backfill._cron_tick('2026-01-05 10:02'), current_user = session_user AS who_i_was;
 TABLE seen;
+-- One of a task is called for the schedules of that task.
+TRUNCATE seen;
+DELETE FROM backfill.hook;
+SELECT backfill.register_hook('cron_tick', 'spy(jsonb)', 'other', run_as => 'regress_scheduler'), schedule_at('2026-01-05 10:00', 'not_theirs', '* * * * *');
+SELECT backfill._cron_tick('2026-01-05 10:02:30'), (SELECT string_agg(schedule ->> 'name', ', ') FROM seen) AS before_the_tick;
+SELECT backfill._cron_tick('2026-01-05 10:03');
+SELECT schedule ->> 'name' AS name, schedule ->> 'last_run_at' AS last_run_at FROM seen;
+-- If it fails, the log says so, and the schedule goes on.
+REVOKE INSERT ON seen FROM regress_scheduler;
+SELECT backfill._cron_tick('2026-01-05 10:04');
+SELECT name, checked_until, last_error FROM backfill.schedules ORDER BY name;
+DELETE FROM backfill.hook;
+DELETE FROM backfill.cron_schedule WHERE name = 'not_theirs';
 SELECT scheduled_by FROM backfill.schedules;
 -- A hook may skip the job: the minute is decided all the same.
 CREATE FUNCTION skip(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"action": "skip"}'::jsonb $$;
 SELECT backfill.register_hook('before_job_schedule', 'skip(jsonb)');
 DELETE FROM backfill.job;
-SELECT backfill._cron_tick('2026-01-05 10:03'), backfill._cron_tick('2026-01-05 10:03'), (SELECT count(*) FROM backfill.job) AS jobs;
+SELECT backfill._cron_tick('2026-01-05 10:05'), backfill._cron_tick('2026-01-05 10:05'), (SELECT count(*) FROM backfill.job) AS jobs;
 DELETE FROM backfill.hook;
 -- A right that was taken away, and a role that is gone.
 SELECT backfill.grant_producer('regress_scheduler', '{}');
-SELECT backfill._cron_tick('2026-01-05 10:04');
-UPDATE backfill.cron_schedule SET scheduled_by = 'nobody';
-SELECT backfill._cron_tick('2026-01-05 10:05');
-SELECT checked_until, last_error FROM backfill.schedules;
-DELETE FROM backfill.cron_schedule;
+SELECT backfill._cron_tick('2026-01-05 10:06');
 DELETE FROM backfill.producer;
+SELECT backfill._cron_tick('2026-01-05 10:07');
+DROP OWNED BY regress_scheduler;
+GRANT USAGE ON SCHEMA backfill, test TO regress_scheduler;
+GRANT EXECUTE ON FUNCTION backfill.add_cron_schedule TO regress_scheduler;
+SELECT backfill._cron_tick('2026-01-05 10:08');
+SET ROLE regress_scheduler;
+CALL refused($$backfill.add_cron_schedule('* * * * * other')$$);
+RESET ROLE;
 DROP OWNED BY regress_scheduler;
 DROP ROLE regress_scheduler;
+SELECT backfill._cron_tick('2026-01-05 10:09');
+SELECT checked_until, last_error FROM backfill.schedules;
+DELETE FROM backfill.cron_schedule;
+DELETE FROM backfill.job;
+
+-- A task that is gone is enqueued all the same, as enqueue() does it: its jobs wait.
+SELECT backfill.register_task('short_lived', 'skip(jsonb)');
+SELECT backfill.schedule('gone', '* * * * *', 'short_lived') IS NOT NULL AS ok;
+SELECT backfill.unregister_task('short_lived');
+UPDATE backfill.cron_schedule SET known_since = '2026-01-05 10:00', checked_until = '2026-01-05 10:00';
+SELECT backfill._cron_tick('2026-01-05 10:01');
+CALL backfill.process_available_jobs();
+SELECT task_identifier, state FROM backfill.jobs;
+DELETE FROM backfill.job;
+DELETE FROM backfill.cron_schedule;
 
 -- Crontabs. add_cron_schedule() takes one line, schedule_crontab() a file.
 SELECT backfill.add_cron_schedule($$0 4 * * 1 send_report ?id=weekly&fill=2d&max=3&queue=reports&jobKey=week%20ly&jobKeyMode=preserve_run_at&priority=-2 {to: 'boss', cc: ['a',],}$$);
@@ -240,6 +277,18 @@ SELECT * FROM backfill.schedule_crontab($$
 0 0 1 * * clean_up ?id=monthly&max=1 {deep: true}
 $$);
 SELECT name, cron, task_identifier, payload FROM backfill.schedules ORDER BY name;
+-- What a line leaves out is as in Graphile Worker, not as in schedule(), whatever the task says:
+-- 25 attempts, its backoff, priority 0, no queue; a queue is a serial one.
+SELECT backfill.register_task('clean_up', 'skip(jsonb)', queue_name => 'slow', priority => 7, max_attempts => 3, retry_policy => 'fast');
+SELECT backfill.schedule('ours', '0 3 * * *', 'clean_up') IS NOT NULL AS ok, backfill.add_cron_schedule('0 3 * * * clean_up ?id=queued&queue=nightly');
+UPDATE backfill.cron_schedule SET known_since = '2026-01-05 02:59', checked_until = '2026-01-05 02:59' WHERE task_identifier = 'clean_up';
+SELECT backfill._cron_tick('2026-01-05 03:00') >= 3 AS ticked;
+SELECT s.name, j.queue_name, j.priority, j.max_attempts, j.retry_policy, q.concurrency
+  FROM backfill.schedules s JOIN backfill.jobs j ON coalesce(s.queue_name, 'slow') = coalesce(j.queue_name, '') LEFT JOIN backfill.queues q ON q.queue_name = j.queue_name
+ WHERE s.cron = '0 3 * * *' ORDER BY s.name;
+SELECT name, queue_name, priority, max_attempts, retry_policy FROM backfill.schedules WHERE cron = '0 3 * * *' ORDER BY name;
+DELETE FROM backfill.job;
+SELECT backfill.unschedule('ours'), backfill.unschedule('queued'), backfill.unregister_task('clean_up');
 -- Again: replaced, not doubled; what is not in the file stays.
 SELECT * FROM backfill.schedule_crontab('1 3 * * * clean_up');
 SELECT name, cron FROM backfill.schedules ORDER BY name;

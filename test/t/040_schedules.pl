@@ -41,13 +41,26 @@ is(sql($clock), 0, 'a rollback takes the clock back, too');
 sql(q{SELECT backfill.schedule('s', '@yearly', 't'), backfill.schedule('s', '@monthly', 't')});
 sql(q{SELECT backfill.schedule_crontab(E'0 0 1 1 * a\n0 0 2 1 * b')});
 is(sql($clock), 1, 'one job of pg_cron serves all schedules');
-is(sql(q{SELECT schedule, jobname, active FROM cron.job}), '* * * * *|backfill|t', 'once a minute');
+is(sql(q{SELECT schedule, jobname, active FROM cron.job}), '* * * * *|backfill.cron_tick()|t', 'once a minute');
 sql(q{UPDATE cron.job SET active = false; SELECT backfill.schedule('s', '@yearly', 't')});
 is(sql(q{SELECT active FROM cron.job}), 'f', 'a clock that somebody paused stays paused');
 sql(q{SELECT backfill.unschedule('a'), backfill.unschedule('b')});
 is(sql($clock), 1, 'it goes on while there is a schedule');
 is(sql(q{SELECT backfill.unschedule('s'), backfill.unschedule('s')}), 't|f', 'the last one is removed');
 is(sql($clock), 0, 'and the clock with it');
+
+# DROP EXTENSION takes the clock along, and nothing else; a rollback brings both back.
+sql(q{SELECT cron.schedule('backfill', '0 0 1 1 *', 'SELECT 1')});
+sql(q{SELECT backfill.schedule('s', '@yearly', 't')});
+sql('BEGIN; DROP EXTENSION backfill; ROLLBACK');
+is(sql($clock), 1, 'DROP EXTENSION, rolled back: the clock is there');
+isnt(error_of('postgres', 'CREATE VIEW v AS TABLE backfill.jobs; DROP EXTENSION backfill'), '', 'DROP EXTENSION fails');
+is(sql($clock), 1, 'and the clock goes on');
+sql('DROP VIEW v; DROP EXTENSION backfill');
+is(sql($clock), 0, 'DROP EXTENSION stops the clock');
+is(sql(q{SELECT string_agg(jobname, ', ') FROM cron.job}), 'backfill', 'other jobs of pg_cron stay');
+sql(q{SELECT cron.unschedule('backfill')});
+create_extension($node);
 
 # Sessions that add and remove schedules all the time: in the end the clock goes if and only if
 # there is a schedule.
@@ -180,6 +193,23 @@ is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'on
 wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded' AND database = 'postgres'}, 'pg_cron is content');
 is(sql(q{SELECT count(*) FROM cron.job_run_details WHERE status = 'failed'}), 0, 'with every run');
 cmp_ok(other_sql('SELECT count(*) FROM backfill.jobs'), '>=', 1, 'the other database was served, too');
+
+# A database that was renamed: as the guide says, the clock moves along at the next schedule().
+# (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
+sub move_pg_cron { my ($database) = @_; sql("ALTER SYSTEM SET cron.database_name = '$database'"); $node->restart; }
+sql('CREATE DATABASE before');
+move_pg_cron('before');
+create_extension($node, 'before');
+sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *', 't')}, 'before');
+move_pg_cron('postgres');
+sql('ALTER DATABASE before RENAME TO after');
+move_pg_cron('after');
+is(sql($clock, 'after'), 0, 'a clock of the old name');
+sql(q{SELECT backfill.schedule('s', '* * * * *', 't')}, 'after');
+is(sql($clock, 'after'), 1, 'gets the new one');
+is(sql('SELECT count(*) FROM cron.job', 'after'), 1, 'and is the only one');
+wait_until($node, 'after', 'SELECT count(*) >= 1 FROM backfill.jobs', 'it ticks');
+move_pg_cron('postgres');
 
 # Without pg_cron one can still remove schedules.
 sql('DROP EXTENSION pg_cron');

@@ -68,9 +68,9 @@ std::string shown(std::optional<std::int64_t> seconds)
     const std::int64_t minute = (time - day).count() / 60;
     const auto two = [](std::int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
     return std::to_string(static_cast<int>(date.year())) + "-" +
-           two(static_cast<unsigned>(date.month())) + "-" +
-           two(static_cast<unsigned>(date.day())) + " " + two(minute / 60) + ":" +
-           two(minute % 60) + ((time - day).count() % 60 == 0 ? "" : ":?");
+           two(static_cast<unsigned>(date.month())) + "-" + two(static_cast<unsigned>(date.day())) +
+           " " + two(minute / 60) + ":" + two(minute % 60) +
+           ((time - day).count() % 60 == 0 ? "" : ":?");
 }
 
 const TestZone kUtc(0);
@@ -292,22 +292,22 @@ TEST_CASE("what is wrong is named, with its field")
     CHECK(graphile("* * * 13 *").find("the month field") != std::string::npos);
     CHECK(graphile("* * * * 8").find("It must be between 0 and 7") != std::string::npos);
     CHECK(graphile("99999999999999999999 * * * *").find("out of range") != std::string::npos);
-    CHECK(graphile("* * * *") ==
-          "cron expression \"* * * *\" must have five fields: It has 4.");
+    CHECK(graphile("* * * *") == "cron expression \"* * * *\" must have five fields: It has 4.");
     CHECK(graphile("* * * * * *").find("It has 6.") != std::string::npos);
     CHECK(graphile("").find("It has 0.") != std::string::npos);
-    for (const char *bad : {"5-5 * * * *", "9-5 * * * *", "*/0 * * * *", ", * * * *", "1, * * * *",
-                            ",1 * * * *", "1-2-3 * * * *", "1/2 * * * *", "1-9/2 * * * *", "- * * * *",
-                            "-1 * * * *", "1- * * * *", "*/ * * * *", "/2 * * * *", "** * * * *",
-                            "*-5 * * * *", "a * * * *", "1a * * * *", "* * $ * *", "* * * jan *",
-                            "* * * * mon", "@daily", "*/-1 * * * *", "+1 * * * *"}) {
+    for (const char *bad :
+         {"5-5 * * * *", "9-5 * * * *",   "*/0 * * * *",  ", * * * *",     "1, * * * *",
+          ",1 * * * *",  "1-2-3 * * * *", "1/2 * * * *",  "1-9/2 * * * *", "- * * * *",
+          "-1 * * * *",  "1- * * * *",    "*/ * * * *",   "/2 * * * *",    "** * * * *",
+          "*-5 * * * *", "a * * * *",     "1a * * * *",   "* * $ * *",     "* * * jan *",
+          "* * * * mon", "@daily",        "*/-1 * * * *", "+1 * * * *"}) {
         CAPTURE(bad);
         CHECK(graphile(bad) != "accepted");
     }
-    for (const char *bad : {"9-5 * * * *", "1/2 * * * *", "*/0 * * * *", "1-9/0 * * * *", "$ * * * *",
-                            "* * * * $", "jan * * * *", "* * * january *", "* * * ja *", "* * mon * *",
-                            "* * * * jan", "* * * * fri-sun", "@never", "@daily x", "5 seconds",
-                            "* * $/2 * *", "* * 1-$ * *"}) {
+    for (const char *bad :
+         {"9-5 * * * *", "1/2 * * * *", "*/0 * * * *", "1-9/0 * * * *", "$ * * * *", "* * * * $",
+          "jan * * * *", "* * * january *", "* * * ja *", "* * mon * *", "* * * * jan",
+          "* * * * fri-sun", "@never", "@daily x", "5 seconds", "* * $/2 * *", "* * 1-$ * *"}) {
         CAPTURE(bad);
         CHECK(refusal(bad, CronSyntax::kExtended) != "accepted");
     }
@@ -372,9 +372,12 @@ TEST_CASE("3000 random expressions in jumping zones: what trying every minute fi
         kUtc,
         kBerlin,
         TestZone(-34200, {{utc(2026, 3, 29, 13, 30), -37800}, {utc(2026, 10, 25, 4), -34200}}),
-        TestZone(37800, {{utc(2026, 3, 29, 1), 39600}, {utc(2026, 10, 25, 1), 37800}}), /* half an hour */
-        TestZone(0, {{utc(2026, 3, 29, 1), 86400}, {utc(2026, 10, 25, 1), 0}}),         /* a day */
-        TestZone(0, {{utc(2026, 3, 29, 1), 3600}, {utc(2026, 3, 29, 2), 7200}, {utc(2026, 3, 29, 5), 0}}),
+        TestZone(37800,
+                 {{utc(2026, 3, 29, 1), 39600}, {utc(2026, 10, 25, 1), 37800}}), /* half an hour */
+        TestZone(0, {{utc(2026, 3, 29, 1), 86400}, {utc(2026, 10, 25, 1), 0}}),  /* a day */
+        TestZone(
+            0,
+            {{utc(2026, 3, 29, 1), 3600}, {utc(2026, 3, 29, 2), 7200}, {utc(2026, 3, 29, 5), 0}}),
     };
     std::size_t compared = 0;
     for (int i = 0; i < 3000; i++) {
@@ -402,7 +405,8 @@ TEST_CASE("3000 random expressions in jumping zones: what trying every minute fi
             for (int weekday = 0; weekday <= 6; weekday++)
                 sets.weekdays.insert(weekday);
 
-        const TestZone &zone = zones[static_cast<std::size_t>(pick(0, static_cast<int>(zones.size()) - 1))];
+        const TestZone &zone =
+            zones[static_cast<std::size_t>(pick(0, static_cast<int>(zones.size()) - 1))];
         const std::int64_t from = pick(0, 1) == 0 ? utc(2026, 3, 28, pick(0, 23), pick(0, 59))
                                                   : utc(2026, 10, 24, pick(0, 23), pick(0, 59));
         const std::int64_t to = from + 2 * 86400;

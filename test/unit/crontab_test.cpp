@@ -54,9 +54,10 @@ TEST_CASE("a plain line: the task is the id, everything else has its default")
 
 TEST_CASE("all options and a payload")
 {
-    const CrontabItem item =
-        one("  0\t4 * * *   reports:build/daily-1 ?id=daily-report&fill=1w2d3h4m5s&max=3&queue=re-ports:1"
-            "&jobKey=a%20b%26c+d&jobKeyMode=preserve_run_at&priority=-7   {to: 'x', \"n\": [1, 2,]} \r");
+    const CrontabItem item = one("  0\t4 * * *   reports:build/daily-1 "
+                                 "?id=daily-report&fill=1w2d3h4m5s&max=3&queue=re-ports:1"
+                                 "&jobKey=a%20b%26c+d&jobKeyMode=preserve_run_at&priority=-7   "
+                                 "{to: 'x', \"n\": [1, 2,]} \r");
     CHECK(item.id == "daily-report");
     CHECK(item.task == "reports:build/daily-1");
     CHECK(item.cron == "0 4 * * *");
@@ -82,7 +83,8 @@ TEST_CASE("options are a URL's query")
 
 TEST_CASE("a file: comments, empty lines, both ends of line, line numbers")
 {
-    const auto items = parse_crontab("# the jobs\r\n\r\n* * * * * a\r\n   # * * * * * no\n\n\t0 0 * * * b ?id=c\n");
+    const auto items = parse_crontab(
+        "# the jobs\r\n\r\n* * * * * a\r\n   # * * * * * no\n\n\t0 0 * * * b ?id=c\n");
     REQUIRE(items.size() == 2);
     CHECK(items[0].id == "a");
     CHECK(items[0].line == 3);

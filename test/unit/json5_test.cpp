@@ -25,9 +25,10 @@ std::string refusal(const std::string &text)
 TEST_CASE("JSON stays as it is, without its blanks")
 {
     for (const std::string text :
-         {"{}", "[]", "{\"a\":1}", "[1,2.5,-3e10,1E+2,0]", "{\"a\":{\"b\":[true,false,null,\"x\"]}}",
-          "\"\\u00e4\\n\\\"\\\\\"", "{\"\":\"\"}"})
-        CHECK(json5_to_json(text) == (text == "[1,2.5,-3e10,1E+2,0]" ? "[1,2.5,-3e10,1e+2,0]" : text));
+         {"{}", "[]", "{\"a\":1}", "[1,2.5,-3e10,1E+2,0]",
+          "{\"a\":{\"b\":[true,false,null,\"x\"]}}", "\"\\u00e4\\n\\\"\\\\\"", "{\"\":\"\"}"})
+        CHECK(json5_to_json(text) ==
+              (text == "[1,2.5,-3e10,1E+2,0]" ? "[1,2.5,-3e10,1e+2,0]" : text));
     CHECK(json5_to_json(" { \"a\" :\t[ 1 , 2 ] } ") == "{\"a\":[1,2]}");
 }
 
@@ -37,7 +38,8 @@ TEST_CASE("keys without quotes, single quotes, trailing commas, comments")
           "{\"to\":\"a@b.c\",\"n_1\":1,\"$x\":2,\"_y\":3}");
     CHECK(json5_to_json("{größe: 1}") == "{\"größe\":1}");
     CHECK(json5_to_json("{\\u0061b: 1}") == "{\"\\u0061b\":1}");
-    CHECK(json5_to_json("{null: 1, true: 2, Infinity: 3}") == "{\"null\":1,\"true\":2,\"Infinity\":3}");
+    CHECK(json5_to_json("{null: 1, true: 2, Infinity: 3}") ==
+          "{\"null\":1,\"true\":2,\"Infinity\":3}");
     CHECK(json5_to_json("{'it\\'s': 'say \"hi\"'}") == "{\"it's\":\"say \\\"hi\\\"\"}");
     CHECK(json5_to_json("[1,[2,],]") == "[1,[2]]");
     CHECK(json5_to_json("{a: 1, /* one, */ b: 2 // two\n}") == "{\"a\":1,\"b\":2}");
@@ -64,16 +66,25 @@ TEST_CASE("what is no JSON5 is refused, with the place")
 {
     CHECK(refusal("{a: }") ==
           "invalid JSON5: a value cannot begin like this At character 5 of the payload.");
-    CHECK(refusal("{a 1}") == "invalid JSON5: expected : after a key At character 4 of the payload.");
+    CHECK(refusal("{a 1}") ==
+          "invalid JSON5: expected : after a key At character 4 of the payload.");
     CHECK(refusal("{a: Infinity}").find("Infinity cannot be stored as JSON") != std::string::npos);
     CHECK(refusal("{a: -Infinity}").find("cannot be stored as JSON") != std::string::npos);
     CHECK(refusal("{a: NaN}").find("NaN cannot be stored as JSON") != std::string::npos);
-    for (const std::string bad :
-         {"", " ", "{", "[", "{]", "[}", "{a}", "{a:}", "{,}", "[,]", "[1,,2]", "{a:1,,}", "{a:1 b:2}", "[1 2]",
-          "{} x", "{}{}", "'", "'a", "\"a'", "'a\nb'", "'\\", "'\\u12'", "'\\u12g4'", "'\\xg1'", "'\\1'", "'\\01'", "'\\0'",
-          "'\\u0000'", "'\\x00'", "01", "00", "1.2.3", "1e", "1e+", ".", "+", "-", "--1", "0x", "0xg", "1x", "1_000", "- 1",
-          "0x10000000000000000", "{1: 2}", "{-a: 1}", "{a-b: 1}", "{\\x61: 1}", "tru", "truee", "undefined", "/* x",
-          "#", "{a: 1}/"}) {
+    for (const std::string bad : {"",          " ",       "{",         "[",
+                                  "{]",        "[}",      "{a}",       "{a:}",
+                                  "{,}",       "[,]",     "[1,,2]",    "{a:1,,}",
+                                  "{a:1 b:2}", "[1 2]",   "{} x",      "{}{}",
+                                  "'",         "'a",      "\"a'",      "'a\nb'",
+                                  "'\\",       "'\\u12'", "'\\u12g4'", "'\\xg1'",
+                                  "'\\1'",     "'\\01'",  "'\\0'",     "'\\u0000'",
+                                  "'\\x00'",   "01",      "00",        "1.2.3",
+                                  "1e",        "1e+",     ".",         "+",
+                                  "-",         "--1",     "0x",        "0xg",
+                                  "1x",        "1_000",   "- 1",       "0x10000000000000000",
+                                  "{1: 2}",    "{-a: 1}", "{a-b: 1}",  "{\\x61: 1}",
+                                  "tru",       "truee",   "undefined", "/* x",
+                                  "#",         "{a: 1}/"}) {
         CAPTURE(bad);
         CHECK(refusal(bad).find("invalid JSON5") == 0);
     }

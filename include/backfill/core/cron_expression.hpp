@@ -29,9 +29,9 @@ class ZoneRules
 {
   public:
     struct Change {
-        std::int32_t offset;                 /* seconds east of UTC, before the change */
-        std::optional<std::int64_t> at;      /* seconds since 1970 UTC; nothing: never again */
-        std::int32_t offset_after;           /* only with at */
+        std::int32_t offset;            /* seconds east of UTC, before the change */
+        std::optional<std::int64_t> at; /* seconds since 1970 UTC; nothing: never again */
+        std::int32_t offset_after;      /* only with at */
     };
     virtual ~ZoneRules() = default;
     /* The first change after `utc`, and the offset that holds at `utc`. */

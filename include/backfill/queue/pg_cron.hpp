@@ -1,8 +1,9 @@
 /* pg_cron.hpp - the clock: see to it that something calls backfill.cron_tick().
  *
- * One job of pg_cron serves all schedules of a database. With backfill.cron_clock =
- * 'external' somebody else calls, and nothing here does anything. pg_cron lives in one
- * database of a server; in any other one its clock has to be set up by hand. */
+ * One job of pg_cron, named backfill.cron_tick(), serves all schedules of a database. With
+ * backfill.cron_clock = 'external' somebody else calls, and nothing here does anything.
+ * pg_cron lives in one database of a server; in any other one its clock has to be set up by
+ * hand. */
 #pragma once
 
 namespace backfill::queue
@@ -13,5 +14,7 @@ namespace backfill::queue
 void start_clock();
 /* Call it when the last schedule goes. Does nothing if pg_cron is gone. */
 void stop_clock();
+/* The same when the extension is about to be dropped; what goes wrong is a WARNING. */
+void stop_clock_for_drop();
 
 } // namespace backfill::queue

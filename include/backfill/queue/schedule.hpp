@@ -31,8 +31,12 @@ struct ScheduleSpec {
 /* Parses what schedule() takes. Errors: Failure 22023. */
 core::CronExpression parse_cron(std::string_view cron);
 
+/* Jobs of a schedule are enqueued for the role that made it: it needs EXECUTE on enqueue(), then
+ * and whenever they are due. Errors: Failure 42501. */
+void check_may_schedule(Oid role);
+
 /* Locks out others that change schedules, until the end of the transaction, and starts
- * the clock. Errors: Failure 25006, 55000. */
+ * the clock. Errors: Failure 25006, 42501, 55000. */
 void prepare_scheduling(const char *function);
 
 /* Inserts or replaces a schedule and returns when it is next due. A schedule whose times
