@@ -1,6 +1,7 @@
 /* schedule_api.cpp - the SQL functions about schedules. */
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
+#include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/time_zone.hpp"
 #include "backfill/queue/schedule.hpp"
 
@@ -27,21 +28,27 @@ void check_encoding(std::string_view value)
 {
     const bool valid = pg::call(
         [&] { return pg_verifymbstr(value.data(), static_cast<int>(value.size()), true); });
-    if (!valid)
+    if (!valid) {
+        const std::string encoding = pg::call([] { return GetDatabaseEncodingName(); });
         fail(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-             "value of option jobKey is not valid in encoding \"" +
-                 std::string(GetDatabaseEncodingName()) + "\"");
+             "value of option jobKey is not valid in encoding \"" + encoding + "\"");
+    }
 }
 
+/* What JSON5 allows and jsonb does not is an error. */
 Datum parse_json(const std::string &json)
 {
-    try {
-        return pg::call(
-            [&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
-    } catch (const pg::Error &error) { /* what JSON allows and jsonb does not */
-        const core::ErrorInfo info = pg::to_error_info(error);
-        fail(error.data()->sqlerrcode, info.message, info.detail, info.hint);
+    Datum result = 0;
+    const auto error = pg::in_subtransaction([&] {
+        result =
+            pg::call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
+    });
+    if (error) {
+        const std::string &state = error->sqlstate;
+        fail(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), error->message,
+             error->detail, error->hint);
     }
+    return result;
 }
 
 /* With Graphile Worker's defaults, as add_job() has them. */

@@ -75,11 +75,13 @@ Oid extension_owner()
 namespace
 {
 
-/* Runs sql as the owner; take_result runs while SPI still has what came of it. */
-template <class TakeResult>
-void run_as_owner(const char *sql, std::span<const Param> params, TakeResult &&take_result)
+/* Runs sql as the owner; take_result, which is plain code, runs while SPI still has what came
+ * of it. */
+template <class Result>
+Result run_as_owner(const char *sql, std::span<const Param> params, void (*take_result)(Result &))
 {
     const Oid owner = extension_owner();
+    Result result{};
     call([&] {
         constexpr int kMaxParams = 32;
         Oid types[kMaxParams];
@@ -101,47 +103,50 @@ void run_as_owner(const char *sql, std::span<const Param> params, TakeResult &&t
         const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
         if (code < 0)
             elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(code));
-        take_result();
+        take_result(result);
         SPI_finish();
         PopActiveSnapshot();
         as_owner.leave();
     });
+    return result;
+}
+
+void take_first_value(StatementResult &result)
+{
+    result.rows = SPI_processed;
+    if (SPI_processed > 0 && SPI_tuptable != nullptr) {
+        bool is_null;
+        result.first_value =
+            SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
+        result.has_value = !is_null;
+    }
+}
+
+/* Into the caller's memory, where SPI_palloc and SPI_copytuple allocate: it outlives SPI's. */
+void take_rows(TableRows &result)
+{
+    const TupleDesc columns = SPI_tuptable->tupdesc;
+    const auto width = static_cast<Size>(columns->natts);
+    result.count = static_cast<int>(SPI_processed);
+    result.rows = static_cast<TableRow *>(SPI_palloc(sizeof(TableRow) * (SPI_processed + 1)));
+    for (int i = 0; i < result.count; i++) {
+        TableRow &row = result.rows[i];
+        row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
+        row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
+        heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values, row.nulls);
+    }
 }
 
 } // namespace
 
 StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
 {
-    StatementResult result{};
-    run_as_owner(sql, params, [&] {
-        result.rows = SPI_processed;
-        if (SPI_processed > 0 && SPI_tuptable != nullptr) {
-            bool is_null;
-            result.first_value =
-                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
-            result.has_value = !is_null;
-        }
-    });
-    return result;
+    return run_as_owner<StatementResult>(sql, params, take_first_value);
 }
 
 TableRows query_as_owner(const char *sql, std::span<const Param> params)
 {
-    TableRows result{};
-    run_as_owner(sql, params, [&] {
-        const TupleDesc columns = SPI_tuptable->tupdesc;
-        const auto width = static_cast<Size>(columns->natts);
-        result.count = static_cast<int>(SPI_processed);
-        /* SPI_palloc and SPI_copytuple take the caller's memory, which outlives SPI's. */
-        result.rows = static_cast<TableRow *>(SPI_palloc(sizeof(TableRow) * (SPI_processed + 1)));
-        for (int i = 0; i < result.count; i++) {
-            TableRow &row = result.rows[i];
-            row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
-            row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
-            heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values, row.nulls);
-        }
-    });
-    return result;
+    return run_as_owner<TableRows>(sql, params, take_rows);
 }
 
 } // namespace backfill::pg

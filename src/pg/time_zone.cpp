@@ -53,7 +53,7 @@ core::ZoneRules::Change TimeZone::next_change(std::int64_t utc) const
 
 std::string TimeZone::name() const
 {
-    return pg_get_timezone_name(zone_);
+    return call([&] { return pg_get_timezone_name(zone_); });
 }
 
 } // namespace backfill::pg

@@ -62,8 +62,8 @@ void require_pg_cron()
                  "Set cron.database_name to this database, if it was renamed, and restart the "
                  "server.");
     if (here != home) {
-        const std::string name =
-            pg::call([&] { return quote_literal_cstr(("backfill " + here).c_str()); });
+        const std::string job = "backfill " + here;
+        const std::string name = pg::call([&] { return quote_literal_cstr(job.c_str()); });
         const std::string literal = pg::call([&] { return quote_literal_cstr(here.c_str()); });
         const std::string identifier = pg::call([&] { return quote_identifier(here.c_str()); });
         no_clock("pg_cron runs in database \"" + std::string(home) + "\" only.",

@@ -127,10 +127,11 @@ $node->stop('immediate');
 $node->start;
 my $tick = q{SELECT backfill._cron_tick('2026-01-05 11:30:01')};
 # The first tick after the restart dies before it commits.
-my $dying = start_psql($node, 'fake', '', '-c', 'BEGIN', '-c', $tick, '-c', q{SELECT 'ticked', pg_sleep(600)});
-wait_until($node, 'fake', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'SELECT ''ticked''%'}, 'a tick has enqueued and not committed');
+my $dying = $node->background_psql('fake');
+$dying->query_safe('BEGIN');
+is($dying->query_safe($tick), 6, 'a tick has enqueued and not committed');
 $node->stop('immediate');
-eval { finish_psql($dying) };
+eval { $dying->quit };
 $node->start;
 is(sql('SELECT count(*) FROM backfill.job', 'fake'), 0, 'a crash takes its jobs away');
 is(sql($tick, 'fake'), 6, 'the next tick enqueues all that were missed');
