@@ -77,6 +77,12 @@ void require_pg_cron()
                  "Run CREATE EXTENSION pg_cron.");
 }
 
+void remove_clock()
+{
+    if (pg_cron_is_installed())
+        (void) select_clock("cron.unschedule(j.jobid)", kHere);
+}
+
 } // namespace
 
 void start_clock()
@@ -97,14 +103,13 @@ void start_clock()
 
 void stop_clock()
 {
-    if (external_clock() || !pg_cron_is_installed())
-        return;
-    (void) select_clock("cron.unschedule(j.jobid)", kHere);
+    if (!external_clock())
+        remove_clock();
 }
 
 void stop_clock_for_drop()
 {
-    const auto error = pg::in_subtransaction([] { stop_clock(); });
+    const auto error = pg::in_subtransaction([] { remove_clock(); });
     if (error)
         pg::call([&] {
             ereport(WARNING,

@@ -14,7 +14,8 @@ namespace backfill::queue
 void start_clock();
 /* Call it when the last schedule goes. Does nothing if pg_cron is gone. */
 void stop_clock();
-/* The same when the extension is about to be dropped; what goes wrong is a WARNING. */
+/* Call it before the extension is dropped: removes our job even if the clock is external by now.
+ * What goes wrong is a WARNING. */
 void stop_clock_for_drop();
 
 } // namespace backfill::queue
