@@ -24,6 +24,7 @@ const config_enum_entry synchronous_commit_options[] = {
 int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
+int cron_clock = kPgCronClock;
 char *databases = nullptr;
 int dlq_processor_interval_s = 60;
 int dlq_retention_s = 0;
@@ -45,6 +46,17 @@ const char *executor_synchronous_commit_name()
     return nullptr;
 }
 
+namespace
+{
+
+const config_enum_entry kCronClocks[] = {
+    {"pg_cron", kPgCronClock, false},
+    {"external", kExternalClock, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
+
 void define()
 {
     DefineCustomIntVariable(
@@ -59,6 +71,11 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("backfill.cron_clock", "Who calls backfill.cron_tick() every minute.",
+                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
+                             "something else, which you set up.",
+                             &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
+                             nullptr);
     DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",

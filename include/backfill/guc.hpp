@@ -7,6 +7,7 @@ namespace backfill::guc
 extern int ageing_interval_s;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
+extern int cron_clock; /* one of the two below */
 extern char *databases;
 extern int dlq_processor_interval_s;
 extern int dlq_retention_s;
@@ -22,6 +23,9 @@ extern int reserved_urgent_executors;
 
 /* What executors set synchronous_commit to; null: nothing. */
 const char *executor_synchronous_commit_name();
+
+inline constexpr int kPgCronClock = 0;
+inline constexpr int kExternalClock = 1;
 
 /* Defines them all; from _PG_init. */
 void define();

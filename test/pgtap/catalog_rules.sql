@@ -46,15 +46,15 @@ SELECT set_eq($$
 $$, '{priority,priority_band,_dlq_matches}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-     WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|set_|requeue|delete|grant|_grant|_requeue)'
+     WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue)'
 $$, 'what writes is VOLATILE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-     WHERE pronamespace = 'backfill'::regnamespace AND proparallel <> 'u' AND proname ~ '^(enqueue|register|unregister|set_|requeue|delete|grant|_grant|_requeue|process)'
+     WHERE pronamespace = 'backfill'::regnamespace AND proparallel <> 'u' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue|process)'
 $$, 'what writes is PARALLEL UNSAFE');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version')
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next')
 $$, 'C functions that read the configuration or shared memory are not PARALLEL SAFE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc

@@ -59,7 +59,7 @@ SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
-       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_installed)$'
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
@@ -109,6 +109,8 @@ RESET ROLE;
 RESET client_min_messages;
 SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
 
+-- Somebody else is the clock: the tests need no pg_cron.
+SET LOCAL backfill.cron_clock = 'external';
 CREATE TEMP TABLE attempt (statement text, allowed name[]);
 INSERT INTO attempt VALUES
     ($$SELECT backfill.enqueue('note')$$, '{producer,admin}'),
@@ -125,6 +127,14 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.register_task('mine')$$, '{admin}'),
     ($$SELECT backfill.unregister_task('note')$$, '{admin}'),
     ($$SELECT backfill.set_retry_policy('mine')$$, '{admin}'),
+    ($$SELECT backfill.schedule('mine', '* * * * *', 'note')$$, '{admin}'),
+    ($$SELECT backfill.add_cron_schedule('* * * * * note')$$, '{admin}'),
+    ($$SELECT backfill.schedule_crontab('* * * * * note')$$, '{admin}'),
+    ($$SELECT backfill.unschedule('mine')$$, '{admin}'),
+    ($$SELECT backfill.cron_tick()$$, '{admin}'),
+    ($$SELECT backfill._cron_tick(now())$$, '{}'),
+    ($$SELECT backfill.cron_next('* * * * *')$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.schedules$$, '{monitor,admin}'),
     ($$SELECT backfill.priority('FAST_HIGH')$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.priority_band(0)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.backoff_delay(0, 'default')$$, '{producer,consumer,monitor,admin}'),
@@ -262,6 +272,8 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT backfill.unregister_task('t')$$,
     $$SELECT backfill.set_retry_policy('trapped')$$,
     $$SELECT backfill.backoff_delay(0, 'default')$$,
+    $$SELECT backfill.schedule('trapped', '* * * * *', 't'), backfill.cron_tick(), backfill.unschedule('trapped')$$,
+    $$SELECT * FROM backfill.schedules$$,
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,

@@ -44,4 +44,8 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
 void notify(const Config &config, core::HookEvent event, const JobRow *row,
             const core::ErrorInfo *error = nullptr);
 
+/* The same for cron_tick: those of every task and of the schedule's own. `schedule` is the
+ * event's member of that name. */
+void notify_tick(const Config &config, std::string_view task_identifier, Datum schedule);
+
 } // namespace backfill::queue::hooks
