@@ -35,6 +35,20 @@ TupleDesc result_columns(FunctionCallInfo fcinfo)
     });
 }
 
+/* A message in its place would be classified as an error that no rule knows. */
+void check_sqlstate(std::optional<std::string_view> sqlstate)
+{
+    if (!sqlstate)
+        return;
+    const bool known = std::all_of(sqlstate->begin(), sqlstate->end(), [](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+    });
+    if (!known || (sqlstate->size() != 5 && sqlstate->size() != 2))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "sqlstate must be a SQLSTATE or its class: \"" + queue::shortened(*sqlstate) + "\"",
+             {}, "Give an error's text as message => '...'.");
+}
+
 } // namespace
 
 BACKFILL_FUNCTION(backfill_current_job)
@@ -135,6 +149,7 @@ BACKFILL_FUNCTION(backfill_classify_error)
     const auto sqlstate = arguments.text(0);
     const auto message = arguments.text(1);
     const auto task = arguments.text(2).value_or(std::string_view());
+    check_sqlstate(sqlstate);
     const auto config = queue::config();
     const core::ErrorRules &rules = config->error_rules();
     return pg::from_text(core::error_class_name(

@@ -26,21 +26,19 @@ std::string quoted(std::string_view value)
     return "\"" + std::string(value) + "\"";
 }
 
+constexpr std::size_t kShownBytes = 60;
+
 void check_length(const char *argument, std::string_view value, int limit)
 {
     const int length = pg::call(
         [&] { return pg_mbstrlen_with_len(value.data(), static_cast<int>(value.size())); });
     if (value.empty())
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
-    if (length > limit) {
-        const int shown = pg::call(
-            [&] { return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60); });
+    if (length > limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " +
-                 quoted(std::string(value.substr(0, static_cast<std::size_t>(shown))) + "..."),
+             std::string(argument) + " is too long: " + quoted(shortened(value)),
              "It has " + std::to_string(length) + " characters; at most " + std::to_string(limit) +
                  " are allowed.");
-    }
 }
 
 std::shared_ptr<const Config> config_for_writing(const char *function)
@@ -59,6 +57,17 @@ template <class Explicit, class Own> Explicit first_of(const Explicit &given, co
 }
 
 } // namespace
+
+std::string shortened(std::string_view value)
+{
+    if (value.size() <= kShownBytes)
+        return std::string(value);
+    const int shown = pg::call([&] {
+        return pg_mbcliplen(value.data(), static_cast<int>(value.size()),
+                            static_cast<int>(kShownBytes));
+    });
+    return std::string(value.substr(0, static_cast<std::size_t>(shown))) + "...";
+}
 
 std::string_view require_text(const char *argument, std::optional<std::string_view> value)
 {
@@ -246,7 +255,7 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
         const hooks::Decision decision =
             hooks::decide(*config_, core::HookEvent::kBeforeJobSchedule, row);
         if (decision.action == hooks::Decision::Action::kFail)
-            fail(hooks::kErrorRefused, decision.reason);
+            fail(hooks::kErrorRefused, decision.reason, decision.refused_by);
         if (decision.action == hooks::Decision::Action::kSkip)
             return std::nullopt;
         if (decision.action == hooks::Decision::Action::kRetry)

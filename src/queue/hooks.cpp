@@ -115,6 +115,7 @@ Decision read_answer(const Task &hook, Datum answer)
     } else if (action == "fail") {
         decision.action = Decision::Action::kFail;
         decision.reason = pg::get_text(answer, "reason").value_or("refused by a hook");
+        decision.refused_by = "Hook " + hook.handler_signature + " refused the job.";
     } else if (action == "retry") {
         decision.action = Decision::Action::kRetry;
         const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");

@@ -35,6 +35,9 @@ struct JobSpec {
     std::optional<int64> dead_letter_id;
 };
 
+/* The beginning of a value that may be long, for an error message. */
+std::string shortened(std::string_view value);
+
 /* Checks shared with register_task(); each throws a Failure 22023 (or 22004 for NULL)
  * that names the argument and the value. */
 std::string_view require_text(const char *argument, std::optional<std::string_view> value);

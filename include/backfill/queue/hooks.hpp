@@ -19,6 +19,7 @@ struct Decision {
     enum class Action { kContinue, kSkip, kFail, kRetry };
     Action action = Action::kContinue;
     std::string reason;           /* kFail */
+    std::string refused_by;       /* kFail: which hook, for the error's detail */
     int64 delay_us = 0;           /* kRetry */
     std::optional<Datum> payload; /* kContinue, before_job_schedule: the new one */
 };
