@@ -9,6 +9,7 @@
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/stats/events.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_executor_main(Datum argument);
@@ -141,6 +142,7 @@ bool commit_batch(const queue::BatchResult &result)
 {
     std::optional<core::ErrorInfo> error;
     try {
+        const stats::OperationTimer timer(stats::Operation::kCommit);
         commit_transaction();
     } catch (const pg::Error &raised) {
         error = pg::to_error_info(raised);
@@ -195,6 +197,7 @@ long executor_iteration()
     } else {
         result = run_one_batch();
     }
+    stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     const bool committed = commit_batch(result);
     on_batch_end();
     if (queue::session_is_dirty())

@@ -11,6 +11,7 @@ extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
 extern int fast_queue_concurrency;
 extern int max_executors;
+extern int metrics_max_label_sets;
 extern int poll_interval_ms;
 extern int random_seed;
 

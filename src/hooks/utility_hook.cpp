@@ -3,6 +3,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks
 {
@@ -121,6 +122,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
         bgworker::stop_workers(stopped, kStopTimeoutMs);
         call_next(planned, query, read_only_tree, context, params, environment, destination,
                   completion);
+        if (IsA(statement, DropdbStmt))
+            stats::forget_database(stopped);
     }
     PG_FINALLY();
     {

@@ -7,6 +7,7 @@
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -211,6 +212,7 @@ class Batch
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
         const auto error = run_job(row, task, options_.session);
+        stats::note_run(row, start, error.has_value());
         if (error)
             (void) finish_failure(table_, *config_, &task, row, *error);
         else
@@ -265,9 +267,11 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id))
+    if (const auto row = claim_by_id(table, job_id)) {
+        stats::note_lost_run(*row);
         (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
                               error);
+    }
     table.close();
 }
 

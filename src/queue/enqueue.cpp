@@ -6,6 +6,7 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -221,6 +222,7 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
 
 int64 Enqueuer::enqueue(const JobSpec &spec)
 {
+    const stats::OperationTimer timer(stats::Operation::kEnqueue);
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
@@ -230,11 +232,13 @@ int64 Enqueuer::enqueue(const JobSpec &spec)
     if (spec.job_key && !take_over_key(row, spec))
         return row.id();
     insert(row, task);
+    stats::note_enqueued(row);
     return row.id();
 }
 
 void Enqueuer::requeue(const JobSpec &spec)
 {
+    const stats::OperationTimer timer(stats::Operation::kRequeue);
     const auto refuse = [](const std::string &what) {
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, {},
              "Let it finish, or delete the dead letter with backfill.delete_dlq_job().");
@@ -248,7 +252,9 @@ void Enqueuer::requeue(const JobSpec &spec)
                    " is waiting or running");
     }
     const Task *task = config_->find_task(spec.task_identifier);
-    insert(make_row(spec, task), task);
+    const JobRow row = make_row(spec, task);
+    insert(row, task);
+    stats::note_requeued(row);
 }
 
 void Enqueuer::insert(const JobRow &row, const Task *task)

@@ -6,6 +6,7 @@
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -123,6 +124,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         core::decide_retry(error.sqlstate, attempts, row.max_attempts());
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     row.set(Column::kLastError, error_to_jsonb(error));
+    stats::note_failed(row, decision);
 
     if (!row.is_null(Column::kJobKey) &&
         has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id())) {
@@ -135,10 +137,12 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         row.set(Column::kRunAt, TimestampTzGetDatum(now + delay));
         table.insert(row);
         announce_job(row, task, now);
+        stats::note_retry(row);
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
     dead_letter::write(row, failure_reason(decision, attempts, error));
+    stats::note_dead_letter(row, decision);
     log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
     return Outcome::kDeadLettered;
 }

@@ -5,6 +5,8 @@
  * scheduled for later nor other tasks' backlogs cost anything. */
 #include "backfill/queue/next_job.hpp"
 
+#include "backfill/stats/events.hpp"
+
 namespace backfill::queue
 {
 
@@ -138,6 +140,7 @@ std::optional<Candidate> NextJobs::pop()
 
 void NextJobs::read(Snapshot snapshot, int limit)
 {
+    const stats::OperationTimer timer(stats::Operation::kFetch);
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
 
