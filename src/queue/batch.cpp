@@ -212,13 +212,14 @@ class Batch
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
         const auto error = run_job(row, task, options_.session);
-        stats::note_run(row, start, error.has_value());
+        const TimestampTz end = GetCurrentTimestamp();
+        stats::note_run(row, start, end, error.has_value());
         if (error)
             (void) finish_failure(table_, *config_, &task, row, *error);
         else
             finish_success(row);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
-        TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
+        TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
             options_.on_end(error.has_value());
     }

@@ -6,7 +6,6 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/wake.hpp"
-#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -222,7 +221,6 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
 
 int64 Enqueuer::enqueue(const JobSpec &spec)
 {
-    const stats::OperationTimer timer(stats::Operation::kEnqueue);
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
@@ -238,7 +236,7 @@ int64 Enqueuer::enqueue(const JobSpec &spec)
 
 void Enqueuer::requeue(const JobSpec &spec)
 {
-    const stats::OperationTimer timer(stats::Operation::kRequeue);
+    timer_.set(stats::Operation::kRequeue);
     const auto refuse = [](const std::string &what) {
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, {},
              "Let it finish, or delete the dead letter with backfill.delete_dlq_job().");

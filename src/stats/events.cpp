@@ -41,7 +41,7 @@ void note_enqueued(const queue::JobRow &row)
     count(row, kEnqueued);
 }
 
-void note_run(const queue::JobRow &row, TimestampTz started, bool failed)
+void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, bool failed)
 {
     uint64 *counts = counts_for(row);
     if (counts == nullptr)
@@ -52,7 +52,7 @@ void note_run(const queue::JobRow &row, TimestampTz started, bool failed)
     counts[kCompleted] += failed ? 0 : 1;
     observe(counts + kWaitTime, core::kWaitBoundsUs, started - due);
     observe(counts + (failed ? kDurationFailed : kDurationSuccess), core::kDurationBoundsUs,
-            GetCurrentTimestamp() - started);
+            ended - started);
 }
 
 void note_lost_run(const queue::JobRow &row)

@@ -7,6 +7,7 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -64,6 +65,7 @@ class Enqueuer
     bool take_over_key(JobRow &row, const JobSpec &spec);
     void insert(const JobRow &row, const Task *task);
 
+    stats::OperationTimer timer_{stats::Operation::kEnqueue};
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;

@@ -18,8 +18,8 @@ namespace backfill::stats
 
 void note_enqueued(const queue::JobRow &row);
 
-/* A job's handler has just ended; started is when it began. */
-void note_run(const queue::JobRow &row, TimestampTz started, bool failed);
+/* A job's handler has ended. */
+void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, bool failed);
 /* A job is failed whose run left no trace: its transaction could not commit. */
 void note_lost_run(const queue::JobRow &row);
 /* A run failed, whatever becomes of the job now. */
@@ -52,6 +52,8 @@ class OperationTimer
   public:
     explicit OperationTimer(Operation operation);
     ~OperationTimer();
+    /* It has turned out to be another one. */
+    void set(Operation operation) { operation_ = operation; }
     OperationTimer(const OperationTimer &) = delete;
     OperationTimer &operator=(const OperationTimer &) = delete;
 
