@@ -83,8 +83,8 @@ BEGIN ATOMIC
                  GROUP BY n.kind) g
          CROSS JOIN LATERAL (VALUES
                ('backfill_worker_active', g.workers::double precision),
-               ('backfill_worker_utilization', CASE WHEN g.kind = 'executor' THEN coalesce(least(
-                    g.busy / nullif(pg_catalog.current_setting('backfill.max_executors')::integer, 0), 1), 0) END)) x (name, value)
+               ('backfill_worker_utilization', CASE WHEN g.kind = 'executor' THEN least(g.busy / greatest(
+                    pg_catalog.current_setting('backfill.max_executors')::integer, 1), 1) END)) x (name, value)
          CROSS JOIN LATERAL (SELECT x.name, pg_catalog.jsonb_build_object('worker_kind', g.kind) AS labels, x.value) v
          WHERE v.value IS NOT NULL
     )
