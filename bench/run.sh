@@ -6,6 +6,7 @@
 #
 # RUNS (3), JOBS (100000), SECONDS_EACH (6) and SAMPLES (300) change how much is measured.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../test/lib/common.sh
 source ../test/lib/cluster.sh
@@ -38,6 +39,8 @@ set_executors() {
         [[ $(sql "SELECT count(*) FROM backfill.workers WHERE kind = 'executor'") != 0 ]] || return 0
         sleep 0.02
     done
+    sql "SELECT * FROM backfill.workers" >&2
+    cluster_log >&2
     die "the executors did not end within 10 seconds of setting backfill.max_executors to 0"
 }
 
@@ -125,6 +128,7 @@ raw_drain_rate() {
         pids+=($!)
     done
     wait "${pids[@]}"
+    [[ $(sql 'SELECT sum(jobs) FROM bench.raw_drain') == "$jobs" ]] || die "the baseline did not run every job once"
     sql "SELECT round($jobs / extract(epoch FROM max(ended) - min(started))) FROM bench.raw_drain"
 }
 
@@ -133,6 +137,18 @@ bench_drain() {
     for workers in 1 2; do
         record "drain of no-op jobs, $workers worker$( ((workers == 1)) || printf s)" jobs/s "$(drain_rate "$workers")" "$(raw_drain_rate "$workers")"
     done
+    bench_drain_under_old_snapshot
+}
+
+# The same while somebody's transaction, a dump say, keeps every dead row alive. Fewer jobs:
+# a queue that walks over its dead rows takes quadratic time.
+bench_drain_under_old_snapshot() {
+    local jobs=$((jobs / 5)) holder
+    psql -XqAt -c 'BEGIN ISOLATION LEVEL REPEATABLE READ' -c 'SELECT 1' -c 'SELECT pg_sleep(600)' >/dev/null 2>&1 &
+    holder=$!
+    record "the same, 1 worker, old snapshot open" jobs/s "$(drain_rate 1)" "$(raw_drain_rate 1)"
+    kill "$holder"
+    wait "$holder" 2>/dev/null || true
 }
 
 # What a reader must know to compare: the machine, the versions, what was measured.

@@ -391,11 +391,18 @@ void provide_executors(const RoleWork &work, Shortage &shortage)
 
 void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
 {
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
-        slot->status = status;
-        slot->next_due = next_due.value_or(0);
+    bool was_unknown = false;
+    {
+        SharedLock lock;
+        if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
+            was_unknown = slot->status == DatabaseStatus::kUnknown;
+            slot->status = status;
+            slot->next_due = next_due.value_or(0);
+        }
     }
+    /* It looks into a few unknown databases at a time and can go on to the next now. */
+    if (was_unknown)
+        signal_launcher(InvalidOid);
 }
 
 long wait_time(const Look &look, const Shortage &shortage)

@@ -335,7 +335,6 @@ void allow_workers(Oid database) noexcept
     DatabaseSlot *slot = find_database(database, false);
     if (slot != nullptr && slot->blocked_by == MyProcPid)
         slot->blocked_by = 0;
-    wake_launcher();
 }
 
 } // namespace backfill::bgworker

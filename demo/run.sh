@@ -6,6 +6,7 @@
 # again, one page is broken and ends in the dead letter queue, from where it is repaired.
 # At the end the numbers must add up, each page indexed exactly once; if not, this fails.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../test/lib/common.sh
 source ../test/lib/cluster.sh

@@ -28,7 +28,7 @@ COMMENT ON FUNCTION backfill._workers() IS 'This database''s workers, from share
 CREATE FUNCTION backfill._claimed(xmax xid)
 RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_claimed';
 COMMENT ON FUNCTION backfill._claimed(xid) IS
-    'Whether a visible job row is being run: its delete is in progress, or was committed after the snapshot was taken.';
+    'Whether a visible job row is being run: a transaction in progress has deleted it.';
 
 CREATE FUNCTION backfill._installed()
 RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_installed';

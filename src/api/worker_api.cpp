@@ -136,13 +136,13 @@ BACKFILL_FUNCTION(backfill_workers)
     return static_cast<Datum>(0);
 }
 
+/* A delete that was committed after the snapshot was taken does not count: xmax alone
+ * does not tell it from a row lock that has long been released. */
 BACKFILL_FUNCTION(backfill_claimed)
 {
     const TransactionId xmax = DatumGetTransactionId(pg::Arguments(fcinfo).datum(0));
-    if (!TransactionIdIsNormal(xmax))
-        return BoolGetDatum(false);
-    return BoolGetDatum(pg::call(
-        [&] { return TransactionIdIsInProgress(xmax) || TransactionIdDidCommit(xmax); }));
+    return BoolGetDatum(TransactionIdIsNormal(xmax) &&
+                        pg::call([&] { return TransactionIdIsInProgress(xmax); }));
 }
 
 BACKFILL_FUNCTION(backfill_queue_limit)

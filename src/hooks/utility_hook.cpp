@@ -3,6 +3,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/queue/wake.hpp"
 #include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks
@@ -64,14 +65,40 @@ bool drops_extension(Node *statement)
     return false;
 }
 
+/* DROP OWNED BY the extension's owner drops the extension, too. */
+bool drops_owner(Node *statement, Oid extension)
+{
+    if (!IsA(statement, DropOwnedStmt))
+        return false;
+    ListCell *cell;
+    foreach (cell, roleSpecsToIds(castNode(DropOwnedStmt, statement)->roles))
+        if (pg::owns_extension(extension, lfirst_oid(cell)) &&
+            has_privs_of_role(GetUserId(), lfirst_oid(cell)))
+            return true;
+    return false;
+}
+
+/* PostgreSQL locks the extension before it looks who asks: it would wait for running jobs,
+ * and every worker behind it, only to refuse in the end. So who is no owner is refused here. */
+void refuse_unless_owner(Oid extension)
+{
+    if (!pg::owns_extension(extension, GetUserId()))
+        aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_EXTENSION, "backfill");
+}
+
 /* The database whose workers must go before the command; InvalidOid for most. Who may
  * not run the command does not get to disturb anybody. */
 Oid database_to_stop(Node *statement)
 {
-    if (drops_extension(statement)) {
+    if (drops_extension(statement) || IsA(statement, DropOwnedStmt)) {
         const Oid extension = get_extension_oid("backfill", true);
-        return OidIsValid(extension) && pg::owns_extension(extension, GetUserId()) ? MyDatabaseId
-                                                                                   : InvalidOid;
+        if (!OidIsValid(extension))
+            return InvalidOid;
+        if (drops_extension(statement)) {
+            refuse_unless_owner(extension);
+            return MyDatabaseId;
+        }
+        return drops_owner(statement, extension) ? MyDatabaseId : InvalidOid;
     }
     const char *name = database_to_quiesce(statement);
     if (name == nullptr)
@@ -111,6 +138,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
     if (queue::is_running_job() && dirties_session(statement))
         queue::mark_session_dirty();
 
+    if (IsA(statement, CreatedbStmt))
+        queue::wake::announce_databases();
     const Oid stopped = bgworker::available() ? database_to_stop(statement) : InvalidOid;
     if (!OidIsValid(stopped)) {
         call_next(planned, query, read_only_tree, context, params, environment, destination,
@@ -128,6 +157,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
     PG_FINALLY();
     {
         bgworker::allow_workers(stopped);
+        /* Last: some of these commands commit in the middle. */
+        queue::wake::announce_databases();
     }
     PG_END_TRY();
 }

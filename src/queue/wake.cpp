@@ -32,6 +32,7 @@ struct Pending {
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
     bool installed;
+    bool databases;
 };
 Pending pending;
 
@@ -61,6 +62,8 @@ void pass_on(const Pending &work) noexcept
 {
     if (work.slots)
         bgworker::signal_slots_released(MyDatabaseId);
+    if (work.databases)
+        bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted)
         return;
     for (int i = 0; i < work.role_count; i++)
@@ -126,6 +129,11 @@ void announce_slots() noexcept
 void announce_installed() noexcept
 {
     pending.installed = true;
+}
+
+void announce_databases() noexcept
+{
+    pending.databases = true;
 }
 
 } // namespace backfill::queue::wake

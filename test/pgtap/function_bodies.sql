@@ -1,5 +1,6 @@
 -- Every function's body is valid against the schema as it is: PL/pgSQL by plpgsql_check,
 -- SQL by defining it again.
+LOAD 'plpgsql_check'; -- before any PL/pgSQL function runs
 BEGIN;
 SELECT no_plan();
 

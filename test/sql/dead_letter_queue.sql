@@ -18,8 +18,9 @@ CREATE PROCEDURE run() LANGUAGE plpgsql AS $$
 DECLARE
     n bigint;
 BEGIN
-    SET LOCAL client_min_messages = error;
+    SET client_min_messages = error;
     CALL backfill.process_available_jobs(processed => n);
+    SET client_min_messages = notice;
     RAISE NOTICE '%', n;
 END;
 $$;

@@ -15,42 +15,43 @@ my $node = preloaded('terminate', conf => "backfill.poll_interval = '1h'\n");
 create_extension($node);
 create_workload($node, 'postgres');
 
-sub terminate
-{
-	my ($kind) = @_;
-	# The postmaster takes a second to start a launcher again.
-	wait_for_workers($node, $kind, undef, '> 0', "there is a running $kind");
-	my @pids = worker_pids($node, $kind);
-	$node->safe_psql('postgres',
-		'SELECT count(pg_terminate_backend(p, 10000)) FROM unnest(ARRAY[' . join(',', @pids) . ']) p');
-	return;
-}
-
 # First with clients that go on enqueueing, then only with a backlog: then nobody tells the
 # workers' successors that there is something to do.
-sub disturb
+sub terminate
 {
-	my ($name, @kinds) = @_;
+	my (@kinds) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	for my $clients (4, 0)
 	{
-		my $what = "$name, $clients clients";
-		produce($node, 'postgres', 600, '{"ms": 2}');
+		my $what = "the end of every " . join(', ', @kinds) . " while $clients clients enqueue";
+		produce($node, 'postgres', 800, '{"ms": 2}');
 		my $bench = $clients > 0 ? start_workload($node, 'postgres', $clients) : undef;
 		running_executor($node, 'postgres');
-		terminate($_) for @kinds;
-		is(finish_pgbench($bench), 0, "$what: they notice nothing") if $bench;
 		my $started = time;
-		cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'),
-			'>', 0, "$what: work is left");
+		is( $node->safe_psql(
+				'postgres', q{
+			WITH w AS MATERIALIZED (SELECT pid, backend_type FROM pg_stat_activity
+				WHERE backend_type = ANY ('} . kind_list(@kinds) . q{')),
+			t AS MATERIALIZED (SELECT backend_type FROM w WHERE pg_terminate_backend(pid))
+			SELECT count(*) > 0, (SELECT count(DISTINCT backend_type) FROM t) FROM backfill.job}),
+			't|' . scalar(@kinds),
+			"$what: came in the middle of work");
+		is(finish_pgbench($bench), 0, "$what: they notice nothing") if $bench;
 		is_exactly_once($node, 'postgres', $what);
-		cmp_ok(time - $started, '<', 30, "$what: which was resumed at once");
+		cmp_ok(time - $started, '<', 30, "$what: work was resumed at once");
 	}
 	return;
 }
 
-disturb("termination of every $_", $_) for ('executor', 'dispatcher', 'launcher');
-disturb('termination of all workers', 'launcher', 'dispatcher', 'executor');
+sub kind_list
+{
+	return '{' . join(',', map { "backfill $_" } @_) . '}';
+}
+
+terminate('executor');
+terminate('dispatcher');
+terminate('launcher');
+terminate('launcher', 'dispatcher', 'executor');
 
 wait_for_workers($node, 'launcher', undef, 1, 'there is one launcher');
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'there is one dispatcher');

@@ -122,7 +122,7 @@ void signal_slots_released(Oid database);
 void signal_launcher(Oid database);
 
 /* Ends the workers of a database and keeps new ones from starting until
- * allow_workers(). Waits at most timeout_ms; raises only on interrupts. */
+ * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most timeout_ms; raises only on interrupts. */
 void stop_workers(Oid database, int timeout_ms);
 void allow_workers(Oid database) noexcept;
 

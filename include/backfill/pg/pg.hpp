@@ -1,8 +1,11 @@
 /* pg.hpp - the only includer of PostgreSQL's headers.
  *
- * Standard headers come first: PostgreSQL redefines snprintf, foreach, _() and
+ * Standard and Boost headers come first: PostgreSQL redefines snprintf, foreach, _() and
  * others as macros. What differs between server versions is in compat.hpp. */
 #pragma once
+
+#include <boost/random/mersenne_twister.hpp>
+#include <boost/random/uniform_real_distribution.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -47,6 +50,7 @@ extern "C" {
 #include "commands/prepare.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "commands/user.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"

@@ -25,5 +25,9 @@ void announce_dispatcher() noexcept;
 void announce_slots() noexcept;
 /* This database has the extension from this transaction's commit on. */
 void announce_installed() noexcept;
+/* When this transaction is over, committed or not, the launcher shall look which databases
+ * there are: a new one may have the extension from its template, and one whose workers
+ * had to go may have them again. */
+void announce_databases() noexcept;
 
 } // namespace backfill::queue::wake
