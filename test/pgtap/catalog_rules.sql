@@ -38,7 +38,7 @@ SELECT is_empty($$
 $$, 'C functions come from the library of this name');
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND prosecdef
-$$, '{list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats}'::name[], 'these functions are SECURITY DEFINER, and no others');
+$$, '{list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics}'::name[], 'these functions are SECURITY DEFINER, and no others');
 
 -- Labels.
 SELECT set_eq($$
