@@ -93,10 +93,10 @@ BEGIN
 END;
 $$;
 
--- Waits for the executors to finish a number of jobs; says how long they took, counted from
--- the start of the first one, in seconds. NULL: not within the time limit. It commits all
--- the time, because an old snapshot would keep dead rows alive for the others.
-CREATE PROCEDURE bench.wait_for_executors(jobs bigint, time_limit interval, INOUT took numeric DEFAULT NULL)
+-- Waits for the executors to finish a number of jobs, or for the time limit; says how many
+-- they finished in a second, counted from the start of the first one. It commits all the
+-- time, because an old snapshot would keep dead rows alive for the others.
+CREATE PROCEDURE bench.watch_executors(jobs bigint, time_limit interval, INOUT rate numeric DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
     finished bigint;
@@ -106,14 +106,11 @@ BEGIN
     LOOP
         SELECT sum(w.jobs_done), min(w.started_at) INTO finished, first_start
           FROM backfill.workers w WHERE w.kind = 'executor';
-        IF finished >= jobs THEN
-            took := extract(epoch FROM clock_timestamp() - first_start);
-            EXIT;
-        END IF;
-        EXIT WHEN clock_timestamp() > give_up;
+        EXIT WHEN finished >= jobs OR clock_timestamp() > give_up;
         COMMIT;
         PERFORM pg_sleep(0.002);
     END LOOP;
+    rate := round(finished / extract(epoch FROM clock_timestamp() - first_start));
 END;
 $$;
 

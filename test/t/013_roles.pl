@@ -34,8 +34,53 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM seen WHERE task <> 'busy
 	6, 'each job ran as its role, which was the session user');
 $node->safe_psql('postgres', q{DELETE FROM backfill.job WHERE task_identifier = 'busy'});
 
+# All of them have work all the time, each job enqueues the next: all of them make progress.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION tick(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO seen VALUES ('tick', current_user, session_user);
+		PERFORM pg_sleep(0.001);
+		PERFORM backfill.enqueue(payload->>'task', payload);
+	END $$});
+for my $role (@roles)
+{
+	$node->safe_psql('postgres', "SELECT backfill.grant_producer('$role'), backfill.register_task('tick_$role', 'tick(jsonb)', run_as => '$role')");
+}
+$node->safe_psql('postgres', "SELECT backfill.enqueue('tick_$_', '{\"task\": \"tick_$_\"}')") for @roles;
+wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM (SELECT who FROM seen WHERE task = 'tick' GROUP BY who HAVING count(*) > 20) r},
+	'six roles that always have work share two executors');
+$node->safe_psql('postgres', "SELECT backfill.unregister_task('tick_$_')") for @roles;
+
+# What the role or the database sets for its sessions holds for its jobs, but cannot make them
+# fail or run in another kind of transaction.
+$node->safe_psql('postgres', q{
+	CREATE TABLE setting (name text, value text);
+	GRANT INSERT ON setting TO PUBLIC;
+	CREATE FUNCTION show(payload jsonb) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO setting SELECT name, current_setting(name) FROM unnest(ARRAY['work_mem', 'search_path', 'transaction_isolation',
+			'transaction_read_only', 'transaction_deferrable', 'application_name']) name;
+		SELECT pg_sleep(0.05) $$;
+	CREATE ROLE particular LOGIN;
+	ALTER ROLE particular SET work_mem = '7MB';
+	ALTER ROLE particular SET search_path = somewhere, pg_catalog;
+	ALTER ROLE particular SET default_transaction_isolation = 'serializable';
+	ALTER ROLE particular SET default_transaction_read_only = on;
+	ALTER ROLE particular SET default_transaction_deferrable = on;
+	ALTER ROLE particular SET statement_timeout = 1;
+	ALTER ROLE particular SET idle_in_transaction_session_timeout = 1;
+	ALTER ROLE particular SET application_name = 'particular';
+	CREATE SCHEMA somewhere;
+	GRANT USAGE ON SCHEMA somewhere TO particular;
+	ALTER FUNCTION show(jsonb) SET SCHEMA somewhere;
+	ALTER TABLE setting SET SCHEMA somewhere;
+	SELECT backfill.register_task('show', 'somewhere.show(jsonb)', run_as => 'particular');
+	SELECT backfill.enqueue('show')});
+wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM somewhere.setting}, 'a job of a role with settings of its own runs');
+is($node->safe_psql('postgres', q{SELECT string_agg(value, '|' ORDER BY name) FROM somewhere.setting}),
+	'backfill executor|somewhere, pg_catalog|off|read committed|off|7MB', 'in the right kind of transaction');
+
 # The role is dropped: dead letters that say so; registered again, they run.
-$node->safe_psql('postgres', 'DROP ROLE role_2');
+$node->safe_psql('postgres', 'DROP OWNED BY role_2; DROP ROLE role_2');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_2', '{"task": "dropped"}')});
 wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM backfill.dlq', 'the job of a dropped role is dead-lettered');
 like($node->safe_psql('postgres', 'SELECT failure_reason FROM backfill.dlq'),
@@ -65,6 +110,23 @@ SKIP:
 		'ready', 'its job waits');
 	$node->safe_psql('postgres', 'ALTER ROLE role_4 LOGIN');
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'waits'}, 'LOGIN again, it runs');
+	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'one warning');
+}
+
+# The same for a role that may not connect to the database.
+{
+	my $position = log_position($node);
+	$node->safe_psql('postgres', q{
+		REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
+		GRANT CONNECT ON DATABASE postgres TO role_1, role_3, role_4, role_5;
+		SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE role = 'role_6';
+		SELECT backfill.enqueue('tell_role_6', '{"task": "kept out"}')});
+	$node->wait_for_log(qr/WARNING:.*could not start an executor as role "role_6"/, $position);
+	$node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_1', '{"task": "others again"}')});
+	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'others again'}, 'other roles go on');
+	is($node->safe_psql('postgres', q{SELECT state, attempts FROM backfill.jobs WHERE task_identifier = 'tell_role_6'}), 'ready|0', 'the job of the role without CONNECT waits');
+	$node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'kept out'}, 'CONNECT again, it runs');
 	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'one warning');
 }
 

@@ -64,8 +64,43 @@ for my $db ('restored_plain', 'restored_custom')
 	is($node->safe_psql($db, q{SELECT string_agg(state, ',' ORDER BY id) FROM backfill.jobs}),
 		'scheduled,ready,scheduled', "$db: the others wait");
 }
-$node->command_ok([ 'pg_dump', '--schema-only', '-f', '/dev/null', '-d', $node->connstr('source') ],
-	'pg_dump --schema-only');
+# The dead letter can be requeued, and new ones get ids of their own.
+for my $db ('restored_plain', 'restored_custom')
+{
+	is( $node->safe_psql($db, q{SELECT nextval('backfill.dead_letter_id_seq') > max(id), nextval('backfill.queue_id_seq') > (SELECT max(id) FROM backfill.queue)
+			FROM backfill.dead_letter}),
+		't|t', "$db: the other sequences go on, too");
+	$node->safe_psql($db, q{SELECT backfill.requeue_dlq_job(id) FROM backfill.dlq});
+	wait_until($node, $db, q{SELECT failure_count = 2 FROM backfill.dlq}, "$db: a dead letter is requeued, and fails again");
+}
+
+# Only the schema: an empty queue that works.
+my $schema = PostgreSQL::Test::Utils::tempdir() . '/schema';
+$node->command_ok([ 'pg_dump', '--schema-only', '-f', $schema, '-d', $node->connstr('source') ], 'pg_dump --schema-only');
+$node->safe_psql('postgres', 'CREATE DATABASE empty');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $schema, '-d', $node->connstr('empty') ], 'and its restore');
+is($node->safe_psql('empty', 'SELECT count(*) FROM backfill.tasks'), 0, 'there is no task');
+$node->safe_psql('empty', q{SELECT backfill.register_task('work', 'work(jsonb)'), backfill.enqueue('work', '{"what": "new"}')});
+wait_until($node, 'empty', q{SELECT array_agg(what) = '{new}' FROM done}, 'a job runs there');
+
+# A dump that is taken while jobs run has each of them either waiting or done with its effects,
+# and so has a restore, in one transaction, beside live workers.
+$node->safe_psql('postgres', 'CREATE DATABASE live');
+$node->safe_psql('postgres', 'CREATE DATABASE copy_of_live');
+create_extension($node, 'live');
+create_workload($node, 'live');
+produce($node, 'live', 1500, '{"ms": 2}');
+my $bench = start_workload($node, 'live', 2);
+running_executor($node, 'live');
+$node->command_ok([ 'pg_dump', '-f', "$schema.live", '-d', $node->connstr('live') ], 'a dump under load');
+is(finish_pgbench($bench), 0, 'clients notice nothing');
+is_exactly_once($node, 'live', 'the original');
+$node->command_ok([ 'psql', '-Xq', '-1', '-v', 'ON_ERROR_STOP=1', '-f', "$schema.live", '-d', $node->connstr('copy_of_live') ],
+	'a restore beside live workers');
+is_exactly_once($node, 'copy_of_live', 'the copy');
+my ($effects, $dumped) = (slurp_file("$schema.live") =~ /^COPY public\.effect .*?\n(.*?)^\\\.$/ms, slurp_file("$schema.live") =~ /^COPY backfill\.job .*?\n(.*?)^\\\.$/ms);
+cmp_ok(length($effects), '>', 0, 'some jobs of the dump were done');
+cmp_ok(length($dumped), '>', 0, 'and others waited');
 
 $node->stop;
 check_log($node);

@@ -31,6 +31,18 @@ my @counts = run_psqls($node, 'postgres', ('CALL backfill.process_available_jobs
 $node->safe_psql('postgres', 'CALL backfill.process_available_jobs()');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM done'), 202, 'every job ran once');
 
+# Preloaded at last, the server runs what waits.
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('work', '{"what": "left"}')});
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'backfill'\n");
+$node->restart;
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM done WHERE what = 'left'}, 'preloaded, the server runs what is left');
+
+# And without the library again, also the extension can go.
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->restart;
+$node->safe_psql('postgres', 'DROP EXTENSION backfill');
+is($node->safe_psql('postgres', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'DROP EXTENSION works without the library');
+
 $node->stop;
 check_log($node);
 done_testing();

@@ -30,12 +30,25 @@ is($standby->safe_psql('postgres', q{SELECT string_agg(state, ',') FROM backfill
 my ($code, undef, $err) = $standby->psql('postgres', q{SELECT backfill.enqueue('work')});
 like($err, qr/cannot execute enqueue\(\) (in a read-only transaction|during recovery)/, 'enqueue is refused');
 
-$primary->stop;
+# The primary dies under load. What has reached the standby is whole: a job there is either done,
+# with its effects, or waits.
+$primary->safe_psql('postgres', 'CREATE DATABASE load');
+create_extension($primary, 'load');
+create_workload($primary, 'load');
+$primary->safe_psql('postgres', "ALTER SYSTEM SET $_") for ("backfill.databases = 'load'", 'backfill.max_executors = 2');
+$primary->reload;
+produce($primary, 'load', 1000, '{"ms": 2}');
+my $bench = start_workload($primary, 'load', 2);
+wait_until($standby, 'load', 'SELECT count(*) > 100 FROM effect', 'the standby sees jobs being done');
+is($standby->safe_psql('load', 'SELECT count(*) > 0 FROM backfill.jobs'), 't', 'and others that wait');
+$primary->stop('immediate');
+finish_pgbench($bench);
 $standby->promote;
 wait_until($standby, 'postgres', q{SELECT array_agg(what ORDER BY what) = '{before,streamed}' FROM done},
 	'after the promotion both jobs run');
 $standby->safe_psql('postgres', q{SELECT backfill.enqueue('work', '{"what": "after"}')});
 wait_until($standby, 'postgres', q{SELECT count(*) = 3 FROM done}, 'and new ones');
+is_exactly_once($standby, 'load', 'the promoted standby');
 
 $standby->stop;
 check_log($standby);
