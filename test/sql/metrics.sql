@@ -128,7 +128,7 @@ TRUNCATE backfill.job;
 -- Runs: success, an error to be retried (twice at most), one that is permanent.
 SELECT backfill.set_retry_policy('at once', 2, '0 s', '0 s', 1, 0);
 SELECT backfill.register_task('m_run', 'work(jsonb)', retry_policy => 'at once');
-SELECT backfill.enqueue('m_run'), backfill.enqueue('m_run', '{"sqlstate": "40001"}'), backfill.enqueue_fast('m_run', '{"sqlstate": "22000"}');
+SELECT backfill.enqueue('m_run'), backfill.enqueue('m_run', '{"sqlstate": "P0001"}'), backfill.enqueue_fast('m_run', '{"sqlstate": "22000"}');
 CALL run();
 SELECT * FROM counted('m_run');
 -- How it went is counted with the transaction that the jobs ran in.
@@ -190,8 +190,8 @@ SELECT backfill.enqueue('m_wait', run_at => '2001-01-01');
 CALL run();
 SELECT sum < 600 AS plausible FROM backfill.metrics('backfill_jobs_wait') WHERE labels->>'task' = 'm_wait';
 -- One that was due an hour and a half ago has.
-INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload)
-VALUES (now() - interval '90 min', now() - interval '1 day', 0, 0, 1, 'm_wait', 'm_wait', '{}');
+SELECT backfill.enqueue('m_wait', queue_name => 'm_wait') IS NOT NULL AS enqueued;
+UPDATE backfill.job SET run_at = now() - interval '90 min', created_at = now() - interval '1 day' WHERE task_identifier = 'm_wait';
 CALL run();
 SELECT value, round(sum / 60) AS minutes, bucket_counts FROM backfill.metrics('backfill_jobs_wait') WHERE labels->>'queue' = 'm_wait';
 
@@ -199,9 +199,8 @@ SELECT value, round(sum / 60) AS minutes, bucket_counts FROM backfill.metrics('b
 TRUNCATE backfill.job;
 INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('m limited', 2);
 SELECT count(backfill.enqueue('nobody', queue_name => 'm depth', run_at => CASE WHEN i > 3 THEN now() + interval '1 h' END)) FROM generate_series(1, 5) i;
-INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, lease_expires_at, payload)
-VALUES (now(), now(), 0, 0, 1, 'nobody', 'm depth', now() + interval '1 h', '{}'), (now(), now(), 0, 0, 1, 'nobody', 'm depth', now() - interval '1 h', '{}'),
-       (now(), now(), 0, 0, 1, 'nobody', NULL, NULL, '{}');
+SELECT backfill.enqueue('leased', queue_name => 'm depth') IS NOT NULL, backfill.enqueue('lease ran out', queue_name => 'm depth') IS NOT NULL;
+UPDATE backfill.job SET lease_expires_at = now() + CASE task_identifier WHEN 'leased' THEN interval '1 h' ELSE interval '-1 h' END WHERE task_identifier ~ 'lease';
 SELECT name, labels, value FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' <> 'm serial';
 SELECT name, kind, value FROM backfill.metrics('backfill_queue_active') WHERE labels->>'queue' = 'm depth';
 
