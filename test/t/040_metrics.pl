@@ -1,0 +1,332 @@
+# The metrics of a server with live workers: they equal what the tables say after failures,
+# rollbacks, ended workers and a crash; the label sets are bounded; Prometheus' own tools
+# accept the text, and its exporter for PostgreSQL shows the same numbers.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Backfill;
+use HTTP::Tiny;
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $share = "$FindBin::RealBin/../../share";
+my $node = preloaded('metrics', conf => "backfill.max_executors = 3\nrestart_after_crash = on\n");
+create_extension($node);
+
+# --- The truth. `intended` has a row for each committed enqueue, `effect` one for each
+# successful run, with the launcher's start as its era: a crash begins another. The sequence
+# counts failures, because it keeps its value when they are rolled back.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE intended (token bigint GENERATED ALWAYS AS IDENTITY, queue text);
+	CREATE TABLE effect (token bigint, queue text, era timestamptz);
+	CREATE SEQUENCE failed;
+	CREATE FUNCTION era() RETURNS timestamptz LANGUAGE sql AS
+		$$ SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'backfill launcher' $$;
+	CREATE FUNCTION work(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO effect VALUES ((payload->>'token')::bigint, payload->>'queue', era());
+		PERFORM pg_sleep((payload->>'ms')::float8 / 1000) WHERE payload ? 'ms';
+		IF payload ? 'permanent' THEN
+			RAISE 'never' USING ERRCODE = '22000';
+		ELSIF random() < (payload->>'share')::float8 THEN
+			PERFORM nextval('failed');
+			RAISE 'this time not';
+		END IF;
+	END $$;
+	CREATE FUNCTION produce(queue text, details jsonb) RETURNS bigint LANGUAGE sql AS $$
+		WITH i AS (INSERT INTO intended (queue) VALUES (produce.queue) RETURNING token)
+		SELECT backfill.enqueue('work', details || jsonb_build_object('token', token, 'queue', produce.queue)
+			|| CASE WHEN token % 25 = 0 THEN '{"permanent": true}' ELSE '{}' END::jsonb, queue_name => produce.queue) FROM i
+	$$;
+	SELECT backfill.set_retry_policy('quick', 3, '1 ms', '5 ms', 1, 0);
+	SELECT backfill.register_task('work', 'work(jsonb)', retry_policy => 'quick');
+
+	-- What the tables say, in the metrics' own words.
+	CREATE VIEW truth AS
+	WITH letter AS (SELECT queue_name AS queue, failure_reason LIKE 'permanent%' AS permanent FROM backfill.dlq WHERE failed_at > era())
+	SELECT 'enqueued ' || queue AS what, count(*)::float8 AS n FROM intended GROUP BY queue
+	UNION ALL SELECT 'completed ' || queue, count(*) FROM effect WHERE era = era() GROUP BY queue
+	UNION ALL SELECT 'failed permanent', count(*) FROM letter WHERE permanent
+	UNION ALL SELECT 'dlq_added ' || queue || CASE WHEN permanent THEN ' permanent' ELSE ' max_attempts' END, count(*) FROM letter GROUP BY queue, permanent
+	UNION ALL SELECT 'exhausted', count(*) FROM letter WHERE NOT permanent;
+	CREATE VIEW counted AS
+	SELECT 'enqueued ' || (labels->>'queue') AS what, value AS n FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels->>'task' = 'work' AND value > 0
+	UNION ALL SELECT 'completed ' || (labels->>'queue'), value FROM backfill.metrics('backfill_jobs_completed') WHERE value > 0
+	UNION ALL SELECT 'failed permanent', sum(value) FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'permanent'
+	UNION ALL SELECT 'dlq_added ' || (labels->>'queue') || ' ' || (labels->>'reason'), value FROM backfill.metrics('backfill_dlq_jobs_added') WHERE value > 0
+	UNION ALL SELECT 'exhausted', sum(value) FROM backfill.metrics('backfill_retries_exhausted');
+	CREATE FUNCTION total(name text) RETURNS float8 LANGUAGE sql AS
+		$$ SELECT coalesce(sum(m.value), 0) FROM backfill.metrics(total.name) m WHERE m.name = total.name $$;
+});
+
+# Counters follow the commit by microseconds, hence the polling.
+sub wait_for_truth
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
+	$node->poll_query_until('postgres', q{
+		SELECT NOT EXISTS (TABLE truth EXCEPT TABLE counted) AND NOT EXISTS (TABLE counted EXCEPT TABLE truth)});
+	is($node->safe_psql('postgres', 'TABLE counted ORDER BY what'),
+		$node->safe_psql('postgres', 'TABLE truth ORDER BY what'), "$name: the counters are the truth");
+	is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_failed'),
+			total('backfill_jobs_wait_time_seconds') - total('backfill_jobs_started'), total('backfill_jobs_duration_seconds') - total('backfill_jobs_started')}),
+		'0|0|0', "$name: every started run has an outcome, a duration and a wait");
+	return;
+}
+
+# --- A fifth of the runs fail; producers roll back, also to savepoints.
+my $producer = q{
+\set queue random(0, 2)
+\set inner random(0, 1)
+\set outer random(0, 4)
+BEGIN;
+SELECT produce('q' || :queue, '{"share": 0.2}');
+SAVEPOINT s;
+SELECT produce('q' || :queue, '{"share": 0.2}'), produce('q0', '{"share": 0.2}');
+\if :inner
+ROLLBACK TO s;
+\else
+RELEASE s;
+\endif
+SELECT produce('q1', '{"share": 0.2}');
+\if :outer
+COMMIT;
+\else
+ROLLBACK;
+\endif
+};
+is(finish_pgbench(start_pgbench($node, 'postgres', $producer, '-c', 4, '-t', 100)), 0, 'producers have enqueued');
+wait_for_truth('after failures and rollbacks');
+cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_failed') / total('backfill_jobs_started')}), '>', 0.15, 'about a fifth has failed');
+is($node->safe_psql('postgres', q{SELECT value = (SELECT last_value FROM failed) FROM
+		(SELECT sum(value) AS value FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'retryable') f}), 't', 'each failure to be retried was counted');
+is($node->safe_psql('postgres', q{SELECT total('backfill_retries_attempted') = last_value - total('backfill_retries_exhausted') FROM failed}), 't', 'and each retry');
+cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_retries_exhausted')}), '>', 0, 'some jobs have used up their attempts');
+is($node->safe_psql('postgres', q{SELECT total('backfill_dlq_size') - count(*) FROM backfill.dlq}), 0, 'the size of the dead letter queue');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.metrics('backfill_worker_polls') WHERE labels->>'result' = 'jobs_found' AND value > 0}),
+	'==', 2, 'dispatcher and executors have found jobs');
+cmp_ok($node->safe_psql('postgres', q{SELECT min(value) FROM backfill.metrics('backfill_db_operations') WHERE labels->>'status' = 'success' AND labels->>'operation' <> 'requeue'}),
+	'>', 0, 'each kind of operation was counted');
+
+# --- Executors end in the middle of a batch: what they undid was not counted.
+$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0, "ms": 1}')) FROM generate_series(1, 600) i});
+for my $round (1 .. 3)
+{
+	my $pid = running_executor($node, 'postgres');
+	is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', "executor $pid is ended");
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+}
+wait_for_truth('after ended executors');
+
+# --- A crash: counters begin at zero, and are right again from there.
+cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_completed')}), '>', 600, 'there is something to lose');
+$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0, "ms": 2}')) FROM generate_series(1, 900) i});
+my $position = log_position($node);
+is(kill('KILL', running_executor($node, 'postgres')), 1, 'an executor is killed');
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
+$node->poll_query_until('postgres', 'SELECT true');
+is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_enqueued')}), 0, 'after a crash counters begin at zero');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, 'jobs are left');
+$node->safe_psql('postgres', 'TRUNCATE intended');
+is(finish_pgbench(start_pgbench($node, 'postgres', $producer =~ s/0\.2/0/gr, '-c', 4, '-t', 50)), 0, 'producers have enqueued again');
+wait_for_truth('after a crash');
+
+# --- Gauges of what runs at this moment.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION hold(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(77)';
+	SELECT backfill.register_task('hold', 'hold(jsonb)')});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(77)');
+$node->safe_psql('postgres', q{SELECT count(backfill.enqueue('hold', queue_name => 'held')) FROM generate_series(1, 5)});
+wait_until($node, 'postgres', q{SELECT array_agg(labels->>'queue' || ' ' || coalesce(labels->>'state', 'active') || ' ' || value ORDER BY 1) @>
+	'{held active 3,held ready 2,held scheduled 0}' FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' = 'held'}, 'three jobs run, two wait');
+is($node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_worker_utilization')}), 1, 'all executors are in use');
+is($node->safe_psql('postgres', q{SELECT string_agg(labels->>'worker_kind' || ' ' || value, ', ') FROM backfill.metrics('backfill_worker_active')}), 'dispatcher 1, executor 3', 'workers');
+is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_failed')}), 0, 'a run counts when it is over');
+$holder->query_safe('SELECT pg_advisory_unlock(77)');
+$holder->quit;
+wait_until($node, 'postgres', q{SELECT sum(value) = 5 FROM backfill.metrics('backfill_jobs_completed') WHERE labels->>'task' = 'hold'}, 'the five jobs are done');
+wait_until($node, 'postgres', q{SELECT value = 0 FROM backfill.metrics('backfill_worker_utilization')}, 'no executor is in use');
+
+# --- The text. promtool reads it from its standard input.
+sub output_of
+{
+	my ($command, $input) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run($command, '<', \$input, '>', \$out, '2>', \$err);
+	return ($ok, $out, $err);
+}
+sub installed { return (grep { -x "$_/$_[0]" } split(/:/, $ENV{PATH}), '/usr/bin')[0] }
+
+sub promtool_accepts
+{
+	my ($text, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+  SKIP:
+	{
+		skip "$name: promtool is not installed (package prometheus)", 1 unless installed('promtool');
+		my ($ok, $out, $err) = output_of([ 'promtool', 'check', 'metrics' ], $text);
+		is("$out$err", '', "promtool accepts $name") or note $text;
+	}
+	return;
+}
+$node->safe_psql('postgres', q{SELECT backfill.enqueue(E'odd "names"\\\\ of\ntasks', queue_name => E'{}=,\t#')});
+my $text = $node->safe_psql('postgres', 'SELECT backfill.prometheus_metrics()') . "\n";
+promtool_accepts($text, 'the text');
+is(scalar(() = $text =~ /^# TYPE /mg), 20, 'every metric is in the text');
+SKIP:
+{
+	my $python = '/usr/bin/python3';
+	my $parser = q{
+import json, sys
+from prometheus_client.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    for s in family.samples:
+        print(json.dumps([family.type, s.name, s.labels, s.value], sort_keys=True))
+};
+	skip 'the Python client of Prometheus is not installed (package python3-prometheus-client)', 4
+	  unless -x $python && (output_of([ $python, '-c', 'import prometheus_client' ], ''))[0];
+	my ($ok, $out, $err) = output_of([ $python, '-c', $parser ], $text);
+	ok($ok, 'another parser understands the text') or note $err;
+	my @samples = map { decode_json($_) } split /\n/, $out;
+	my ($odd) = grep { $_->[1] eq 'backfill_jobs_enqueued_total' && $_->[2]{task} =~ /^odd/ } @samples;
+	is_deeply($odd, [ 'counter', 'backfill_jobs_enqueued_total', { task => qq{odd "names"\\ of\ntasks}, queue => "{}=,\t#", priority_band => 'bulk_default' }, 1 ],
+		'it reads odd names as they are');
+	my %sum;
+	$sum{ $_->[1] } += $_->[3] for grep { $_->[1] =~ /^backfill_(jobs|dlq_jobs|retries)_/ && $_->[1] =~ /_(total|count)$/ } @samples;
+	my %expected = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
+		SELECT name || CASE kind WHEN 'counter' THEN '_total' ELSE '_count' END, sum(value) FROM backfill.metrics()
+		 WHERE kind <> 'gauge' AND name ~ '^backfill_(jobs|dlq_jobs|retries)_' GROUP BY name, kind});
+	is_deeply(\%sum, \%expected, 'and the numbers of metrics()');
+	is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, 'every bucket has its bound');
+}
+
+# --- Debian's exporter with the configuration that we ship.
+my $exported;
+SKIP:
+{
+	skip 'the exporter is not installed (package prometheus-postgres-exporter)', 6 unless installed('prometheus-postgres-exporter');
+	$node->safe_psql('postgres', q{CREATE ROLE exporter LOGIN; SELECT backfill.grant_monitor('exporter')});
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	my $log = '';
+	local $ENV{DATA_SOURCE_NAME} = 'host=' . $node->host . ' port=' . $node->port . ' user=exporter dbname=postgres sslmode=disable';
+	my $exporter = IPC::Run::start(
+		[ 'prometheus-postgres-exporter', "--web.listen-address=127.0.0.1:$port", "--extend.query-path=$share/backfill-exporter.yaml",
+			'--disable-default-metrics', '--disable-settings-metrics' ],
+		'<', \undef, '>&', \$log);
+	my $response;
+	for my $try (1 .. 600)
+	{
+		$exporter->pump_nb;
+		$response = HTTP::Tiny->new(timeout => 60)->get("http://127.0.0.1:$port/metrics");
+		last if $response->{success} || !$exporter->pumpable;
+		select(undef, undef, undef, 0.1);
+	}
+	ok($response->{success}, 'the exporter answers');
+	$exporter->kill_kill;
+	unlike($log, qr/level=(error|warn)|rror/, 'and complains about nothing') or note $log;
+	$exported = $response->{content};
+	promtool_accepts($exported, 'what the exporter shows');
+	my %types = $exported =~ /^# TYPE (backfill_\w+) (\w+)$/mg;
+	my %own = $text =~ /^# TYPE (backfill_\w+) (\w+)$/mg;
+	is_deeply(\%types, \%own, 'it shows the same metrics, of the same kinds');
+	my ($enqueued) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels @> '{"task": "work", "queue": "q1"}'});
+	like($exported, qr/^backfill_jobs_enqueued_total\{datname="postgres",priority_band="bulk_default",queue="q1",server="[^"]*",task="work"\} $enqueued$/m,
+		'and the same numbers');
+	my ($count) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_duration') WHERE labels @> '{"task": "work", "queue": "q1", "status": "success"}'});
+	like($exported, qr/^backfill_jobs_duration_seconds_bucket\{[^}]*queue="q1"[^}]*status="success",task="work",le="\+Inf"\} $count$/m, 'also in histograms');
+}
+
+# --- The dashboard and the alerts ask for metrics and labels that exist.
+my $dashboard = decode_json(slurp_file("$share/backfill-dashboard.json"));
+my @expressions = map { $_->{expr} } map { @{ $_->{targets} } } @{ $dashboard->{panels} };
+my $alerts = slurp_file("$share/backfill-alerts.yaml");
+cmp_ok(scalar(@expressions), '>=', 20, 'the dashboard has queries');
+my %shown;
+my %known = map { $_ => 1 } $text =~ /^(backfill_\w+)/mg;
+$shown{$_} = 1 for map { /\b(backfill_\w+)/g } @expressions, $alerts =~ /expr: (.*)/g;
+is(join(' ', sort grep { !$known{$_} } keys %shown), '', 'dashboard and alerts name metrics that exist');
+is(join(' ', grep { my $m = $_; !grep { /^\Q$m\E/ } keys %shown } $text =~ /^# HELP (\w+)/mg), '', 'and between them every one');
+SKIP:
+{
+	skip 'promtool is not installed (package prometheus)', 2 unless installed('promtool');
+	my $number = 0;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	append_to_file("$dir/rules.yml", "groups:\n- name: dashboard\n  rules:\n" . join '',
+		map { s/\$__rate_interval/5m/gr =~ s/\$\w+/x/gr =~ s/(.*)/"  - record: panel" . $number++ . "\n    expr: '$1'\n"/er } @expressions);
+	my ($ok, $out, $err) = output_of([ 'promtool', 'check', 'rules', "$dir/rules.yml" ], '');
+	ok($ok, "promtool accepts the dashboard's queries") or note $out . $err;
+	($ok, $out, $err) = output_of([ 'promtool', 'check', 'rules', "$share/backfill-alerts.yaml" ], '');
+	ok($ok, 'promtool accepts the alerts') or note $out . $err;
+}
+$node->stop;
+check_log($node, crashes => 1);
+
+# --- Bounded label sets: those beyond the maximum are counted together.
+my $small = preloaded('small', conf => "backfill.metrics_max_label_sets = 3\nbackfill.max_executors = 0\n");
+create_extension($small);
+$small->safe_psql('postgres', "SELECT backfill.enqueue('task ' || i) FROM generate_series(1, 5) i") for 1 .. 2;
+my $per_task = q{SELECT labels->>'task', labels->>'queue', labels->>'priority_band', value FROM backfill.metrics('backfill_jobs_enqueued')};
+is($small->safe_psql('postgres', $per_task),
+	join("\n", 'other|other|other|4', map { "task $_|bulk|bulk_default|2" } 1 .. 3), 'three label sets have counters of their own');
+is($small->safe_psql('postgres', q{SELECT labels->>'queue', value FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
+	"bulk|10\nfast|0", 'queues are listed as long as there is room');
+$small->safe_psql('postgres', q{SELECT count(backfill.enqueue('task', queue_name => 'queue ' || i)) FROM generate_series(1, 9) i});
+is($small->safe_psql('postgres', q{SELECT labels->>'queue', value FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
+	"bulk|10\nother|8\nqueue 1|1\nqueue 2|1" =~ s/other\|8/other|7/r, 'then the longest, and the others together');
+# Other databases have their own "other"; a dropped one leaves its places to others.
+$small->safe_psql('postgres', 'CREATE DATABASE second');
+create_extension($small, 'second');
+$small->safe_psql('second', q{SELECT backfill.enqueue('task 1')});
+is($small->safe_psql('second', $per_task), 'other|other|other|1', 'another database is counted by itself');
+$small->safe_psql('postgres', 'DROP DATABASE second');
+$small->safe_psql('postgres', 'CREATE DATABASE third');
+$small->safe_psql('postgres', 'CREATE DATABASE fourth');
+create_extension($small, $_) for qw(third fourth);
+is($small->safe_psql('third', $per_task), '', 'a new database begins with nothing');
+$small->stop;
+$small->append_conf('postgresql.conf', 'backfill.metrics_max_label_sets = 2');
+$small->start;
+is($small->safe_psql('postgres', $per_task), '', 'counters begin at zero with the server');
+$small->safe_psql($_, "SELECT backfill.enqueue('a')") for qw(third fourth);
+$small->safe_psql('postgres', "SELECT backfill.enqueue('b')");
+is($small->safe_psql('postgres', $per_task), 'other|other|other|1', 'all places are taken by two databases');
+$small->safe_psql('postgres', 'DROP DATABASE third');
+$small->safe_psql('postgres', "SELECT backfill.enqueue('c')");
+is($small->safe_psql('postgres', $per_task), "c|bulk|bulk_default|1\nother|other|other|1", 'a dropped database gives its places back');
+$small->stop;
+$small->append_conf('postgresql.conf', 'backfill.metrics_max_label_sets = 0');
+$small->start;
+$small->safe_psql('postgres', "SELECT backfill.enqueue('a'), backfill.enqueue('b')");
+is($small->safe_psql('postgres', $per_task), 'other|other|other|2', 'without any label set everything is counted together');
+$small->stop;
+check_log($small);
+
+# --- Without shared memory: gauges from the tables, no counters.
+my $plain = new_server('plain');
+$plain->start;
+create_extension($plain);
+$plain->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION never(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'never' USING ERRCODE = '22000'; END $$;
+	SELECT backfill.register_task('never', 'never(jsonb)');
+	SELECT backfill.enqueue('never'), backfill.enqueue('nobody', queue_name => 'q');
+	CALL backfill.process_available_jobs();
+	SELECT backfill.delete_dlq_job(0)});
+is($plain->safe_psql('postgres', q{SELECT DISTINCT name FROM backfill.metrics() ORDER BY name}),
+	join("\n", map { "backfill_$_" } qw(dlq_age_seconds dlq_size queue_active_jobs queue_depth worker_active worker_utilization)),
+	'without preloading there are gauges only');
+is($plain->safe_psql('postgres', q{SELECT string_agg(labels->>'queue' || ' ' || value, ', ') FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
+	'bulk 0, fast 0, q 1', 'which are right');
+is($plain->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_dlq_size')}), 1, 'also for dead letters');
+promtool_accepts($plain->safe_psql('postgres', 'SELECT backfill.prometheus_metrics()') . "\n", 'the text without counters');
+$plain->stop;
+check_log($plain);
+done_testing();
