@@ -266,6 +266,20 @@ SKIP:
 	($ok, $out, $err) = output_of([ 'promtool', 'check', 'rules', "$share/backfill-alerts.yaml" ], '');
 	ok($ok, 'promtool accepts the alerts') or note $out . $err;
 }
+
+# --- docs/metrics.md: its SQL runs, in order, and says what is true.
+my $guide = slurp_file("$FindBin::RealBin/../../docs/metrics.md");
+$node->safe_psql('postgres', 'DROP OWNED BY exporter; DROP ROLE exporter') if $exported;
+$node->safe_psql('postgres', 'CREATE DATABASE guide');
+create_extension($node, 'guide');
+for my $block ($guide =~ /^```sql\n(.*?)^```$/msg)
+{
+	my ($code, $out, $err) = finish_psql(start_psql($node, 'guide', $block));
+	is("$code $err", '0 ', 'an example of the guide runs: ' . (split /\n/, $block)[0]);
+	like($out, qr/^1$/m, 'and prints what it says') if $block =~ /-- 1, still/;
+}
+my %documented = map { $_ => 1 } $guide =~ /^\| `(backfill_\w+)` \|/mg;
+is_deeply([ sort keys %documented ], [ sort split /\n/, $node->safe_psql('guide', 'SELECT name FROM backfill._metric_catalogue()') ], 'the guide lists every metric');
 $node->stop;
 check_log($node, crashes => 1);
 
