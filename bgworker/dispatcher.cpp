@@ -35,9 +35,10 @@ struct Executor {
 };
 
 struct Memory {
-    std::vector<Executor> executors; /* those that this process started */
-    std::unordered_map<Oid, StartBackoff> backoff; /* roles that executors could not log in as */
+    std::vector<Executor> executors;                 /* those that this process started */
+    std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
+    std::unordered_map<Oid, TimestampTz> served_at;  /* when a role last had an executor */
     int sweep_factor = 1;
     bool slots_reported = false;
     bool version_reported = false;
@@ -62,7 +63,7 @@ struct Look {
 };
 
 struct ExecutorCounts {
-    int total = 0;     /* in this database */
+    int total = 0; /* in this database */
     int of_role = 0;
     int available = 0; /* of the role: idle or starting */
 };
@@ -303,15 +304,19 @@ StartResult start_executor(Oid role)
         describe_worker("backfill executor", "backfill executor", "backfill_executor_main"),
         WorkerKind::kExecutor, MyDatabaseId, role, &executor.handle, &executor.reservation);
     MemoryContextSwitchTo(caller);
-    if (result == StartResult::kStarted)
+    if (result == StartResult::kStarted) {
         memory().executors.push_back(executor);
+        memory().served_at[role] = GetCurrentTimestamp();
+    }
     return result;
 }
 
 /* Asks an executor of another role to end: an idle one at once, else, if the role has no
- * executor at all, a busy one after its batch. One at a time. */
+ * executor at all, the busy one that has been there longest, after its batch. One at a
+ * time. */
 void make_room_for(Oid role, bool role_has_executor)
 {
+    const TimestampTz now = GetCurrentTimestamp();
     SharedLock lock;
     WorkerSlot *chosen = nullptr;
     bool retiring = false;
@@ -321,8 +326,10 @@ void make_room_for(Oid role, bool role_has_executor)
             return;
         if (worker.state == WorkerState::kIdle)
             chosen = &worker;
-        else if (chosen == nullptr && !role_has_executor &&
-                 TimestampDifferenceExceeds(worker.started_at, GetCurrentTimestamp(), kMinTenureMs))
+        else if (!role_has_executor &&
+                 TimestampDifferenceExceeds(worker.started_at, now, kMinTenureMs) &&
+                 (chosen == nullptr ||
+                  (chosen->state != WorkerState::kIdle && worker.started_at < chosen->started_at)))
             chosen = &worker;
     });
     if (retiring || chosen == nullptr)
@@ -344,15 +351,22 @@ void retire_surplus()
     });
 }
 
-/* A role without any executor comes first, or roles with much to do would take every
- * place that becomes free. */
+/* Roles without any executor come first, or roles with much to do would take every place
+ * that becomes free; among these, the one that has been without for longest. */
 void serve_idle_roles_first(std::vector<RoleWork> &roles)
 {
+    const TimestampTz now = GetCurrentTimestamp();
     std::unordered_map<Oid, int> executors;
-    for (const RoleWork &work : roles)
+    std::unordered_map<Oid, TimestampTz> &served_at = memory().served_at;
+    for (const RoleWork &work : roles) {
         executors[work.role] = count_executors(work.role).of_role;
+        if (executors[work.role] > 0)
+            served_at[work.role] = now;
+    }
     std::stable_sort(roles.begin(), roles.end(), [&](const RoleWork &a, const RoleWork &b) {
-        return executors[a.role] < executors[b.role];
+        if (executors[a.role] != executors[b.role])
+            return executors[a.role] < executors[b.role];
+        return served_at[a.role] < served_at[b.role];
     });
 }
 

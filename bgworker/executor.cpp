@@ -105,9 +105,8 @@ void on_batch_end()
  * counts on this executor any more once this has returned. */
 bool shall_end()
 {
-    const bool timed_out =
-        idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
-                                           guc::executor_idle_timeout_s * 1000);
+    const bool timed_out = idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
+                                                              guc::executor_idle_timeout_s * 1000);
     SharedLock lock;
     WorkerSlot &slot = my_slot();
     if (!slot.retire && !(timed_out && !slot.woken))

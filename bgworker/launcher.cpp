@@ -87,8 +87,8 @@ DatabaseList connectable_databases()
         }
         table_endscan(scan);
         table_close(databases, AccessShareLock);
-        result.oids = static_cast<Oid *>(
-            MemoryContextAlloc(caller, sizeof(Oid) * (list_length(found) + 1)));
+        result.oids =
+            static_cast<Oid *>(MemoryContextAlloc(caller, sizeof(Oid) * (list_length(found) + 1)));
         ListCell *cell;
         foreach (cell, found)
             result.oids[result.count++] = lfirst_oid(cell);
@@ -118,11 +118,10 @@ void update_database_slots(const DatabaseList &existing)
     }
     if (full && !memory().room_reported)
         pg::call([] {
-            ereport(WARNING,
-                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-                     errmsg("backfill can look after %d databases only", kMaxDatabases),
-                     errhint("Name the databases that have the extension in "
-                             "backfill.databases.")));
+            ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                              errmsg("backfill can look after %d databases only", kMaxDatabases),
+                              errhint("Name the databases that have the extension in "
+                                      "backfill.databases.")));
         });
     memory().room_reported = full;
 }
@@ -178,8 +177,7 @@ bool start_dispatcher(Oid database)
     dispatcher.database = database;
     const StartResult result = start_worker(
         describe_worker("backfill dispatcher", "backfill dispatcher", "backfill_dispatcher_main"),
-        WorkerKind::kDispatcher, database, InvalidOid, &dispatcher.handle,
-        &dispatcher.reservation);
+        WorkerKind::kDispatcher, database, InvalidOid, &dispatcher.handle, &dispatcher.reservation);
     MemoryContextSwitchTo(caller);
     if (result == StartResult::kStarted)
         memory().dispatchers.push_back(dispatcher);

@@ -59,9 +59,8 @@ void create_shared_memory()
 bool is_free(const WorkerSlot &worker)
 {
     if (worker.kind != WorkerKind::kNone)
-        return worker.pid == 0 && TimestampDifferenceExceeds(worker.started_at,
-                                                             GetCurrentTimestamp(),
-                                                             kStartTimeoutMs);
+        return worker.pid == 0 && TimestampDifferenceExceeds(
+                                      worker.started_at, GetCurrentTimestamp(), kStartTimeoutMs);
     return worker.parent == 0 || BackendPidGetProc(worker.parent) == nullptr;
 }
 

@@ -30,16 +30,14 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomStringVariable("backfill.databases",
-                               "Databases whose jobs this server runs.",
+    DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",
                                &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr,
                                nullptr);
-    DefineCustomIntVariable("backfill.executor_idle_timeout",
-                            "How long an executor without work stays.", nullptr,
-                            &executor_idle_timeout_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, nullptr,
-                            nullptr, nullptr);
+    DefineCustomIntVariable(
+        "backfill.executor_idle_timeout", "How long an executor without work stays.", nullptr,
+        &executor_idle_timeout_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.executor_max_jobs",
                             "How many jobs an executor runs before a fresh process takes over.",
                             "A fresh process forgets what languages such as PL/Perl keep in "
@@ -50,11 +48,9 @@ void define()
                             "How many jobs of queue \"fast\" run at once.",
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("backfill.max_executors",
-                            "How many executors may run in one database.",
+    DefineCustomIntVariable("backfill.max_executors", "How many executors may run in one database.",
                             "0 holds all jobs. Each takes one of max_worker_processes.",
-                            &max_executors, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr,
-                            nullptr);
+                            &max_executors, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     /* It sizes shared memory, and after the start of the server nobody may define it. */
     if (process_shared_preload_libraries_in_progress)
         DefineCustomIntVariable("backfill.metrics_max_label_sets",
@@ -70,11 +66,10 @@ void define()
                             "interval grows up to 32 times.",
                             &poll_interval_ms, 200, 10, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
                             nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("backfill.random_seed",
-                            "Makes the jitter of retries repeatable, for tests.",
-                            "-1 seeds every process from a strong source.", &random_seed, -1, -1,
-                            INT_MAX, PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr,
-                            queue::on_random_seed_assigned, nullptr);
+    DefineCustomIntVariable(
+        "backfill.random_seed", "Makes the jitter of retries repeatable, for tests.",
+        "-1 seeds every process from a strong source.", &random_seed, -1, -1, INT_MAX, PGC_SUSET,
+        GUC_NOT_IN_SAMPLE, nullptr, queue::on_random_seed_assigned, nullptr);
     MarkGUCPrefixReserved("backfill");
 }
 

@@ -141,8 +141,7 @@ JobSpec read_spec(JsonbValue &object, Element element)
     if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "a job specification must be a JSON object");
     JobSpec spec;
-    JsonbIterator *iterator =
-        pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
+    JsonbIterator *iterator = pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
     JsonbValue key;
     JsonbValue value;
     const auto next = [&](JsonbValue *into) {
@@ -181,8 +180,7 @@ template <class Body> auto for_element(Element element, Body &&body)
         return body();
     } catch (Failure &failure) {
         failure.detail = "In element " + std::to_string(element.number) + " of " + element.list +
-                         "." +
-                         (failure.detail.empty() ? "" : " " + failure.detail);
+                         "." + (failure.detail.empty() ? "" : " " + failure.detail);
         throw;
     }
 }

@@ -90,15 +90,14 @@ Oid check_run_as(std::optional<Oid> given)
              "Register the task as that role, or have its membership granted to you.");
     const bool can_login = pg::call([&] {
         HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-        const bool login =
-            HeapTupleIsValid(tuple) && reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
+        const bool login = HeapTupleIsValid(tuple) &&
+                           reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
         if (HeapTupleIsValid(tuple))
             ReleaseSysCache(tuple);
         return login;
     });
     if (pg::kWorkersNeedLogin && !can_login)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "run_as role \"" + name + "\" cannot log in",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "run_as role \"" + name + "\" cannot log in",
              "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
              "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
     return role;
@@ -117,9 +116,9 @@ void check_timeout(const Interval *timeout)
 void check_channel(std::optional<std::string_view> channel)
 {
     if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "notify_channel must have between 1 and " + std::to_string(NAMEDATALEN - 1) +
-                 " bytes: \"" + std::string(*channel) + "\"");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "notify_channel must have between 1 and " +
+                                                  std::to_string(NAMEDATALEN - 1) + " bytes: \"" +
+                                                  std::string(*channel) + "\"");
 }
 
 /* --- retry policies ---------------------------------------------------------------- */
@@ -133,7 +132,8 @@ int64 check_delay(const char *argument, const Interval &delay)
              std::string(argument) + " must not be negative: " + pg::to_text(delay));
     if (days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " + pg::to_text(delay), "It must not exceed 36500 days.");
+             std::string(argument) + " is too long: " + pg::to_text(delay),
+             "It must not exceed 36500 days.");
     return pg::to_microseconds(delay);
 }
 
@@ -260,8 +260,7 @@ BACKFILL_FUNCTION(backfill_priority)
     const auto priority = core::priority_from_name(name);
     if (!priority)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority \"" + std::string(name) + "\" is unknown",
-             {},
-             "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
+             {}, "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
     return Int16GetDatum(static_cast<int16>(*priority));
 }
 
@@ -321,10 +320,10 @@ BACKFILL_FUNCTION(backfill_backoff_delay_policy)
 BACKFILL_FUNCTION(backfill_backoff_delay)
 {
     const pg::Arguments arguments(fcinfo);
-    const core::RetryPolicy policy = {
-        *arguments.int4(5), check_delay("initial_delay", *arguments.interval(1)),
-        check_delay("max_delay", *arguments.interval(2)), *arguments.float8(3),
-        *arguments.float8(4)};
+    const core::RetryPolicy policy = {*arguments.int4(5),
+                                      check_delay("initial_delay", *arguments.interval(1)),
+                                      check_delay("max_delay", *arguments.interval(2)),
+                                      *arguments.float8(3), *arguments.float8(4)};
     check_policy(policy);
     return delay_datum(policy, *arguments.int4(0));
 }

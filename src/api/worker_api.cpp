@@ -64,9 +64,8 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "max_jobs must not be negative: " + std::to_string(*max_jobs));
     if (queue::is_running_job())
-        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-             "a job cannot call process_available_jobs()", {},
-             "Let the job enqueue others instead; they run by themselves.");
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "a job cannot call process_available_jobs()",
+             {}, "Let the job enqueue others instead; they run by themselves.");
     pg::call([] { PreventCommandIfReadOnly("process_available_jobs()"); });
 
     /* Inside a transaction block, or in a function, everything is the caller's one
@@ -100,8 +99,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
             elog(ERROR, "process_available_jobs() must return a row");
         Datum value = Int64GetDatum(processed);
         bool is_null = false;
-        return HeapTupleGetDatum(
-            heap_form_tuple(BlessTupleDesc(columns), &value, &is_null));
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), &value, &is_null));
     });
 }
 
@@ -127,8 +125,8 @@ BACKFILL_FUNCTION(backfill_workers)
             Int64GetDatum(static_cast<int64>(worker.jobs_failed)),
         };
         const bool nulls[std::size(values)] = {
-            worker.pid == 0, false,    !executor, false, !TransactionIdIsValid(worker.xid),
-            !running,        !running, !running,  false, false,
+            worker.pid == 0, false,     !executor, false, !TransactionIdIsValid(worker.xid),
+            !running,        !running,  !running,  false, false,
             !executor,       !executor,
         };
         result.add(values, nulls);
@@ -148,8 +146,7 @@ BACKFILL_FUNCTION(backfill_claimed)
 BACKFILL_FUNCTION(backfill_queue_limit)
 {
     const auto current = queue::config();
-    const int concurrency =
-        current->queue_limit(*pg::Arguments(fcinfo).text(0)).concurrency;
+    const int concurrency = current->queue_limit(*pg::Arguments(fcinfo).text(0)).concurrency;
     fcinfo->isnull = concurrency == 0;
     return Int32GetDatum(concurrency);
 }

@@ -26,8 +26,8 @@ double approximate_days(const Interval &interval)
 
 int64 to_microseconds(const Interval &interval)
 {
-    return interval.time + (interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day) *
-                               USECS_PER_DAY;
+    return interval.time +
+           (interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day) * USECS_PER_DAY;
 }
 
 Interval *from_microseconds(int64 microseconds)
@@ -40,8 +40,7 @@ Interval *from_microseconds(int64 microseconds)
 std::string to_text(const Interval &interval)
 {
     return call([&] {
-        return DatumGetCString(
-            DirectFunctionCall1(interval_out, PointerGetDatum(&interval)));
+        return DatumGetCString(DirectFunctionCall1(interval_out, PointerGetDatum(&interval)));
     });
 }
 

@@ -54,9 +54,9 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
 {
     std::vector<std::string_view> names;
     for (const Task &task : config.tasks()) {
-        const bool wanted = options.tasks.empty() ||
-                            std::find(options.tasks.begin(), options.tasks.end(),
-                                      task.identifier) != options.tasks.end();
+        const bool wanted =
+            options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
+                                               task.identifier) != options.tasks.end();
         if (wanted && task.has_handler() && task.run_as_oid == GetUserId())
             names.push_back(task.identifier);
     }
@@ -301,8 +301,8 @@ int dead_letter_orphans(int limit)
         const Task *task = current->find_task(row->task_identifier());
         (void) finish_failure(
             table, *current, task, *row,
-            {"42704", "role \"" + task->run_as + "\" of task \"" + task->identifier +
-                          "\" does not exist",
+            {"42704",
+             "role \"" + task->run_as + "\" of task \"" + task->identifier + "\" does not exist",
              "The jobs of the task run as this role.",
              "Register the task again with a role that exists, then requeue the job with "
              "backfill.requeue_dlq_job().",

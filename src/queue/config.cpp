@@ -58,8 +58,7 @@ class RowReader
     }
     std::optional<int> optional_int2(int column) const
     {
-        return is_null(column) ? std::nullopt
-                               : std::optional<int>(DatumGetInt16(datum(column)));
+        return is_null(column) ? std::nullopt : std::optional<int>(DatumGetInt16(datum(column)));
     }
     int64 microseconds(int column) const
     {
@@ -130,8 +129,7 @@ QueueLimit read_queue_limit(std::string_view queue_name)
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
-        SysScanDesc scan =
-            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
         if (HeapTupleIsValid(tuple)) {
             bool is_null;

@@ -31,9 +31,8 @@ void check_length(const char *argument, std::string_view value, int limit)
     if (value.empty())
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
     if (length > limit) {
-        const int shown = pg::call([&] {
-            return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60);
-        });
+        const int shown = pg::call(
+            [&] { return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60); });
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              std::string(argument) + " is too long: " +
                  quoted(std::string(value.substr(0, static_cast<std::size_t>(shown))) + "..."),
@@ -84,7 +83,8 @@ void check_priority(int32 value)
     if (value < PG_INT16_MIN || value > PG_INT16_MAX)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority is out of range: " + std::to_string(value),
              "It must be between -32768 and 32767; smaller runs first.",
-             "Named priorities: backfill.priority('EMERGENCY') to backfill.priority('BULK_LOWEST').");
+             "Named priorities: backfill.priority('EMERGENCY') to "
+             "backfill.priority('BULK_LOWEST').");
 }
 
 void check_max_attempts(int32 value)
@@ -160,8 +160,7 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
         max_attempts = own.max_attempts;
     if (!max_attempts)
         max_attempts = policy_of(*config_, policy.value_or(kDefaultPolicy)).max_attempts;
-    const int priority =
-        first_of(spec.priority, own.priority).value_or(core::kPriorityBulkDefault);
+    const int priority = first_of(spec.priority, own.priority).value_or(core::kPriorityBulkDefault);
 
     JobRow row = JobRow::empty();
     row.set(Column::kId, Int64GetDatum(spec.id ? *spec.id : JobTable::next_id()));
@@ -179,8 +178,8 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     if (spec.job_key)
         row.set(Column::kJobKey, pg::from_text(*spec.job_key));
     row.set(Column::kPayload, spec.payload != 0 ? spec.payload : pg::call([] {
-        return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-    }));
+                return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+            }));
     return row;
 }
 
@@ -246,8 +245,7 @@ void Enqueuer::requeue(const JobSpec &spec)
     if (spec.job_key) {
         lock_job_key(*spec.job_key);
         if (!table_.find_by_key(*spec.job_key).empty())
-            refuse("another job with job_key " + quoted(*spec.job_key) +
-                   " is waiting or running");
+            refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
     }
     const Task *task = config_->find_task(spec.task_identifier);
     const JobRow row = make_row(spec, task);

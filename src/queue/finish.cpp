@@ -97,15 +97,14 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
     const std::string queue(row.text_or_empty(Column::kQueueName));
     pg::call([&] {
         const char *const state = error.sqlstate.c_str();
-        ereport(level,
-                (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                 errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
-                        error.message.c_str()),
-                 error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
-                 error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
-                 errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
-                            static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
-                            row.attempts(), row.max_attempts())));
+        ereport(level, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+                        errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
+                               error.message.c_str()),
+                        error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
+                        error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
+                        errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
+                                   static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
+                                   row.attempts(), row.max_attempts())));
     });
 }
 

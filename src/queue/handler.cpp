@@ -121,8 +121,8 @@ FmgrInfo *find_handler(const Task &task, Oid role)
 
     const Oid function = check_handler(task, role);
     FmgrInfo *handler = pg::call([&] {
-        auto *info = static_cast<FmgrInfo *>(MemoryContextAllocZero(handler_memory,
-                                                                    sizeof(FmgrInfo)));
+        auto *info =
+            static_cast<FmgrInfo *>(MemoryContextAllocZero(handler_memory, sizeof(FmgrInfo)));
         fmgr_info_cxt(function, info, handler_memory);
         return info;
     });

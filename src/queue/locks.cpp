@@ -72,9 +72,9 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit)
 void lock_job_key(std::string_view job_key)
 {
     pg::call([&] {
-        const uint64 hash = hash_bytes_extended(
-            reinterpret_cast<const unsigned char *>(job_key.data()),
-            static_cast<int>(job_key.size()), 0);
+        const uint64 hash =
+            hash_bytes_extended(reinterpret_cast<const unsigned char *>(job_key.data()),
+                                static_cast<int>(job_key.size()), 0);
         LOCKTAG tag;
         SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
                              static_cast<uint32>(hash), kJobKeyClass);

@@ -51,8 +51,8 @@ struct ReadyScan {
 bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
 {
     bool is_null;
-    const TransactionId xmax = DatumGetTransactionId(
-        slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
+    const TransactionId xmax =
+        DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
     if (!TransactionIdIsValid(xmax))
         return false;
     if (TransactionIdEquals(xmax, *known_in_progress))
@@ -81,8 +81,7 @@ bool is_in_queue(ReadyScan &scan, const std::vector<std::string> &queues)
 
 /* Calls visit(priority) for every priority that has jobs of the task, in order, until
  * visit returns false. */
-template <class Visit>
-void for_each_priority(ReadyScan &priorities, Datum task, Visit &&visit)
+template <class Visit> void for_each_priority(ReadyScan &priorities, Datum task, Visit &&visit)
 {
     int previous = PG_INT16_MIN;
     bool first = true;
@@ -171,8 +170,7 @@ void NextJobs::read(Snapshot snapshot, int limit)
                         continue;
                     if (is_in_queue(ready, excluded_))
                         continue;
-                    out[count++] = {ready.slot->tts_tid,
-                                    DatumGetInt64(ready.column(Column::kId)),
+                    out[count++] = {ready.slot->tts_tid, DatumGetInt64(ready.column(Column::kId)),
                                     DatumGetTimestampTz(ready.column(Column::kRunAt)), priority};
                 }
                 return count < limit;
@@ -205,12 +203,11 @@ std::optional<TimestampTz> NextJobs::next_run_at(Snapshot snapshot, TimestampTz 
                             task_datum);
                 ScanKeyInit(&later.keys[1], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
                             Int16GetDatum(static_cast<int16>(priority)));
-                ScanKeyInit(&later.keys[2], kIndexRunAt, BTGreaterStrategyNumber,
-                            F_TIMESTAMPTZ_GT, TimestampTzGetDatum(now));
+                ScanKeyInit(&later.keys[2], kIndexRunAt, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+                            TimestampTzGetDatum(now));
                 later.start();
                 if (later.next())
-                    earliest = Min(earliest,
-                                   DatumGetTimestampTz(later.column(Column::kRunAt)));
+                    earliest = Min(earliest, DatumGetTimestampTz(later.column(Column::kRunAt)));
                 return true;
             });
             later.end();

@@ -112,8 +112,7 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         fcinfo->args[0].isnull = false;
         PushActiveSnapshot(GetTransactionSnapshot());
         if (timeout_us > 0)
-            enable_timeout_after(STATEMENT_TIMEOUT,
-                                 static_cast<int>(Max(timeout_us / 1000, 1)));
+            enable_timeout_after(STATEMENT_TIMEOUT, static_cast<int>(Max(timeout_us / 1000, 1)));
         pgstat_init_function_usage(fcinfo, &usage);
         (void) FunctionCallInvoke(fcinfo);
         pgstat_end_function_usage(&usage, true);

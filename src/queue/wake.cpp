@@ -79,8 +79,7 @@ void pass_on(const Pending &work) noexcept
 /* Called for every resource owner of the transaction: the first call takes it all. */
 void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, void *) noexcept
 {
-    if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level ||
-        pending.outcome == Outcome::kOpen)
+    if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level || pending.outcome == Outcome::kOpen)
         return;
     const Pending work = pending;
     forget();

@@ -170,11 +170,13 @@ ran('prepared', 'the sweep finds the job of COMMIT PREPARED');
 ran('prepared later', 'and the one that was not yet due');
 $session->quit;
 
+my $file = PostgreSQL::Test::Utils::tempdir() . '/rows';
 $node->safe_psql(
-	'postgres', qq{COPY backfill.job (run_at, created_at, priority, attempts, max_attempts, task_identifier, payload) FROM stdin;
-2020-01-01\t2020-01-01\t0\t0\t3\trun\t{"name": "copied"}
-\\.
-});
+	'postgres', qq{
+	CREATE TEMP TABLE rows AS SELECT * FROM backfill.job WHERE payload->>'name' = 'far';
+	UPDATE rows SET id = nextval('backfill.job_id_seq'), run_at = now(), payload = '{"name": "copied"}';
+	COPY rows TO '$file';
+	COPY backfill.job FROM '$file'});
 ran('copied', 'the sweep finds rows that were copied into the table');
 
 $node->stop;

@@ -23,6 +23,8 @@ sub terminate
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	for my $clients (4, 0)
 	{
+		# The postmaster takes a second to start a launcher again.
+		wait_for_workers($node, 'launcher', undef, 1, 'there is a launcher');
 		my $what = "the end of every " . join(', ', @kinds) . " while $clients clients enqueue";
 		produce($node, 'postgres', 800, '{"ms": 2}');
 		my $bench = $clients > 0 ? start_workload($node, 'postgres', $clients) : undef;

@@ -18,8 +18,8 @@ struct Named {
 };
 
 const std::vector<Named> kNamed = {
-    {"EMERGENCY", -20}, {"FAST_HIGH", -10}, {"FAST_DEFAULT", -5},
-    {"BULK_DEFAULT", 0}, {"BULK_LOW", 5},   {"BULK_LOWEST", 10},
+    {"EMERGENCY", -20},  {"FAST_HIGH", -10}, {"FAST_DEFAULT", -5},
+    {"BULK_DEFAULT", 0}, {"BULK_LOW", 5},    {"BULK_LOWEST", 10},
 };
 
 std::string lower(std::string text)
@@ -60,9 +60,9 @@ TEST_CASE("names are found in any case of letters")
 TEST_CASE("no other text is a priority")
 {
     const std::vector<std::string> strangers = {
-        "",           "FAST",        "FAST_HIG",      "FAST_HIGHER", " FAST_HIGH",
-        "FAST_HIGH ", "FAST-HIGH",   "fast\x7fhigh",  "-10",         "BULK_LOWES",
-        "BULK",       "EMERGENCYY",  "\xc3\x84",      "OTHER",       std::string("EMERGENCY\0", 10),
+        "",           "FAST",       "FAST_HIG",     "FAST_HIGHER", " FAST_HIGH",
+        "FAST_HIGH ", "FAST-HIGH",  "fast\x7fhigh", "-10",         "BULK_LOWES",
+        "BULK",       "EMERGENCYY", "\xc3\x84",     "OTHER",       std::string("EMERGENCY\0", 10),
     };
     for (const std::string &name : strangers) {
         CAPTURE(name);
@@ -77,10 +77,10 @@ TEST_CASE("a band's borders belong to the band that the documentation gives")
         const char *band;
     };
     const std::vector<Border> borders = {
-        {INT_MIN, "emergency"}, {-32768, "emergency"},  {-21, "emergency"},  {-20, "emergency"},
-        {-19, "fast_high"},     {-11, "fast_high"},     {-10, "fast_high"},  {-9, "fast_default"},
-        {-5, "fast_default"},   {-1, "fast_default"},   {0, "bulk_default"}, {1, "bulk_low"},
-        {5, "bulk_low"},        {6, "bulk_lowest"},     {10, "bulk_lowest"}, {11, "other"},
+        {INT_MIN, "emergency"}, {-32768, "emergency"}, {-21, "emergency"},  {-20, "emergency"},
+        {-19, "fast_high"},     {-11, "fast_high"},    {-10, "fast_high"},  {-9, "fast_default"},
+        {-5, "fast_default"},   {-1, "fast_default"},  {0, "bulk_default"}, {1, "bulk_low"},
+        {5, "bulk_low"},        {6, "bulk_lowest"},    {10, "bulk_lowest"}, {11, "other"},
         {32767, "other"},       {INT_MAX, "other"},
     };
     for (const Border &border : borders) {
@@ -99,8 +99,9 @@ TEST_CASE("a named priority lies in the band of its name")
 
 TEST_CASE("every priority of a job has one of the seven bands, and bands follow each other")
 {
-    const std::vector<std::string> order = {"emergency", "fast_high",   "fast_default", "bulk_default",
-                                            "bulk_low",  "bulk_lowest", "other"};
+    const std::vector<std::string> order = {"emergency",    "fast_high", "fast_default",
+                                            "bulk_default", "bulk_low",  "bulk_lowest",
+                                            "other"};
     std::size_t at = 0;
     for (int priority = SHRT_MIN; priority <= SHRT_MAX; priority++) {
         const std::string band(priority_band(priority));

@@ -11,11 +11,11 @@ using namespace backfill::core;
 TEST_CASE("errors that would come again are permanent")
 {
     const std::vector<std::string> states = {
-        "22000", "22012", "22P02", "22023",          /* bad data */
+        "22000", "22012", "22P02", "22023",                   /* bad data */
         "23000", "23502", "23503", "23505", "23514", "23P01", /* broken constraints */
         "42000", "42501", "42601", "42703", "42883", "42P01", /* syntax, access, missing objects */
-        "0A000",                                     /* not supported */
-        "28000", "28P01",                            /* wrong authorization */
+        "0A000",                                              /* not supported */
+        "28000", "28P01",                                     /* wrong authorization */
     };
     for (const std::string &state : states) {
         CAPTURE(state);
@@ -27,15 +27,15 @@ TEST_CASE("errors that would come again are permanent")
 TEST_CASE("errors that may pass are retried")
 {
     const std::vector<std::string> states = {
-        "08000", "08006",                            /* connection */
-        "40001", "40P01",                            /* serialization failure, deadlock */
-        "53000", "53100", "53200", "53300",          /* resources */
-        "54000", "54001",                            /* limits */
-        "55000", "55006", "55P03",                   /* wrong state, lock not available */
-        "57014", "57P01", "57P03",                   /* cancelled, shutting down */
-        "58000", "58030",                            /* system error */
-        "XX000", "XX001",                            /* internal */
-        "P0001", "P0002", "P0004",                   /* RAISE without a code, assert */
+        "08000", "08006",                   /* connection */
+        "40001", "40P01",                   /* serialization failure, deadlock */
+        "53000", "53100", "53200", "53300", /* resources */
+        "54000", "54001",                   /* limits */
+        "55000", "55006", "55P03",          /* wrong state, lock not available */
+        "57014", "57P01", "57P03",          /* cancelled, shutting down */
+        "58000", "58030",                   /* system error */
+        "XX000", "XX001",                   /* internal */
+        "P0001", "P0002", "P0004",          /* RAISE without a code, assert */
         "01000", "21000", "24000", "25006", "2BP01", "3D000", "F0000", "HV000", "JQ001", "99999",
     };
     for (const std::string &state : states) {

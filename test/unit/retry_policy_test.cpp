@@ -31,7 +31,8 @@ std::int64_t exact_delay(const RetryPolicy &policy, int retry)
     return backoff_delay_us(without_jitter(policy), retry, random);
 }
 
-std::vector<std::int64_t> samples(const RetryPolicy &policy, int retry, int count, std::uint64_t seed)
+std::vector<std::int64_t> samples(const RetryPolicy &policy, int retry, int count,
+                                  std::uint64_t seed)
 {
     Random random(seed);
     std::vector<std::int64_t> delays;
@@ -52,13 +53,28 @@ struct Preset {
 };
 
 const std::vector<Preset> kPresets = {
-    {"default", 8, 1 * kS, 5 * kMin, 2.0, 0.10,
+    {"default",
+     8,
+     1 * kS,
+     5 * kMin,
+     2.0,
+     0.10,
      {1 * kS, 2 * kS, 4 * kS, 8 * kS, 16 * kS, 32 * kS, 64 * kS, 128 * kS}},
     {"fast", 3, 100 * kMs, 30 * kS, 2.0, 0.10, {100 * kMs, 200 * kMs, 400 * kMs}},
-    {"aggressive", 12, 500 * kMs, 10 * kMin, 1.5, 0.15,
+    {"aggressive",
+     12,
+     500 * kMs,
+     10 * kMin,
+     1.5,
+     0.15,
      {500000, 750000, 1125000, 1687500, 2531250, 3796875, 5695313, 8542969, 12814453, 19221680,
       28832520, 43248779}},
-    {"conservative", 5, 5 * kS, 30 * kMin, 2.5, 0.20,
+    {"conservative",
+     5,
+     5 * kS,
+     30 * kMin,
+     2.5,
+     0.20,
      {5 * kS, 12500 * kMs, 31250 * kMs, 78125 * kMs, 195312500}},
 };
 

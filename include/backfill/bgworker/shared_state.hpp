@@ -27,11 +27,11 @@ struct WorkerSlot {
     WorkerState state;
     uint64 generation; /* changes whenever the slot is given to another worker */
     Oid database;
-    Oid role;     /* executors: whose jobs it runs */
-    int pid;      /* 0 until it has started */
-    Latch *latch; /* null until it has started */
-    bool woken;   /* its latch was set since it went idle */
-    bool retire;  /* it shall end as soon as its batch is over */
+    Oid role;       /* executors: whose jobs it runs */
+    int pid;        /* 0 until it has started */
+    Latch *latch;   /* null until it has started */
+    bool woken;     /* its latch was set since it went idle */
+    bool retire;    /* it shall end as soon as its batch is over */
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
     bool logged_in; /* it got as far as that */
     TimestampTz started_at;
@@ -56,10 +56,10 @@ enum class DatabaseStatus : int {
 struct DatabaseSlot {
     Oid database; /* InvalidOid: free */
     DatabaseStatus status;
-    int blocked_by;        /* pid of a session that needs the database without workers */
-    TimestampTz next_due;  /* when the dispatcher's timer goes off */
-    TimestampTz retry_at;  /* no worker could be started: not before then */
-    bool queue_was_full;   /* an executor passed over a full queue since the last release */
+    int blocked_by;       /* pid of a session that needs the database without workers */
+    TimestampTz next_due; /* when the dispatcher's timer goes off */
+    TimestampTz retry_at; /* no worker could be started: not before then */
+    bool queue_was_full;  /* an executor passed over a full queue since the last release */
 };
 
 struct SharedState {
@@ -122,7 +122,8 @@ void signal_slots_released(Oid database);
 void signal_launcher(Oid database);
 
 /* Ends the workers of a database and keeps new ones from starting until
- * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most timeout_ms; raises only on interrupts. */
+ * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most
+ * timeout_ms; raises only on interrupts. */
 void stop_workers(Oid database, int timeout_ms);
 void allow_workers(Oid database) noexcept;
 

@@ -14,11 +14,11 @@ namespace backfill::core
 using Random = boost::random::mt19937_64;
 
 struct RetryPolicy {
-    int max_attempts;         /* every run counts, the first included */
-    std::int64_t initial_us;  /* delay before the first retry, microseconds */
-    std::int64_t max_us;      /* no delay is longer, before jitter, microseconds */
-    double multiplier;        /* each delay is so many times the one before */
-    double jitter_factor;     /* 0 to 1: a delay varies by up to this share of it */
+    int max_attempts;        /* every run counts, the first included */
+    std::int64_t initial_us; /* delay before the first retry, microseconds */
+    std::int64_t max_us;     /* no delay is longer, before jitter, microseconds */
+    double multiplier;       /* each delay is so many times the one before */
+    double jitter_factor;    /* 0 to 1: a delay varies by up to this share of it */
 };
 
 struct NamedPolicy {

@@ -1,0 +1,82 @@
+#!/usr/bin/perl
+# Prints what is unsafe in the install scripts given as arguments. Whoever runs CREATE EXTENSION
+# or calls one of our functions may have functions and operators of somebody else in his
+# search_path, so
+#   - every call and every relation is named with its schema,
+#   - every function in SQL or PL/pgSQL runs under a pinned search_path, which is what
+#     operators are looked up by,
+#   - nothing is adopted that existed before: only plain CREATE.
+use strict;
+use warnings;
+
+# What may stand before a parenthesis and is no function: words of SQL's grammar.
+my %word = map { $_ => 1 } qw(
+  and all any array as between by cast check coalesce conflict distinct exists extract filter from
+  greatest in index insert into is join key least lateral limit not nullif offset on or order over
+  partition references returning returns row select set some table then union unique using values
+  when where with within);
+# Types with a modifier.
+$word{$_} = 1 foreach qw(numeric varchar char bit interval timestamp time);
+
+my $found = 0;
+
+sub complain
+{
+	my ($file, $text, $at, $what) = @_;
+	my $line = 1 + (substr($text, 0, $at) =~ tr/\n//);
+	print "$file:$line: $what\n";
+	$found = 1;
+	return;
+}
+
+# The same text with comments and the insides of '...' blanked, so that offsets stay. Bodies in
+# $$...$$ are code, and stay.
+sub code_only
+{
+	my ($text) = @_;
+	my $blank = sub { (my $s = $_[0]) =~ s/[^\n]/ /g; return $s; };
+	$text =~ s{(--[^\n]*|/\*.*?\*/|'(?:[^']|'')*')}{$blank->($1)}gse;
+	return $text;
+}
+
+foreach my $file (@ARGV)
+{
+	open my $in, '<', $file or die "could not open $file: $!\n";
+	my $text = do { local $/; <$in> };
+	close $in;
+	my $code = code_only($text);
+
+	while ($code =~ /\b(OR\s+REPLACE|IF\s+NOT\s+EXISTS)\b/gi)
+	{
+		complain($file, $text, $-[0], "\"$1\" adopts an object that somebody else may have made");
+	}
+	while ($code =~ /^\\(?!echo Use "CREATE EXTENSION)/gm)
+	{
+		complain($file, $text, $-[0], 'psql command in an install script');
+	}
+	while ($code =~ /^CREATE\s+(?:FUNCTION|PROCEDURE)\s+([\w.]+)/gm)
+	{
+		my ($name, $at) = ($1, $-[0]);
+		my ($head) = substr($code, $at) =~ /^(.*?)(?:\bAS\b\s*(?:\$|\s{2,}|'|,)|\bBEGIN ATOMIC\b|;)/s;
+		complain($file, $text, $at, "$name has no pinned search_path")
+		  unless $head =~ /\bLANGUAGE c\b/i || $head =~ /SET search_path = pg_catalog, pg_temp\b/;
+		complain($file, $text, $at, "$name is not named with its schema") unless $name =~ /^backfill\./;
+	}
+	# A call: a name before a parenthesis. Lists of columns follow a name, too: of a table, a
+	# common table expression, an alias or an index.
+	while ($code =~ /(?<![\w.\$"])([a-z_]\w*)\s*\(/gi)
+	{
+		my ($name, $at) = (lc $1, $-[0]);
+		next if $word{$name};
+		my $before = substr($code, 0, $at);
+		next if $before =~ /\b(?:AS|WITH|RECURSIVE|KEY|INTO|,\s*LATERAL|\))\s*$/i;
+		complain($file, $text, $at, "$name() is not named with its schema");
+	}
+	while ($code =~ /\b(?:(?:FROM|JOIN|UPDATE|REFERENCES|ON TABLE)\s+(?:ONLY\s+)?([a-z_]\w*)\b(?!\.|\s*\()|(?:INSERT\s+INTO|CREATE\s+(?:UNIQUE\s+)?(?:TABLE|VIEW|SEQUENCE))\s+([a-z_]\w*)\b(?!\.))/gi)
+	{
+		my ($name, $at) = (lc($1 // $2), $-[0]);
+		next if $word{$name} || $name =~ /^(?:if|public|skip)$/;
+		complain($file, $text, $at, "relation $name is not named with its schema");
+	}
+}
+exit $found;
