@@ -22,7 +22,6 @@ constexpr int kMaxDatabases = bgworker::kMaxDatabases;
 
 struct JobEntry {
     Oid database; /* InvalidOid: free */
-    uint64 hash;
     char task[kMaxName + 1];
     char queue[kMaxName + 1];
     char band[16];
@@ -45,8 +44,12 @@ struct SharedCounters {
 };
 
 SharedCounters *state = nullptr;
+/* Of the labels of each entry, behind the entries in the same block of shared memory, close
+ * together: whoever searches reads these only. */
+uint64 *hashes = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
+JobCounters *own_other = nullptr;
 DatabaseCounters *own_database = nullptr;
 bool own_database_known = false;
 
@@ -57,7 +60,8 @@ int entry_count()
 
 Size state_size()
 {
-    return add_size(offsetof(SharedCounters, entries), mul_size(entry_count(), sizeof(JobEntry)));
+    return add_size(offsetof(SharedCounters, entries),
+                    mul_size(entry_count(), sizeof(JobEntry) + sizeof(uint64)));
 }
 
 void request_shared_memory()
@@ -76,6 +80,7 @@ void create_shared_memory()
     bool found;
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     state = static_cast<SharedCounters *>(ShmemInitStruct(kName, state_size(), &found));
+    hashes = reinterpret_cast<uint64 *>(state->entries + entry_count());
     if (!found) {
         memset(static_cast<void *>(state), 0, state_size());
         state->lock = &GetNamedLWLockTranche(kName)->lock;
@@ -144,18 +149,22 @@ JobEntry *find_entry(const LabelSet &labels, uint64 hash)
 {
     for (int i = 0; i < state->end; i++) {
         JobEntry &entry = state->entries[i];
-        if (entry.hash == hash && entry.database == MyDatabaseId && labels.task == entry.task &&
+        if (hashes[i] == hash && entry.database == MyDatabaseId && labels.task == entry.task &&
             labels.queue == entry.queue && labels.band == entry.band)
             return &entry;
     }
     return nullptr;
 }
 
+bool has_room_for(const LabelSet &labels)
+{
+    return is_other(labels) || state->used < state->label_set_count;
+}
+
 /* A free place, or null. Caller holds the lock alone. */
 JobEntry *make_entry(const LabelSet &labels, uint64 hash)
 {
-    const bool other = is_other(labels);
-    if (!other && state->used >= state->label_set_count)
+    if (!has_room_for(labels))
         return nullptr;
     int place = 0;
     while (place < state->end && OidIsValid(state->entries[place].database))
@@ -166,10 +175,10 @@ JobEntry *make_entry(const LabelSet &labels, uint64 hash)
     copy_name(entry.task, sizeof(entry.task), labels.task);
     copy_name(entry.queue, sizeof(entry.queue), labels.queue);
     copy_name(entry.band, sizeof(entry.band), labels.band);
-    entry.hash = hash;
     entry.database = MyDatabaseId;
+    hashes[place] = hash;
     state->end = Max(state->end, place + 1);
-    state->used += other ? 0 : 1;
+    state->used += is_other(labels) ? 0 : 1;
     return &entry;
 }
 
@@ -180,6 +189,8 @@ JobEntry *find_or_make_entry(const LabelSet &labels)
         CountersLock lock(LW_SHARED);
         if (JobEntry *entry = find_entry(labels, hash))
             return entry;
+        if (!has_room_for(labels))
+            return nullptr;
     }
     CountersLock lock(LW_EXCLUSIVE);
     if (JobEntry *entry = find_entry(labels, hash))
@@ -207,9 +218,13 @@ JobCounters *find_job_counters(const LabelSet &labels)
     JobEntry *entry = nullptr;
     if (labels.task.size() <= kMaxName && labels.queue.size() <= kMaxName)
         entry = find_or_make_entry(labels);
-    if (entry == nullptr)
+    if (entry != nullptr)
+        return &entry->counters;
+    if (own_other == nullptr) {
         entry = find_or_make_entry({kOther, kOther, kOther});
-    return entry == nullptr ? nullptr : &entry->counters;
+        own_other = entry == nullptr ? nullptr : &entry->counters;
+    }
+    return own_other;
 }
 
 DatabaseCounters *my_database_counters()
@@ -272,7 +287,7 @@ void forget_database(Oid database)
             continue;
         state->used -= is_other(entry) ? 0 : 1;
         entry.database = InvalidOid;
-        entry.hash = 0;
+        hashes[i] = 0;
         clear_all(entry.counters.values);
     }
 }

@@ -115,21 +115,21 @@ void note_poll(bgworker::WorkerKind kind, bool found)
 
 OperationTimer::OperationTimer(Operation operation)
     : operation_(operation), exceptions_(std::uncaught_exceptions()),
-      started_(available() ? std::chrono::steady_clock::now()
-                           : std::chrono::steady_clock::time_point())
+      counters_(available() ? my_database_counters() : nullptr),
+      started_(counters_ != nullptr ? std::chrono::steady_clock::now()
+                                    : std::chrono::steady_clock::time_point())
 {
 }
 
 OperationTimer::~OperationTimer()
 {
-    DatabaseCounters *counters = available() ? my_database_counters() : nullptr;
-    if (counters == nullptr)
+    if (counters_ == nullptr)
         return;
     const int64 duration_us = std::chrono::duration_cast<std::chrono::microseconds>(
                                   std::chrono::steady_clock::now() - started_)
                                   .count();
     const bool failed = std::uncaught_exceptions() > exceptions_;
-    pg_atomic_uint64 *places = counters->values + operation_counter(operation_);
+    pg_atomic_uint64 *places = counters_->values + operation_counter(operation_);
     pg_atomic_uint64 *histogram = places + 2;
     pg_atomic_fetch_add_u64(&places[failed ? 1 : 0], 1);
     pg_atomic_fetch_add_u64(&histogram[core::bucket_of(core::kOperationBoundsUs, duration_us)], 1);

@@ -6,8 +6,6 @@
  * nothing and cannot fail. */
 #include "backfill/stats/pending.hpp"
 
-#include <memory>
-
 namespace backfill::stats
 {
 
@@ -32,7 +30,8 @@ struct Entry {
 };
 
 struct Memory {
-    std::vector<std::unique_ptr<Handle>> handles;
+    /* Several label sets may share the counters of "other", and then the handle. */
+    std::unordered_map<JobCounters *, Handle> handles; /* its nodes stay where they are */
     std::unordered_map<std::string, Handle *> by_labels;
     std::string key; /* kept, so that a look-up allocates nothing */
     std::string last_key;
@@ -44,15 +43,6 @@ Memory &memory()
 {
     static Memory instance;
     return instance;
-}
-
-/* Several label sets may share the counters of "other". */
-Handle *handle_of(JobCounters *counters)
-{
-    for (const auto &handle : memory().handles)
-        if (handle->counters == counters)
-            return handle.get();
-    return memory().handles.emplace_back(std::make_unique<Handle>(Handle{counters})).get();
 }
 
 Handle *find_handle(const LabelSet &labels)
@@ -74,7 +64,7 @@ Handle *find_handle(const LabelSet &labels)
         JobCounters *counters = find_job_counters(labels);
         if (counters == nullptr)
             return nullptr;
-        handle = handle_of(counters);
+        handle = &known.handles.try_emplace(counters, Handle{counters}).first->second;
         if (known.by_labels.size() < kMaxRemembered)
             known.by_labels.emplace(known.key, handle);
     }

@@ -96,13 +96,14 @@ TEST_CASE("a histogram has its buckets, +Inf, the sum and the count")
     histogram.sum = 12.25;
     histogram.bounds = {0.01, 0.5, 2.5, 600};
     histogram.counts = {1, 1, 4, 4};
-    CHECK(series_of({histogram}) == "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"0.01\"} 1\n"
-                                    "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"0.5\"} 1\n"
-                                    "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"2.5\"} 4\n"
-                                    "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"600\"} 4\n"
-                                    "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"+Inf\"} 5\n"
-                                    "backfill_jobs_duration_seconds_sum{task=\"t\"} 12.25\n"
-                                    "backfill_jobs_duration_seconds_count{task=\"t\"} 5\n");
+    CHECK(series_of({histogram}) ==
+          "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"0.01\"} 1\n"
+          "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"0.5\"} 1\n"
+          "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"2.5\"} 4\n"
+          "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"600\"} 4\n"
+          "backfill_jobs_duration_seconds_bucket{task=\"t\",le=\"+Inf\"} 5\n"
+          "backfill_jobs_duration_seconds_sum{task=\"t\"} 12.25\n"
+          "backfill_jobs_duration_seconds_count{task=\"t\"} 5\n");
     CHECK(text_of({histogram}).find("# TYPE backfill_jobs_duration_seconds histogram\n") !=
           std::string::npos);
 }
@@ -139,7 +140,8 @@ TEST_CASE("the series of a metric stand together under one header, in the catalo
     const auto at = [&](const char *line) { return text.find(line); };
     CHECK(at("backfill_jobs_started_total{") < at("# HELP backfill_dlq_size"));
     CHECK(at("# HELP backfill_dlq_size") == text.rfind("# HELP backfill_dlq_size"));
-    CHECK(at("backfill_dlq_size{task=\"a\"} 1\nbackfill_dlq_size{task=\"b\"} 3\n") != std::string::npos);
+    CHECK(at("backfill_dlq_size{task=\"a\"} 1\nbackfill_dlq_size{task=\"b\"} 3\n") !=
+          std::string::npos);
 }
 
 TEST_CASE("numbers are whole where they can be, and otherwise read back as they were")

@@ -27,7 +27,8 @@ TEST_CASE("the bounds for jobs are the documented ones")
 {
     CHECK(in_seconds(kDurationBoundsUs) ==
           std::vector<double>{.01, .05, .1, .5, 1, 2.5, 5, 10, 30, 60, 300, 600});
-    CHECK(in_seconds(kWaitBoundsUs) == std::vector<double>{.1, .5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600});
+    CHECK(in_seconds(kWaitBoundsUs) ==
+          std::vector<double>{.1, .5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600});
     CHECK(in_seconds(kOperationBoundsUs) ==
           std::vector<double>{.00001, .00005, .0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5});
 }

@@ -60,6 +60,7 @@ class OperationTimer
   private:
     Operation operation_;
     int exceptions_;
+    DatabaseCounters *counters_; /* found at once: the end may be in the middle of an error */
     std::chrono::steady_clock::time_point started_;
 };
 
