@@ -13,7 +13,7 @@ COMMENT ON FUNCTION backfill._counters() IS
     'The counters and histograms of metrics() for this database, from shared memory; no rows if there is none.';
 
 CREATE FUNCTION backfill._metric_catalogue(OUT "position" integer, OUT name text, OUT kind text, OUT help text)
-RETURNS SETOF record LANGUAGE c STRICT STABLE PARALLEL SAFE ROWS 20 AS 'MODULE_PATHNAME', 'backfill_metric_catalogue';
+RETURNS SETOF record LANGUAGE c STRICT STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'backfill_metric_catalogue';
 COMMENT ON FUNCTION backfill._metric_catalogue() IS 'Every metric that there is, in the order of metrics().';
 
 -- Gauges. A queue or task beyond the number of label sets is shown as "other", as with counters;
