@@ -1,6 +1,7 @@
 # The metrics of a server with live workers: they equal what the tables say after failures,
 # rollbacks, ended workers and a crash; the label sets are bounded; Prometheus' own tools
-# accept the text, and its exporter for PostgreSQL shows the same numbers.
+# accept the text, and its exporter for PostgreSQL shows the same numbers. Needs Debian's packages
+# prometheus, prometheus-postgres-exporter and python3-prometheus-client.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -126,7 +127,7 @@ wait_for_truth('after ended executors');
 
 # --- A crash: counters begin at zero, and are right again from there.
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_completed')}), '>', 600, 'there is something to lose');
-$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0, "ms": 2}')) FROM generate_series(1, 900) i});
+$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0.2, "ms": 2}')) FROM generate_series(1, 900) i});
 my $position = log_position($node);
 is(kill('KILL', running_executor($node, 'postgres')), 1, 'an executor is killed');
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
@@ -134,8 +135,11 @@ $node->poll_query_until('postgres', 'SELECT true');
 is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_enqueued')}), 0, 'after a crash counters begin at zero');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, 'jobs are left');
 $node->safe_psql('postgres', 'TRUNCATE intended');
-is(finish_pgbench(start_pgbench($node, 'postgres', $producer =~ s/0\.2/0/gr, '-c', 4, '-t', 50)), 0, 'producers have enqueued again');
+is(finish_pgbench(start_pgbench($node, 'postgres', $producer, '-c', 4, '-t', 50)), 0, 'producers have enqueued again');
 wait_for_truth('after a crash');
+cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_failed') / total('backfill_jobs_started')}), '>', 0.15, 'about a fifth has failed again');
+is($node->safe_psql('postgres', q{SELECT sum(value) - total('backfill_retries_attempted') - total('backfill_retries_exhausted')
+		FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'retryable'}), 0, 'each failure was retried, or was the last');
 
 # --- Gauges of what runs at this moment.
 $node->safe_psql(
@@ -163,56 +167,53 @@ sub output_of
 	my $ok = IPC::Run::run($command, '<', \$input, '>', \$out, '2>', \$err);
 	return ($ok, $out, $err);
 }
-sub installed { return (grep { -x "$_/$_[0]" } split(/:/, $ENV{PATH}), '/usr/bin')[0] }
-
 sub promtool_accepts
 {
 	my ($text, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-  SKIP:
-	{
-		skip "$name: promtool is not installed (package prometheus)", 1 unless installed('promtool');
-		my ($ok, $out, $err) = output_of([ 'promtool', 'check', 'metrics' ], $text);
-		is("$out$err", '', "promtool accepts $name") or note $text;
-	}
+	my ($ok, $out, $err) = output_of([ 'promtool', 'check', 'metrics' ], $text);
+	is($ok . $out . $err, 1, "promtool accepts $name") or note $text;
 	return;
 }
 $node->safe_psql('postgres', q{SELECT backfill.enqueue(E'odd "names"\\\\ of\ntasks', queue_name => E'{}=,\t#')});
 my $text = $node->safe_psql('postgres', 'SELECT backfill.prometheus_metrics()') . "\n";
 promtool_accepts($text, 'the text');
 is(scalar(() = $text =~ /^# TYPE /mg), 20, 'every metric is in the text');
-SKIP:
+
+# Another parser, Prometheus' own for Python: what it reads, as [ kind, name, labels, value ].
+sub samples_of
 {
-	my $python = '/usr/bin/python3';
-	my $parser = q{
+	my ($text) = @_;
+	my ($ok, $out, $err) = output_of([ '/usr/bin/python3', '-c', q{
 import json, sys
 from prometheus_client.parser import text_string_to_metric_families
 for family in text_string_to_metric_families(sys.stdin.read()):
     for s in family.samples:
         print(json.dumps([family.type, s.name, s.labels, s.value], sort_keys=True))
-};
-	skip 'the Python client of Prometheus is not installed (package python3-prometheus-client)', 4
-	  unless -x $python && (output_of([ $python, '-c', 'import prometheus_client' ], ''))[0];
-	my ($ok, $out, $err) = output_of([ $python, '-c', $parser ], $text);
-	ok($ok, 'another parser understands the text') or note $err;
-	my @samples = map { decode_json($_) } split /\n/, $out;
-	my ($odd) = grep { $_->[1] eq 'backfill_jobs_enqueued_total' && $_->[2]{task} =~ /^odd/ } @samples;
-	is_deeply($odd, [ 'counter', 'backfill_jobs_enqueued_total', { task => qq{odd "names"\\ of\ntasks}, queue => "{}=,\t#", priority_band => 'bulk_default' }, 1 ],
-		'it reads odd names as they are');
-	my %sum;
-	$sum{ $_->[1] } += $_->[3] for grep { $_->[1] =~ /^backfill_(jobs|dlq_jobs|retries)_/ && $_->[1] =~ /_(total|count)$/ } @samples;
-	my %expected = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
-		SELECT name || CASE kind WHEN 'counter' THEN '_total' ELSE '_count' END, sum(value) FROM backfill.metrics()
-		 WHERE kind <> 'gauge' AND name ~ '^backfill_(jobs|dlq_jobs|retries)_' GROUP BY name, kind});
-	is_deeply(\%sum, \%expected, 'and the numbers of metrics()');
-	is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, 'every bucket has its bound');
+} ], $text);
+	die $err unless $ok;
+	return map { decode_json($_) } split /\n/, $out;
 }
 
-# --- Debian's exporter with the configuration that we ship.
-my $exported;
-SKIP:
+# The counters of jobs, and how many observations their histograms have, added up per metric: by
+# what a text says, and by metrics().
+sub sums_of
 {
-	skip 'the exporter is not installed (package prometheus-postgres-exporter)', 6 unless installed('prometheus-postgres-exporter');
+	my %sum;
+	$sum{ $_->[1] } += $_->[3] for grep { $_->[1] =~ /^backfill_(jobs|dlq_jobs|retries)_/ && $_->[1] =~ /_(total|count)$/ } @_;
+	return \%sum;
+}
+my $own_sums = { map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
+	SELECT name || CASE kind WHEN 'counter' THEN '_total' ELSE '_count' END, sum(value) FROM backfill.metrics()
+	 WHERE kind <> 'gauge' AND name ~ '^backfill_(jobs|dlq_jobs|retries)_' GROUP BY name, kind}) };
+my $odd = [ 'counter', 'backfill_jobs_enqueued_total', { task => qq{odd "names"\\ of\ntasks}, queue => "{}=,\t#", priority_band => 'bulk_default' }, 1 ];
+my @samples = samples_of($text);
+is_deeply([ grep { $_->[1] eq $odd->[1] && $_->[2]{task} =~ /^odd/ } @samples ], [$odd], 'another parser reads odd names as they are');
+is_deeply(sums_of(@samples), $own_sums, 'and the numbers of metrics()');
+is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, 'every bucket has its bound');
+
+# --- Debian's exporter with the configuration that we ship.
+{
 	$node->safe_psql('postgres', q{CREATE ROLE exporter LOGIN; SELECT backfill.grant_monitor('exporter')});
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my $log = '';
@@ -232,14 +233,21 @@ SKIP:
 	ok($response->{success}, 'the exporter answers');
 	$exporter->kill_kill;
 	unlike($log, qr/level=(error|warn)|rror/, 'and complains about nothing') or note $log;
-	$exported = $response->{content};
+	my $exported = $response->{content};
 	promtool_accepts($exported, 'what the exporter shows');
-	my %types = $exported =~ /^# TYPE (backfill_\w+) (\w+)$/mg;
-	my %own = $text =~ /^# TYPE (backfill_\w+) (\w+)$/mg;
-	is_deeply(\%types, \%own, 'it shows the same metrics, of the same kinds');
+	for my $keyword ('TYPE', 'HELP')
+	{
+		my %shown = $exported =~ /^# $keyword (backfill_\w+) (.+)$/mg;
+		my %own = $text =~ /^# $keyword (backfill_\w+) (.+)$/mg;
+		is_deeply(\%shown, \%own, "it shows the same metrics, with the same $keyword");
+	}
+	my @shown = samples_of($exported);
+	is_deeply(sums_of(@shown), $own_sums, 'and the same numbers');
+	is_deeply([ grep { $_->[1] eq $odd->[1] && $_->[2]{task} =~ /^odd/ } @shown ],
+		[ [ @$odd[ 0, 1 ], { %{ $odd->[2] }, datname => 'postgres', server => $node->host . ':' . $node->port }, 1 ] ], 'odd names, too') or note explain [ grep { $_->[2]{task} && $_->[2]{task} =~ /^odd/ } @shown ];
 	my ($enqueued) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels @> '{"task": "work", "queue": "q1"}'});
 	like($exported, qr/^backfill_jobs_enqueued_total\{datname="postgres",priority_band="bulk_default",queue="q1",server="[^"]*",task="work"\} $enqueued$/m,
-		'and the same numbers');
+		'its labels');
 	my ($count) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_duration') WHERE labels @> '{"task": "work", "queue": "q1", "status": "success"}'});
 	like($exported, qr/^backfill_jobs_duration_seconds_bucket\{[^}]*queue="q1"[^}]*status="success",task="work",le="\+Inf"\} $count$/m, 'also in histograms');
 }
@@ -254,9 +262,7 @@ my %known = map { $_ => 1 } $text =~ /^(backfill_\w+)/mg;
 $shown{$_} = 1 for map { /\b(backfill_\w+)/g } @expressions, $alerts =~ /expr: (.*)/g;
 is(join(' ', sort grep { !$known{$_} } keys %shown), '', 'dashboard and alerts name metrics that exist');
 is(join(' ', grep { my $m = $_; !grep { /^\Q$m\E/ } keys %shown } $text =~ /^# HELP (\w+)/mg), '', 'and between them every one');
-SKIP:
 {
-	skip 'promtool is not installed (package prometheus)', 2 unless installed('promtool');
 	my $number = 0;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	append_to_file("$dir/rules.yml", "groups:\n- name: dashboard\n  rules:\n" . join '',
@@ -269,7 +275,7 @@ SKIP:
 
 # --- docs/metrics.md: its SQL runs, in order, and says what is true.
 my $guide = slurp_file("$FindBin::RealBin/../../docs/metrics.md");
-$node->safe_psql('postgres', 'DROP OWNED BY exporter; DROP ROLE exporter') if $exported;
+$node->safe_psql('postgres', 'DROP OWNED BY exporter; DROP ROLE exporter');
 $node->safe_psql('postgres', 'CREATE DATABASE guide');
 create_extension($node, 'guide');
 for my $block ($guide =~ /^```sql\n(.*?)^```$/msg)
