@@ -195,8 +195,8 @@ long executor_iteration()
         result.more = true;
     } else {
         result = run_one_batch();
+        stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     }
-    stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     const bool committed = commit_batch(result);
     on_batch_end();
     if (queue::session_is_dirty())

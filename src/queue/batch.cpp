@@ -268,11 +268,14 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
+    LatestSnapshot snapshot; /* nobody has one here, and to delete what is in TOAST needs one */
+    snapshot.renew();
     if (const auto row = claim_by_id(table, job_id)) {
         stats::note_lost_run(*row);
         (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
                               error);
     }
+    snapshot.pop();
     table.close();
 }
 
@@ -299,6 +302,7 @@ int dead_letter_orphans(int limit)
             continue;
         pg::call([] { CommandCounterIncrement(); });
         const Task *task = current->find_task(row->task_identifier());
+        stats::note_lost_run(*row);
         (void) finish_failure(
             table, *current, task, *row,
             {"42704",

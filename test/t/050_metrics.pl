@@ -141,6 +141,75 @@ cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_failed') / tot
 is($node->safe_psql('postgres', q{SELECT sum(value) - total('backfill_retries_attempted') - total('backfill_retries_exhausted')
 		FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'retryable'}), 0, 'each failure was retried, or was the last');
 
+# --- Jobs that are failed, but not by their handler, count as started and failed: one whose
+# transaction cannot commit (a deferred trigger is content when it is tried), one whose role is gone.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE late (n int);
+	CREATE SEQUENCE looks;
+	CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN IF nextval('looks') > 1 THEN RAISE 'too late' USING ERRCODE = '22000'; END IF; RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER look AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look();
+	CREATE FUNCTION be_late(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO late VALUES (1)';
+	CREATE ROLE leaver LOGIN;
+	SELECT backfill.register_task('be late', 'be_late(jsonb)'), backfill.register_task('leave', 'be_late(jsonb)', run_as => 'leaver');
+	DROP ROLE leaver;
+	SELECT backfill.enqueue('be late'), backfill.enqueue('leave')});
+wait_until($node, 'postgres', q{SELECT sum(value) = 2 FROM backfill.metrics('backfill_dlq_size') WHERE labels->>'task' IN ('be late', 'leave')}, 'both jobs are dead letters');
+for my $task ('be late', 'leave')
+{
+	wait_until($node, 'postgres', qq{
+		SELECT array_agg(name || ' ' || value ORDER BY name) FROM backfill.metrics()
+		 WHERE kind <> 'gauge' AND value > 0 AND labels->>'task' = '$task'}, "$task: started and failed",
+		'{"backfill_dlq_jobs_added 1","backfill_jobs_enqueued 1","backfill_jobs_failed 1","backfill_jobs_started 1"}');
+}
+is($node->safe_psql('postgres', q{SELECT last_value FROM looks}), 2, 'the trigger was tried once, and failed at the commit');
+
+# --- Random savepoints, released and rolled back: the counters are what is in the table.
+{
+	my $seed = time;
+	srand($seed);
+	my $script = '';
+	for (1 .. 200)
+	{
+		my @open;
+		$script .= "BEGIN;\n";
+		for my $step (1 .. int(rand(40)))
+		{
+			my $choice = rand();
+			my $at = int(rand(@open));
+			if ($choice < 0.45 || ($choice >= 0.7 && !@open))
+			{
+				$script .= sprintf("SELECT backfill.enqueue('random %d', queue_name => 'r%d');\n", rand(4), rand(3));
+			}
+			elsif ($choice < 0.7)
+			{
+				push @open, "s$step";
+				$script .= "SAVEPOINT s$step;\n";
+			}
+			elsif ($choice < 0.85)
+			{
+				$script .= "RELEASE $open[$at];\n";
+				splice @open, $at;
+			}
+			else
+			{
+				$script .= (rand() < 0.5 ? "SELECT 1/0;\n" : '') . "ROLLBACK TO $open[$at];\n";
+				splice @open, $at + 1;
+			}
+		}
+		$script .= rand() < 0.8 ? "COMMIT;\n" : "ROLLBACK;\n";
+	}
+	$node->psql('postgres', $script, on_error_stop => 0);
+	my $difference = $node->safe_psql('postgres', q{
+		WITH counted AS (SELECT labels->>'task' AS task, labels->>'queue' AS queue, value::bigint AS n FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels->>'task' ~ '^random' AND value > 0),
+			 there AS (SELECT task_identifier::text AS task, queue_name::text AS queue, count(*) AS n FROM backfill.job GROUP BY 1, 2)
+		(TABLE counted EXCEPT TABLE there) UNION ALL (TABLE there EXCEPT TABLE counted)});
+	is($difference, '', "random savepoints are counted right (seed $seed)");
+	cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job}), '>', 300, 'many jobs');
+	$node->safe_psql('postgres', 'TRUNCATE backfill.job');
+}
+
 # --- Gauges of what runs at this moment.
 $node->safe_psql(
 	'postgres', q{

@@ -20,7 +20,8 @@ void note_enqueued(const queue::JobRow &row);
 
 /* A job's handler has ended. */
 void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, bool failed);
-/* A job is failed whose run left no trace: its transaction could not commit. */
+/* A job is failed whose run left no trace, because its transaction could not commit, or that
+ * cannot be run. Each failure counts as a run. */
 void note_lost_run(const queue::JobRow &row);
 /* A run failed, whatever becomes of the job now. */
 void note_failed(const queue::JobRow &row, core::RetryDecision decision);
