@@ -161,9 +161,11 @@ void reset_session()
 {
     pg::call([] {
         StartTransactionCommand();
+        PushActiveSnapshot(GetTransactionSnapshot()); /* to delete rows of catalogs */
         DiscardStmt *all = makeNode(DiscardStmt);
         all->target = DISCARD_ALL;
         DiscardCommand(all, true);
+        PopActiveSnapshot();
         CommitTransactionCommand();
     });
     queue::mark_session_clean();
