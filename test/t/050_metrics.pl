@@ -290,15 +290,9 @@ is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, '
 	my $exporter = IPC::Run::start(
 		[ 'prometheus-postgres-exporter', "--web.listen-address=127.0.0.1:$port", "--extend.query-path=$share/backfill-exporter.yaml",
 			'--disable-default-metrics', '--disable-settings-metrics' ],
-		'<', \undef, '>&', \$log);
-	my $response;
-	for my $try (1 .. 600)
-	{
-		$exporter->pump_nb;
-		$response = HTTP::Tiny->new(timeout => 60)->get("http://127.0.0.1:$port/metrics");
-		last if $response->{success} || !$exporter->pumpable;
-		select(undef, undef, undef, 0.1);
-	}
+		'<', \undef, '>&', \$log, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	pump $exporter until $log =~ /istening on|rror/ || !$exporter->pumpable;
+	my $response = HTTP::Tiny->new(timeout => 60)->get("http://127.0.0.1:$port/metrics");
 	ok($response->{success}, 'the exporter answers');
 	$exporter->kill_kill;
 	unlike($log, qr/level=(error|warn)|rror/, 'and complains about nothing') or note $log;
