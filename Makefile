@@ -14,7 +14,8 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.contro
 MODULE_big = backfill
 OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp src/*/*.cpp bgworker/*.cpp)))
 SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
-DATA = $(SCHEMA_SCRIPT)
+# share/ holds scripts that users run with psql; they are installed beside the other one.
+DATA = $(SCHEMA_SCRIPT) $(sort $(wildcard share/*.sql))
 EXTRA_CLEAN = $(SCHEMA_SCRIPT) $(OBJS:.o=.d) results output_iso regression.diffs regression.out tmp_check
 
 # No LLVM bitcode: inlining queue functions into queries is worth nothing.

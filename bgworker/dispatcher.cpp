@@ -7,10 +7,12 @@
  * PREPARED. The dispatcher runs as the bootstrap superuser and never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {
@@ -25,6 +27,8 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
+/* How many times as long as a sweep took, nobody sweeps again. */
+constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
 constexpr int kMinTenureMs = 200;
 
@@ -38,9 +42,13 @@ struct Memory {
     std::vector<Executor> executors;                 /* those that this process started */
     std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
-    std::unordered_map<Oid, TimestampTz> served_at;  /* when a role last had an executor */
+    TimestampTz last_cleanup = 0;
+    std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
+    TimestampTz last_sweep = 0;
+    TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
-    bool slots_reported = false;
+    SlotShortage shortage;
+    bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
 };
 
@@ -68,6 +76,31 @@ struct ExecutorCounts {
     int available = 0; /* of the role: idle or starting */
 };
 
+/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
+template <class Visit> void for_each_executor(Visit &&visit)
+{
+    for (int i = 0; i < shared().worker_count; i++) {
+        WorkerSlot &worker = shared().workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
+            visit(worker);
+    }
+}
+
+ExecutorCounts count_executors(Oid role)
+{
+    ExecutorCounts counts;
+    SharedLock lock(LW_SHARED);
+    for_each_executor([&](const WorkerSlot &worker) {
+        counts.total++;
+        if (worker.role != role || worker.retire)
+            return;
+        counts.of_role++;
+        if (worker.state != WorkerState::kBusy)
+            counts.available++;
+    });
+    return counts;
+}
+
 /* --- Looking ------------------------------------------------------------------- */
 
 std::vector<RoleWork> group_by_role(const queue::Config &config)
@@ -86,9 +119,39 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* How many executors could start a job now, at most `limit`. */
+/* Whether a limited queue takes another job. If it is full, an executor of the role looks
+ * again before it rests, and then asks to be told of a slot that is given back; if there is
+ * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
+bool has_room(const queue::QueueLimit &limit, Oid role)
+{
+    if (queue::QueueSlots::has_free_slot(limit))
+        return true;
+    if (count_executors(role).of_role > 0)
+        return false;
+    note_queue_full(MyDatabaseId);
+    /* Look again: a slot may have been given back just before that could be seen. */
+    return queue::QueueSlots::has_free_slot(limit);
+}
+
+/* Whether a limited queue takes a job of the role now. If only its rate forbids that, notes
+ * when it will, should that be earlier than `reopens`. */
+bool is_open(const queue::QueueLimit &limit, Oid role, std::optional<TimestampTz> &reopens)
+{
+    if (limit.paused || !has_room(limit, role))
+        return false;
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz later = queue::next_rate_token(limit, GetCurrentTimestamp());
+    if (later != 0 && (!reopens || later < *reopens))
+        reopens = later;
+    return later == 0;
+}
+
+/* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
+ * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
-                    int limit)
+                    const queue::LatestSnapshot &snapshot, Oid role, int limit,
+                    std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
     int startable = 0;
@@ -97,16 +160,17 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
         looking = false;
         startable = 0;
         room.clear();
-        next.read(GetActiveSnapshot(), limit);
+        next.read(snapshot, limit);
         while (const auto candidate = next.pop()) {
-            const auto row = table.fetch(candidate->tid, GetActiveSnapshot());
+            const auto row = table.fetch(candidate->tid, snapshot.get());
             if (!row)
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = config.queue_limit(queue);
-            if (queue_limit.concurrency > 0) {
-                const auto [entry, first] = room.emplace(queue, queue_limit.concurrency);
-                if (first && !queue::QueueSlots::has_free_slot(queue_limit)) {
+            if (queue_limit.is_limited()) {
+                const auto [entry, first] = room.emplace(
+                    queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
+                if (first && !is_open(queue_limit, role, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;
@@ -121,7 +185,8 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
     return startable;
 }
 
-Look look_for_work()
+/* `sweep`: also for jobs that nobody announced. */
+Look look_for_work(bool sweep)
 {
     const std::shared_ptr<const queue::Config> config = queue::config();
     Look look{group_by_role(*config), std::nullopt};
@@ -129,17 +194,22 @@ Look look_for_work()
     const int limit = Max(guc::max_executors, 1);
 
     queue::JobTable table;
-    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    queue::LatestSnapshot snapshot;
+    snapshot.renew();
     for (RoleWork &work : look.roles) {
-        queue::NextJobs next(table, work.tasks);
-        work.ready = count_startable(*config, table, next, limit);
-        const auto due = next.next_run_at(GetActiveSnapshot(), now);
+        queue::NextJobs next(table, work.tasks,
+                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        for (const std::string_view queue : config->paused_queues())
+            next.exclude_queue(queue);
+        work.ready =
+            count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
+        const auto due = next.next_run_at(snapshot, now);
         if (due && (!look.next_due || *due < *look.next_due))
             look.next_due = due;
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
-    pg::call([] { PopActiveSnapshot(); });
+    snapshot.pop();
     table.close();
     return look;
 }
@@ -181,31 +251,6 @@ bool version_matches()
 }
 
 /* --- Executors ----------------------------------------------------------------- */
-
-/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
-template <class Visit> void for_each_executor(Visit &&visit)
-{
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
-            visit(worker);
-    }
-}
-
-ExecutorCounts count_executors(Oid role)
-{
-    ExecutorCounts counts;
-    SharedLock lock(LW_SHARED);
-    for_each_executor([&](const WorkerSlot &worker) {
-        counts.total++;
-        if (worker.role != role || worker.retire)
-            return;
-        counts.of_role++;
-        if (worker.state != WorkerState::kBusy)
-            counts.available++;
-    });
-    return counts;
-}
 
 void wake_worker(WorkerSlot &worker)
 {
@@ -279,9 +324,12 @@ bool on_hold(Oid role)
     return found != memory().backoff.end() && found->second.holds(GetCurrentTimestamp());
 }
 
-void note_no_slots(bool exhausted)
+/* The result of a pass. While there are no slots, a commit need not wake us for more
+ * executors of a role that has one. */
+void note_slots(bool exhausted)
 {
-    if (exhausted && !memory().slots_reported)
+    const TimestampTz now = GetCurrentTimestamp();
+    if (exhausted && memory().shortage.note_failure(now))
         pg::call([] {
             ereport(WARNING,
                     (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -290,10 +338,12 @@ void note_no_slots(bool exhausted)
                      errdetail("Jobs run with fewer executors than backfill.max_executors allows."),
                      errhint("Raise max_worker_processes, or lower backfill.max_executors.")));
         });
-    memory().slots_reported = exhausted;
+    if (!exhausted && !memory().waits_for_slots)
+        return;
+    memory().waits_for_slots = exhausted;
     SharedLock lock;
     if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
-        slot->retry_at = exhausted ? GetCurrentTimestamp() + StartBackoff::kFirstPauseUs : 0;
+        slot->retry_at = exhausted ? now + StartBackoff::kFirstPauseUs : 0;
 }
 
 StartResult start_executor(Oid role)
@@ -391,8 +441,10 @@ void provide_executors(const RoleWork &work, Shortage &shortage)
     int needed = work.ready - counts.available;
     while (needed > 0 && counts.total < guc::max_executors && !shortage.exhausted) {
         shortage.exhausted = start_executor(work.role) == StartResult::kNoWorkerSlot;
+        if (shortage.exhausted)
+            break;
         counts.total++;
-        counts.of_role += shortage.exhausted ? 0 : 1;
+        counts.of_role++;
         needed--;
     }
     if (needed > 0 && (shortage.exhausted || counts.total >= guc::max_executors)) {
@@ -419,10 +471,27 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
         signal_launcher(InvalidOid);
 }
 
+/* Asked anew each time, for backfill.poll_interval may have changed. */
+TimestampTz next_sweep()
+{
+    return memory().last_sweep +
+           Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
+               memory().sweep_time * kSweepRest);
+}
+
+/* From here on, whoever wakes us wants us to look again. */
+void clear_woken()
+{
+    SharedLock lock;
+    my_slot().woken = false;
+}
+
 long wait_time(const Look &look, const Shortage &shortage)
 {
+    if (was_called())
+        return 0;
     const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = static_cast<long>(guc::poll_interval_ms) * memory().sweep_factor;
+    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
     if (look.next_due)
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
     if (shortage.exhausted || shortage.held)
@@ -432,18 +501,43 @@ long wait_time(const Look &look, const Shortage &shortage)
     return Max(wait_ms, 1);
 }
 
+/* Stale leases, jobs without attempts, old dead letters: at the start and then every
+ * backfill.dlq_processor_interval. */
+void clean_up_when_due()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - memory().last_cleanup <
+        static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
+        return;
+    (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
+    memory().last_cleanup = now;
+}
+
+/* Sweeps become rarer while they find nothing. */
+void note_sweep(TimestampTz start)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    memory().last_sweep = now;
+    memory().sweep_time = now - start;
+    memory().sweep_factor = Min(memory().sweep_factor * 2, kMaxSweepFactor);
+}
+
 long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    clear_woken();
     if (!begin_extension_transaction()) {
         set_status(DatabaseStatus::kAbsent, std::nullopt);
         end_worker();
     }
     Look look;
     int orphans = 0;
+    const TimestampTz start = GetCurrentTimestamp();
+    const bool sweep = start >= next_sweep();
     if (version_matches()) {
+        clean_up_when_due();
         orphans = queue::dead_letter_orphans(kOrphanBatch);
-        look = look_for_work();
+        look = look_for_work(sweep);
     }
     commit_transaction();
     set_status(DatabaseStatus::kPresent, look.next_due);
@@ -457,9 +551,11 @@ long dispatcher_iteration()
     serve_idle_roles_first(look.roles);
     for (const RoleWork &work : look.roles)
         provide_executors(work, shortage);
-    if (shortage.exhausted || memory().slots_reported)
-        note_no_slots(shortage.exhausted);
-    memory().sweep_factor = shortage.missed ? 1 : Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    note_slots(shortage.exhausted);
+    if (shortage.missed)
+        memory().sweep_factor = 1;
+    if (sweep)
+        note_sweep(start);
     pgstat_report_activity(STATE_IDLE, nullptr);
     return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
 }

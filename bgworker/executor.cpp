@@ -9,6 +9,7 @@
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {
@@ -36,6 +37,7 @@ std::optional<UnchargedFailure> &uncharged_failure()
 }
 
 int64 jobs_run = 0;
+bool announced_start = false;
 bool idle = false;
 TimestampTz idle_since = 0;
 
@@ -121,7 +123,10 @@ void charge_failed_commit()
 {
     const UnchargedFailure failure = *uncharged_failure();
     uncharged_failure().reset();
+    /* Whoever writes a table that has long values needs one. */
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     queue::fail_unrun_job(failure.job_id, failure.error);
+    pg::call([] { PopActiveSnapshot(); });
 }
 
 queue::BatchResult run_one_batch()
@@ -131,6 +136,7 @@ queue::BatchResult run_one_batch()
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
     options.on_start = on_job_start;
     options.on_end = on_job_end;
+    options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs > 0)
         solo_jobs--;
     return queue::run_batch(options);
@@ -161,7 +167,8 @@ void reset_session()
 {
     pg::call([] {
         StartTransactionCommand();
-        PushActiveSnapshot(GetTransactionSnapshot()); /* to delete rows of catalogs */
+        /* As PostgreSQL runs it: temporary objects are dropped under a snapshot. */
+        PushActiveSnapshot(GetTransactionSnapshot());
         DiscardStmt *all = makeNode(DiscardStmt);
         all->target = DISCARD_ALL;
         DiscardCommand(all, true);
@@ -171,22 +178,45 @@ void reset_session()
     queue::mark_session_clean();
 }
 
+/* Calls the hooks worker_start or worker_shutdown, in a transaction of their own. */
+void notify_worker_event(core::HookEvent event)
+{
+    if (!begin_extension_transaction())
+        return;
+    queue::hooks::notify(*queue::config(), event, nullptr);
+    commit_transaction();
+}
+
+[[noreturn]] void end_executor()
+{
+    notify_worker_event(core::HookEvent::kWorkerShutdown);
+    end_worker();
+}
+
 /* How long to sleep. Says first that we are idle and looks once more: a commit that
  * did not see us idle is one whose jobs we see then. */
 long go_idle()
 {
     if (!idle) {
+        leave_bulk_lane(MyDatabaseId, my_slot_number());
         set_idle(true);
         return 0;
     }
+    leave_bulk_lane(MyDatabaseId, my_slot_number());
+    if (was_called())
+        return 0;
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }
 
 long executor_iteration()
 {
+    if (!announced_start) {
+        announced_start = true;
+        notify_worker_event(core::HookEvent::kWorkerStart);
+    }
     if (shall_end())
-        end_worker();
+        end_executor();
     if (idle)
         set_state(WorkerState::kIdle); /* from here on, a commit must wake us again */
     if (!begin_extension_transaction())
@@ -205,7 +235,7 @@ long executor_iteration()
         reset_session();
     jobs_run += result.jobs;
     if (guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
-        end_worker();
+        end_executor();
     if (result.jobs > 0 || result.more || !committed)
         return 0;
     pgstat_report_activity(STATE_IDLE, nullptr);

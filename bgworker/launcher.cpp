@@ -37,7 +37,7 @@ struct Dispatcher {
 struct Memory {
     std::vector<Dispatcher> dispatchers;
     std::unordered_map<Oid, StartBackoff> backoff; /* databases whose dispatcher fails */
-    bool slots_reported = false;
+    SlotShortage shortage;
     bool room_reported = false;
 };
 
@@ -113,6 +113,9 @@ void update_database_slots(const DatabaseList &existing)
             else if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
                 slot.blocked_by = 0;
         }
+        for (RateSlot &slot : shared().rates)
+            if (slot.queue_id != 0 && find_database(slot.database, false) == nullptr)
+                slot.queue_id = 0;
         for (int i = 0; i < existing.count; i++)
             full = find_database(existing.oids[i], true) == nullptr || full;
     }
@@ -184,18 +187,17 @@ bool start_dispatcher(Oid database)
     return result != StartResult::kNoWorkerSlot;
 }
 
-void report_no_slots(bool exhausted)
+void note_no_slots()
 {
-    if (exhausted && !memory().slots_reported)
-        pg::call([] {
-            ereport(WARNING,
-                    (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-                     errmsg("backfill could not start a dispatcher: no background worker slot is "
-                            "free"),
-                     errhint("Raise max_worker_processes, or name fewer databases in "
-                             "backfill.databases.")));
-        });
-    memory().slots_reported = exhausted;
+    if (!memory().shortage.note_failure(GetCurrentTimestamp()))
+        return;
+    pg::call([] {
+        ereport(WARNING,
+                (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                 errmsg("backfill could not start a dispatcher: no background worker slot is free"),
+                 errhint("Raise max_worker_processes, or name fewer databases in "
+                         "backfill.databases.")));
+    });
 }
 
 /* Starts what is missing; returns whether anything is left to do soon. */
@@ -222,7 +224,8 @@ bool start_dispatchers(const DatabaseList &existing)
         exhausted = !start_dispatcher(database);
         scouts += scouting ? 1 : 0;
     }
-    report_no_slots(exhausted);
+    if (exhausted)
+        note_no_slots();
     return exhausted || waiting;
 }
 

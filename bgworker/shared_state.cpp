@@ -33,7 +33,7 @@ void request_shared_memory()
     if (previous_request_hook != nullptr)
         previous_request_hook();
     RequestAddinShmemSpace(state_size());
-    RequestNamedLWLockTranche(kName, 1);
+    RequestNamedLWLockTranche(kName, 2);
 }
 
 void create_shared_memory()
@@ -45,8 +45,11 @@ void create_shared_memory()
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     state = static_cast<SharedState *>(ShmemInitStruct(kName, state_size(), &found));
     if (!found) {
-        memset(state, 0, state_size());
-        state->lock = &GetNamedLWLockTranche(kName)->lock;
+        memset(static_cast<void *>(state), 0, state_size());
+        state->lock = &GetNamedLWLockTranche(kName)[0].lock;
+        state->marks_lock = &GetNamedLWLockTranche(kName)[1].lock;
+        if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
+            state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
@@ -83,7 +86,10 @@ WorkerSlot *dispatcher_of(Oid database)
 
 void wake(WorkerSlot *worker)
 {
-    if (worker != nullptr && worker->latch != nullptr)
+    if (worker == nullptr)
+        return;
+    worker->woken = true;
+    if (worker->latch != nullptr)
         SetLatch(worker->latch);
 }
 
@@ -164,6 +170,72 @@ DatabaseSlot *find_database(Oid database, bool create)
     return free_slot;
 }
 
+core::RateWindow *find_rate_window(Oid database, int32 queue_id)
+{
+    RateSlot *free_slot = nullptr;
+    for (RateSlot &slot : state->rates) {
+        if (slot.database == database && slot.queue_id == queue_id)
+            return &slot.window;
+        if (free_slot == nullptr && slot.queue_id == 0)
+            free_slot = &slot;
+    }
+    if (free_slot == nullptr)
+        return nullptr;
+    *free_slot = RateSlot{};
+    free_slot->database = database;
+    free_slot->queue_id = queue_id;
+    return &free_slot->window;
+}
+
+int executor_xids(TransactionId *xids, int limit) noexcept
+{
+    SharedLock lock(LW_SHARED);
+    int count = 0;
+    for (int i = 0; i < state->worker_count && count < limit; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const TransactionId xid = worker.xid;
+        SpinLockRelease(&worker.mutex);
+        if (TransactionIdIsValid(xid))
+            xids[count++] = xid;
+    }
+    return count;
+}
+
+bool enter_bulk_lane(Oid database, int slot)
+{
+    if (guc::reserved_urgent_executors == 0)
+        return true;
+    SharedLock lock;
+    int others = 0;
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (i != slot && worker.kind == WorkerKind::kExecutor && worker.database == database &&
+            worker.bulk)
+            others++;
+    }
+    if (others >= guc::max_executors - guc::reserved_urgent_executors) {
+        if (DatabaseSlot *entry = find_database(database, false))
+            entry->queue_was_full = true;
+        return false;
+    }
+    state->workers[slot].bulk = true;
+    return true;
+}
+
+void leave_bulk_lane(Oid database, int slot)
+{
+    {
+        SharedLock lock;
+        if (!state->workers[slot].bulk)
+            return;
+        state->workers[slot].bulk = false;
+    }
+    signal_slots_released(database);
+}
+
 Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
 {
     SharedLock lock;
@@ -183,6 +255,7 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         worker.latch = nullptr;
         worker.woken = false;
         worker.retire = false;
+        worker.bulk = false;
         worker.parent = MyProcPid;
         worker.logged_in = false;
         worker.started_at = GetCurrentTimestamp();
@@ -247,7 +320,6 @@ void signal_ready(Oid database, Oid role, int jobs)
             continue;
         of_role++;
         if (worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
             wake(&worker);
             jobs--;
         }
@@ -296,10 +368,8 @@ void signal_slots_released(Oid database)
     for (int i = 0; i < state->worker_count; i++) {
         WorkerSlot &worker = state->workers[i];
         if (worker.kind == WorkerKind::kExecutor && worker.database == database &&
-            worker.state == WorkerState::kIdle && !worker.woken) {
-            worker.woken = true;
+            worker.state == WorkerState::kIdle && !worker.woken)
             wake(&worker);
-        }
     }
     wake_dispatcher(database);
 }

@@ -93,6 +93,17 @@ WorkerSlot &my_slot()
     return shared().workers[my_arguments.slot];
 }
 
+int my_slot_number()
+{
+    return my_arguments.slot;
+}
+
+bool was_called()
+{
+    SharedLock lock(LW_SHARED);
+    return my_slot().woken || my_slot().retire;
+}
+
 bool begin_extension_transaction()
 {
     return pg::call([] {
@@ -129,6 +140,7 @@ void worker_loop(long (*iteration)())
     for (;;) {
         volatile long wait_ms = 0;
         MemoryContextSwitchTo(loop_memory);
+        ResetLatch(MyLatch);
         PG_TRY();
         {
             CHECK_FOR_INTERRUPTS();
@@ -156,11 +168,10 @@ void worker_loop(long (*iteration)())
         MemoryContextReset(loop_memory);
         /* Without this autovacuum would never learn of what we wrote and deleted. */
         (void) pgstat_report_stat(wait_ms > 0);
-        if (wait_ms > 0) {
+        /* A wait for a lock may have used up the latch of a signal that came before. */
+        if (wait_ms > 0 && !ConfigReloadPending)
             (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait_ms,
                              PG_WAIT_EXTENSION);
-            ResetLatch(MyLatch);
-        }
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);

@@ -9,19 +9,28 @@
 namespace backfill::guc
 {
 
+int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
 char *databases = nullptr;
+int dlq_processor_interval_s = 60;
+int dlq_retention_s = 0;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
+int max_free_retries = 20;
 int metrics_max_label_sets = 1000;
 int poll_interval_ms = 200;
 int random_seed = -1;
+int reserved_urgent_executors = 0;
 
 void define()
 {
+    DefineCustomIntVariable(
+        "backfill.ageing_interval", "How long a job waits until it counts as one priority better.",
+        "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_s, 0, 0,
+        86400 * 365, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.batch_time",
                             "How long an executor collects fast jobs into one transaction.",
                             "0 runs every job in a transaction of its own.", &batch_time_ms, 5, 0,
@@ -35,6 +44,14 @@ void define()
                                "extension.",
                                &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr,
                                nullptr);
+    DefineCustomIntVariable(
+        "backfill.dlq_processor_interval", "How often dead letters are looked after.",
+        "Jobs without attempts left become dead letters, and old letters are "
+        "deleted.",
+        &dlq_processor_interval_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.dlq_retention", "How long dead letters are kept.",
+                            "0 keeps them for ever.", &dlq_retention_s, 0, 0, INT_MAX, PGC_SIGHUP,
+                            GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "backfill.executor_idle_timeout", "How long an executor without work stays.", nullptr,
         &executor_idle_timeout_s, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
@@ -51,6 +68,11 @@ void define()
     DefineCustomIntVariable("backfill.max_executors", "How many executors may run in one database.",
                             "0 holds all jobs. Each takes one of max_worker_processes.",
                             &max_executors, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "backfill.max_free_retries", "How often a job is retried without costing an attempt.",
+        "After serialization failures, deadlocks and lock timeouts; then they "
+        "cost attempts.",
+        &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     /* It sizes shared memory, and after the start of the server nobody may define it. */
     if (process_shared_preload_libraries_in_progress)
         DefineCustomIntVariable("backfill.metrics_max_label_sets",
@@ -70,6 +92,11 @@ void define()
         "backfill.random_seed", "Makes the jitter of retries repeatable, for tests.",
         "-1 seeds every process from a strong source.", &random_seed, -1, -1, INT_MAX, PGC_SUSET,
         GUC_NOT_IN_SAMPLE, nullptr, queue::on_random_seed_assigned, nullptr);
+    DefineCustomIntVariable("backfill.reserved_urgent_executors",
+                            "How many of the executors run only jobs of priority -1 and below.",
+                            "So that slow bulk jobs never make an urgent one wait for an executor.",
+                            &reserved_urgent_executors, 0, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr,
+                            nullptr);
     MarkGUCPrefixReserved("backfill");
 }
 

@@ -40,7 +40,12 @@ CREATE SEQUENCE backfill.queue_id_seq AS integer START WITH 100;
 CREATE TABLE backfill.queue (
     queue_name text COLLATE "C" PRIMARY KEY,
     id integer NOT NULL UNIQUE DEFAULT pg_catalog.nextval('backfill.queue_id_seq'),
-    concurrency integer CHECK (concurrency >= 1)
+    concurrency integer CHECK (concurrency >= 1),
+    rate_limit integer CHECK (rate_limit >= 1),
+    rate_period interval,
+    max_depth integer CHECK (max_depth >= 1),
+    paused boolean NOT NULL DEFAULT false,
+    CONSTRAINT queue_rate_complete CHECK ((rate_limit IS NULL) = (rate_period IS NULL))
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
 COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
@@ -66,11 +71,13 @@ CREATE TABLE backfill.job (
     priority smallint NOT NULL,
     attempts smallint NOT NULL,
     max_attempts smallint NOT NULL,
+    free_retries smallint NOT NULL,
     task_identifier text COLLATE "C" NOT NULL,
-    queue_name text COLLATE "C",
+    queue_name text COLLATE "C" NOT NULL, -- empty: no queue, no limit
     retry_policy text COLLATE "C",
     job_key text COLLATE "C",
     worker text COLLATE "C",
+    flags text[],
     last_error jsonb,
     payload jsonb NOT NULL,
     CONSTRAINT job_pkey PRIMARY KEY (id)
@@ -86,8 +93,9 @@ CREATE TABLE backfill.job (
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
 COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
--- The choice of the next job (src/queue/next_job.cpp) reads one range per task and priority.
-CREATE INDEX job_ready_idx ON backfill.job (task_identifier, priority, run_at, id)
+-- The choice of the next job (src/queue/next_job.cpp) reads one range per task, queue and priority,
+-- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
+CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
     WHERE lease_expires_at IS NULL;
 CREATE INDEX job_key_idx ON backfill.job (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
@@ -122,7 +130,69 @@ CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WH
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
+-- Running jobs that remove_job() forbade to retry.
+CREATE TABLE backfill.no_retry (
+    job_id bigint PRIMARY KEY
+);
+COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when remove_job() was called: they end with this run, however it ends.';
+
+-- How errors are classified. Rules of a task beat general ones, a user's beat the
+-- built-in ones, a whole SQLSTATE beats a class; texts are tried in order of their id.
+CREATE SEQUENCE backfill.error_rule_id_seq AS integer START WITH 1000;
+CREATE TABLE backfill.error_rule (
+    id integer PRIMARY KEY DEFAULT pg_catalog.nextval('backfill.error_rule_id_seq'),
+    task_identifier text COLLATE "C",
+    sqlstate text COLLATE "C",
+    message_contains text COLLATE "C",
+    decision text NOT NULL,
+    builtin boolean NOT NULL DEFAULT false,
+    CONSTRAINT error_rule_decision CHECK (decision IN ('permanent', 'retry', 'free_retry')),
+    CONSTRAINT error_rule_one_test CHECK ((sqlstate IS NULL) <> (message_contains IS NULL)),
+    CONSTRAINT error_rule_sqlstate CHECK (sqlstate ~ '^([0-9A-Z]{2}|[0-9A-Z]{5})$'),
+    CONSTRAINT error_rule_message CHECK (message_contains = pg_catalog.lower(message_contains) AND message_contains <> '')
+);
+ALTER SEQUENCE backfill.error_rule_id_seq OWNED BY backfill.error_rule.id;
+COMMENT ON SEQUENCE backfill.error_rule_id_seq IS 'Ids of error rules that users add.';
+COMMENT ON TABLE backfill.error_rule IS
+    'Which errors are permanent, retried, or retried without costing an attempt; add rows to change that.';
+COMMENT ON COLUMN backfill.error_rule.task_identifier IS 'Only for this task; NULL: for all.';
+COMMENT ON COLUMN backfill.error_rule.sqlstate IS 'A SQLSTATE or its class (two characters), of jobs that the server ran.';
+COMMENT ON COLUMN backfill.error_rule.message_contains IS 'A part of the error text in lower case, of failures that consumers report.';
+COMMENT ON COLUMN backfill.error_rule.builtin IS 'Came with the extension; not dumped. Add a row of your own instead of changing it.';
+INSERT INTO backfill.error_rule (id, sqlstate, decision, builtin) VALUES
+    (1, '0A', 'permanent', true), (2, '22', 'permanent', true), (3, '23', 'permanent', true),
+    (4, '28', 'permanent', true), (5, '42', 'permanent', true), (6, 'JB002', 'permanent', true),
+    (7, '40001', 'free_retry', true), (8, '40P01', 'free_retry', true), (9, '55P03', 'free_retry', true);
+INSERT INTO backfill.error_rule (id, message_contains, decision, builtin) VALUES
+    (20, 'timeout', 'retry', true), (21, 'network', 'retry', true), (22, 'connection', 'retry', true),
+    (23, 'unavailable', 'retry', true), (24, 'rate limit', 'retry', true), (25, 'too many requests', 'retry', true),
+    (26, 'busy', 'retry', true), (27, 'overloaded', 'retry', true),
+    (40, 'invalid input', 'permanent', true), (41, 'malformed', 'permanent', true), (42, 'parse error', 'permanent', true),
+    (43, 'unauthorized', 'permanent', true), (44, 'forbidden', 'permanent', true), (45, 'permission denied', 'permanent', true),
+    (46, 'not found', 'permanent', true), (47, 'validation failed', 'permanent', true), (48, 'bad request', 'permanent', true);
+
+CREATE SEQUENCE backfill.hook_id_seq AS integer;
+CREATE TABLE backfill.hook (
+    id integer PRIMARY KEY DEFAULT pg_catalog.nextval('backfill.hook_id_seq'),
+    event text COLLATE "C" NOT NULL,
+    function_schema text COLLATE "C" NOT NULL,
+    function_name text COLLATE "C" NOT NULL,
+    task_identifier text COLLATE "C",
+    -- Whose rights it has, by name; and where it finds things by name. Never the session's.
+    run_as text COLLATE "C" NOT NULL,
+    search_path text COLLATE "C" NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (event, function_schema, function_name, task_identifier)
+);
+ALTER SEQUENCE backfill.hook_id_seq OWNED BY backfill.hook.id;
+COMMENT ON SEQUENCE backfill.hook_id_seq IS 'Ids of hooks.';
+COMMENT ON TABLE backfill.hook IS 'Functions that are called at certain moments of a job''s life; see register_hook().';
+
 SELECT pg_catalog.pg_extension_config_dump('backfill.task', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.hook', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.hook_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.no_retry', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.retry_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.queue_id_seq', '');

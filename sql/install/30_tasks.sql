@@ -19,6 +19,24 @@ RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME',
 COMMENT ON FUNCTION backfill.unregister_task(text) IS
     'Forget a task; its waiting jobs stay and wait. Returns false if no such task was registered.';
 
+CREATE FUNCTION backfill.register_hook(
+    event text,
+    function regprocedure,
+    task_identifier text DEFAULT NULL,
+    run_as regrole DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_register_hook';
+COMMENT ON FUNCTION backfill.register_hook(text, regprocedure, text, regrole) IS
+    'Have a function f(event jsonb) called at a moment of every job''s life, or of one task''s jobs; as run_as (NULL: the caller), with the present search_path. See the guide for the events and what a hook may answer.';
+
+CREATE FUNCTION backfill.unregister_hook(event text, function regprocedure, task_identifier text DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_unregister_hook';
+COMMENT ON FUNCTION backfill.unregister_hook(text, regprocedure, text) IS 'Call a hook no more; false if it was not registered.';
+
+CREATE FUNCTION backfill.unregister_hook(event text, function text, task_identifier text DEFAULT NULL)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_unregister_hook_by_name';
+COMMENT ON FUNCTION backfill.unregister_hook(text, text, text) IS
+    'The same by name, my_schema.my_hook(jsonb), also when the function is gone; without a schema: the first one of the search_path that has such a hook.';
+
 CREATE FUNCTION backfill.priority(name text)
 RETURNS smallint LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_priority';
 COMMENT ON FUNCTION backfill.priority(text) IS
@@ -80,6 +98,12 @@ CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ba
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.producer
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.error_rule
+    FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+ALTER TABLE backfill.error_rule ENABLE ALWAYS TRIGGER config_changed;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.hook
+    FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+ALTER TABLE backfill.hook ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.retry_policy ENABLE ALWAYS TRIGGER config_changed;
 ALTER TABLE backfill.queue ENABLE ALWAYS TRIGGER config_changed;

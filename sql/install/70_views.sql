@@ -5,7 +5,7 @@ CREATE VIEW backfill.jobs AS
 SELECT j.id,
        j.task_identifier,
        CASE WHEN pg_catalog.has_table_privilege('backfill.job', 'SELECT') THEN j.payload END AS payload,
-       j.queue_name,
+       nullif(j.queue_name, '') AS queue_name,
        j.priority,
        backfill.priority_band(j.priority) AS priority_band,
        j.run_at,
@@ -32,6 +32,10 @@ COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this se
 CREATE VIEW backfill.queues AS
 SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
        backfill._queue_limit(coalesce(c.queue_name, j.queue_name)) AS concurrency,
+       q.rate_limit,
+       q.rate_period,
+       q.max_depth,
+       coalesce(q.paused, false) AS paused,
        coalesce(j.ready, 0) AS ready,
        coalesce(j.scheduled, 0) AS scheduled,
        coalesce(j.running, 0) AS running,
@@ -45,9 +49,12 @@ SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
                     pg_catalog.count(*) FILTER (WHERE s.state = 'leased') AS leased,
                     pg_catalog.min(s.run_at) FILTER (WHERE s.state = 'ready') AS oldest_ready_at
                FROM backfill.jobs s WHERE s.queue_name IS NOT NULL GROUP BY s.queue_name) j
-    ON j.queue_name = c.queue_name;
+    ON j.queue_name = c.queue_name
+  LEFT JOIN backfill.queue q ON q.queue_name = c.queue_name;
 COMMENT ON VIEW backfill.queues IS 'Queues with their limits and how many jobs wait in them.';
 COMMENT ON COLUMN backfill.queues.concurrency IS 'How many jobs of the queue may run at once; NULL: no limit.';
+COMMENT ON COLUMN backfill.queues.rate_limit IS 'How many jobs of the queue may start in any rate_period; NULL: no limit.';
+COMMENT ON COLUMN backfill.queues.max_depth IS 'Enqueue fails with SQLSTATE JB001 while so many jobs wait or run; NULL: no limit.';
 COMMENT ON COLUMN backfill.queues.oldest_ready_at IS 'run_at of the ready job that has waited longest.';
 
 CREATE VIEW backfill.workers AS

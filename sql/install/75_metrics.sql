@@ -24,10 +24,13 @@ BEGIN ATOMIC
     SELECT v.name, v.labels, v.value
       FROM (SELECT CASE WHEN r.rank <= coalesce(pg_catalog.current_setting('backfill.metrics_max_label_sets', true)::bigint, 1000)
                         THEN r.queue_name ELSE 'other' END AS queue_name,
-                   pg_catalog.sum(r.ready) AS ready, pg_catalog.sum(r.scheduled) AS scheduled, pg_catalog.sum(r.active) AS active
-              FROM (SELECT n.queue_name, coalesce(j.ready, 0) AS ready, coalesce(j.scheduled, 0) AS scheduled, coalesce(j.active, 0) AS active,
+                   pg_catalog.bool_and(r.paused) AS paused, pg_catalog.sum(r.ready) AS ready, pg_catalog.sum(r.scheduled) AS scheduled, pg_catalog.sum(r.active) AS active
+              FROM (SELECT n.queue_name, coalesce(c.paused, false) AS paused, coalesce(j.ready, 0) AS ready, coalesce(j.scheduled, 0) AS scheduled, coalesce(j.active, 0) AS active,
                            pg_catalog.row_number() OVER (ORDER BY coalesce(j.total, 0) DESC, n.queue_name) AS rank
-                      FROM (SELECT 'fast' COLLATE "C" AS queue_name UNION SELECT 'bulk' UNION SELECT q.queue_name FROM backfill.queue q) c
+                      FROM (SELECT b.queue_name, pg_catalog.bool_or(b.paused) AS paused
+                              FROM (SELECT 'fast' COLLATE "C" AS queue_name, false AS paused UNION ALL SELECT 'bulk', false
+                                    UNION ALL SELECT q.queue_name, q.paused FROM backfill.queue q) b
+                             GROUP BY b.queue_name) c
                       FULL JOIN (SELECT a.queue_name, pg_catalog.count(*) AS total,
                                         pg_catalog.count(*) FILTER (WHERE NOT a.active AND a.due) AS ready,
                                         pg_catalog.count(*) FILTER (WHERE NOT a.active AND NOT a.due) AS scheduled,
@@ -44,7 +47,8 @@ BEGIN ATOMIC
      CROSS JOIN LATERAL (VALUES
            ('backfill_queue_depth', pg_catalog.jsonb_build_object('queue', g.queue_name, 'state', 'ready'), g.ready::double precision),
            ('backfill_queue_depth', pg_catalog.jsonb_build_object('queue', g.queue_name, 'state', 'scheduled'), g.scheduled::double precision),
-           ('backfill_queue_active_jobs', pg_catalog.jsonb_build_object('queue', g.queue_name), g.active::double precision)
+           ('backfill_queue_active_jobs', pg_catalog.jsonb_build_object('queue', g.queue_name), g.active::double precision),
+           ('backfill_queue_is_paused', pg_catalog.jsonb_build_object('queue', g.queue_name), g.paused::integer::double precision)
            ) AS v (name, labels, value);
 END;
 COMMENT ON FUNCTION backfill._queue_gauges() IS 'The gauges backfill_queue_... of metrics(). Reads the whole table of jobs.';
@@ -125,6 +129,10 @@ RETURNS text LANGUAGE c VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search
 AS 'MODULE_PATHNAME', 'backfill_prometheus_metrics';
 COMMENT ON FUNCTION backfill.prometheus_metrics(text) IS
     'The rows of metrics() as text in Prometheus'' exposition format 0.0.4; names of counters end in _total there.';
+
+CREATE FUNCTION backfill._note_cancelled(task_identifier text, queue_name text, priority smallint)
+RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_note_cancelled';
+COMMENT ON FUNCTION backfill._note_cancelled(text, text, smallint) IS 'Counts a waiting job that complete_jobs() deletes for metrics().';
 
 -- Counts deleted letters however they are deleted; TRUNCATE and replicated deletes do not count.
 CREATE FUNCTION backfill._letter_deleted()

@@ -126,3 +126,131 @@ BEGIN ATOMIC
       FROM backfill.dead_letter d;
 END;
 COMMENT ON FUNCTION backfill.dlq_stats() IS 'How many dead letters there are, by task and queue, and since when.';
+
+-- A filter of dead letters, as list_dlq_jobs() has it; the one place for its meaning.
+CREATE FUNCTION backfill._dlq_matches(
+    letter backfill.dead_letter,
+    task_identifier text,
+    queue_name text,
+    failed_after timestamptz,
+    failed_before timestamptz)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT (_dlq_matches.task_identifier IS NULL OR (letter).task_identifier = _dlq_matches.task_identifier)
+       AND (_dlq_matches.queue_name IS NULL OR (letter).queue_name = _dlq_matches.queue_name)
+       AND (_dlq_matches.failed_after IS NULL OR (letter).failed_at >= _dlq_matches.failed_after)
+       AND (_dlq_matches.failed_before IS NULL OR (letter).failed_at < _dlq_matches.failed_before);
+END;
+COMMENT ON FUNCTION backfill._dlq_matches(backfill.dead_letter, text, text, timestamptz, timestamptz) IS
+    'Whether a dead letter passes the filters of requeue_dlq_jobs() and cleanup_dlq().';
+
+CREATE FUNCTION backfill.requeue_dlq_jobs(
+    task_identifier text DEFAULT NULL,
+    queue_name text DEFAULT NULL,
+    failed_after timestamptz DEFAULT NULL,
+    failed_before timestamptz DEFAULT NULL,
+    notes text DEFAULT NULL)
+RETURNS SETOF bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    letter_id bigint;
+BEGIN
+    FOR letter_id IN
+        SELECT d.id FROM backfill.dead_letter d
+         WHERE backfill._dlq_matches(d, requeue_dlq_jobs.task_identifier, requeue_dlq_jobs.queue_name,
+                                     requeue_dlq_jobs.failed_after, requeue_dlq_jobs.failed_before)
+         ORDER BY d.failed_at, d.id
+    LOOP
+        BEGIN
+            RETURN NEXT backfill.requeue_dlq_job(letter_id, requeue_dlq_jobs.notes);
+        EXCEPTION WHEN object_not_in_prerequisite_state OR undefined_object THEN
+            NULL; -- it is waiting already, or was deleted meanwhile
+        END;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION backfill.requeue_dlq_jobs(text, text, timestamptz, timestamptz, text) IS
+    'Requeue all dead letters that match, the oldest first; returns the ids of the jobs. Letters whose job is waiting already are passed over.';
+
+CREATE FUNCTION backfill.update_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE backfill.dead_letter d
+       SET payload = coalesce(update_dlq_job.payload, d.payload),
+           notes = coalesce(update_dlq_job.notes, d.notes)
+     WHERE d.id = update_dlq_job.dlq_id;
+    RETURN FOUND;
+END;
+$$;
+COMMENT ON FUNCTION backfill.update_dlq_job(bigint, jsonb, text) IS
+    'Correct the payload or the notes of a dead letter before it is requeued; false if there is none with that id.';
+
+CREATE FUNCTION backfill.delete_dlq_by_job_key(job_key text)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM backfill.dead_letter d WHERE d.job_key = delete_dlq_by_job_key.job_key;
+    RETURN FOUND;
+END;
+$$;
+COMMENT ON FUNCTION backfill.delete_dlq_by_job_key(text) IS 'Delete the dead letter with this job_key; false if there is none.';
+
+CREATE FUNCTION backfill.add_to_dlq(job_id bigint, reason text, last_error jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    letter bigint := backfill._bury(job_id, reason, last_error);
+BEGIN
+    IF letter IS NULL THEN
+        RAISE EXCEPTION 'job % is not waiting', coalesce(job_id::text, 'NULL')
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'It is running, done, or never was; see backfill.jobs.';
+    END IF;
+    RETURN letter;
+END;
+$$;
+COMMENT ON FUNCTION backfill.add_to_dlq(bigint, text, jsonb) IS 'Move a waiting job to the dead letter queue; returns the letter''s id.';
+
+CREATE FUNCTION backfill.cleanup_dlq(
+    older_than interval DEFAULT NULL,
+    task_identifier text DEFAULT NULL,
+    queue_name text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    DELETE FROM backfill.dead_letter d
+     WHERE backfill._dlq_matches(d, cleanup_dlq.task_identifier, cleanup_dlq.queue_name, NULL,
+                                 pg_catalog.clock_timestamp() - older_than);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END;
+$$;
+COMMENT ON FUNCTION backfill.cleanup_dlq(interval, text, text) IS
+    'Delete dead letters that failed longer ago than this (NULL: whenever) and match; returns how many.';
+
+CREATE FUNCTION backfill._apply_dlq_retention()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT CASE WHEN pg_catalog.current_setting('backfill.dlq_retention', true)::interval > '0'
+                THEN backfill.cleanup_dlq(pg_catalog.current_setting('backfill.dlq_retention', true)::interval)
+                ELSE 0 END;
+END;
+COMMENT ON FUNCTION backfill._apply_dlq_retention() IS 'Delete the dead letters that backfill.dlq_retention no longer keeps.';
+
+CREATE FUNCTION backfill.init_dlq()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT;
+END;
+COMMENT ON FUNCTION backfill.init_dlq() IS 'Does nothing: the dead letter queue is part of the extension. For users of the crate.';

@@ -12,12 +12,19 @@ using queue::JobSpec;
 namespace
 {
 
-int64 enqueue_one(const char *function, const JobSpec &spec)
+/* The id of a job; NULL if a hook skipped it. */
+Datum id_datum(FunctionCallInfo fcinfo, std::optional<int64> id)
+{
+    fcinfo->isnull = !id;
+    return Int64GetDatum(id.value_or(0));
+}
+
+Datum enqueue_one(FunctionCallInfo fcinfo, const char *function, const JobSpec &spec)
 {
     Enqueuer enqueuer(function);
-    const int64 id = enqueuer.enqueue(spec);
+    const auto id = enqueuer.enqueue(spec);
     enqueuer.finish();
-    return id;
+    return id_datum(fcinfo, id);
 }
 
 /* enqueue_fast() and its siblings: (task_identifier, payload, job_key) and fixed rest. */
@@ -45,7 +52,7 @@ Datum enqueue_preset(FunctionCallInfo fcinfo, const Preset &preset)
     spec.priority = preset.priority;
     if (preset.retry_policy != nullptr)
         spec.retry_policy = preset.retry_policy;
-    return Int64GetDatum(enqueue_one(preset.function, spec));
+    return enqueue_one(fcinfo, preset.function, spec);
 }
 
 /* --- enqueue_jobs: one specification from a JSON object ------------------------- */
@@ -185,12 +192,12 @@ template <class Body> auto for_element(Element element, Body &&body)
     }
 }
 
-void return_ids(FunctionCallInfo fcinfo, const std::vector<int64> &ids)
+void return_ids(FunctionCallInfo fcinfo, const std::vector<std::optional<int64>> &ids)
 {
     pg::ResultSet result(fcinfo);
-    for (const int64 id : ids) {
-        const Datum value = Int64GetDatum(id);
-        const bool is_null = false;
+    for (const std::optional<int64> &id : ids) {
+        const Datum value = Int64GetDatum(id.value_or(0));
+        const bool is_null = !id;
         result.add(&value, &is_null);
     }
 }
@@ -209,7 +216,7 @@ BACKFILL_FUNCTION(backfill_enqueue)
     spec.job_key_mode =
         queue::parse_job_key_mode(queue::require_text("job_key_mode", arguments.text(7)));
     spec.retry_policy = arguments.text(8);
-    return Int64GetDatum(enqueue_one("enqueue()", spec));
+    return enqueue_one(fcinfo, "enqueue()", spec);
 }
 
 BACKFILL_FUNCTION(backfill_enqueue_fast)
@@ -254,10 +261,10 @@ BACKFILL_FUNCTION(backfill_enqueue_serial)
     spec.job_key = arguments.text(3);
 
     Enqueuer enqueuer("enqueue_serial()");
-    const int64 id = enqueuer.enqueue(spec);
+    const auto id = enqueuer.enqueue(spec);
     queue::make_queue_serial(enqueuer.config(), *spec.queue_name);
     enqueuer.finish();
-    return Int64GetDatum(id);
+    return id_datum(fcinfo, id);
 }
 
 BACKFILL_FUNCTION(backfill_enqueue_many)
@@ -274,7 +281,7 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
     spec.max_attempts = arguments.int4(5);
     spec.retry_policy = arguments.text(6);
 
-    std::vector<int64> ids;
+    std::vector<std::optional<int64>> ids;
     Enqueuer enqueuer("enqueue_many()");
     enqueuer.check(spec); /* also if there are no payloads */
     for (int i = 0; i < payloads->count; i++) {
@@ -304,12 +311,9 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
         if (specs.back().job_key)
             keys.push_back(*specs.back().job_key);
     }
-    /* In one order everywhere, so that calls never deadlock with each other. */
-    std::sort(keys.begin(), keys.end());
-    for (const std::string_view key : keys)
-        queue::lock_job_key(key);
+    queue::lock_job_keys(std::move(keys));
 
-    std::vector<int64> ids;
+    std::vector<std::optional<int64>> ids;
     Enqueuer enqueuer("enqueue_jobs()");
     for (const JobSpec &spec : specs)
         ids.push_back(
@@ -317,6 +321,67 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     enqueuer.finish();
     return_ids(fcinfo, ids);
     return static_cast<Datum>(0);
+}
+
+/* Graphile Worker's add_job(): its defaults, its errors, the job's row. Its named queues are
+ * serial. */
+BACKFILL_FUNCTION(backfill_add_job)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto check_length = [](std::optional<std::string_view> value, std::size_t limit,
+                                 const char *what, int sqlstate) {
+        const auto length = [&] {
+            return pg::call([&] {
+                return pg_mbstrlen_with_len(value->data(), static_cast<int>(value->size()));
+            });
+        };
+        if (value && value->size() > limit && static_cast<std::size_t>(length()) > limit)
+            fail(sqlstate,
+                 std::string(what) + " is too long (max length: " + std::to_string(limit) + ")");
+    };
+    JobSpec spec;
+    spec.task_identifier = queue::require_text("identifier", arguments.text(0));
+    check_length(spec.task_identifier, 128, "Task identifier",
+                 MAKE_SQLSTATE('G', 'W', 'B', 'I', 'D'));
+    if (!arguments.is_null(1))
+        spec.payload = pg::call([&] {
+            return DirectFunctionCall1(jsonb_in,
+                                       CStringGetDatum(TextDatumGetCString(arguments.datum(1))));
+        });
+    spec.queue_name = arguments.text(2);
+    check_length(spec.queue_name, 128, "Job queue name", MAKE_SQLSTATE('G', 'W', 'B', 'Q', 'N'));
+    spec.no_queue = !spec.queue_name;
+    spec.run_at = arguments.timestamptz(3);
+    spec.max_attempts = arguments.int4(4).value_or(25);
+    if (*spec.max_attempts < 1)
+        fail(MAKE_SQLSTATE('G', 'W', 'B', 'M', 'A'), "Job maximum attempts must be at least 1.");
+    spec.job_key = arguments.text(5);
+    check_length(spec.job_key, 512, "Job key", MAKE_SQLSTATE('G', 'W', 'B', 'J', 'K'));
+    spec.priority = arguments.int4(6).value_or(0);
+    spec.flags = arguments.is_null(7) ? 0 : arguments.datum(7);
+    const auto mode = arguments.text(8).value_or("replace");
+    if (mode != "replace" && mode != "preserve_run_at" && mode != "unsafe_dedupe")
+        fail(MAKE_SQLSTATE('G', 'W', 'B', 'K', 'M'),
+             "Invalid job_key_mode value, expected 'replace', 'preserve_run_at' or "
+             "'unsafe_dedupe'.");
+    spec.job_key_mode = queue::parse_job_key_mode(mode);
+    spec.retry_policy = "graphile";
+
+    Enqueuer enqueuer("add_job()");
+    auto row = enqueuer.add(spec);
+    if (row && spec.queue_name)
+        queue::make_new_queue_serial(enqueuer.config(), *spec.queue_name);
+    enqueuer.finish();
+    fcinfo->isnull = !row;
+    if (!row)
+        return static_cast<Datum>(0);
+    return pg::call([&] {
+        TupleDesc columns = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
+            columns->natts != queue::kColumnCount)
+            elog(ERROR, "return type must be the row type of backfill.job");
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
+    });
 }
 
 BACKFILL_FUNCTION(backfill_requeue)
@@ -328,6 +393,7 @@ BACKFILL_FUNCTION(backfill_requeue)
     spec.task_identifier = queue::require_text("task_identifier", arguments.text(2));
     spec.payload = arguments.is_null(3) ? 0 : arguments.datum(3);
     spec.queue_name = arguments.text(4);
+    spec.no_queue = !spec.queue_name;
     spec.priority = arguments.int4(5);
     spec.max_attempts = arguments.int4(6);
     spec.job_key = arguments.text(7);

@@ -32,12 +32,16 @@ constexpr JobSeries kJobSeries[] = {
     {stats::kEnqueued, "backfill_jobs_enqueued", {}},
     {stats::kStarted, "backfill_jobs_started", {}},
     {stats::kCompleted, "backfill_jobs_completed", {}},
+    {stats::kSnoozed, "backfill_jobs_snoozed", {}},
     {stats::kFailedRetryable, "backfill_jobs_failed", {"error_type", "retryable"}},
     {stats::kFailedPermanent, "backfill_jobs_failed", {"error_type", "permanent"}},
+    {stats::kDroppedCancelled, "backfill_jobs_dropped", {"reason", "cancelled"}},
+    {stats::kDroppedSuperseded, "backfill_jobs_dropped", {"reason", "superseded"}},
     {stats::kRetriesAttempted, "backfill_retries_attempted", {}},
     {stats::kRetriesExhausted, "backfill_retries_exhausted", {}},
     {stats::kDlqAddedMaxAttempts, "backfill_dlq_jobs_added", {"reason", "max_attempts"}},
     {stats::kDlqAddedPermanent, "backfill_dlq_jobs_added", {"reason", "permanent"}},
+    {stats::kDlqAddedManual, "backfill_dlq_jobs_added", {"reason", "manual"}},
     {stats::kDlqRequeued, "backfill_dlq_jobs_requeued", {}},
     {stats::kDlqDeleted, "backfill_dlq_jobs_deleted", {"reason", "deleted"}},
     {stats::kDlqSettled, "backfill_dlq_jobs_deleted", {"reason", "settled"}},
@@ -345,6 +349,15 @@ BACKFILL_FUNCTION(backfill_prometheus_metrics)
 {
     const std::vector<Sample> samples = read_metrics(pg::Arguments(fcinfo));
     return pg::from_text(core::to_exposition(samples));
+}
+
+BACKFILL_FUNCTION(backfill_note_cancelled)
+{
+    const pg::Arguments arguments(fcinfo);
+    stats::note_cancelled({arguments.text(0).value_or(std::string_view()),
+                           arguments.text(1).value_or(std::string_view()),
+                           core::priority_band(DatumGetInt16(arguments.datum(2)))});
+    return static_cast<Datum>(0);
 }
 
 BACKFILL_FUNCTION(backfill_letter_deleted)

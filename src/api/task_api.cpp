@@ -26,17 +26,19 @@ pg::Param int2_param(std::optional<int32> value)
 
 /* --- register_task --------------------------------------------------------------- */
 
-/* A handler as the table stores it: by name, so that nothing dangles when it is dropped. */
-struct HandlerName {
+/* A function as the tables store it: by name, so that nothing dangles when it is dropped. */
+struct FunctionName {
     std::string schema;
     std::string name;
 };
 
-HandlerName check_signature(Oid function)
+/* Checks that a function can be `what`, a handler or a hook. */
+FunctionName check_signature(Oid function, const std::string &what)
 {
     struct Facts {
         const char *schema;
         const char *name;
+        bool is_temporary;
         char kind;
         bool returns_set;
         bool takes_jsonb;
@@ -50,6 +52,7 @@ HandlerName check_signature(Oid function)
         const auto *form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
         const Facts found = {get_namespace_name(form->pronamespace),
                              pstrdup(NameStr(form->proname)),
+                             isAnyTempNamespace(form->pronamespace),
                              form->prokind,
                              form->proretset,
                              form->pronargs == 1 && form->proargtypes.values[0] == JSONBOID,
@@ -59,23 +62,26 @@ HandlerName check_signature(Oid function)
         return found;
     });
     const std::string shown = pg::call([&] { return format_procedure(function); });
+    /* By that name there will be functions of other people, when this session is over. */
+    if (facts.is_temporary)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " is temporary",
+             "It would be gone with this session.", "Create the function in a schema that stays.");
     if (facts.kind == PROKIND_PROCEDURE)
-        fail(ERRCODE_FEATURE_NOT_SUPPORTED, "handler " + shown + " is a procedure",
-             "Only functions can be handlers: a job's effects and its completion are one "
-             "transaction.",
+        fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
+             "Only functions can be used: a job's effects and its completion are one transaction.",
              "Write it as a function that returns void.");
     if (facts.kind != PROKIND_FUNCTION || facts.returns_set || facts.is_trigger)
-        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a handler",
+        fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a " + what,
              "It is an aggregate, a window function, a trigger function, or returns a set.",
-             "A handler is a plain function f(payload jsonb).");
+             "A " + what + " is a plain function f(jsonb).");
     if (!facts.takes_jsonb)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "handler " + shown + " must take one argument, jsonb",
-             {}, "A handler is a plain function f(payload jsonb).");
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
+             {}, "A " + what + " is a plain function f(jsonb).");
     return {facts.schema, facts.name};
 }
 
-/* The role whose rights the task's jobs have. */
-Oid check_run_as(std::optional<Oid> given)
+/* The role whose rights a `what`, a task or a hook, has. */
+Oid check_run_as(std::optional<Oid> given, const std::string &what)
 {
     const Oid caller = GetUserId();
     const Oid role = given.value_or(caller);
@@ -85,9 +91,15 @@ Oid check_run_as(std::optional<Oid> given)
              "run_as role with oid " + std::to_string(role) + " does not exist");
     if (!pg::call([&] { return pg::may_act_as(caller, role); }))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to register a task that runs as role \"" + name + "\"",
+             "permission denied to register a " + what + " that runs as role \"" + name + "\"",
              "Role \"" + pg::role_name(caller) + "\" is not a member of it.",
-             "Register the task as that role, or have its membership granted to you.");
+             "Register the " + what + " as that role, or have its membership granted to you.");
+    return role;
+}
+
+/* Executors log in as the role that a task's jobs run as. */
+void check_login(Oid role)
+{
     const bool can_login = pg::call([&] {
         HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
         const bool login = HeapTupleIsValid(tuple) &&
@@ -97,10 +109,10 @@ Oid check_run_as(std::optional<Oid> given)
         return login;
     });
     if (pg::kWorkersNeedLogin && !can_login)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "run_as role \"" + name + "\" cannot log in",
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "run_as role \"" + pg::role_name(role) + "\" cannot log in",
              "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
              "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
-    return role;
 }
 
 void check_timeout(const Interval *timeout)
@@ -198,10 +210,11 @@ BACKFILL_FUNCTION(backfill_register_task)
         queue::check_retry_policy(*queue::config(), *retry_policy);
     check_timeout(timeout);
     check_channel(channel);
-    const Oid run_as = check_run_as(arguments.oid(7));
-    std::optional<HandlerName> name;
+    const Oid run_as = check_run_as(arguments.oid(7), "task");
+    check_login(run_as);
+    std::optional<FunctionName> name;
     if (handler) {
-        name = check_signature(*handler);
+        name = check_signature(*handler, "handler");
         queue::Task task;
         task.identifier = identifier;
         task.handler_schema = name->schema;
@@ -238,9 +251,6 @@ BACKFILL_FUNCTION(backfill_register_task)
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
         "   registered_at = pg_catalog.now()",
         params);
-    /* Jobs may be waiting for their task to be registered. */
-    if (handler)
-        queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }
 
@@ -252,6 +262,142 @@ BACKFILL_FUNCTION(backfill_unregister_task)
                                              " WHERE t.task_identifier = $1",
                                              std::span(&identifier, 1))
                             .rows > 0);
+}
+
+/* --- hooks ------------------------------------------------------------------------- */
+
+namespace
+{
+
+/* The schemas that the session finds things in, as names. Temporary ones are left out. */
+std::vector<std::string> search_path_schemas()
+{
+    std::vector<std::string> names;
+    const List *const path = pg::call([] { return fetch_search_path(false); });
+    const int count = pg::call([&] { return list_length(path); });
+    for (int i = 0; i < count; i++) {
+        const char *const name = pg::call([&]() -> const char * {
+            const Oid schema = list_nth_oid(path, i);
+            return isAnyTempNamespace(schema) ? nullptr : get_namespace_name(schema);
+        });
+        if (name != nullptr)
+            names.emplace_back(name);
+    }
+    return names;
+}
+
+/* The search_path of a hook, which also runs in other people's sessions: their temporary
+ * objects come last, or else they would hide the hook's own tables. */
+std::string hook_search_path()
+{
+    std::string path;
+    for (const std::string &schema : search_path_schemas())
+        path += std::string(pg::call([&] { return quote_identifier(schema.c_str()); })) + ", ";
+    return path + "pg_temp";
+}
+
+/* Removes the hook from the first of these schemas that has it. */
+bool remove_hook(const pg::Arguments &arguments, std::span<const std::string> schemas,
+                 std::string_view function)
+{
+    for (const std::string &schema : schemas) {
+        const pg::Param params[] = {text_param(arguments.text(0)), text_param(schema),
+                                    text_param(function), text_param(arguments.text(2))};
+        if (pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
+                                 " AND h.function_schema = $2 AND h.function_name = $3"
+                                 " AND h.task_identifier IS NOT DISTINCT FROM $4",
+                                 params)
+                .rows > 0)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_register_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto event = queue::require_text("event", arguments.text(0));
+    if (!core::hook_event_from_name(event)) {
+        std::string known;
+        for (const std::string_view name : core::kHookEventNames)
+            known += (known.empty() ? "" : ", ") + std::string(name);
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "event \"" + std::string(event) + "\" is unknown", {},
+             "Use one of: " + known + ".");
+    }
+    const auto function = arguments.oid(1);
+    if (!function)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "function must not be null");
+    const auto task = arguments.text(2);
+    if (task)
+        queue::check_task_identifier(*task);
+    const FunctionName name = check_signature(*function, "hook");
+    const Oid run_as = check_run_as(arguments.oid(3), "hook");
+    queue::Task hook;
+    hook.is_hook = true;
+    hook.handler_schema = name.schema;
+    hook.handler_name = name.name;
+    hook.handler_argtypes = {"jsonb"};
+    hook.handler_signature =
+        queue::handler_signature(name.schema, name.name, hook.handler_argtypes);
+    (void) queue::check_handler(hook, run_as);
+    const std::string run_as_name = pg::role_name(run_as);
+    const std::string search_path = hook_search_path();
+    const pg::Param params[] = {text_param(event),       text_param(name.schema),
+                                text_param(name.name),   text_param(task),
+                                text_param(run_as_name), text_param(search_path)};
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier,"
+        "   run_as, search_path)"
+        " VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (event, function_schema, function_name, task_identifier) DO UPDATE SET"
+        "   run_as = excluded.run_as, search_path = excluded.search_path",
+        params);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_unregister_hook)
+{
+    const pg::Arguments arguments(fcinfo);
+    const Oid function = arguments.oid(1).value_or(InvalidOid);
+    struct Located {
+        const char *schema;
+        const char *name;
+    };
+    const Located name = pg::call([&] {
+        return Located{get_namespace_name(get_func_namespace(function)), get_func_name(function)};
+    });
+    if (name.schema == nullptr || name.name == nullptr)
+        return BoolGetDatum(false);
+    const std::string schema = name.schema;
+    return BoolGetDatum(remove_hook(arguments, std::span(&schema, 1), name.name));
+}
+
+/* By the name that backfill.hook and error messages have: the function may be gone. */
+BACKFILL_FUNCTION(backfill_unregister_hook_by_name)
+{
+    const pg::Arguments arguments(fcinfo);
+    std::string given(arguments.text(1).value_or(""));
+    constexpr std::string_view kArguments = "(jsonb)";
+    if (given.size() > kArguments.size() &&
+        given.compare(given.size() - kArguments.size(), kArguments.size(), kArguments) == 0)
+        given.resize(given.size() - kArguments.size());
+    if (given.empty())
+        return BoolGetDatum(false);
+    struct Parsed {
+        char *schema;
+        char *name;
+    };
+    const Parsed parsed = pg::call([&] {
+        Parsed result;
+        DeconstructQualifiedName(pg::parse_qualified_name(given.c_str()), &result.schema,
+                                 &result.name);
+        return result;
+    });
+    const std::vector<std::string> schemas =
+        parsed.schema != nullptr ? std::vector<std::string>{parsed.schema} : search_path_schemas();
+    return BoolGetDatum(remove_hook(arguments, schemas, parsed.name));
 }
 
 BACKFILL_FUNCTION(backfill_priority)
@@ -353,5 +499,7 @@ BACKFILL_FUNCTION(backfill_config_changed)
                             errmsg("_config_changed() must be called as a trigger")));
         CacheInvalidateRelcache(reinterpret_cast<TriggerData *>(fcinfo->context)->tg_relation);
     });
+    /* Waiting jobs may have got a handler, a resumed queue, or a higher limit. */
+    queue::wake::announce_dispatcher();
     return static_cast<Datum>(0);
 }

@@ -71,7 +71,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     /* Inside a transaction block, or in a function, everything is the caller's one
      * transaction; else each batch is committed. */
     const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-                        castNode(CallContext, fcinfo->context)->atomic;
+                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
     queue::BatchOptions options;
     options.session = queue::SessionKind::kUser;
     options.tasks = text_elements(arguments, 1);
@@ -134,13 +134,16 @@ BACKFILL_FUNCTION(backfill_workers)
     return static_cast<Datum>(0);
 }
 
-/* A delete that was committed after the snapshot was taken does not count: xmax alone
- * does not tell it from a row lock that has long been released. */
+/* Whether who locks or deletes a row that a query sees was doing so when the query's
+ * snapshot was taken. Its end since then does not count, unless it was an abort: then the
+ * row is free again. */
 BACKFILL_FUNCTION(backfill_claimed)
 {
     const TransactionId xmax = DatumGetTransactionId(pg::Arguments(fcinfo).datum(0));
-    return BoolGetDatum(TransactionIdIsNormal(xmax) &&
-                        pg::call([&] { return TransactionIdIsInProgress(xmax); }));
+    return BoolGetDatum(TransactionIdIsNormal(xmax) && pg::call([&] {
+                            return XidInMVCCSnapshot(xmax, GetActiveSnapshot()) &&
+                                   !TransactionIdDidAbort(xmax);
+                        }));
 }
 
 BACKFILL_FUNCTION(backfill_queue_limit)

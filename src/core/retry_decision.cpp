@@ -10,20 +10,90 @@ namespace backfill::core
 namespace
 {
 
-constexpr std::array<std::string_view, 5> kPermanentClasses = {"0A", "22", "23", "28", "42"};
+struct NamedClass {
+    std::string_view name;
+    ErrorClass error_class;
+};
+
+constexpr std::array<NamedClass, 3> kNames = {{
+    {"retry", ErrorClass::kRetry},
+    {"free_retry", ErrorClass::kFreeRetry},
+    {"permanent", ErrorClass::kPermanent},
+}};
+
+std::string lower_case(std::string_view text)
+{
+    std::string lower(text);
+    for (char &c : lower)
+        if (c >= 'A' && c <= 'Z')
+            c = static_cast<char>(c - 'A' + 'a');
+    return lower;
+}
+
+bool is_for(const ErrorRule &rule, std::string_view task)
+{
+    return rule.task.empty() || rule.task == task;
+}
+
+/* The better rule has the greater rank: for the task, of the user, the longer SQLSTATE. */
+int rank(const ErrorRule &rule)
+{
+    return (rule.task.empty() ? 0 : 100) + (rule.builtin ? 0 : 10) +
+           static_cast<int>(rule.sqlstate.size());
+}
 
 } // namespace
 
-bool is_permanent_error(std::string_view sqlstate)
+std::optional<ErrorClass> error_class_from_name(std::string_view name)
 {
-    return std::find(kPermanentClasses.begin(), kPermanentClasses.end(), sqlstate.substr(0, 2)) !=
-           kPermanentClasses.end();
+    for (const NamedClass &named : kNames)
+        if (named.name == name)
+            return named.error_class;
+    return std::nullopt;
 }
 
-RetryDecision decide_retry(std::string_view sqlstate, int failed_attempts, int max_attempts)
+std::string_view error_class_name(ErrorClass error_class)
 {
-    if (is_permanent_error(sqlstate))
+    for (const NamedClass &named : kNames)
+        if (named.error_class == error_class)
+            return named.name;
+    return kNames.front().name;
+}
+
+ErrorClass ErrorRules::classify(std::string_view task, std::string_view sqlstate) const
+{
+    const ErrorRule *best = nullptr;
+    for (const ErrorRule &rule : rules_) {
+        const bool matches = !rule.sqlstate.empty() && is_for(rule, task) &&
+                             sqlstate.substr(0, rule.sqlstate.size()) == rule.sqlstate;
+        if (matches && (best == nullptr || rank(rule) > rank(*best) ||
+                        (rank(rule) == rank(*best) && rule.id > best->id)))
+            best = &rule;
+    }
+    return best == nullptr ? ErrorClass::kRetry : best->error_class;
+}
+
+ErrorClass ErrorRules::classify_text(std::string_view task, std::string_view message) const
+{
+    const std::string lower = lower_case(message);
+    const ErrorRule *best = nullptr;
+    for (const ErrorRule &rule : rules_) {
+        const bool matches = !rule.message_contains.empty() && is_for(rule, task) &&
+                             lower.find(rule.message_contains) != std::string::npos;
+        if (matches && (best == nullptr || rank(rule) > rank(*best) ||
+                        (rank(rule) == rank(*best) && rule.id < best->id)))
+            best = &rule;
+    }
+    return best == nullptr ? ErrorClass::kRetry : best->error_class;
+}
+
+RetryDecision decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts,
+                           int free_retries, int max_free_retries)
+{
+    if (error_class == ErrorClass::kPermanent)
         return RetryDecision::kPermanent;
+    if (error_class == ErrorClass::kFreeRetry && free_retries < max_free_retries)
+        return RetryDecision::kFreeRetry;
     return failed_attempts >= max_attempts ? RetryDecision::kExhausted : RetryDecision::kRetry;
 }
 

@@ -17,14 +17,20 @@ constexpr std::int64_t kMillisecond = 1000;
 constexpr std::int64_t kSecond = 1000 * kMillisecond;
 constexpr std::int64_t kMinute = 60 * kSecond;
 
-constexpr std::array<NamedPolicy, 4> kPresets = {{
+constexpr double kEuler = 2.718281828459045;
+
+constexpr std::array<NamedPolicy, 5> kPresets = {{
     {"default", {8, 1 * kSecond, 5 * kMinute, 2.0, 0.10}},
     {"fast", {3, 100 * kMillisecond, 30 * kSecond, 2.0, 0.10}},
     {"aggressive", {12, 500 * kMillisecond, 10 * kMinute, 1.5, 0.15}},
     {"conservative", {5, 5 * kSecond, 30 * kMinute, 2.5, 0.20}},
+    /* Graphile Worker's: exp(attempts) seconds, attempts counting up to 10. */
+    {"graphile", {25, 2718282, 22026465795, kEuler, 0.0}},
 }};
 
 } // namespace
+
+const RetryPolicy kFreeRetryPolicy = {32767, 10 * kMillisecond, 1 * kSecond, 2.0, 0.50};
 
 std::span<const NamedPolicy> preset_policies()
 {

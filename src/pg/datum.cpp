@@ -6,8 +6,10 @@ namespace backfill::pg
 
 std::string_view to_view(Datum value)
 {
-    const text *detoasted = call([&] { return DatumGetTextPP(value); });
-    return {VARDATA_ANY(detoasted), VARSIZE_ANY_EXHDR(detoasted)};
+    return call([&] {
+        const text *detoasted = DatumGetTextPP(value);
+        return std::string_view(VARDATA_ANY(detoasted), VARSIZE_ANY_EXHDR(detoasted));
+    });
 }
 
 Datum from_text(std::string_view value)

@@ -3,9 +3,12 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/finish.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
+#include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -63,35 +66,18 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
     return names;
 }
 
-/* An active snapshot taken now, also in a REPEATABLE READ transaction of the caller. */
-class LatestSnapshot
-{
-  public:
-    void renew()
-    {
-        pop();
-        pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
-        pushed_ = true;
-    }
-    void pop()
-    {
-        if (pushed_)
-            pg::call([] { PopActiveSnapshot(); });
-        pushed_ = false;
-    }
-    Snapshot get() const { return GetActiveSnapshot(); }
-
-  private:
-    bool pushed_ = false;
-};
-
 class Batch
 {
   public:
     explicit Batch(const BatchOptions &options)
-        : options_(options), config_(config()), next_(table_, own_tasks(*config_, options)),
+        : options_(options), config_(config()),
+          next_(table_, own_tasks(*config_, options),
+                options.session == SessionKind::kExecutor ? Reader::kWorker : Reader::kSession),
           started_(GetCurrentTimestamp())
     {
+        exclude_paused_queues();
+        if (options.urgent_only)
+            next_.only_urgent();
         job_memory_ = pg::call([] {
             return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
                                          ALLOCSET_DEFAULT_SIZES);
@@ -118,8 +104,12 @@ class Batch
                 result_.more = true;
                 break;
             }
-            if (!enter_queue(*row) || !claim(*candidate, *row))
+            if (!enter_queue(*row))
                 continue;
+            if (!claim(*candidate, *row)) {
+                give_rate_back(*row);
+                continue;
+            }
             run_claimed(*row, *task);
             if (slow || session_is_dirty()) {
                 result_.more = true;
@@ -145,21 +135,30 @@ class Batch
         return !result_.more;
     }
 
-    /* A job may have registered tasks, or changed a queue. */
+    /* A job may have registered tasks, or somebody has paused a queue. */
     void follow_config()
     {
+        pg::call([] { AcceptInvalidationMessages(); });
         std::shared_ptr<const Config> latest = config();
         if (latest == config_)
             return;
         next_.set_tasks(own_tasks(*latest, options_));
         config_ = std::move(latest);
+        exclude_paused_queues();
+    }
+
+    /* So that their backlogs are not read in vain. */
+    void exclude_paused_queues()
+    {
+        for (const std::string_view name : config_->paused_queues())
+            next_.exclude_queue(name);
     }
 
     std::optional<Candidate> next_candidate()
     {
         if (next_.empty()) {
             snapshot_.renew();
-            next_.read(snapshot_.get(), kReadAhead);
+            next_.read(snapshot_, kReadAhead);
         }
         return next_.pop();
     }
@@ -169,6 +168,12 @@ class Batch
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
         const QueueLimit limit = config_->queue_limit_now(queue);
+        if (!limit.is_limited())
+            return true;
+        if (limit.paused || !rate_allows(limit)) {
+            next_.exclude_queue(queue);
+            return false;
+        }
         QueueSlots::Entry entry = slots_.enter(limit);
         if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
             /* Whoever leaves the queue shall tell us; look again, for it may have left
@@ -178,7 +183,6 @@ class Batch
         }
         if (entry == QueueSlots::Entry::kFull) {
             next_.exclude_queue(queue);
-            next_.clear();
             return false;
         }
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
@@ -187,20 +191,49 @@ class Batch
             next_.clear();
             return false;
         }
-        return true;
+        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+            return true;
+        next_.exclude_queue(queue);
+        return false;
+    }
+
+    /* If the queue's rate is used up, lets the dispatcher's timer know until when. Asked
+     * before a slot is taken, which would be held to the end of the transaction. */
+    static bool rate_allows(const QueueLimit &limit)
+    {
+        if (limit.rate_limit == 0)
+            return true;
+        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        if (later != 0 && bgworker::available())
+            bgworker::signal_due(MyDatabaseId, later);
+        return later == 0;
+    }
+
+    /* The start that was counted did not come about. */
+    void give_rate_back(const JobRow &row)
+    {
+        const QueueLimit limit = config_->queue_limit_now(row.text_or_empty(Column::kQueueName));
+        if (limit.rate_limit > 0)
+            return_rate_token(limit, GetCurrentTimestamp());
     }
 
     bool claim(const Candidate &candidate, const JobRow &row)
     {
-        if (table_.remove(candidate.tid, snapshot_.get()) != RemoveResult::kRemoved)
+        const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
+        if (removed == RemoveResult::kBusy)
+            next_.exclude_job(candidate.id);
+        if (removed != RemoveResult::kRemoved)
             return false;
+        low_water::note_claimed(row);
         if (options_.session == SessionKind::kUser)
             wake::announce_slots();
         pg::call([] { CommandCounterIncrement(); });
-        /* The key was enqueued again while this job ran, and then its worker died: the
-         * newer job stands for both. */
-        return row.is_null(Column::kJobKey) ||
-               !has_newer_keyed_job(table_, row.text_or_empty(Column::kJobKey), row.id());
+        /* The key was enqueued again or removed while this job ran, and then its worker
+         * died: it stays removed. */
+        if (!is_superseded(table_, row))
+            return true;
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
+        return false;
     }
 
     void run_claimed(const JobRow &row, const Task &task)
@@ -211,17 +244,38 @@ class Batch
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
         const uint64 xids_before = writing_subtransactions();
-        const auto error = run_job(row, task, options_.session);
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+        const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        stats::note_run(row, start, end, error.has_value());
-        if (error)
-            (void) finish_failure(table_, *config_, &task, row, *error);
-        else
-            finish_success(row);
+        stats::note_run(row, start, end, end_of(run));
+        const Outcome outcome = finish_job(table_, *config_, &task, row, run);
+        notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
-            options_.on_end(error.has_value());
+            options_.on_end(run.error.has_value());
+    }
+
+    /* For the metrics: a job that is discarded has failed for good. */
+    static stats::RunEnd end_of(const RunResult &run)
+    {
+        if (run.error || run.verdict.kind == Verdict::Kind::kDiscard)
+            return stats::RunEnd::kFailed;
+        return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
+                                                          : stats::RunEnd::kCompleted;
+    }
+
+    void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
+    {
+        const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
+        if (error != nullptr) {
+            hooks::notify(*config_, core::HookEvent::kAfterJobRun, &row, error);
+            hooks::notify(*config_, core::HookEvent::kJobFail, &row, error);
+        } else if (outcome == Outcome::kDone) {
+            hooks::notify(*config_, core::HookEvent::kJobComplete, &row);
+        }
+        if (outcome == Outcome::kDeadLettered)
+            hooks::notify(*config_, core::HookEvent::kJobPermanentlyFail, &row, error);
     }
 
     /* Committed subtransactions of this transaction that have an xid. */
@@ -251,6 +305,7 @@ std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
     for (const FoundJob &found : table.find_by_id(job_id)) {
         if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
             continue;
+        low_water::note_claimed(found.row);
         pg::call([] { CommandCounterIncrement(); });
         return found.row;
     }
@@ -268,14 +323,11 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    LatestSnapshot snapshot; /* nobody has one here, and to delete what is in TOAST needs one */
-    snapshot.renew();
     if (const auto row = claim_by_id(table, job_id)) {
         stats::note_lost_run(*row);
         (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
                               error);
     }
-    snapshot.pop();
     table.close();
 }
 
@@ -290,16 +342,17 @@ int dead_letter_orphans(int limit)
         return 0;
 
     JobTable table;
-    NextJobs next(table, orphaned);
+    NextJobs next(table, orphaned, Reader::kWorker);
     LatestSnapshot snapshot;
     int settled = 0;
     snapshot.renew();
-    next.read(snapshot.get(), limit);
+    next.read(snapshot, limit);
     while (const auto candidate = next.pop()) {
         const auto row = table.fetch(candidate->tid, snapshot.get());
         if (!row || row->id() != candidate->id ||
             table.remove(candidate->tid, snapshot.get()) != RemoveResult::kRemoved)
             continue;
+        low_water::note_claimed(*row);
         pg::call([] { CommandCounterIncrement(); });
         const Task *task = current->find_task(row->task_identifier());
         stats::note_lost_run(*row);

@@ -18,7 +18,7 @@ constexpr int32 kBulkQueueId = 2;
 
 /* Plain data: the callbacks below run in the middle of anything. */
 bool stale = true;
-Oid watched_tables[4];
+Oid watched_tables[6];
 
 void on_relation_changed(Datum, Oid relation) noexcept
 {
@@ -112,10 +112,54 @@ Task read_task(const pg::TableRow &table_row)
     return task;
 }
 
+/* A row of backfill.hook. */
+Task read_hook(const RowReader &row)
+{
+    Task hook;
+    hook.handler_schema = row.text(2);
+    hook.handler_name = row.text(3);
+    hook.handler_argtypes = {"jsonb"};
+    hook.is_hook = true;
+    hook.identifier = row.text(4);
+    hook.handler_signature =
+        handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
+    hook.run_as = row.text(5);
+    hook.run_as_oid = role_oid(hook.run_as);
+    hook.search_path = row.text(6);
+    return hook;
+}
+
 core::RetryPolicy read_policy(const RowReader &row)
 {
     return {DatumGetInt16(row.datum(1)), row.microseconds(2), row.microseconds(3),
             DatumGetFloat8(row.datum(4)), DatumGetFloat8(row.datum(5))};
+}
+
+/* A row of backfill.queue. */
+QueueLimit read_limit(const pg::TableRow &row)
+{
+    QueueLimit limit;
+    limit.queue_id = DatumGetInt32(row.values[1]);
+    limit.concurrency = row.nulls[2] ? 0 : DatumGetInt32(row.values[2]);
+    limit.rate_limit = row.nulls[3] ? 0 : DatumGetInt32(row.values[3]);
+    limit.rate_period_us =
+        row.nulls[4] ? 0 : pg::to_microseconds(*DatumGetIntervalP(row.values[4]));
+    limit.max_depth = row.nulls[5] ? 0 : DatumGetInt32(row.values[5]);
+    limit.paused = DatumGetBool(row.values[6]);
+    return limit;
+}
+
+/* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
+QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
+{
+    const bool fast = queue_name == kFastQueue;
+    if (!fast && queue_name != kBulkQueue)
+        return limit;
+    if (limit.queue_id == 0)
+        limit.queue_id = fast ? kFastQueueId : kBulkQueueId;
+    if (limit.concurrency == 0)
+        limit.concurrency = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
+    return limit;
 }
 
 /* The committed row of one queue; no limit if there is none. */
@@ -124,25 +168,24 @@ QueueLimit read_queue_limit(std::string_view queue_name)
     Relation table = pg::open_table("queue", AccessShareLock);
     const Oid index_oid = pg::relation_oid("queue_pkey");
     const Datum name = pg::from_text(queue_name);
-    return pg::call([&] {
-        QueueLimit limit;
+    constexpr int kColumns = 7;
+    Datum values[kColumns];
+    bool nulls[kColumns];
+    const pg::TableRow row{values, nulls};
+    const bool found = pg::call([&] {
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
-        if (HeapTupleIsValid(tuple)) {
-            bool is_null;
-            limit.queue_id =
-                DatumGetInt32(heap_getattr(tuple, 2, RelationGetDescr(table), &is_null));
-            const Datum concurrency = heap_getattr(tuple, 3, RelationGetDescr(table), &is_null);
-            limit.concurrency = is_null ? 0 : DatumGetInt32(concurrency);
-        }
+        if (HeapTupleIsValid(tuple))
+            heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(table), values, nulls);
         systable_endscan(scan);
         PopActiveSnapshot();
         table_close(table, AccessShareLock);
-        return limit;
+        return HeapTupleIsValid(tuple);
     });
+    return found ? read_limit(row) : QueueLimit{};
 }
 
 } // namespace
@@ -153,6 +196,8 @@ std::shared_ptr<const Config> Config::load()
     watched_tables[1] = pg::relation_oid("retry_policy");
     watched_tables[2] = pg::relation_oid("queue");
     watched_tables[3] = pg::relation_oid("producer");
+    watched_tables[4] = pg::relation_oid("error_rule");
+    watched_tables[5] = pg::relation_oid("hook");
 
     auto loaded = std::make_shared<Config>();
     const pg::TableRows tasks = pg::read_table("task");
@@ -169,9 +214,7 @@ std::shared_ptr<const Config> Config::load()
     const pg::TableRows queues = pg::read_table("queue");
     for (int i = 0; i < queues.count; i++) {
         const RowReader row(queues.rows[i]);
-        loaded->queues_.push_back(
-            {row.text(0),
-             {DatumGetInt32(row.datum(1)), row.is_null(2) ? 0 : DatumGetInt32(row.datum(2))}});
+        loaded->queues_.push_back({row.text(0), read_limit(queues.rows[i])});
     }
     const pg::TableRows producers = pg::read_table("producer");
     for (int i = 0; i < producers.count; i++) {
@@ -180,6 +223,26 @@ std::shared_ptr<const Config> Config::load()
         loaded->producers_.push_back(
             {role_oid(row.text(0)), row.is_null(1), {allowed.begin(), allowed.end()}});
     }
+    const pg::TableRows rules = pg::read_table("error_rule");
+    for (int i = 0; i < rules.count; i++) {
+        const RowReader row(rules.rows[i]);
+        loaded->error_rules_.add(
+            {DatumGetInt32(row.datum(0)), row.text(1), row.text(2), row.text(3),
+             core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry),
+             DatumGetBool(row.datum(5))});
+    }
+    const pg::TableRows hooks = pg::read_table("hook");
+    std::vector<std::pair<int, std::pair<core::HookEvent, Task>>> ordered;
+    for (int i = 0; i < hooks.count; i++) {
+        const RowReader row(hooks.rows[i]);
+        const auto event = core::hook_event_from_name(row.text(1));
+        if (event)
+            ordered.push_back({DatumGetInt32(row.datum(0)), {*event, read_hook(row)}});
+    }
+    std::sort(ordered.begin(), ordered.end(),
+              [](const auto &a, const auto &b) { return a.first < b.first; });
+    for (auto &[id, hook] : ordered)
+        loaded->hooks_[static_cast<std::size_t>(hook.first)].push_back(std::move(hook.second));
     return loaded;
 }
 
@@ -203,16 +266,21 @@ bool Config::is_configured(std::string_view queue_name) const
                        [&](const Queue &queue) { return queue.name == queue_name; });
 }
 
+std::vector<std::string_view> Config::paused_queues() const
+{
+    std::vector<std::string_view> names;
+    for (const Queue &queue : queues_)
+        if (queue.limit.paused)
+            names.emplace_back(queue.name);
+    return names;
+}
+
 QueueLimit Config::queue_limit(std::string_view queue_name) const
 {
     for (const Queue &queue : queues_)
         if (queue.name == queue_name)
-            return queue.limit;
-    if (queue_name == kFastQueue)
-        return {kFastQueueId, guc::fast_queue_concurrency};
-    if (queue_name == kBulkQueue)
-        return {kBulkQueueId, guc::bulk_queue_concurrency};
-    return {};
+            return with_defaults(queue_name, queue.limit);
+    return with_defaults(queue_name, {});
 }
 
 bool Config::may_enqueue(Oid role, std::string_view task_identifier) const

@@ -10,6 +10,12 @@ namespace backfill::queue::dead_letter
 namespace
 {
 
+/* A job without a queue has an empty name in its row, NULL in its letter. */
+pg::Param queue_param(const JobRow &row)
+{
+    return {TEXTOID, row.get(Column::kQueueName), row.text_or_empty(Column::kQueueName).empty()};
+}
+
 pg::Param column_param(const JobRow &row, Column column, Oid type)
 {
     return {type, row.get(column), row.is_null(column)};
@@ -21,7 +27,8 @@ constexpr char kUpdate[] =
     " SET original_job_id = $2, payload = $4, max_attempts = $8, failure_reason = $10,"
     "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
     "     failed_at = pg_catalog.clock_timestamp()"
-    " WHERE d.id = $1";
+    " WHERE d.id = $1"
+    " RETURNING d.id";
 
 constexpr char kInsert[] =
     "INSERT INTO backfill.dead_letter AS d (original_job_id, task_identifier, payload, queue_name,"
@@ -36,11 +43,12 @@ constexpr char kInsert[] =
     "     retry_policy = excluded.retry_policy, failure_reason = excluded.failure_reason,"
     "     failure_count = d.failure_count + excluded.failure_count,"
     "     last_error = excluded.last_error, original_run_at = excluded.original_run_at,"
-    "     failed_at = excluded.failed_at";
+    "     failed_at = excluded.failed_at"
+    " RETURNING d.id";
 
 } // namespace
 
-void write(const JobRow &row, std::string_view reason)
+int64 write(const JobRow &row, std::string_view reason)
 {
     const stats::OperationTimer timer(stats::Operation::kDlqAdd);
     const pg::Param params[] = {
@@ -48,7 +56,7 @@ void write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kId, INT8OID),
         column_param(row, Column::kTaskIdentifier, TEXTOID),
         column_param(row, Column::kPayload, JSONBOID),
-        column_param(row, Column::kQueueName, TEXTOID),
+        queue_param(row),
         column_param(row, Column::kPriority, INT2OID),
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kMaxAttempts, INT2OID),
@@ -59,9 +67,12 @@ void write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kCreatedAt, TIMESTAMPTZOID),
         column_param(row, Column::kRunAt, TIMESTAMPTZOID),
     };
-    if (!row.is_null(Column::kDeadLetterId) && pg::execute_as_owner(kUpdate, params).rows > 0)
-        return;
-    (void) pg::execute_as_owner(kInsert, params);
+    if (!row.is_null(Column::kDeadLetterId)) {
+        const pg::StatementResult updated = pg::execute_as_owner(kUpdate, params);
+        if (updated.has_value)
+            return DatumGetInt64(updated.first_value);
+    }
+    return DatumGetInt64(pg::execute_as_owner(kInsert, params).first_value);
 }
 
 void forget(const JobRow &row)
@@ -72,10 +83,13 @@ void forget(const JobRow &row)
     const pg::Param params[] = {
         column_param(row, Column::kDeadLetterId, INT8OID),
         column_param(row, Column::kJobKey, TEXTOID),
+        column_param(row, Column::kId, INT8OID),
     };
-    (void) pg::execute_as_owner("DELETE FROM backfill.dead_letter d"
-                                " WHERE d.id = $1 OR d.job_key = $2",
-                                params);
+    (void) pg::execute_as_owner(
+        "WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
+        " DELETE FROM backfill.dead_letter d"
+        " WHERE d.id = $1 OR d.job_key = $2",
+        params);
 }
 
 } // namespace backfill::queue::dead_letter

@@ -3,8 +3,10 @@
 
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
@@ -171,8 +173,12 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kPriority, Int16GetDatum(static_cast<int16>(priority)));
     row.set(Column::kAttempts, Int16GetDatum(0));
     row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
+    row.set(Column::kFreeRetries, Int16GetDatum(0));
+    if (spec.flags != 0)
+        row.set(Column::kFlags, spec.flags);
     row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
-    row.set(Column::kQueueName, pg::from_text(queue.value_or(kDefaultQueue)));
+    row.set(Column::kQueueName,
+            pg::from_text(spec.no_queue ? std::string_view() : queue.value_or(kDefaultQueue)));
     if (policy && *policy != kDefaultPolicy)
         row.set(Column::kRetryPolicy, pg::from_text(*policy));
     if (spec.job_key)
@@ -194,6 +200,9 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
         row.set(Column::kId, Int64GetDatum(existing.existing_id));
         return false;
     }
+    /* A job that takes another's place in its queue does not make the queue longer. */
+    replaces_ = existing.waiting && existing.waiting->text_or_empty(Column::kQueueName) ==
+                                        row.text_or_empty(Column::kQueueName);
     if (existing.waiting) {
         const JobRow &old = *existing.waiting;
         check_permission(old.task_identifier()); /* who may not enqueue it may not replace it */
@@ -218,19 +227,42 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
     return true;
 }
 
-int64 Enqueuer::enqueue(const JobSpec &spec)
+std::optional<int64> Enqueuer::enqueue(const JobSpec &spec)
 {
+    const auto row = add(spec);
+    return row ? std::optional(row->id()) : std::nullopt;
+}
+
+std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
+{
+    replaces_ = false;
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
     if (spec.job_key)
         lock_job_key(*spec.job_key);
     JobRow row = make_row(spec, task);
-    if (spec.job_key && !take_over_key(row, spec))
-        return row.id();
+    if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
+        const hooks::Decision decision =
+            hooks::decide(*config_, core::HookEvent::kBeforeJobSchedule, row);
+        if (decision.action == hooks::Decision::Action::kFail)
+            fail(hooks::kErrorRefused, decision.reason);
+        if (decision.action == hooks::Decision::Action::kSkip)
+            return std::nullopt;
+        if (decision.action == hooks::Decision::Action::kRetry)
+            row.set(Column::kRunAt, TimestampTzGetDatum(GetCurrentTimestamp() + decision.delay_us));
+        if (decision.payload)
+            row.set(Column::kPayload, *decision.payload);
+    }
+    if (spec.job_key && !take_over_key(row, spec)) {
+        const std::vector<FoundJob> existing = table_.find_by_id(row.id());
+        return existing.empty() ? row : existing.front().row;
+    }
+    if (!replaces_)
+        check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
     stats::note_enqueued(row);
-    return row.id();
+    return row;
 }
 
 void Enqueuer::requeue(const JobSpec &spec)
@@ -253,6 +285,24 @@ void Enqueuer::requeue(const JobSpec &spec)
     stats::note_requeued(row);
 }
 
+void Enqueuer::check_depth(std::string_view queue_name)
+{
+    const QueueLimit limit = config_->queue_limit(queue_name);
+    const int max_depth = limit.max_depth;
+    if (max_depth == 0)
+        return;
+    auto depth = depth_.find(queue_name);
+    if (depth == depth_.end()) {
+        lock_queue_depth(limit);
+        depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
+    }
+    if (depth->second >= max_depth)
+        fail(kErrorQueueFull, "queue " + quoted(queue_name) + " is full",
+             "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
+             "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
+    depth->second++;
+}
+
 void Enqueuer::insert(const JobRow &row, const Task *task)
 {
     table_.insert(row);
@@ -268,6 +318,7 @@ void Enqueuer::finish()
 
 void announce_job(const JobRow &row, const Task *task, TimestampTz now)
 {
+    low_water::note_inserted(row);
     if (task == nullptr || !task->has_handler())
         return;
     const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
@@ -275,6 +326,16 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
         wake::announce_due(run_at);
     else
         wake::announce_ready(task->run_as_oid, 1);
+}
+
+void make_new_queue_serial(const Config &config, std::string_view queue_name)
+{
+    if (queue_name == "fast" || queue_name == kDefaultQueue || config.is_configured(queue_name))
+        return;
+    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
+                                " VALUES ($1, 1) ON CONFLICT DO NOTHING",
+                                std::span(&name, 1));
 }
 
 void make_queue_serial(const Config &config, std::string_view queue_name)

@@ -2,6 +2,9 @@
 #include "backfill/queue/finish.hpp"
 
 #include "backfill/core/retry_decision.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/pg/jsonb.hpp"
+#include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
@@ -17,37 +20,20 @@ namespace
 /* A message can be as long as the data in it; what is stored of it is not. */
 constexpr std::size_t kMaxErrorText = 8192;
 
-struct JsonField {
-    const char *key;
-    const std::string *value;
-};
+/* Our own SQLSTATEs, for RAISE in handlers. */
+constexpr char kNeverRetry[] = "JB002";
+constexpr char kRetryAfter[] = "JB003";
 
-Datum error_to_jsonb(const core::ErrorInfo &error)
+/* At most kMaxErrorText bytes, cut between two characters. */
+std::string_view clipped(std::string_view text)
 {
-    const JsonField fields[] = {{"sqlstate", &error.sqlstate},
-                                {"message", &error.message},
-                                {"detail", &error.detail},
-                                {"hint", &error.hint},
-                                {"context", &error.context}};
-    return pg::call([&] {
-        JsonbParseState *state = nullptr;
-        (void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
-        for (const JsonField &field : fields) {
-            if (field.value->empty())
-                continue;
-            JsonbValue item;
-            item.type = jbvString;
-            item.val.string.val = const_cast<char *>(field.key);
-            item.val.string.len = static_cast<int>(strlen(field.key));
-            (void) pushJsonbValue(&state, WJB_KEY, &item);
-            item.val.string.val = const_cast<char *>(field.value->data());
-            item.val.string.len = pg_mbcliplen(
-                field.value->data(), static_cast<int>(Min(field.value->size(), kMaxErrorText + 4)),
-                static_cast<int>(kMaxErrorText));
-            (void) pushJsonbValue(&state, WJB_VALUE, &item);
-        }
-        return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+    if (text.size() <= kMaxErrorText)
+        return text;
+    const int kept = pg::call([&] {
+        return pg_mbcliplen(text.data(), static_cast<int>(Min(text.size(), kMaxErrorText + 4)),
+                            static_cast<int>(kMaxErrorText));
     });
+    return text.substr(0, static_cast<std::size_t>(kept));
 }
 
 std::string failure_reason(core::RetryDecision decision, int attempts, const core::ErrorInfo &error)
@@ -108,42 +94,113 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
     });
 }
 
+void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    row.set(Column::kRunAt, TimestampTzGetDatum(now + delay_us));
+    table.insert(row);
+    announce_job(row, task, now);
+}
+
+Outcome bury(const JobRow &row, const core::ErrorInfo &error, const std::string &reason)
+{
+    (void) dead_letter::write(row, reason);
+    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
+    return Outcome::kDeadLettered;
+}
+
+/* SQLSTATE JB003, "retry after": the handler says in the error's detail how long. */
+std::optional<int64> requested_delay(const core::ErrorInfo &error)
+{
+    if (error.sqlstate != kRetryAfter || error.detail.empty())
+        return std::nullopt;
+    const auto delay = pg::parse_delay(error.detail);
+    return delay ? std::optional(Max(*delay, int64{0})) : std::nullopt;
+}
+
 } // namespace
 
-void finish_success(const JobRow &row)
+bool is_superseded(JobTable &table, const JobRow &row)
 {
-    dead_letter::forget(row);
+    return !row.is_null(Column::kJobKey) &&
+           (has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id()) ||
+            is_retry_forbidden(row.id()));
+}
+
+Datum error_to_jsonb(const core::ErrorInfo &error)
+{
+    pg::JsonbObject object;
+    object.add_text("sqlstate", error.sqlstate);
+    object.add_text("message", clipped(error.message));
+    object.add_text("detail", clipped(error.detail));
+    object.add_text("hint", clipped(error.hint));
+    object.add_text("context", clipped(error.context));
+    return object.finish();
+}
+
+Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                   const RunResult &run)
+{
+    if (run.error)
+        return finish_failure(table, config, task, row, *run.error);
+    switch (run.verdict.kind) {
+    case Verdict::Kind::kSnooze: {
+        if (is_superseded(table, row)) {
+            stats::note_dropped(row, stats::DropReason::kSuperseded);
+            return Outcome::kSuperseded;
+        }
+        JobRow again = row;
+        run_again(table, task, again, run.verdict.delay_us);
+        return Outcome::kSnoozed;
+    }
+    case Verdict::Kind::kDiscard: {
+        const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
+        JobRow dead = row;
+        dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
+        dead.set(Column::kLastError, error_to_jsonb(error));
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dead_letter(row, core::RetryDecision::kPermanent);
+        return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
+    }
+    default:
+        dead_letter::forget(row);
+        return Outcome::kDone;
+    }
 }
 
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
                        const core::ErrorInfo &error)
 {
     const int attempts = row.attempts() + 1;
+    const std::string identifier(row.task_identifier());
     const core::RetryDecision decision =
-        core::decide_retry(error.sqlstate, attempts, row.max_attempts());
-    row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
+        core::decide_retry(config.error_rules().classify(identifier, error.sqlstate), attempts,
+                           row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
     stats::note_failed(row, decision);
-
-    if (!row.is_null(Column::kJobKey) &&
-        has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id())) {
+    if (is_superseded(table, row)) {
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
+    if (decision == core::RetryDecision::kFreeRetry) {
+        const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
+        row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
+        run_again(table, task, row, delay);
+        stats::note_retry(row);
+        log_failure(row, error, "failed and will be retried at no cost", LOG);
+        return Outcome::kRetried;
+    }
+    row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kRetry) {
-        const int64 delay = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
-        const TimestampTz now = GetCurrentTimestamp();
-        row.set(Column::kRunAt, TimestampTzGetDatum(now + delay));
-        table.insert(row);
-        announce_job(row, task, now);
+        const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
+        run_again(table, task, row, requested_delay(error).value_or(backoff));
         stats::note_retry(row);
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
-    dead_letter::write(row, failure_reason(decision, attempts, error));
     stats::note_dead_letter(row, decision);
-    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
-    return Outcome::kDeadLettered;
+    return bury(row, error, failure_reason(decision, attempts, error));
 }
 
 } // namespace backfill::queue

@@ -45,6 +45,11 @@ FoundFunction look_up(const Task &task, Oid role)
             return found;
         for (const std::string &type : argtypes) {
             int32 modifier;
+            /* Not by the session's search_path, in which it may mean another type. */
+            if (type == "jsonb") {
+                types[count++] = JSONBOID;
+                continue;
+            }
 #if PG_VERSION_NUM >= 160000
             parseTypeString(type.c_str(), &types[count], &modifier, nullptr);
 #else
@@ -85,24 +90,28 @@ std::string handler_signature(const std::string &schema, const std::string &name
 Oid check_handler(const Task &task, Oid role)
 {
     const std::string &signature = task.handler_signature;
+    const std::string what = task.is_hook
+                                 ? "hook " + signature
+                                 : "handler " + signature + " of task \"" + task.identifier + "\"";
     const FoundFunction found = look_up(task, role);
     if (!OidIsValid(found.oid))
-        fail(ERRCODE_UNDEFINED_FUNCTION,
-             "handler " + signature + " of task \"" + task.identifier + "\" does not exist", {},
-             "Create the function again, or register the task with another handler; then requeue "
-             "the job with backfill.requeue_dlq_job().");
+        fail(ERRCODE_UNDEFINED_FUNCTION, what + " does not exist", {},
+             task.is_hook
+                 ? "Create the function again, or call backfill.unregister_hook()."
+                 : "Create the function again, or register the task with another handler; then "
+                   "requeue the job with backfill.requeue_dlq_job().");
     if (found.kind != PROKIND_FUNCTION || found.returns_set)
-        fail(ERRCODE_WRONG_OBJECT_TYPE,
-             "handler " + signature + " of task \"" + task.identifier + "\" cannot be called",
+        fail(ERRCODE_WRONG_OBJECT_TYPE, what + " cannot be called",
              "It is a procedure, an aggregate, a window function, or returns a set.",
              "Use a plain function.");
     if (!found.schema_usable || !found.executable)
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "role \"" + pg::role_name(role) + "\" may not execute handler " + signature +
-                 " of task \"" + task.identifier + "\"",
+             "role \"" + pg::role_name(role) + "\" may not execute " + what,
              found.schema_usable ? "It lacks EXECUTE on the function."
                                  : "It lacks USAGE on the function's schema.",
-             "Grant it, or register the task with another run_as role.");
+             task.is_hook ? "Grant it, register the hook with another run_as role, or call "
+                            "backfill.unregister_hook()."
+                          : "Grant it, or register the task with another run_as role.");
     return found.oid;
 }
 

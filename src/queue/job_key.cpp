@@ -1,6 +1,9 @@
 /* job_key.cpp - see job_key.hpp. */
 #include "backfill/queue/job_key.hpp"
 
+#include "backfill/pg/table.hpp"
+#include "backfill/stats/events.hpp"
+
 namespace backfill::queue
 {
 
@@ -8,12 +11,18 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
 {
     KeyedJobs result;
     for (const FoundJob &found : table.find_by_key(job_key)) {
-        if (!result.any)
+        /* What remove_job() has marked no longer has the key, also if its run has failed since. */
+        const bool removed = is_retry_forbidden(found.row.id());
+        if (!removed && !result.any) {
             result.existing_id = found.row.id();
-        result.any = true;
+            result.any = true;
+        }
         if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
             continue;
-        if (table.remove(found.tid, InvalidSnapshot) == RemoveResult::kRemoved && !result.waiting)
+        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
+            continue;
+        stats::note_dropped(found.row, stats::DropReason::kSuperseded);
+        if (!removed && !result.waiting)
             result.waiting = found.row;
     }
     return result;
@@ -23,6 +32,23 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 {
     const std::vector<FoundJob> jobs = table.find_by_key(job_key);
     return !jobs.empty() && jobs.front().row.id() > id;
+}
+
+bool is_retry_forbidden(int64 id)
+{
+    Relation table = pg::open_table("no_retry", AccessShareLock);
+    const Oid index_oid = pg::relation_oid("no_retry_pkey");
+    return pg::call([&] {
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        const bool found = HeapTupleIsValid(systable_getnext(scan));
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+        return found;
+    });
 }
 
 } // namespace backfill::queue

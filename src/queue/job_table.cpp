@@ -101,12 +101,50 @@ std::vector<FoundJob> JobTable::find_by_key(std::string_view job_key)
     return find("job_key_idx", F_TEXTEQ, pg::from_text(job_key));
 }
 
+namespace
+{
+
+/* Whether nobody but the current transaction locks or changes the row at tid, perhaps at
+ * several savepoint levels. */
+bool is_ours_alone(Relation heap, ItemPointerData tid)
+{
+    HeapTupleData tuple;
+    Buffer buffer;
+    tuple.t_self = tid;
+    if (!heap_fetch(heap, SnapshotAny, &tuple, &buffer, false))
+        return false;
+    const TransactionId xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+    const uint16 infomask = tuple.t_data->t_infomask;
+    ReleaseBuffer(buffer);
+    if ((infomask & HEAP_XMAX_IS_MULTI) == 0)
+        return TransactionIdIsCurrentTransactionId(xmax);
+
+    MultiXactMember *members;
+    const int count =
+        GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+    bool ours = count > 0;
+    for (int i = 0; i < count; i++)
+        ours = ours && (TransactionIdIsCurrentTransactionId(members[i].xid) ||
+                        !TransactionIdIsInProgress(members[i].xid));
+    if (count > 0)
+        pfree(members);
+    return ours;
+}
+
+} // namespace
+
 RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
 {
     const TM_Result result = pg::call([&] {
         TM_FailureData failure;
-        return table_tuple_delete(heap_, &tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot,
-                                  false, &failure, false);
+        const CommandId command = GetCurrentCommandId(true);
+        TM_Result removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot,
+                                               false, &failure, false);
+        /* Without waiting, a row that this transaction itself has locked counts as busy. */
+        if (removed == TM_BeingModified && is_ours_alone(heap_, tid))
+            removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot, true,
+                                         &failure, false);
+        return removed;
     });
     switch (result) {
     case TM_Ok:
@@ -143,6 +181,56 @@ void JobTable::insert(const JobRow &row)
         list_free(pg::insert_index_entries(insert_target_, slot_, executor_state_));
         ResetPerTupleExprContext(executor_state_);
         ExecClearTuple(slot_);
+    });
+}
+
+int JobTable::count_in_queue(std::string_view queue_name, int limit)
+{
+    Relation index = ready_index();
+    const Oid lease_index_oid = pg::relation_oid("job_lease_idx");
+    const Datum queue = pg::from_text(queue_name);
+    return pg::call([&] {
+        /* The index is ordered by task first: step from task to task. */
+        int count = 0;
+        Datum task = PointerGetDatum(cstring_to_text_with_len("", 0));
+        bool is_null;
+        PushActiveSnapshot(GetLatestSnapshot());
+        IndexScanDesc tasks = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 1);
+        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 2);
+        while (count < limit) {
+            ScanKeyData keys[2];
+            ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_TEXT_GT, task);
+            index_rescan(tasks, keys, 1, nullptr, 0);
+            if (!index_getnext_slot(tasks, ForwardScanDirection, slot_))
+                break;
+            task = PointerGetDatum(DatumGetTextPCopy(
+                slot_getattr(slot_, static_cast<int>(Column::kTaskIdentifier) + 1, &is_null)));
+            ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, task);
+            ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, queue);
+            index_rescan(jobs, keys, 2, nullptr, 0);
+            while (count < limit && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
+                CHECK_FOR_INTERRUPTS();
+                count++;
+            }
+        }
+        ExecClearTuple(slot_);
+        index_endscan(jobs);
+        index_endscan(tasks);
+        /* Leased jobs are in an index of their own. */
+        Relation lease_index = index_open(lease_index_oid, AccessShareLock);
+        IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, GetActiveSnapshot(), 0);
+        index_rescan(leases, nullptr, 0, nullptr, 0);
+        while (count < limit && index_getnext_slot(leases, ForwardScanDirection, slot_)) {
+            const Datum of =
+                slot_getattr(slot_, static_cast<int>(Column::kQueueName) + 1, &is_null);
+            count +=
+                DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, of, queue)) ? 1 : 0;
+        }
+        ExecClearTuple(slot_);
+        index_endscan(leases);
+        index_close(lease_index, AccessShareLock);
+        PopActiveSnapshot();
+        return count;
     });
 }
 

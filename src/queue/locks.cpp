@@ -3,10 +3,6 @@
 
 #include "backfill/queue/wake.hpp"
 
-extern "C" {
-#include "common/hashfn.h"
-}
-
 namespace backfill::queue
 {
 
@@ -16,6 +12,7 @@ namespace
 /* pg_advisory_lock(bigint) uses 1, (int, int) uses 2. */
 constexpr uint16 kQueueSlotClass = 0xBF01;
 constexpr uint16 kJobKeyClass = 0xBF02;
+constexpr uint16 kQueueDepthClass = 0xBF03;
 
 LOCKTAG slot_tag(int32 queue_id, int slot)
 {
@@ -30,6 +27,22 @@ bool try_slot(int32 queue_id, int slot)
 {
     const LOCKTAG tag = slot_tag(queue_id, slot);
     return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+uint64 key_hash(std::string_view job_key)
+{
+    return hash_bytes_extended(reinterpret_cast<const unsigned char *>(job_key.data()),
+                               static_cast<int>(job_key.size()), 0);
+}
+
+void lock_key_hash(uint64 hash)
+{
+    pg::call([&] {
+        LOCKTAG tag;
+        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
+                             static_cast<uint32>(hash), kJobKeyClass);
+        (void) LockAcquire(&tag, ExclusiveLock, false, false);
+    });
 }
 
 } // namespace
@@ -57,29 +70,43 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit)
 {
     if (limit.concurrency == 0)
         return true;
+    /* To take one, even for a moment, would make a runner believe that the queue is full. */
     return pg::call([&] {
         for (int slot = 0; slot < limit.concurrency; slot++) {
-            if (try_slot(limit.queue_id, slot)) {
-                const LOCKTAG tag = slot_tag(limit.queue_id, slot);
-                (void) LockRelease(&tag, ExclusiveLock, false);
+            const LOCKTAG tag = slot_tag(limit.queue_id, slot);
+            int holders = 0;
+            pfree(GetLockConflicts(&tag, ExclusiveLock, &holders));
+            if (holders == 0)
                 return true;
-            }
         }
         return false;
     });
 }
 
-void lock_job_key(std::string_view job_key)
+void lock_queue_depth(const QueueLimit &limit)
 {
     pg::call([&] {
-        const uint64 hash =
-            hash_bytes_extended(reinterpret_cast<const unsigned char *>(job_key.data()),
-                                static_cast<int>(job_key.size()), 0);
         LOCKTAG tag;
-        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
-                             static_cast<uint32>(hash), kJobKeyClass);
+        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(limit.queue_id), 0,
+                             kQueueDepthClass);
         (void) LockAcquire(&tag, ExclusiveLock, false, false);
     });
+}
+
+void lock_job_key(std::string_view job_key)
+{
+    lock_key_hash(key_hash(job_key));
+}
+
+void lock_job_keys(std::vector<std::string_view> job_keys)
+{
+    /* By hash, since two keys may have one. */
+    std::vector<uint64> hashes;
+    for (const std::string_view key : job_keys)
+        hashes.push_back(key_hash(key));
+    std::sort(hashes.begin(), hashes.end());
+    for (const uint64 hash : hashes)
+        lock_key_hash(hash);
 }
 
 } // namespace backfill::queue

@@ -1,10 +1,15 @@
 /* next_job.cpp - see next_job.hpp.
  *
- * The index is ordered by (task_identifier, priority, run_at, id). Per task we step
- * from one priority to the next and read only the range that is due, so neither jobs
- * scheduled for later nor other tasks' backlogs cost anything. */
+ * The index is ordered by (task_identifier, queue_name, priority, run_at, id). Per task
+ * we step from one range, a (queue, priority), to the next, looking at the index alone,
+ * and read in each the jobs that are due, from its low-water mark on. So jobs
+ * scheduled for later, the backlogs of other tasks, full or paused queues, and the dead
+ * entries of jobs already done cost next to nothing, however many there are. */
 #include "backfill/queue/next_job.hpp"
 
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/queue/low_water.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue
@@ -14,92 +19,195 @@ namespace
 {
 
 constexpr AttrNumber kIndexTask = 1;
-constexpr AttrNumber kIndexPriority = 2;
-constexpr AttrNumber kIndexRunAt = 3;
+constexpr AttrNumber kIndexQueue = 2;
+constexpr AttrNumber kIndexPriority = 3;
+constexpr AttrNumber kIndexRunAt = 4;
+constexpr AttrNumber kIndexId = 5;
+/* A mark that spares fewer entries than this is not worth its place. */
+constexpr int kFewEntries = 16;
+constexpr int kMaxExecutors = 128;
 
-/* One scan over job_ready_idx that is positioned again and again. Plain data; all its
- * functions run inside pg::call(). */
-struct ReadyScan {
-    IndexScanDesc scan;
+/* A scan key for (a, b) >= or > (x, y), whose columns follow each other in the index. */
+struct RowKey {
+    ScanKeyData members[2];
+
+    void set(int n, AttrNumber column, StrategyNumber strategy, Oid collation,
+             RegProcedure comparison, Datum value)
+    {
+        ScanKeyEntryInitialize(&members[n], SK_ROW_MEMBER | (n == 1 ? SK_ROW_END : 0), column,
+                               strategy, InvalidOid, collation, comparison, value);
+    }
+    ScanKeyData header()
+    {
+        ScanKeyData key;
+        memset(&key, 0, sizeof(key));
+        key.sk_flags = SK_ROW_HEADER;
+        key.sk_attno = members[0].sk_attno;
+        key.sk_strategy = members[0].sk_strategy;
+        key.sk_argument = PointerGetDatum(members);
+        return key;
+    }
+};
+
+/* One (queue, priority) of a task. */
+struct Range {
+    text *queue;
+    int priority;
+};
+
+/* Two scans over job_ready_idx: one steps from range to range, the other reads a range's
+ * jobs. Plain data; all its functions run inside pg::call(). */
+struct RangeScans {
+    IndexScanDesc ranges; /* task =, (queue, priority) > */
+    IndexScanDesc jobs;   /* task =, queue =, priority =, (run_at, id) >=, run_at <= */
     TupleTableSlot *slot;
-    ScanKeyData keys[3];
-    int key_count;
+    int last_priority; /* the last one that counts */
+    Datum task;
+    Range range;
+    bool first;
+    bool queue_done;
+    int dead;     /* entries passed since start_jobs() whose rows the snapshot does not see */
+    RowKey after; /* the scans refer to these as long as they run */
+    RowKey from;
 
     void begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
-               int count)
+               int max_priority)
     {
         slot = table_slot;
-        key_count = count;
-        scan = pg::begin_index_scan(heap, index, snapshot, count);
+        last_priority = max_priority;
+        ranges = pg::begin_index_scan(heap, index, snapshot, 2);
+        ranges->xs_want_itup = true;
+        jobs = pg::begin_index_scan(heap, index, snapshot, 5);
     }
-    void start() { index_rescan(scan, keys, key_count, nullptr, 0); }
-    bool next() { return index_getnext_slot(scan, ForwardScanDirection, slot); }
+    void end()
+    {
+        ExecClearTuple(slot);
+        index_endscan(jobs);
+        index_endscan(ranges);
+    }
+
+    void start_task(Datum task_identifier)
+    {
+        task = task_identifier;
+        first = true;
+    }
+    /* Steps to the next range, whether its entries are dead or alive. */
+    bool next_range()
+    {
+        for (;;) {
+            CHECK_FOR_INTERRUPTS();
+            ScanKeyData keys[2];
+            ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+            if (first)
+                ScanKeyInit(&keys[1], kIndexQueue, BTGreaterEqualStrategyNumber, F_TEXT_GE,
+                            PointerGetDatum(cstring_to_text_with_len("", 0)));
+            else if (queue_done)
+                ScanKeyInit(&keys[1], kIndexQueue, BTGreaterStrategyNumber, F_TEXT_GT,
+                            PointerGetDatum(range.queue));
+            else {
+                after.set(0, kIndexQueue, BTGreaterStrategyNumber, C_COLLATION_OID, F_BTTEXTCMP,
+                          PointerGetDatum(range.queue));
+                after.set(1, kIndexPriority, BTGreaterStrategyNumber, InvalidOid, F_BTINT2CMP,
+                          Int16GetDatum(static_cast<int16>(range.priority)));
+                keys[1] = after.header();
+            }
+            index_rescan(ranges, keys, 2, nullptr, 0);
+            if (index_getnext_tid(ranges, ForwardScanDirection) == nullptr)
+                return false;
+            bool is_null;
+            TupleDesc columns = ranges->xs_itupdesc;
+            range.queue =
+                DatumGetTextPCopy(index_getattr(ranges->xs_itup, kIndexQueue, columns, &is_null));
+            range.priority =
+                DatumGetInt16(index_getattr(ranges->xs_itup, kIndexPriority, columns, &is_null));
+            first = false;
+            queue_done = range.priority > last_priority;
+            if (!queue_done)
+                return true;
+        }
+    }
+    void skip_queue() { queue_done = true; }
+
+    /* Positions before the first job of the range whose key is at least `start` and whose
+     * run_at is at most `until`. */
+    void start_jobs(core::ReadyKey start, TimestampTz until)
+    {
+        ScanKeyData keys[5];
+        ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
+        ScanKeyInit(&keys[1], kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ,
+                    PointerGetDatum(range.queue));
+        ScanKeyInit(&keys[2], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
+                    Int16GetDatum(static_cast<int16>(range.priority)));
+        from.set(0, kIndexRunAt, BTGreaterEqualStrategyNumber, InvalidOid, F_TIMESTAMPTZ_CMP,
+                 TimestampTzGetDatum(start.run_at));
+        from.set(1, kIndexId, BTGreaterEqualStrategyNumber, InvalidOid, F_BTINT8CMP,
+                 Int64GetDatum(start.id));
+        keys[3] = from.header();
+        ScanKeyInit(&keys[4], kIndexRunAt, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+                    TimestampTzGetDatum(until));
+        index_rescan(jobs, keys, 5, nullptr, 0);
+        dead = 0;
+    }
+    /* The next row that the snapshot sees. */
+    bool next_job()
+    {
+        while (index_getnext_tid(jobs, ForwardScanDirection) != nullptr) {
+            CHECK_FOR_INTERRUPTS();
+            if (index_fetch_heap(jobs, slot))
+                return true;
+            dead++;
+        }
+        return false;
+    }
     Datum column(Column column)
     {
         bool is_null;
         return slot_getattr(slot, static_cast<int>(column) + 1, &is_null);
     }
-    void end()
+    core::ReadyKey key()
     {
-        ExecClearTuple(slot);
-        index_endscan(scan);
+        return {DatumGetTimestampTz(column(Column::kRunAt)), DatumGetInt64(column(Column::kId))};
     }
 };
 
-/* Whether the row in the slot is being deleted or updated by another transaction. Rows
- * of a batch stand together, so the last answer usually serves again. */
-bool is_claimed(TupleTableSlot *slot, TransactionId *known_in_progress)
-{
-    bool is_null;
-    const TransactionId xmax =
-        DatumGetTransactionId(slot_getsysattr(slot, MaxTransactionIdAttributeNumber, &is_null));
-    if (!TransactionIdIsValid(xmax))
-        return false;
-    if (TransactionIdEquals(xmax, *known_in_progress))
-        return true;
-    if (TransactionIdIsCurrentTransactionId(xmax) || !TransactionIdIsInProgress(xmax))
-        return false;
-    *known_in_progress = xmax;
-    return true;
-}
+/* Which rows are claimed, and by whom. Rows of a batch stand together, so the last answer
+ * usually serves again. Plain data. */
+struct Claims {
+    enum class Owner { kNobody, kExecutor, kOther };
 
-bool is_in_queue(ReadyScan &scan, const std::vector<std::string> &queues)
-{
-    if (queues.empty())
-        return false;
-    bool is_null;
-    const Datum queue = slot_getattr(scan.slot, static_cast<int>(Column::kQueueName) + 1, &is_null);
-    if (is_null)
-        return false;
-    const text *name = DatumGetTextPP(queue);
-    const std::size_t length = VARSIZE_ANY_EXHDR(name);
-    for (const std::string &excluded : queues)
-        if (excluded.size() == length && memcmp(excluded.data(), VARDATA_ANY(name), length) == 0)
-            return true;
-    return false;
-}
+    TransactionId executors[kMaxExecutors];
+    int executor_count;
+    TransactionId last;
+    Owner last_owner;
 
-/* Calls visit(priority) for every priority that has jobs of the task, in order, until
- * visit returns false. */
-template <class Visit> void for_each_priority(ReadyScan &priorities, Datum task, Visit &&visit)
-{
-    int previous = PG_INT16_MIN;
-    bool first = true;
-    for (;;) {
-        ScanKeyInit(&priorities.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-        ScanKeyInit(&priorities.keys[1], kIndexPriority,
-                    first ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber,
-                    first ? F_INT2GE : F_INT2GT, Int16GetDatum(static_cast<int16>(previous)));
-        priorities.start();
-        if (!priorities.next())
-            return;
-        previous = DatumGetInt16(priorities.column(Column::kPriority));
-        first = false;
-        if (!visit(previous))
-            return;
-        CHECK_FOR_INTERRUPTS();
+    void begin()
+    {
+        executor_count =
+            bgworker::available() ? bgworker::executor_xids(executors, kMaxExecutors) : 0;
+        last = InvalidTransactionId;
     }
-}
+    /* Who is deleting, updating or locking the row in the slot. Several lockers at once are
+     * left for the claim to find out: they may all be our own. */
+    Owner owner_of(TupleTableSlot *slot)
+    {
+        const HeapTuple row = ExecFetchSlotHeapTuple(slot, false, nullptr);
+        if ((row->t_data->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) != 0)
+            return Owner::kNobody;
+        const TransactionId xmax = HeapTupleHeaderGetRawXmax(row->t_data);
+        if (!TransactionIdIsValid(xmax) || TransactionIdIsCurrentTransactionId(xmax))
+            return Owner::kNobody;
+        if (TransactionIdEquals(xmax, last) && last_owner != Owner::kNobody)
+            return last_owner;
+        last = xmax;
+        last_owner = Owner::kNobody;
+        if (TransactionIdIsInProgress(xmax))
+            last_owner =
+                std::find(executors, executors + executor_count, xmax) != executors + executor_count
+                    ? Owner::kExecutor
+                    : Owner::kOther;
+        return last_owner;
+    }
+};
 
 bool sorts_before(const Candidate &a, const Candidate &b)
 {
@@ -110,10 +218,67 @@ bool sorts_before(const Candidate &a, const Candidate &b)
     return a.id < b.id;
 }
 
+/* The priority as it counts: one better for each ageing interval of waiting. */
+int64 aged_priority(int priority, TimestampTz run_at, TimestampTz now)
+{
+    if (guc::ageing_interval_s == 0)
+        return priority;
+    return priority - (now - run_at) / (static_cast<int64>(guc::ageing_interval_s) * USECS_PER_SEC);
+}
+
+/* The best candidates so far, the worst of them on top of the heap. Never grows beyond
+ * the memory it was given, so it may be used inside pg::call(). */
+class BestCandidates
+{
+  public:
+    explicit BestCandidates(int limit) : limit_(static_cast<std::size_t>(limit))
+    {
+        heap_.reserve(limit_);
+    }
+    /* False if this candidate, and so any that sorts after it, is not among the best. */
+    bool add(const Candidate &candidate)
+    {
+        if (heap_.size() == limit_) {
+            if (!sorts_before(candidate, heap_.front()))
+                return false;
+            std::pop_heap(heap_.begin(), heap_.end(), sorts_before);
+            heap_.back() = candidate;
+        } else {
+            heap_.push_back(candidate);
+        }
+        std::push_heap(heap_.begin(), heap_.end(), sorts_before);
+        return true;
+    }
+    std::vector<Candidate> sorted() &&
+    {
+        std::sort_heap(heap_.begin(), heap_.end(), sorts_before);
+        return std::move(heap_);
+    }
+
+  private:
+    std::size_t limit_;
+    std::vector<Candidate> heap_;
+};
+
 } // namespace
 
-NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks)
-    : table_(table), tasks_(std::move(tasks))
+void LatestSnapshot::renew()
+{
+    pop();
+    announcements_ = low_water::announcements();
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    pushed_ = true;
+}
+
+void LatestSnapshot::pop()
+{
+    if (pushed_)
+        pg::call([] { PopActiveSnapshot(); });
+    pushed_ = false;
+}
+
+NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks, Reader reader)
+    : table_(table), tasks_(std::move(tasks)), reader_(reader)
 {
 }
 
@@ -137,84 +302,113 @@ std::optional<Candidate> NextJobs::pop()
     return candidates_[position_++];
 }
 
-void NextJobs::read(Snapshot snapshot, int limit)
+bool NextJobs::is_excluded(std::string_view queue_name) const
+{
+    return std::find(excluded_.begin(), excluded_.end(), queue_name) != excluded_.end();
+}
+
+void NextJobs::exclude_queue(std::string_view queue_name)
+{
+    excluded_.emplace_back(queue_name);
+    const auto waiting = candidates_.begin() + static_cast<std::ptrdiff_t>(position_);
+    candidates_.erase(
+        std::remove_if(waiting, candidates_.end(),
+                       [&](const Candidate &candidate) {
+                           return queues_[static_cast<std::size_t>(candidate.queue)] == queue_name;
+                       }),
+        candidates_.end());
+}
+
+void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
     const stats::OperationTimer timer(stats::Operation::kFetch);
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
+    BestCandidates best(limit);
+    RangeScans scans;
+    Claims claims;
 
     clear();
-    std::vector<Candidate> found(static_cast<std::size_t>(limit));
+    queues_.clear();
+    pg::call([&] {
+        claims.begin();
+        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_);
+    });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        int count = 0;
-        /* The array is large enough: nothing in the call allocates C++ memory. */
-        Candidate *const out = found.data();
-        pg::call([&] {
-            ReadyScan priorities;
-            ReadyScan ready;
-            TransactionId in_progress = InvalidTransactionId;
-            priorities.begin(table_.heap(), index, table_.slot(), snapshot, 2);
-            ready.begin(table_.heap(), index, table_.slot(), snapshot, 3);
-            for_each_priority(priorities, task_datum, [&](int priority) {
-                ScanKeyInit(&ready.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ,
-                            task_datum);
-                ScanKeyInit(&ready.keys[1], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                            Int16GetDatum(static_cast<int16>(priority)));
-                ScanKeyInit(&ready.keys[2], kIndexRunAt, BTLessEqualStrategyNumber,
-                            F_TIMESTAMPTZ_LE, TimestampTzGetDatum(now));
-                ready.start();
-                while (count < limit && ready.next()) {
-                    CHECK_FOR_INTERRUPTS();
-                    if (is_claimed(ready.slot, &in_progress))
+        pg::call([&] { scans.start_task(task_datum); });
+        while (pg::call([&] { return scans.next_range(); })) {
+            const std::string_view queue = pg::to_view(PointerGetDatum(scans.range.queue));
+            if (is_excluded(queue)) {
+                pg::call([&] { scans.skip_queue(); });
+                continue;
+            }
+            if (queues_.empty() || queues_.back() != queue)
+                queues_.emplace_back(queue);
+            const int queue_number = static_cast<int>(queues_.size()) - 1;
+            const int priority = scans.range.priority;
+            const core::RangeId range = low_water::range_of(task, queue, priority);
+            const core::ReadyKey mark =
+                reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(range);
+            /* Below this no job is ready, nor can one become so without an announcement. */
+            core::ReadyKey first{now, PG_INT64_MAX};
+            int passed = 0;
+            bool known = false;
+
+            pg::call([&] {
+                scans.start_jobs(mark, now);
+                while (scans.next_job()) {
+                    const core::ReadyKey key = scans.key();
+                    const Claims::Owner owner = claims.owner_of(scans.slot);
+                    if (owner != Claims::Owner::kExecutor && !known) {
+                        known = true;
+                        first = key;
+                        passed += scans.dead;
+                    }
+                    if (owner == Claims::Owner::kExecutor)
+                        passed += known ? 0 : 1;
+                    if (owner != Claims::Owner::kNobody || locked_.count(key.id) > 0)
                         continue;
-                    if (is_in_queue(ready, excluded_))
-                        continue;
-                    out[count++] = {ready.slot->tts_tid, DatumGetInt64(ready.column(Column::kId)),
-                                    DatumGetTimestampTz(ready.column(Column::kRunAt)), priority};
+                    if (!best.add({scans.slot->tts_tid, key.id, key.run_at,
+                                   aged_priority(priority, key.run_at, now), queue_number}))
+                        break;
                 }
-                return count < limit;
+                passed += known ? 0 : scans.dead;
             });
-            ready.end();
-            priorities.end();
-            pfree(DatumGetPointer(task_datum));
-        });
-        candidates_.insert(candidates_.end(), found.begin(), found.begin() + count);
+            if (reader_ == Reader::kSweep && known && first < low_water::mark(range))
+                low_water::announce(range, first);
+            else if (reader_ == Reader::kWorker && passed >= kFewEntries)
+                low_water::raise_mark(range, mark, first, snapshot.announcements());
+        }
     }
-    std::sort(candidates_.begin(), candidates_.end(), sorts_before);
-    if (candidates_.size() > static_cast<std::size_t>(limit))
-        candidates_.resize(static_cast<std::size_t>(limit));
+    pg::call([&] { scans.end(); });
+    candidates_ = std::move(best).sorted();
 }
 
-std::optional<TimestampTz> NextJobs::next_run_at(Snapshot snapshot, TimestampTz now)
+std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot, TimestampTz now)
 {
     TimestampTz earliest = PG_INT64_MAX;
     Relation index = table_.ready_index();
+    RangeScans scans;
 
+    pg::call(
+        [&] { scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), PG_INT16_MAX); });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        pg::call([&] {
-            ReadyScan priorities;
-            ReadyScan later;
-            priorities.begin(table_.heap(), index, table_.slot(), snapshot, 2);
-            later.begin(table_.heap(), index, table_.slot(), snapshot, 3);
-            for_each_priority(priorities, task_datum, [&](int priority) {
-                ScanKeyInit(&later.keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ,
-                            task_datum);
-                ScanKeyInit(&later.keys[1], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                            Int16GetDatum(static_cast<int16>(priority)));
-                ScanKeyInit(&later.keys[2], kIndexRunAt, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
-                            TimestampTzGetDatum(now));
-                later.start();
-                if (later.next())
-                    earliest = Min(earliest, DatumGetTimestampTz(later.column(Column::kRunAt)));
-                return true;
+        pg::call([&] { scans.start_task(task_datum); });
+        while (pg::call([&] { return scans.next_range(); })) {
+            if (is_excluded(pg::to_view(PointerGetDatum(scans.range.queue)))) {
+                pg::call([&] { scans.skip_queue(); });
+                continue;
+            }
+            pg::call([&] {
+                scans.start_jobs({now + 1, PG_INT64_MIN}, earliest - 1);
+                if (scans.next_job())
+                    earliest = scans.key().run_at;
             });
-            later.end();
-            priorities.end();
-            pfree(DatumGetPointer(task_datum));
-        });
+        }
     }
+    pg::call([&] { scans.end(); });
     return earliest == PG_INT64_MAX ? std::nullopt : std::optional(earliest);
 }
 

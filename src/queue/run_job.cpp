@@ -3,6 +3,7 @@
 
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/hooks.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -17,7 +18,7 @@ namespace
 
 constexpr char kQueryCanceled[] = "57014";
 
-bool running = false;
+const JobRow *running = nullptr;
 bool dirty = false;
 
 /* Whether the database has any deferrable trigger or constraint at all. */
@@ -142,16 +143,47 @@ void clean_session()
         dirty = true;
 }
 
+Verdict &current_verdict()
+{
+    static Verdict verdict;
+    return verdict;
+}
+
+/* Asks the deciding hooks; false if they have decided about the job. */
+bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
+{
+    if (!hooks::any(config, event))
+        return true;
+    const hooks::Decision decision = hooks::decide(config, event, row);
+    switch (decision.action) {
+    case hooks::Decision::Action::kFail:
+        fail(hooks::kErrorRefused, decision.reason);
+    case hooks::Decision::Action::kRetry:
+        set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
+        return false;
+    case hooks::Decision::Action::kSkip:
+        return false;
+    default:
+        return true;
+    }
+}
+
 class RunningMark
 {
   public:
-    RunningMark() { running = true; }
-    ~RunningMark() { running = false; }
+    explicit RunningMark(const JobRow &row)
+    {
+        running = &row;
+        current_verdict() = {};
+    }
+    ~RunningMark() { running = nullptr; }
+    RunningMark(const RunningMark &) = delete;
+    RunningMark &operator=(const RunningMark &) = delete;
 };
 
 } // namespace
 
-std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session)
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session)
 {
     const std::string queue(row.text_or_empty(Column::kQueueName));
     JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
@@ -161,10 +193,13 @@ std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, Sess
     const TimestampTz started = GetCurrentTimestamp();
     std::optional<core::ErrorInfo> error;
     {
-        const RunningMark mark;
+        const RunningMark mark(row);
         error = pg::in_subtransaction([&] {
+            if (!may_go_on(config, core::HookEvent::kBeforeJobRun, row))
+                return;
             FmgrInfo *const handler = find_handler(task, GetUserId());
             call_handler(handler, row.get(Column::kPayload), job, timeout_us);
+            (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
             try_deferred_constraints();
         });
     }
@@ -181,7 +216,17 @@ std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, Sess
     }
     if (session == SessionKind::kExecutor)
         clean_session();
-    return error;
+    return {std::move(error), current_verdict()};
+}
+
+const JobRow *running_job()
+{
+    return running;
+}
+
+void set_verdict(Verdict verdict)
+{
+    current_verdict() = std::move(verdict);
 }
 
 bool session_is_dirty()
@@ -197,11 +242,6 @@ void mark_session_dirty() noexcept
 void mark_session_clean()
 {
     dirty = false;
-}
-
-bool is_running_job()
-{
-    return running;
 }
 
 void init_run_job()

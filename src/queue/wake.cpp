@@ -6,6 +6,7 @@
 #include "backfill/queue/wake.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/low_water.hpp"
 
 namespace backfill::queue::wake
 {
@@ -52,6 +53,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
         break;
     case XACT_EVENT_PREPARE:
         forget();
+        low_water::drop_notes();
         break;
     default:
         break;
@@ -83,6 +85,7 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
         return;
     const Pending work = pending;
     forget();
+    low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
     if (bgworker::available())
         pass_on(work);
 }

@@ -41,7 +41,7 @@ void note_enqueued(const queue::JobRow &row)
     count(row, kEnqueued);
 }
 
-void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, bool failed)
+void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, RunEnd end)
 {
     uint64 *counts = counts_for(row);
     if (counts == nullptr)
@@ -49,10 +49,11 @@ void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, 
     const TimestampTz due = Max(DatumGetTimestampTz(row.get(queue::Column::kRunAt)),
                                 DatumGetTimestampTz(row.get(queue::Column::kCreatedAt)));
     counts[kStarted]++;
-    counts[kCompleted] += failed ? 0 : 1;
+    counts[kCompleted] += end == RunEnd::kCompleted ? 1 : 0;
+    counts[kSnoozed] += end == RunEnd::kSnoozed ? 1 : 0;
     observe(counts + kWaitTime, core::kWaitBoundsUs, started - due);
-    observe(counts + (failed ? kDurationFailed : kDurationSuccess), core::kDurationBoundsUs,
-            ended - started);
+    observe(counts + (end == RunEnd::kFailed ? kDurationFailed : kDurationSuccess),
+            core::kDurationBoundsUs, ended - started);
 }
 
 void note_lost_run(const queue::JobRow &row)
@@ -78,6 +79,27 @@ void note_dead_letter(const queue::JobRow &row, core::RetryDecision decision)
         count(row, kDlqAddedMaxAttempts);
         count(row, kRetriesExhausted);
     }
+}
+
+void note_buried(const queue::JobRow &row)
+{
+    if (row.attempts() < row.max_attempts())
+        count(row, kDlqAddedManual);
+    else
+        note_dead_letter(row, core::RetryDecision::kExhausted);
+}
+
+void note_dropped(const queue::JobRow &row, DropReason reason)
+{
+    count(row, reason == DropReason::kCancelled ? kDroppedCancelled : kDroppedSuperseded);
+}
+
+void note_cancelled(const LabelSet &labels)
+{
+    if (!available())
+        return;
+    if (uint64 *counts = pending_counts(labels))
+        counts[kDroppedCancelled]++;
 }
 
 void note_requeued(const queue::JobRow &row)

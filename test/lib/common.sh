@@ -38,7 +38,7 @@ server_major() { "$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/';
 # Whether what has been built is what the server would load now.
 installed_is_current() {
     local built installed
-    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql; do
+    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql "$BACKFILL_ROOT"/share/*.sql; do
         case $built in
         *.so) installed=$(server_dir pkglibdir)/${built##*/} ;;
         *) installed=$(server_dir sharedir)/extension/${built##*/} ;;

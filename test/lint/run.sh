@@ -35,7 +35,6 @@ own_headers=(
     "bgworker/launcher.cpp utils/varlena.h"
     "src/pg/jsonb.cpp utils/datetime.h"
     "src/pg/jsonb.cpp utils/json.h"
-    "src/queue/locks.cpp common/hashfn.h"
     "src/queue/run_job.cpp access/htup_details.h"
     "src/queue/run_job.cpp catalog/pg_trigger.h"
     "src/stats/counters.cpp common/hashfn.h"

@@ -102,7 +102,7 @@ TRUNCATE backfill.job, backfill.dead_letter RESTART IDENTITY;
 SELECT count(backfill.enqueue('fail', jsonb_build_object('message', 'state ' || state, 'sqlstate', state)))
   FROM unnest('{08006,0A000,22012,23505,28000,2BP01,40001,40P01,42501,42P01,53200,54000,55P03,57P01,58030,P0001,XX000,ZZ999}'::text[]) state;
 SET client_min_messages = error;
-CALL backfill.process_available_jobs();
+CALL backfill.process_available_jobs(18);
 RESET client_min_messages;
 SELECT payload->>'sqlstate' AS retried, attempts, last_error->>'sqlstate' AS sqlstate, last_error->>'message' AS message
   FROM backfill.jobs ORDER BY retried;

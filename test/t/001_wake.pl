@@ -15,7 +15,7 @@ my $node = preloaded('wake',
 # --- Workers appear.
 
 wait_for_workers($node, 'launcher', undef, 1, 'a launcher runs from the start');
-is(scalar(worker_pids($node, 'dispatcher')), 0, 'no dispatcher where the extension is not');
+wait_for_workers($node, 'dispatcher', undef, 0, 'no dispatcher stays where the extension is not');
 
 create_extension($node);
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'CREATE EXTENSION brings a dispatcher');
@@ -119,8 +119,7 @@ ran('cold', 'and a commit brings one back');
 # --- Timers start later jobs.
 
 $node->safe_psql('postgres', "SELECT job('far', now() + interval '1 day')");
-$node->safe_psql('postgres', "SELECT job('second', now() + interval '2 s')");
-$node->safe_psql('postgres', "SELECT job('first', now() + interval '1 s')");
+$node->safe_psql('postgres', "SELECT job('second', now() + interval '3 s'), job('first', now() + interval '1 s')");
 ran('first', 'a job runs when it is due');
 ran('second', 'and the next one');
 is( $node->safe_psql(
@@ -130,11 +129,8 @@ is( $node->safe_psql(
 is($node->safe_psql('postgres', q{SELECT state FROM backfill.jobs WHERE payload->>'name' = 'far'}),
 	'scheduled', 'one that is due tomorrow waits');
 
-$node->safe_psql('postgres',
-	q{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => clock_timestamp() + interval '1.5 s')
-	  FROM (SELECT 1) x});
-my $due = $node->safe_psql('postgres',
-	q{SELECT run_at FROM backfill.jobs WHERE payload->>'name' = 'not early'});
+my $due = $node->safe_psql('postgres', q{SELECT clock_timestamp() + interval '1.5 s'});
+$node->safe_psql('postgres', qq{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => '$due')});
 ran('not early', 'another one runs');
 is($node->safe_psql('postgres', "SELECT bool_and(at >= '$due') FROM ran WHERE name = 'not early'"),
 	't', 'not before its time');
@@ -153,6 +149,57 @@ is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), 2, 'it took two
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('late task', '{"name": "was first"}')});
 $node->safe_psql('postgres', q{SELECT backfill.register_task('late task', 'run(jsonb)')});
 ran('was first', 'registering a task starts the jobs that wait for it');
+
+# --- Nothing is overlooked that happens while somebody is busy or waits. Here executors do not
+# end, for their ends would wake the dispatcher.
+
+$node->append_conf('postgresql.conf', "backfill.executor_idle_timeout = '1h'");
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE bob LOGIN;
+	CREATE ROLE carol LOGIN;
+	GRANT INSERT ON ran TO bob, carol;
+	CREATE FUNCTION run_locked(payload jsonb) RETURNS void LANGUAGE sql AS
+		$$ SELECT pg_advisory_xact_lock(1); INSERT INTO ran (name) VALUES (payload->>'name') $$;
+	SELECT backfill.register_task('run_locked', 'run_locked(jsonb)');
+	SELECT backfill.register_task('run_bob', 'run(jsonb)', run_as => 'bob');
+	SELECT backfill.register_task('run_carol', 'run(jsonb)', run_as => 'carol');
+});
+
+# The only slot of a queue is taken. Somebody else's job waits for it, and no executor of his is
+# there to notice. As soon as carol's job runs, the dispatcher has seen bob's.
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{SELECT backfill.enqueue_serial('run_locked', '{"name": "narrow 1"}', 'narrow')});
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'run_locked' AND state = 'running'},
+	'the job in the serial queue is running');
+$node->safe_psql('postgres', q{SELECT backfill.enqueue_serial('run_bob', '{"name": "narrow 2"}', 'narrow')});
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('run_carol', '{"name": "not narrow"}')});
+ran('not narrow', 'a job in another queue runs');
+has_not_run('narrow 2', 'the second one in the serial queue does not');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+ran('narrow 1', 'the first job ends');
+ran('narrow 2', 'and the second one, of another role, follows');
+
+# The settings are changed while the dispatcher waits for a lock. A new session that knows of
+# the change shows that every process has been told. The alarm that starts the search for a
+# deadlock wakes the dispatcher, too: it must be over before that.
+$node->append_conf('postgresql.conf', "deadlock_timeout = '1ms'");
+$node->reload;
+wait_for_workers($node, 'executor', 'postgres', '> 1', 'there are executors');
+$session->query_safe('BEGIN');
+$session->query_safe('LOCK TABLE backfill.job');
+$node->reload;
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'backfill dispatcher' AND datname = 'postgres' AND wait_event_type = 'Lock'},
+	'the dispatcher waits for a lock');
+$node->append_conf('postgresql.conf', 'backfill.max_executors = 0');
+$node->reload;
+wait_until($node, 'postgres', 'SHOW backfill.max_executors', 'max_executors is set to 0', 0);
+$session->query_safe('COMMIT');
+wait_for_workers($node, 'executor', 'postgres', 0, 'all executors end');
+$node->append_conf('postgresql.conf', "backfill.max_executors = 4\nbackfill.executor_idle_timeout = '1s'");
+$node->reload;
 
 # --- Rows that nobody announces.
 

@@ -26,7 +26,7 @@ for my $role (@roles)
 	$node->safe_psql('postgres', "SELECT backfill.register_task('tell_$role', 'tell(jsonb)', run_as => '$role')");
 }
 $node->safe_psql('postgres', q{SELECT backfill.register_task('busy', 'busy(jsonb)', run_as => 'role_1')});
-$node->safe_psql('postgres', q{SELECT count(*) FROM backfill.enqueue_many('busy', array_fill('{}'::jsonb, ARRAY[3000]))});
+$node->safe_psql('postgres', q{SELECT count(*) FROM backfill.enqueue_many('busy', array_fill('{}'::jsonb, ARRAY[10000]))});
 $node->safe_psql('postgres', "SELECT backfill.enqueue('tell_$_', '{\"task\": \"tell_$_\"}', priority => -5)") for @roles;
 wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM seen WHERE task <> 'busy'}, 'every role gets an executor');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, 'while one still has a backlog');
@@ -119,8 +119,10 @@ SKIP:
 	$node->safe_psql('postgres', q{
 		REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
 		GRANT CONNECT ON DATABASE postgres TO role_1, role_3, role_4, role_5;
-		SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE role = 'role_6';
-		SELECT backfill.enqueue('tell_role_6', '{"task": "kept out"}')});
+		SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE role = 'role_6'});
+	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE role = 'role_6'},
+		'role_6 has no executor');
+	$node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_6', '{"task": "kept out"}')});
 	$node->wait_for_log(qr/WARNING:.*could not start an executor as role "role_6"/, $position);
 	$node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_1', '{"task": "others again"}')});
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'others again'}, 'other roles go on');

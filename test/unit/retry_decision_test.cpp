@@ -1,77 +1,93 @@
-/* retry_decision_test.cpp - what becomes of a failed job, by its SQLSTATE and attempts. */
+/* retry_decision_test.cpp - how errors are classified, and what becomes of a failed job. */
 #include "backfill/core/retry_decision.hpp"
 
 #include <doctest/doctest.h>
 
-#include <string>
-#include <vector>
-
 using namespace backfill::core;
 
-TEST_CASE("errors that would come again are permanent")
+namespace
 {
-    const std::vector<std::string> states = {
-        "22000", "22012", "22P02", "22023",                   /* bad data */
-        "23000", "23502", "23503", "23505", "23514", "23P01", /* broken constraints */
-        "42000", "42501", "42601", "42703", "42883", "42P01", /* syntax, access, missing objects */
-        "0A000",                                              /* not supported */
-        "28000", "28P01",                                     /* wrong authorization */
-    };
-    for (const std::string &state : states) {
-        CAPTURE(state);
-        CHECK(is_permanent_error(state));
-        CHECK(decide_retry(state, 1, 8) == RetryDecision::kPermanent);
-    }
+
+/* The shape of the rules that come with the extension. */
+ErrorRules builtin_rules()
+{
+    ErrorRules rules;
+    rules.add({1, "", "22", "", ErrorClass::kPermanent, true});
+    rules.add({2, "", "40001", "", ErrorClass::kFreeRetry, true});
+    rules.add({3, "", "", "timeout", ErrorClass::kRetry, true});
+    rules.add({4, "", "", "not found", ErrorClass::kPermanent, true});
+    return rules;
 }
 
-TEST_CASE("errors that may pass are retried")
+} // namespace
+
+TEST_CASE("names of classes go both ways")
 {
-    const std::vector<std::string> states = {
-        "08000", "08006",                   /* connection */
-        "40001", "40P01",                   /* serialization failure, deadlock */
-        "53000", "53100", "53200", "53300", /* resources */
-        "54000", "54001",                   /* limits */
-        "55000", "55006", "55P03",          /* wrong state, lock not available */
-        "57014", "57P01", "57P03",          /* cancelled, shutting down */
-        "58000", "58030",                   /* system error */
-        "XX000", "XX001",                   /* internal */
-        "P0001", "P0002", "P0004",          /* RAISE without a code, assert */
-        "01000", "21000", "24000", "25006", "2BP01", "3D000", "F0000", "HV000", "JQ001", "99999",
-    };
-    for (const std::string &state : states) {
-        CAPTURE(state);
-        CHECK_FALSE(is_permanent_error(state));
-        CHECK(decide_retry(state, 1, 8) == RetryDecision::kRetry);
-    }
+    for (const ErrorClass value :
+         {ErrorClass::kRetry, ErrorClass::kFreeRetry, ErrorClass::kPermanent})
+        CHECK(error_class_from_name(error_class_name(value)) == value);
+    CHECK_FALSE(error_class_from_name("never").has_value());
+    CHECK_FALSE(error_class_from_name("").has_value());
 }
 
-TEST_CASE("only the class decides, the first two characters")
+TEST_CASE("a rule for a class covers its states, nothing else is touched")
 {
-    CHECK_FALSE(is_permanent_error("02200"));
-    CHECK_FALSE(is_permanent_error("54228"));
-    CHECK_FALSE(is_permanent_error("P0A00"));
-    CHECK_FALSE(is_permanent_error("0a000"));
+    const ErrorRules rules = builtin_rules();
+    CHECK(rules.classify("t", "22012") == ErrorClass::kPermanent);
+    CHECK(rules.classify("t", "22P02") == ErrorClass::kPermanent);
+    CHECK(rules.classify("t", "40001") == ErrorClass::kFreeRetry);
+    CHECK(rules.classify("t", "40P01") == ErrorClass::kRetry);
+    CHECK(rules.classify("t", "02200") == ErrorClass::kRetry);
+    CHECK(rules.classify("t", "") == ErrorClass::kRetry);
+    CHECK(rules.classify("t", "2") == ErrorClass::kRetry);
 }
 
-TEST_CASE("a state too short to have a class is not permanent")
+TEST_CASE("the longer state beats the class, a user's rule the built-in one, a task's rule all")
 {
-    CHECK_FALSE(is_permanent_error(""));
-    CHECK_FALSE(is_permanent_error("2"));
+    ErrorRules rules = builtin_rules();
+    rules.add({10, "", "22012", "", ErrorClass::kRetry, true});
+    CHECK(rules.classify("t", "22012") == ErrorClass::kRetry);
+    rules.add({1000, "", "22", "", ErrorClass::kFreeRetry, false});
+    CHECK(rules.classify("t", "22012") == ErrorClass::kFreeRetry);
+    rules.add({1001, "t", "22", "", ErrorClass::kPermanent, false});
+    CHECK(rules.classify("t", "22012") == ErrorClass::kPermanent);
+    CHECK(rules.classify("other", "22012") == ErrorClass::kFreeRetry);
+    rules.add({1002, "t", "22", "", ErrorClass::kRetry, false});
+    CHECK(rules.classify("t", "22012") == ErrorClass::kRetry); /* the later of equals */
 }
 
-TEST_CASE("the last attempt allowed exhausts the job")
+TEST_CASE("texts are found anywhere, in any case of letters, the first rule counts")
 {
-    CHECK(decide_retry("P0001", 1, 3) == RetryDecision::kRetry);
-    CHECK(decide_retry("P0001", 2, 3) == RetryDecision::kRetry);
-    CHECK(decide_retry("P0001", 3, 3) == RetryDecision::kExhausted);
-    CHECK(decide_retry("P0001", 4, 3) == RetryDecision::kExhausted);
-    CHECK(decide_retry("P0001", 1, 1) == RetryDecision::kExhausted);
-    CHECK(decide_retry("P0001", 32766, 32767) == RetryDecision::kRetry);
-    CHECK(decide_retry("P0001", 32767, 32767) == RetryDecision::kExhausted);
+    const ErrorRules rules = builtin_rules();
+    CHECK(rules.classify_text("t", "404 Not Found") == ErrorClass::kPermanent);
+    CHECK(rules.classify_text("t", "Timeout: host not found") == ErrorClass::kRetry);
+    CHECK(rules.classify_text("t", "something else") == ErrorClass::kRetry);
+    CHECK(rules.classify_text("t", "") == ErrorClass::kRetry);
+    /* A state's rule says nothing about texts, and the reverse. */
+    CHECK(rules.classify_text("t", "22012") == ErrorClass::kRetry);
+}
+
+TEST_CASE("attempts decide about errors that may pass")
+{
+    CHECK(decide_retry(ErrorClass::kRetry, 1, 3, 0, 20) == RetryDecision::kRetry);
+    CHECK(decide_retry(ErrorClass::kRetry, 2, 3, 0, 20) == RetryDecision::kRetry);
+    CHECK(decide_retry(ErrorClass::kRetry, 3, 3, 0, 20) == RetryDecision::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 4, 3, 0, 20) == RetryDecision::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 1, 1, 0, 20) == RetryDecision::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 32767, 32767, 0, 20) == RetryDecision::kExhausted);
 }
 
 TEST_CASE("a permanent error is called permanent also in the last attempt")
 {
-    CHECK(decide_retry("22012", 1, 1) == RetryDecision::kPermanent);
-    CHECK(decide_retry("22012", 9, 8) == RetryDecision::kPermanent);
+    CHECK(decide_retry(ErrorClass::kPermanent, 1, 8, 0, 20) == RetryDecision::kPermanent);
+    CHECK(decide_retry(ErrorClass::kPermanent, 9, 8, 0, 20) == RetryDecision::kPermanent);
+}
+
+TEST_CASE("free retries cost nothing up to the limit, then an attempt each")
+{
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 0, 2) == RetryDecision::kFreeRetry);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 1, 2) == RetryDecision::kFreeRetry);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 2, 2) == RetryDecision::kExhausted);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 2, 2) == RetryDecision::kRetry);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 0, 0) == RetryDecision::kRetry);
 }

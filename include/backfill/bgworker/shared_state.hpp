@@ -1,15 +1,17 @@
 /* shared_state.hpp - what the server's backfill processes know of each other.
  *
- * One block of shared memory: a slot per worker, a slot per database, one LWLock. It
- * holds nothing that cannot be lost: after a crash it is made anew, and the tables say
- * what there is to do. Without shared_preload_libraries there is none, and available()
- * is false.
+ * One block of shared memory: a slot per worker, a slot per database, the marks of the
+ * ready index, and an LWLock for the marks and one for the rest. It holds nothing that cannot be
+ * lost: after a crash it is made anew, and the tables say what there is to do. Without
+ * shared_preload_libraries there is none, and available() is false.
  *
  * Lock order: the LWLock is never held while anything is called that can raise or wait,
  * except SetLatch. A slot's spinlock guards only what its worker publishes about its
  * current job. */
 #pragma once
 
+#include "backfill/core/low_water.hpp"
+#include "backfill/core/rate_window.hpp"
 #include "backfill/pg/pg.hpp"
 
 namespace backfill::bgworker
@@ -20,6 +22,7 @@ enum class WorkerState : int { kStarting, kIdle, kBusy };
 
 inline constexpr int kMaxTaskName = 128 * 4 + 1; /* 128 characters in any encoding */
 inline constexpr int kMaxDatabases = 256;
+inline constexpr int kMaxRateWindows = 1024;
 
 struct WorkerSlot {
     /* Guarded by the LWLock. */
@@ -30,8 +33,9 @@ struct WorkerSlot {
     Oid role;       /* executors: whose jobs it runs */
     int pid;        /* 0 until it has started */
     Latch *latch;   /* null until it has started */
-    bool woken;     /* its latch was set since it went idle */
+    bool woken;     /* its latch was set since it went idle; dispatchers: began to look */
     bool retire;    /* it shall end as soon as its batch is over */
+    bool bulk;      /* it may be running a job that is not urgent */
     int parent;     /* pid of who started it, until that has taken note of its end; 0: nobody */
     bool logged_in; /* it got as far as that */
     TimestampTz started_at;
@@ -62,11 +66,22 @@ struct DatabaseSlot {
     bool queue_was_full;  /* an executor passed over a full queue since the last release */
 };
 
+/* The starts of one rate-limited queue; queue_id 0: free. */
+struct RateSlot {
+    Oid database;
+    int32 queue_id;
+    core::RateWindow window;
+};
+
 struct SharedState {
     LWLock *lock;
+    LWLock *marks_lock; /* guards marks, and nothing else is locked while it is held */
+    uint64 hash_seed;   /* random; constant */
+    core::LowWaterMarks marks;
     Latch *launcher;
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
+    RateSlot rates[kMaxRateWindows];
     WorkerSlot workers[FLEXIBLE_ARRAY_MEMBER];
 };
 
@@ -90,6 +105,20 @@ class SharedLock
 /* A database's slot, made if there is none and `create` is set; null if there is no
  * room. Caller holds the lock. */
 DatabaseSlot *find_database(Oid database, bool create);
+
+/* The window of a rate-limited queue; null if there are too many such queues. Caller
+ * holds the lock. */
+core::RateWindow *find_rate_window(Oid database, int32 queue_id);
+
+/* The xids of the executors of this database that are in the middle of a batch; at most
+ * `limit` of them. What these have claimed comes back only with an announcement. */
+int executor_xids(TransactionId *xids, int limit) noexcept;
+
+/* Whether one more executor of the database may run jobs that are not urgent, seeing to
+ * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
+ * leave_bulk_lane(). */
+bool enter_bulk_lane(Oid database, int slot);
+void leave_bulk_lane(Oid database, int slot);
 
 /* Give a worker slot to a process that is about to be started; -1 if all are taken or the
  * database is blocked. */

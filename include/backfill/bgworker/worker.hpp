@@ -48,11 +48,34 @@ class StartBackoff
     TimestampTz not_before_ = 0;
 };
 
+/* Says once that the server has no worker slot left: a shortage goes on as long as a start
+ * fails now and then, also if others succeed in between. It is over after a minute
+ * without a failure. */
+class SlotShortage
+{
+  public:
+    /* Returns whether this failed start is the first one of a shortage. */
+    bool note_failure(TimestampTz now)
+    {
+        const bool first = last_ == 0 || now - last_ > kOverAfterUs;
+        last_ = now;
+        return first;
+    }
+
+  private:
+    static constexpr TimestampTz kOverAfterUs = 60000000;
+    TimestampTz last_ = 0;
+};
+
 /* First thing in a dynamic worker's main function: signals, its slot, the login. Ends the
  * process quietly if the slot has been given away. */
 void attach_worker(Datum main_argument);
 /* The calling worker's slot. */
 WorkerSlot &my_slot();
+int my_slot_number();
+/* Whether somebody has woken the calling worker since its slot's `woken` was cleared, or
+ * wants it to end. The latch alone does not tell: a wait for a lock resets it. */
+bool was_called();
 
 /* Starts a transaction in which the extension cannot be dropped; false, and no
  * transaction, if the database does not have it. */

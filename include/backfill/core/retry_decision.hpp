@@ -1,23 +1,57 @@
 /* retry_decision.hpp - what becomes of a job that failed. */
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace backfill::core
 {
 
+/* What an error means for the job, as a rule says it. */
+enum class ErrorClass {
+    kRetry,     /* try again after a delay; costs an attempt */
+    kFreeRetry, /* nobody's fault (deadlock, serialization): try again, costs nothing */
+    kPermanent, /* it would come again however often the job ran */
+};
+
+std::optional<ErrorClass> error_class_from_name(std::string_view name);
+std::string_view error_class_name(ErrorClass error_class);
+
+/* A row of backfill.error_rule; empty strings where the column is NULL. */
+struct ErrorRule {
+    int id;
+    std::string task;
+    std::string sqlstate;
+    std::string message_contains; /* in lower case */
+    ErrorClass error_class;
+    bool builtin;
+};
+
+class ErrorRules
+{
+  public:
+    void add(ErrorRule rule) { rules_.push_back(std::move(rule)); }
+    /* By SQLSTATE, for errors of the server. Without a rule: kRetry. */
+    ErrorClass classify(std::string_view task, std::string_view sqlstate) const;
+    /* By text, for failures that consumers report. Without a rule: kRetry. */
+    ErrorClass classify_text(std::string_view task, std::string_view message) const;
+
+  private:
+    std::vector<ErrorRule> rules_;
+};
+
 enum class RetryDecision {
     kRetry,     /* run again after a delay */
-    kPermanent, /* the error would come again: dead letter at once */
+    kFreeRetry, /* run again soon, the attempt does not count */
+    kPermanent, /* dead letter at once */
     kExhausted, /* no attempts left: dead letter */
 };
 
-/* Whether an error of this SQLSTATE would come again however often the job ran:
- * bad data (22), broken constraints (23), unsupported features (0A), syntax, access
- * and missing objects (42), wrong authorization (28). */
-bool is_permanent_error(std::string_view sqlstate);
-
-/* failed_attempts counts the attempt that has just failed. */
-RetryDecision decide_retry(std::string_view sqlstate, int failed_attempts, int max_attempts);
+/* failed_attempts counts the attempt that has just failed. After max_free_retries an
+ * error that is free costs an attempt like any other. */
+RetryDecision decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts,
+                           int free_retries, int max_free_retries);
 
 } // namespace backfill::core

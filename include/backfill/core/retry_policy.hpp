@@ -26,9 +26,11 @@ struct NamedPolicy {
     RetryPolicy policy;
 };
 
-/* The four built-in policies; the first is the default. */
+/* The built-in policies; the first is the default. */
 std::span<const NamedPolicy> preset_policies();
 std::optional<RetryPolicy> preset_policy(std::string_view name);
+/* Delays of retries that cost no attempt. */
+extern const RetryPolicy kFreeRetryPolicy;
 
 /* No delay is longer, whatever a policy says: 100 years of 365 days, microseconds. */
 inline constexpr std::int64_t kLongestDelayUs = std::int64_t{100} * 365 * 86400 * 1000000;

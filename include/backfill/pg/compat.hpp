@@ -41,6 +41,16 @@ inline bool may_use_schema(Oid schema, Oid role)
 #endif
 }
 
+/* The parts of my_schema."my name"; raises if it cannot be read. */
+inline List *parse_qualified_name(const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+    return stringToQualifiedNameList(text, nullptr);
+#else
+    return stringToQualifiedNameList(text);
+#endif
+}
+
 inline bool may_act_as(Oid member, Oid role)
 {
 #if PG_VERSION_NUM >= 160000

@@ -12,8 +12,9 @@ namespace backfill::queue
 
 struct BatchOptions {
     SessionKind session = SessionKind::kExecutor;
-    int64 time_limit_us = 0; /* no further job after so long */
-    int max_jobs = 0;        /* 0: no limit */
+    int64 time_limit_us = 0;  /* no further job after so long */
+    int max_jobs = 0;         /* 0: no limit */
+    bool urgent_only = false; /* only jobs of the fast bands */
     /* Only these tasks, if not empty. */
     std::vector<std::string> tasks;
     /* How a job's start and end are made known; may be null. */

@@ -4,9 +4,12 @@
  * backend to read them again before it next asks. */
 #pragma once
 
+#include "backfill/core/hook_event.hpp"
+#include "backfill/core/retry_decision.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/pg/datum.hpp"
 
+#include <array>
 #include <memory>
 
 namespace backfill::queue
@@ -26,13 +29,22 @@ struct Task {
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
+    bool is_hook = false;    /* not a task, but a hook; its function is the handler */
+    std::string search_path; /* of a hook */
+
     bool has_handler() const { return !handler_name.empty(); }
 };
 
-/* How many jobs of a queue may run at once. */
+/* What a queue allows. */
 struct QueueLimit {
-    int32 queue_id = 0;  /* names the queue in lock tags; 0 for a queue nobody configured */
-    int concurrency = 0; /* 0: no limit */
+    int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
+    int concurrency = 0;      /* jobs that run at once; 0: no limit */
+    int rate_limit = 0;       /* jobs that start in any rate_period; 0: no limit */
+    int64 rate_period_us = 0; /* microseconds */
+    int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
+    bool paused = false;
+
+    bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
 };
 
 class Config
@@ -54,6 +66,16 @@ class Config
      * its invalidation is still on the way. Reads the table once per unknown queue. */
     QueueLimit queue_limit_now(std::string_view queue_name) const;
     bool is_configured(std::string_view queue_name) const;
+    std::vector<std::string_view> paused_queues() const;
+
+    /* The hooks of an event, in their order: each as a task whose handler it is; the
+     * identifier is the task it is for, or empty. */
+    const std::vector<Task> &hooks(core::HookEvent event) const
+    {
+        return hooks_[static_cast<std::size_t>(event)];
+    }
+
+    const core::ErrorRules &error_rules() const { return error_rules_; }
 
     /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
     bool may_enqueue(Oid role, std::string_view task_identifier) const;
@@ -75,6 +97,8 @@ class Config
     std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
     std::vector<Queue> queues_;
     std::vector<Producer> producers_;
+    core::ErrorRules error_rules_;
+    std::array<std::vector<Task>, core::kHookEventCount> hooks_;
     /* Queues that queue_limit_now() has found to have no limit. */
     mutable std::unordered_set<std::string> unlimited_;
 };

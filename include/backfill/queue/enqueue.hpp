@@ -14,18 +14,23 @@ namespace backfill::queue
 
 enum class JobKeyMode { kReplace, kPreserveRunAt, kUnsafeDedupe };
 
+/* SQLSTATE JB001: the queue holds max_depth jobs. */
+inline constexpr int kErrorQueueFull = MAKE_SQLSTATE('J', 'B', '0', '0', '1');
+
 /* What a caller asks for; an absent member means the task's own setting or the default.
  * The strings point into the caller's memory. */
 struct JobSpec {
     std::string_view task_identifier;
     Datum payload = 0; /* jsonb; 0 means an empty object */
     std::optional<std::string_view> queue_name;
+    bool no_queue = false; /* in no queue at all, as add_job() has it */
     std::optional<int32> priority;
     std::optional<TimestampTz> run_at;
     std::optional<int32> max_attempts;
     std::optional<std::string_view> job_key;
     JobKeyMode job_key_mode = JobKeyMode::kReplace;
     std::optional<std::string_view> retry_policy;
+    Datum flags = 0; /* text[]; 0: none */
     /* A requeued dead letter keeps its id and knows its letter. */
     std::optional<int64> id;
     std::optional<int64> dead_letter_id;
@@ -49,9 +54,12 @@ class Enqueuer
 
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;
-    /* Inserts or replaces one job and returns its id. Errors: Failure 22023 for a bad
-     * argument, 42501 if the caller may not enqueue this task. */
-    int64 enqueue(const JobSpec &spec);
+    /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure
+     * 22023 for a bad argument, 42501 if the caller may not enqueue this task, JB001 if its queue
+     * is full. */
+    std::optional<int64> enqueue(const JobSpec &spec);
+    /* The same; returns the whole row. */
+    std::optional<JobRow> add(const JobSpec &spec);
     /* Inserts a dead job again under spec.id. Errors: Failure 55000 if the job, or one
      * with its key, is waiting or running. */
     void requeue(const JobSpec &spec);
@@ -64,15 +72,20 @@ class Enqueuer
     JobRow make_row(const JobSpec &spec, const Task *task) const;
     bool take_over_key(JobRow &row, const JobSpec &spec);
     void insert(const JobRow &row, const Task *task);
+    void check_depth(std::string_view queue_name);
 
     stats::OperationTimer timer_{stats::Operation::kEnqueue};
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;
+    bool replaces_ = false; /* the present job takes the place of one in the same queue */
+    std::unordered_map<std::string_view, int> depth_; /* of queues with a max_depth */
 };
 
 /* Makes a queue run one job at a time. */
 void make_queue_serial(const Config &config, std::string_view queue_name);
+/* The same unless it is fast or bulk, or somebody has configured it already. */
+void make_new_queue_serial(const Config &config, std::string_view queue_name);
 
 /* Tells the workers, at commit, about a row that this transaction inserted. */
 void announce_job(const JobRow &row, const Task *task, TimestampTz now);

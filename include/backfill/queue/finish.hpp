@@ -5,6 +5,7 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/queue/run_job.hpp"
 
 namespace backfill::queue
 {
@@ -12,12 +13,22 @@ namespace backfill::queue
 enum class Outcome {
     kDone,
     kRetried,      /* inserted again, for later */
+    kSnoozed,      /* the same, because the handler wants it */
     kDeadLettered, /* in the dead letter queue */
     kSuperseded,   /* dropped: a newer job carries its key */
 };
 
-/* After success: a keyed or requeued job takes its dead letter with it. */
-void finish_success(const JobRow &row);
+/* What last_error keeps of an error. */
+Datum error_to_jsonb(const core::ErrorInfo &error);
+
+/* After the handler's run, however it went. A keyed or requeued job that is done takes
+ * its dead letter with it. */
+Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                   const RunResult &run);
+
+/* Whether nobody wants a (further) run of a keyed job: a newer job carries its key, or
+ * remove_job() was called while it ran. */
+bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more
  * attempt and a later run_at, or write it to the dead letter queue. */

@@ -20,4 +20,7 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
 /* Whether a job other than `id` that is newer carries the key. */
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
 
+/* Whether remove_job() was called for this job while it ran: it must not run again. */
+bool is_retry_forbidden(int64 id);
+
 } // namespace backfill::queue

@@ -19,11 +19,13 @@ enum class Column : int {
     kPriority,
     kAttempts,
     kMaxAttempts,
+    kFreeRetries,
     kTaskIdentifier,
     kQueueName,
     kRetryPolicy,
     kJobKey,
     kWorker,
+    kFlags,
     kLastError,
     kPayload,
     kCount
@@ -52,6 +54,7 @@ struct JobRow {
     int64 id() const { return DatumGetInt64(get(Column::kId)); }
     int priority() const { return DatumGetInt16(get(Column::kPriority)); }
     int attempts() const { return DatumGetInt16(get(Column::kAttempts)); }
+    int free_retries() const { return DatumGetInt16(get(Column::kFreeRetries)); }
     int max_attempts() const { return DatumGetInt16(get(Column::kMaxAttempts)); }
     std::string_view task_identifier() const { return pg::to_view(get(Column::kTaskIdentifier)); }
     /* Empty where the column is NULL. */

@@ -42,6 +42,10 @@ class JobTable
     RemoveResult remove(ItemPointerData tid, Snapshot snapshot);
     void insert(const JobRow &row);
 
+    /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
+     * counting at `limit`. */
+    int count_in_queue(std::string_view queue_name, int limit);
+
     static int64 next_id();
 
   private:

@@ -22,15 +22,23 @@ class QueueSlots
     /* Takes one of the queue's slots unless this transaction has one; never waits. */
     Entry enter(const QueueLimit &limit);
 
-    /* Whether a slot is free now; takes none. */
+    /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
+     * for a process that runs no jobs itself. */
     static bool has_free_slot(const QueueLimit &limit);
 
   private:
     std::unordered_set<int32> held_;
 };
 
+/* Serialises the producers of a queue that has a max_depth until the end of the
+ * transaction: what one of them has not committed yet, the next could not count. */
+void lock_queue_depth(const QueueLimit &limit);
+
 /* Serialises the producers of one job_key until the end of the transaction. Waits for
  * other producers, never for the running job. */
 void lock_job_key(std::string_view job_key);
+/* The same for several keys, in an order that is the same everywhere, so that calls
+ * which name several keys never deadlock with each other. */
+void lock_job_keys(std::vector<std::string_view> job_keys);
 
 } // namespace backfill::queue

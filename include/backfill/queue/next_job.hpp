@@ -2,7 +2,9 @@
  * next; it reads the index job_ready_idx.
  *
  * A candidate is a hint: the row may be gone, claimed or changed by the time somebody
- * claims it, and the claim (claim.hpp) decides. Order: priority, run_at, id. */
+ * claims it, and the claim (batch.cpp) decides. Order: priority, run_at, id; with
+ * backfill.ageing_interval a job counts as one priority better for each such interval
+ * that it has waited. */
 #pragma once
 
 #include "backfill/queue/job_table.hpp"
@@ -14,37 +16,72 @@ struct Candidate {
     ItemPointerData tid;
     int64 id;
     TimestampTz run_at;
-    int priority;
+    int64 priority; /* as it counts now: ageing may have lifted it */
+    int queue;      /* its place in NextJobs' list of queues */
+};
+
+/* Jobs of the fast bands, which reserved executors are for. */
+inline constexpr int kLastUrgentPriority = -1;
+
+/* An active snapshot taken now, also in a REPEATABLE READ transaction of the caller. */
+class LatestSnapshot
+{
+  public:
+    void renew();
+    void pop();
+    Snapshot get() const { return GetActiveSnapshot(); }
+    /* What had been announced for sure when the snapshot was taken (low_water.hpp). */
+    std::uint64_t announcements() const { return announcements_; }
+
+  private:
+    bool pushed_ = false;
+    std::uint64_t announcements_ = 0;
+};
+
+/* Who reads, and what for. */
+enum class Reader {
+    kSession, /* whose own claims may be rolled back to a savepoint: raises no marks */
+    kWorker,
+    kSweep, /* the dispatcher, looking for jobs that nobody announced: ignores the marks */
 };
 
 class NextJobs
 {
   public:
     /* Chooses among the ready jobs of these tasks. The strings must outlive the object. */
-    NextJobs(JobTable &table, std::vector<std::string_view> tasks);
+    NextJobs(JobTable &table, std::vector<std::string_view> tasks, Reader reader);
 
     /* Forgets what it knows and chooses among these tasks from now on. */
     void set_tasks(std::vector<std::string_view> tasks);
 
-    /* Reads the first `limit` ready jobs that nobody runs now, as `snapshot` sees them,
-     * leaving out the excluded queues. */
-    void read(Snapshot snapshot, int limit);
+    /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
+     * leaving out the excluded queues and jobs. */
+    void read(const LatestSnapshot &snapshot, int limit);
     std::optional<Candidate> pop();
     bool empty() const { return position_ == candidates_.size(); }
-    std::size_t size() const { return candidates_.size() - position_; }
     /* Forgets the candidates read so far. */
     void clear();
 
-    /* Leaves a queue out of the next reads: it is full. */
-    void exclude_queue(std::string_view queue_name) { excluded_.emplace_back(queue_name); }
+    /* Leaves a queue out from now on: it is full, paused or used up its rate. */
+    void exclude_queue(std::string_view queue_name);
+    /* Leaves a job out of the next reads: its row is locked by somebody. */
+    void exclude_job(int64 id) { locked_.insert(id); }
+    /* Reads only jobs of the fast bands from now on. */
+    void only_urgent() { last_priority_ = kLastUrgentPriority; }
 
     /* The earliest run_at after now among the tasks' waiting jobs, or nothing. */
-    std::optional<TimestampTz> next_run_at(Snapshot snapshot, TimestampTz now);
+    std::optional<TimestampTz> next_run_at(const LatestSnapshot &snapshot, TimestampTz now);
 
   private:
+    bool is_excluded(std::string_view queue_name) const;
+
     JobTable &table_;
     std::vector<std::string_view> tasks_;
+    Reader reader_;
     std::vector<std::string> excluded_;
+    std::unordered_set<int64> locked_;
+    int last_priority_ = PG_INT16_MAX;
+    std::vector<std::string> queues_; /* of the candidates */
     std::vector<Candidate> candidates_;
     std::size_t position_ = 0;
 };

@@ -13,11 +13,28 @@ enum class SessionKind {
     kUser,     /* a user's own session (process_available_jobs): leave its state alone */
 };
 
+/* What a handler decided about its job before it returned. */
+struct Verdict {
+    enum class Kind { kDone, kSnooze, kDiscard }; /* a job that a hook skips is done, too */
+    Kind kind = Kind::kDone;
+    int64 delay_us = 0; /* kSnooze: run again after so long */
+    std::string reason; /* kDiscard: why there shall be no further run */
+};
+
+struct RunResult {
+    std::optional<core::ErrorInfo> error; /* the handler failed; its effects are gone */
+    Verdict verdict;                      /* else: what it wants */
+};
+
 /* Runs the handler of a job that this transaction has claimed. The handler's effects
  * and its deferred constraints are in a subtransaction: on an error all of it is gone,
  * and the error is returned. Settings that the handler changed are put back either way.
  * Errors: Failure 57014 if the user cancels a kUser session. */
-std::optional<core::ErrorInfo> run_job(const JobRow &row, const Task &task, SessionKind session);
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
+
+/* The job whose handler runs in this process, and what it decides; null if none does. */
+const JobRow *running_job();
+void set_verdict(Verdict verdict);
 
 /* State that a job may have left behind and that only the end of the transaction or a
  * reset of the whole session removes: SET CONSTRAINTS, held cursors, temporary objects. The
@@ -27,8 +44,10 @@ bool session_is_dirty();
 void mark_session_dirty() noexcept;
 void mark_session_clean();
 
-/* Whether a job's handler is running in this process. */
-bool is_running_job();
+inline bool is_running_job()
+{
+    return running_job() != nullptr;
+}
 
 /* Registers an invalidation callback; once per process, from _PG_init. */
 void init_run_job();

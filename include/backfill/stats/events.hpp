@@ -18,8 +18,14 @@ namespace backfill::stats
 
 void note_enqueued(const queue::JobRow &row);
 
+/* How a run ended: each is one of these. */
+enum class RunEnd {
+    kCompleted, /* the job is done */
+    kSnoozed,   /* the handler, or a hook, wants the job to run again */
+    kFailed,    /* an error, or the handler discarded the job; note_failed() tells more */
+};
 /* A job's handler has ended. */
-void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, bool failed);
+void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, RunEnd end);
 /* A job is failed whose run left no trace, because its transaction could not commit, or that
  * cannot be run. Each failure counts as a run. */
 void note_lost_run(const queue::JobRow &row);
@@ -29,6 +35,16 @@ void note_failed(const queue::JobRow &row, core::RetryDecision decision);
 void note_retry(const queue::JobRow &row);
 /* ... it goes to the dead letter queue. */
 void note_dead_letter(const queue::JobRow &row, core::RetryDecision decision);
+
+/* A waiting job is moved to the dead letter queue without a run. */
+void note_buried(const queue::JobRow &row);
+/* A job ends, and neither success nor a dead letter tells of it. */
+enum class DropReason {
+    kCancelled,  /* somebody deleted it */
+    kSuperseded, /* a newer job took its key, or it was removed while it ran */
+};
+void note_dropped(const queue::JobRow &row, DropReason reason);
+void note_cancelled(const LabelSet &labels);
 
 void note_requeued(const queue::JobRow &row);
 void note_letter_deleted(const LabelSet &labels);

@@ -1,0 +1,33 @@
+/* rate_window.hpp - a sliding window over the starts of one queue, in slices. */
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace backfill::core
+{
+
+/* Plain data, for shared memory. All times in microseconds. */
+struct RateWindow {
+    static constexpr int kSlices = 16;
+
+    std::int64_t period;       /* what the slices were made for; 0: unused */
+    std::int64_t newest_slice; /* number of the slice that counts[newest_slice % n] is */
+    std::array<std::int32_t, kSlices + 1> counts;
+
+    /* Makes the window count for this period; a window of another length starts used up
+     * or empty. */
+    void prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t initially);
+    /* When a start is possible at the earliest: now, or the time when enough of the
+     * starts so far have left the window. */
+    std::int64_t earliest_start(std::int32_t limit, std::int64_t now);
+    void count_start(std::int64_t now);
+    /* Undoes one recent count_start(). */
+    void uncount_start(std::int64_t now);
+
+  private:
+    std::int64_t slice_of(std::int64_t time) const;
+    void move_to(std::int64_t now);
+};
+
+} // namespace backfill::core

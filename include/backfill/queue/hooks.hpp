@@ -1,0 +1,47 @@
+/* hooks.hpp - users' functions that are called at certain moments of a job's life.
+ *
+ * A hook is a function f(event jsonb). It runs in the session of whoever the moment belongs
+ * to, the producer (before_job_schedule) or an executor, but as the role that registered it
+ * and with the search_path of then: neither gets at the other's rights.
+ * The deciding ones (before_job_schedule, before_job_run, after_job_run) return jsonb,
+ * {"action": ...}, or NULL to continue; what they raise fails the enqueue or the job.
+ * The others only watch: their errors are logged and change nothing. */
+#pragma once
+
+#include "backfill/core/hook_event.hpp"
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue::hooks
+{
+
+struct Decision {
+    enum class Action { kContinue, kSkip, kFail, kRetry };
+    Action action = Action::kContinue;
+    std::string reason;           /* kFail */
+    int64 delay_us = 0;           /* kRetry */
+    std::optional<Datum> payload; /* kContinue, before_job_schedule: the new one */
+};
+
+/* SQLSTATE JB004: a hook refused the job. */
+inline constexpr int kErrorRefused = MAKE_SQLSTATE('J', 'B', '0', '0', '4');
+
+/* Nothing below costs anything but this if there is no hook. */
+inline bool any(const Config &config, core::HookEvent event)
+{
+    return !config.hooks(event).empty();
+}
+
+/* The event's "job" member. */
+Datum describe(const JobRow &row);
+
+/* Calls the deciding hooks of an event in turn, until one does not say continue; a changed
+ * payload reaches the next hook. error is null unless the job has failed. */
+Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
+                const core::ErrorInfo *error = nullptr);
+
+/* Calls the watching hooks of an event, each in a subtransaction. row may be null. */
+void notify(const Config &config, core::HookEvent event, const JobRow *row,
+            const core::ErrorInfo *error = nullptr);
+
+} // namespace backfill::queue::hooks

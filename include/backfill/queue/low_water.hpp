@@ -1,0 +1,37 @@
+/* low_water.hpp - the low-water marks of this server's ranges (core/low_water.hpp), and
+ * what the current transaction will have to say about them at its end.
+ *
+ * A commit announces the jobs it has inserted, an abort those it had claimed. Rows that
+ * nobody announces (COPY, logical replication, COMMIT PREPARED, DELETE by hand that is
+ * rolled back) are found by the dispatcher's sweep. Without shared memory there are no
+ * marks, and every read begins at the head of its range. */
+#pragma once
+
+#include "backfill/core/low_water.hpp"
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue::low_water
+{
+
+/* A range of the current database. */
+core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept;
+
+/* To be noted before a snapshot is taken, for raise_mark(). */
+std::uint64_t announcements() noexcept;
+core::ReadyKey mark(core::RangeId range) noexcept;
+void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
+                std::uint64_t announcements) noexcept;
+/* The sweep has found a ready job here. */
+void announce(core::RangeId range, core::ReadyKey key) noexcept;
+
+/* The current transaction has inserted, or claimed, this job. */
+void note_inserted(const JobRow &row) noexcept;
+void note_claimed(const JobRow &row) noexcept;
+/* It has changed jobs in some other way. */
+void note_changed() noexcept;
+/* Its end: announces what it has noted. Called by wake.cpp, before it wakes anybody. */
+void on_transaction_end(bool committed) noexcept;
+/* The notes are dropped: the transaction has been prepared. */
+void drop_notes() noexcept;
+
+} // namespace backfill::queue::low_water

@@ -1,0 +1,244 @@
+-- Control over jobs from outside, and what a handler can say about its own job. These
+-- act on jobs that wait: one that runs or is leased is passed over, never waited for.
+
+CREATE FUNCTION backfill._jobs_changed()
+RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_jobs_changed';
+COMMENT ON FUNCTION backfill._jobs_changed() IS 'Tells the workers, at the end of the transaction, that waiting jobs were changed.';
+
+CREATE FUNCTION backfill._bury(job_id bigint, reason text, last_error jsonb)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_bury';
+COMMENT ON FUNCTION backfill._bury(bigint, text, jsonb) IS
+    'Move a waiting job to the dead letter queue; returns the letter''s id, NULL if the job does not wait.';
+
+CREATE FUNCTION backfill.classify_error(sqlstate text DEFAULT NULL, message text DEFAULT NULL, task_identifier text DEFAULT NULL)
+RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_classify_error';
+COMMENT ON FUNCTION backfill.classify_error(text, text, text) IS
+    'What the rules in backfill.error_rule make of an error, by its SQLSTATE or else by its text: permanent, retry or free_retry.';
+
+CREATE FUNCTION backfill.current_job(
+    OUT id bigint,
+    OUT task_identifier text,
+    OUT payload jsonb,
+    OUT queue_name text,
+    OUT priority smallint,
+    OUT run_at timestamptz,
+    OUT attempt integer,
+    OUT max_attempts integer,
+    OUT job_key text,
+    OUT last_error jsonb,
+    OUT created_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_current_job';
+COMMENT ON FUNCTION backfill.current_job() IS 'The job whose handler calls this; last_error is that of the attempt before.';
+
+CREATE FUNCTION backfill.snooze(delay interval)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_snooze';
+COMMENT ON FUNCTION backfill.snooze(interval) IS
+    'From a handler: when it returns, keep its effects and run the job again after the delay; costs no attempt.';
+
+CREATE FUNCTION backfill.discard(reason text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_discard';
+COMMENT ON FUNCTION backfill.discard(text) IS
+    'From a handler: when it returns, keep its effects and move the job to the dead letter queue.';
+
+CREATE FUNCTION backfill.get_job(job_id bigint)
+RETURNS SETOF backfill.jobs
+LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER ROWS 1 SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT j.* FROM backfill.jobs j WHERE j.id = get_job.job_id;
+END;
+COMMENT ON FUNCTION backfill.get_job(bigint) IS 'One job that waits or runs; no row if it is done or dead.';
+
+CREATE FUNCTION backfill.complete_jobs(job_ids bigint[])
+RETURNS SETOF backfill.job
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    waiting backfill.job;
+BEGIN
+    PERFORM backfill._jobs_changed();
+    FOR waiting IN
+        DELETE FROM backfill.job j
+         WHERE j.id IN (SELECT w.id FROM backfill.job w
+                         WHERE w.id = ANY (job_ids) AND w.lease_expires_at IS NULL
+                           FOR UPDATE SKIP LOCKED)
+        RETURNING j.*
+    LOOP
+        PERFORM backfill._note_cancelled(waiting.task_identifier, waiting.queue_name, waiting.priority);
+        RETURN NEXT waiting;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION backfill.complete_jobs(bigint[]) IS
+    'Count waiting jobs as done without running them; returns their rows. Running jobs are passed over.';
+
+CREATE FUNCTION backfill.cancel_job(job_id bigint)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM backfill.complete_jobs(ARRAY[job_id]);
+    RETURN FOUND;
+END;
+$$;
+COMMENT ON FUNCTION backfill.cancel_job(bigint) IS
+    'Delete a waiting job; false if there is none with that id, or it runs already.';
+
+CREATE FUNCTION backfill.remove_job(job_key text)
+RETURNS SETOF backfill.job
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER ROWS 1 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM backfill._lock_job_keys(ARRAY[remove_job.job_key]);
+    RETURN QUERY
+        SELECT c.* FROM backfill.complete_jobs(
+            ARRAY(SELECT j.id FROM backfill.job j WHERE j.job_key = remove_job.job_key)) c;
+    IF NOT FOUND THEN
+        -- It runs: this run is its last. The running transaction still shows the row as it was.
+        INSERT INTO backfill.no_retry (job_id)
+        SELECT j.id FROM backfill.job j WHERE j.job_key = remove_job.job_key
+            ON CONFLICT DO NOTHING;
+        RETURN QUERY SELECT j.* FROM backfill.job j WHERE j.job_key = remove_job.job_key;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill.remove_job(text) IS
+    'Delete the waiting job with this key, or else let the running one not be retried; returns its row.';
+
+CREATE FUNCTION backfill.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL)
+RETURNS SETOF backfill.job
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    waiting backfill.job;
+    message text := coalesce(error_message, 'Manually marked as failed');
+BEGIN
+    FOR waiting IN SELECT j.* FROM backfill.job j WHERE j.id = ANY (job_ids) ORDER BY j.id LOOP
+        IF backfill._bury(waiting.id, message, pg_catalog.jsonb_build_object('message', message)) IS NOT NULL THEN
+            RETURN NEXT waiting;
+        END IF;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION backfill.permanently_fail_jobs(bigint[], text) IS
+    'Move waiting jobs to the dead letter queue; returns their rows. Running jobs are passed over.';
+
+CREATE FUNCTION backfill.fail_jobs(job_ids bigint[], reason text DEFAULT NULL)
+RETURNS SETOF backfill.job
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT f.* FROM backfill.permanently_fail_jobs(fail_jobs.job_ids, fail_jobs.reason) f;
+END;
+COMMENT ON FUNCTION backfill.fail_jobs(bigint[], text) IS 'The same as permanently_fail_jobs().';
+
+CREATE FUNCTION backfill.reschedule_jobs(
+    job_ids bigint[],
+    run_at timestamptz DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    attempts integer DEFAULT NULL,
+    max_attempts integer DEFAULT NULL)
+RETURNS SETOF backfill.job
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF run_at IS NOT NULL AND NOT pg_catalog.isfinite(run_at) THEN
+        RAISE EXCEPTION 'run_at must be finite: %', run_at USING ERRCODE = 'invalid_parameter_value';
+    ELSIF priority NOT BETWEEN -32768 AND 32767 THEN
+        RAISE EXCEPTION 'priority is out of range: %', priority
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between -32768 and 32767; smaller runs first.';
+    ELSIF attempts NOT BETWEEN 0 AND 32766 THEN
+        RAISE EXCEPTION 'attempts is out of range: %', attempts
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 0 and 32766.';
+    ELSIF max_attempts NOT BETWEEN 1 AND 32767 THEN
+        RAISE EXCEPTION 'max_attempts is out of range: %', max_attempts
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'It must be between 1 and 32767; the first run counts as an attempt.';
+    END IF;
+    PERFORM backfill._jobs_changed();
+    RETURN QUERY
+        UPDATE backfill.job j
+           SET run_at = coalesce(reschedule_jobs.run_at, j.run_at),
+               priority = coalesce(reschedule_jobs.priority, j.priority),
+               attempts = coalesce(reschedule_jobs.attempts, j.attempts),
+               max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts)
+         WHERE j.id IN (SELECT w.id FROM backfill.job w
+                         WHERE w.id = ANY (job_ids) AND w.lease_expires_at IS NULL
+                           FOR UPDATE SKIP LOCKED)
+        RETURNING j.*;
+END;
+$$;
+COMMENT ON FUNCTION backfill.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) IS
+    'Change when and how waiting jobs run; NULL leaves a value as it is. Returns their rows. Running jobs are passed over.';
+
+CREATE FUNCTION backfill.force_unlock_workers(worker_ids text[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM backfill._jobs_changed();
+    UPDATE backfill.job j SET worker = NULL, lease_expires_at = NULL, claim_token = NULL
+     WHERE j.worker = ANY (worker_ids) AND j.lease_expires_at IS NOT NULL;
+END;
+$$;
+COMMENT ON FUNCTION backfill.force_unlock_workers(text[]) IS
+    'Take the leases of these external consumers away. The server''s own workers lock nothing that outlives them.';
+
+-- The crate's housekeeping names. What can go stale here are leases of external consumers.
+CREATE FUNCTION backfill.release_stale_job_locks(older_than interval DEFAULT '0')
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    released bigint;
+BEGIN
+    PERFORM backfill._jobs_changed();
+    UPDATE backfill.job j SET worker = NULL, lease_expires_at = NULL, claim_token = NULL
+     WHERE j.id IN (SELECT l.id FROM backfill.job l
+                     WHERE l.lease_expires_at < pg_catalog.clock_timestamp() - coalesce(older_than, '0')
+                       FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS released = ROW_COUNT;
+    RETURN released;
+END;
+$$;
+COMMENT ON FUNCTION backfill.release_stale_job_locks(interval) IS
+    'Make jobs ready whose lease ran out longer ago than this; returns how many.';
+
+CREATE FUNCTION backfill.release_stale_queue_locks(older_than interval DEFAULT '0')
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT 0::bigint;
+END;
+COMMENT ON FUNCTION backfill.release_stale_queue_locks(interval) IS
+    'Always 0: a queue''s slots are locks of the running transactions and cannot go stale. For users of the crate.';
+
+CREATE FUNCTION backfill.process_failed_jobs()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.count(backfill._bury(j.id, 'no attempts left', j.last_error))
+      FROM backfill.job j WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL;
+END;
+COMMENT ON FUNCTION backfill.process_failed_jobs() IS
+    'Move waiting jobs that have no attempts left (reschedule_jobs() can do that to them) to the dead letter queue; returns how many.';
+
+CREATE FUNCTION backfill.cleanup_permanently_failed_jobs()
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT backfill.process_failed_jobs();
+END;
+COMMENT ON FUNCTION backfill.cleanup_permanently_failed_jobs() IS
+    'The same as process_failed_jobs(): failed jobs never stay among the waiting ones.';
+
+CREATE FUNCTION backfill.startup_cleanup(OUT released_jobs bigint, OUT dead_lettered_jobs bigint, OUT deleted_letters bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    released_jobs := backfill.release_stale_job_locks();
+    dead_lettered_jobs := backfill.process_failed_jobs();
+    deleted_letters := backfill._apply_dlq_retention();
+    DELETE FROM backfill.no_retry n WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = n.job_id);
+END;
+$$;
+COMMENT ON FUNCTION backfill.startup_cleanup() IS
+    'All housekeeping at once; the dispatcher does it every backfill.dlq_processor_interval.';

@@ -1,0 +1,145 @@
+/* job_api.cpp - SQL functions that act on one job: from inside its handler, or on a
+ * waiting one from outside. */
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/dead_letter.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/finish.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
+#include "backfill/queue/run_job.hpp"
+#include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
+
+using namespace backfill;
+
+namespace
+{
+
+const queue::JobRow &require_running_job(const char *function)
+{
+    const queue::JobRow *row = queue::running_job();
+    if (row == nullptr)
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             std::string(function) + " must be called by the handler of a job", {},
+             "No job is running in this session.");
+    return *row;
+}
+
+/* The descriptor of the function's composite result. */
+TupleDesc result_columns(FunctionCallInfo fcinfo)
+{
+    return pg::call([&] {
+        TupleDesc columns = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "return type must be a row type");
+        return BlessTupleDesc(columns);
+    });
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_current_job)
+{
+    const queue::JobRow &row = require_running_job("current_job()");
+    const TupleDesc columns = result_columns(fcinfo);
+    using queue::Column;
+    const std::string_view queue_name = row.text_or_empty(Column::kQueueName);
+    Datum values[] = {
+        row.get(Column::kId),
+        row.get(Column::kTaskIdentifier),
+        row.get(Column::kPayload),
+        row.get(Column::kQueueName),
+        row.get(Column::kPriority),
+        row.get(Column::kRunAt),
+        Int32GetDatum(row.attempts() + 1),
+        Int32GetDatum(row.max_attempts()),
+        row.get(Column::kJobKey),
+        row.get(Column::kLastError),
+        row.get(Column::kCreatedAt),
+    };
+    bool nulls[std::size(values)] = {};
+    nulls[3] = queue_name.empty();
+    nulls[8] = row.is_null(Column::kJobKey);
+    nulls[9] = row.is_null(Column::kLastError);
+    return pg::call([&] { return HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)); });
+}
+
+BACKFILL_FUNCTION(backfill_snooze)
+{
+    (void) require_running_job("snooze()");
+    const pg::Arguments arguments(fcinfo);
+    const Interval *delay = arguments.interval(0);
+    if (delay == nullptr)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "delay must not be null");
+    const double days = pg::approximate_days(*delay);
+    if (days < 0 || days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "delay is out of range: " + pg::to_text(*delay),
+             "It must be between 0 and 36500 days.");
+    queue::set_verdict({queue::Verdict::Kind::kSnooze, pg::to_microseconds(*delay), {}});
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_discard)
+{
+    (void) require_running_job("discard()");
+    const pg::Arguments arguments(fcinfo);
+    const auto reason = queue::require_text("reason", arguments.text(0));
+    queue::set_verdict({queue::Verdict::Kind::kDiscard, 0, std::string(reason)});
+    return static_cast<Datum>(0);
+}
+
+/* Moves a waiting job to the dead letter queue; NULL if it does not wait. */
+BACKFILL_FUNCTION(backfill_bury)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto reason = queue::require_text("reason", arguments.text(1));
+    queue::JobTable table;
+    int64 letter = 0;
+    for (const queue::FoundJob &found : table.find_by_id(arguments.int8(0).value_or(0))) {
+        queue::JobRow row = found.row;
+        const bool leased = !row.is_null(queue::Column::kLeaseExpiresAt);
+        if (leased || table.remove(found.tid, InvalidSnapshot) != queue::RemoveResult::kRemoved)
+            continue;
+        pg::call([] { CommandCounterIncrement(); });
+        if (!arguments.is_null(2))
+            row.set(queue::Column::kLastError, arguments.datum(2));
+        letter = queue::dead_letter::write(row, reason);
+        stats::note_buried(row);
+    }
+    table.close();
+    fcinfo->isnull = letter == 0;
+    return Int64GetDatum(letter);
+}
+
+/* Rows were changed from outside: executors shall look again when this is over. */
+BACKFILL_FUNCTION(backfill_jobs_changed)
+{
+    queue::low_water::note_changed();
+    queue::wake::announce_dispatcher();
+    queue::wake::announce_slots();
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_lock_job_keys)
+{
+    const auto elements = pg::Arguments(fcinfo).array(0, TEXTOID);
+    std::vector<std::string_view> keys;
+    for (int i = 0; elements && i < elements->count; i++)
+        if (!elements->nulls[i])
+            keys.push_back(pg::to_view(elements->values[i]));
+    queue::lock_job_keys(std::move(keys));
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_classify_error)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto sqlstate = arguments.text(0);
+    const auto message = arguments.text(1);
+    const auto task = arguments.text(2).value_or(std::string_view());
+    const auto config = queue::config();
+    const core::ErrorRules &rules = config->error_rules();
+    return pg::from_text(core::error_class_name(
+        sqlstate ? rules.classify(task, *sqlstate)
+                 : rules.classify_text(task, message.value_or(std::string_view()))));
+}

@@ -1,0 +1,93 @@
+/* queue_api.cpp - SQL functions about queues. */
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/wake.hpp"
+
+using namespace backfill;
+
+namespace
+{
+
+constexpr double kLongestPeriodDays = 366;
+
+void check_positive(const char *argument, std::optional<int32> value)
+{
+    if (value && *value < 1)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string(argument) + " must be at least 1: " + std::to_string(*value),
+             "NULL means no limit.");
+}
+
+void check_period(const Interval *period)
+{
+    if (period == nullptr)
+        return;
+    if (pg::approximate_days(*period) > kLongestPeriodDays || pg::to_microseconds(*period) < 1000)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "rate_period is out of range: " + pg::to_text(*period),
+             "It must be between 1 millisecond and 366 days.");
+}
+
+pg::Param int4_param(std::optional<int32> value)
+{
+    return {INT4OID, Int32GetDatum(value.value_or(0)), !value};
+}
+
+Datum set_paused(FunctionCallInfo fcinfo, bool paused)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto name = queue::require_text("queue_name", arguments.text(0));
+    queue::check_queue_name(name);
+    const pg::Param params[] = {{TEXTOID, pg::from_text(name), false},
+                                {BOOLOID, BoolGetDatum(paused), false}};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused) VALUES ($1, $2)"
+                                " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
+                                params);
+    return static_cast<Datum>(0);
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_set_queue)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto name = queue::require_text("queue_name", arguments.text(0));
+    const auto concurrency = arguments.int4(1);
+    const auto rate_limit = arguments.int4(2);
+    const Interval *period = arguments.interval(3);
+    const auto max_depth = arguments.int4(4);
+    queue::check_queue_name(name);
+    check_positive("concurrency", concurrency);
+    check_positive("rate_limit", rate_limit);
+    check_positive("max_depth", max_depth);
+    check_period(period);
+    if (rate_limit.has_value() && period == nullptr)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "rate_period must not be null with a rate_limit",
+             "A rate is so many jobs in so much time.");
+
+    const pg::Param params[] = {
+        {TEXTOID, pg::from_text(name), false},
+        int4_param(concurrency),
+        int4_param(rate_limit),
+        {INTERVALOID, PointerGetDatum(period), !rate_limit},
+        int4_param(max_depth),
+    };
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
+        " VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT (queue_name) DO UPDATE SET concurrency = excluded.concurrency,"
+        "   rate_limit = excluded.rate_limit, rate_period = excluded.rate_period,"
+        "   max_depth = excluded.max_depth",
+        params);
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_pause_queue)
+{
+    return set_paused(fcinfo, true);
+}
+
+BACKFILL_FUNCTION(backfill_resume_queue)
+{
+    return set_paused(fcinfo, false);
+}

@@ -1,0 +1,74 @@
+/* rate_window.cpp - see rate_window.hpp. */
+#include "backfill/core/rate_window.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace backfill::core
+{
+
+std::int64_t RateWindow::slice_of(std::int64_t time) const
+{
+    /* Rounded up, so that sixteen slices are never shorter than the period. */
+    const std::int64_t length = (period + kSlices - 1) / kSlices;
+    return time / length;
+}
+
+void RateWindow::prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t initially)
+{
+    if (period == wanted_period)
+        return;
+    period = wanted_period;
+    counts.fill(0);
+    newest_slice = slice_of(now);
+    counts[static_cast<std::size_t>(newest_slice % (kSlices + 1))] = initially;
+}
+
+void RateWindow::move_to(std::int64_t now)
+{
+    const std::int64_t slice = slice_of(now);
+    if (slice <= newest_slice)
+        return; /* the clock may have gone back: keep counting in the newest slice */
+    const std::int64_t steps = std::min<std::int64_t>(slice - newest_slice, kSlices + 1);
+    for (std::int64_t i = 0; i < steps; i++)
+        counts[static_cast<std::size_t>((slice - i) % (kSlices + 1))] = 0;
+    newest_slice = slice;
+}
+
+std::int64_t RateWindow::earliest_start(std::int32_t limit, std::int64_t now)
+{
+    move_to(now);
+    std::int64_t total = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+    if (total < limit)
+        return now;
+    /* Drop slices, the oldest first, until there is room; the last one dropped leaves
+     * the window when the slice kSlices + 1 after it begins. */
+    const std::int64_t length = (period + kSlices - 1) / kSlices;
+    for (std::int64_t slice = newest_slice - kSlices; slice <= newest_slice; slice++) {
+        total -= counts[static_cast<std::size_t>(slice % (kSlices + 1))];
+        if (total < limit)
+            return (slice + kSlices + 1) * length;
+    }
+    return (newest_slice + kSlices + 1) * length;
+}
+
+void RateWindow::count_start(std::int64_t now)
+{
+    move_to(now);
+    counts[static_cast<std::size_t>(newest_slice % (kSlices + 1))]++;
+}
+
+void RateWindow::uncount_start(std::int64_t now)
+{
+    move_to(now);
+    for (std::int64_t i = 0; i <= kSlices; i++) {
+        std::int32_t &count =
+            counts[static_cast<std::size_t>((newest_slice + kSlices + 1 - i) % (kSlices + 1))];
+        if (count > 0) {
+            count--;
+            return;
+        }
+    }
+}
+
+} // namespace backfill::core

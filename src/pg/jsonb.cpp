@@ -1,0 +1,139 @@
+/* jsonb.cpp - see jsonb.hpp. */
+#include "backfill/pg/jsonb.hpp"
+
+extern "C" {
+#include "utils/datetime.h"
+#include "utils/json.h"
+}
+
+namespace backfill::pg
+{
+
+namespace
+{
+
+JsonbValue string_value(std::string_view text)
+{
+    JsonbValue value;
+    value.type = jbvString;
+    value.val.string.val = const_cast<char *>(text.data());
+    value.val.string.len = static_cast<int>(text.size());
+    return value;
+}
+
+} // namespace
+
+JsonbObject::JsonbObject()
+{
+    call([&] { (void) pushJsonbValue(&state_, WJB_BEGIN_OBJECT, nullptr); });
+}
+
+void JsonbObject::add_key(std::string_view key)
+{
+    call([&] {
+        JsonbValue value = string_value(key);
+        (void) pushJsonbValue(&state_, WJB_KEY, &value);
+    });
+}
+
+void JsonbObject::add_text(std::string_view key, std::string_view value)
+{
+    if (value.empty())
+        return;
+    add_key(key);
+    call([&] {
+        char *copy = pnstrdup(value.data(), value.size());
+        JsonbValue item = string_value({copy, value.size()});
+        (void) pushJsonbValue(&state_, WJB_VALUE, &item);
+    });
+}
+
+void JsonbObject::add_integer(std::string_view key, int64 value)
+{
+    add_key(key);
+    call([&] {
+        JsonbValue item;
+        item.type = jbvNumeric;
+        item.val.numeric = int64_to_numeric(value);
+        (void) pushJsonbValue(&state_, WJB_VALUE, &item);
+    });
+}
+
+void JsonbObject::add_jsonb(std::string_view key, Datum value)
+{
+    add_key(key);
+    call([&] {
+        JsonbValue item;
+        JsonbToJsonbValue(DatumGetJsonbP(value), &item);
+        if (item.type == jbvArray && item.val.array.rawScalar)
+            item = item.val.array.elems[0];
+        else if (item.type == jbvBinary && JsonContainerIsScalar(item.val.binary.data))
+            (void) JsonbExtractScalar(item.val.binary.data, &item);
+        (void) pushJsonbValue(&state_, WJB_VALUE, &item);
+    });
+}
+
+void JsonbObject::add_timestamp(std::string_view key, TimestampTz value)
+{
+    char text[MAXDATELEN + 1];
+    call([&] {
+        (void) JsonEncodeDateTime(text, TimestampTzGetDatum(value), TIMESTAMPTZOID, nullptr);
+    });
+    add_text(key, text);
+}
+
+Datum JsonbObject::finish()
+{
+    return call([&] {
+        return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state_, WJB_END_OBJECT, nullptr)));
+    });
+}
+
+bool is_object(Datum value)
+{
+    return call([&] { return JB_ROOT_IS_OBJECT(DatumGetJsonbP(value)) != 0; });
+}
+
+std::string to_json_text(Datum value)
+{
+    return call([&] {
+        Jsonb *json = DatumGetJsonbP(value);
+        return JsonbToCString(nullptr, &json->root, VARSIZE(json));
+    });
+}
+
+std::optional<Datum> get_jsonb(Datum object, const char *key)
+{
+    bool found = false;
+    const Datum member = call([&]() -> Datum {
+        Jsonb *value = DatumGetJsonbP(object);
+        if (!JB_ROOT_IS_OBJECT(value))
+            return 0;
+        JsonbValue *item =
+            getKeyJsonValueFromContainer(&value->root, key, static_cast<int>(strlen(key)), nullptr);
+        found = item != nullptr;
+        return found ? JsonbPGetDatum(JsonbValueToJsonb(item)) : 0;
+    });
+    return found ? std::optional(member) : std::nullopt;
+}
+
+std::optional<std::string> get_text(Datum object, const char *key)
+{
+    const auto member = get_jsonb(object, key);
+    if (!member)
+        return std::nullopt;
+    const char *text = call([&]() -> const char * {
+        JsonbValue scalar;
+        Jsonb *value = DatumGetJsonbP(*member);
+        if (JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar)) {
+            if (scalar.type == jbvNull)
+                return nullptr;
+            if (scalar.type == jbvString)
+                return pnstrdup(scalar.val.string.val, static_cast<Size>(scalar.val.string.len));
+        }
+        return JsonbToCString(nullptr, &value->root, VARSIZE(value));
+    });
+    return text == nullptr ? std::nullopt : std::optional<std::string>(text);
+}
+
+} // namespace backfill::pg

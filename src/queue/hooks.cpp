@@ -1,0 +1,195 @@
+/* hooks.cpp - see hooks.hpp. */
+#include "backfill/queue/hooks.hpp"
+
+#include "backfill/pg/jsonb.hpp"
+#include "backfill/pg/owner_scope.hpp"
+#include "backfill/pg/subtransaction.hpp"
+#include "backfill/queue/finish.hpp"
+#include "backfill/queue/handler.hpp"
+
+namespace backfill::queue::hooks
+{
+
+namespace
+{
+
+/* In a session whose rights its role does not have a hook must leave nothing behind that
+ * would act later with those rights: deferred triggers, temporary tables, cursors. */
+int restrictions_of(Oid role)
+{
+    return pg::call([&] {
+        return pg::may_act_as(role, GetSessionUserId()) && pg::may_act_as(role, GetUserId())
+                   ? 0
+                   : SECURITY_RESTRICTED_OPERATION;
+    });
+}
+
+/* Notices whether temporary objects are used meanwhile. PostgreSQL refuses a restricted hook
+ * temporary tables, but not a domain pg_temp.text, which the session's own statements would
+ * find before the real text. */
+class TemporaryObjects
+{
+  public:
+    TemporaryObjects() : before_(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE)
+    {
+        MyXactFlags &= ~XACT_FLAGS_ACCESSEDTEMPNAMESPACE;
+    }
+    ~TemporaryObjects() { MyXactFlags |= before_; }
+    TemporaryObjects(const TemporaryObjects &) = delete;
+    TemporaryObjects &operator=(const TemporaryObjects &) = delete;
+    static bool used() { return (MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0; }
+
+  private:
+    int before_;
+};
+
+/* Calls one hook, as its role; its result, or nothing for SQL NULL. */
+std::optional<Datum> call_hook(const Task &hook, Datum event)
+{
+    const Oid role = hook.run_as_oid;
+    if (!OidIsValid(role))
+        fail(ERRCODE_UNDEFINED_OBJECT,
+             "role \"" + hook.run_as + "\" of hook " + hook.handler_signature + " does not exist",
+             "The hook runs as this role.",
+             "Register the hook again, or call backfill.unregister_hook().");
+    const Oid function = check_handler(hook, role);
+    const char *const search_path = hook.search_path.c_str();
+    const int restrictions = restrictions_of(role);
+    const TemporaryObjects temporary_objects;
+    bool is_null = true;
+    const Datum result = pg::call([&] {
+        pg::RoleScope as_role(role, search_path, restrictions);
+        FmgrInfo info;
+        LOCAL_FCINFO(fcinfo, 1);
+        fmgr_info(function, &info);
+        InitFunctionCallInfoData(*fcinfo, &info, 1, InvalidOid, nullptr, nullptr);
+        fcinfo->args[0].value = event;
+        fcinfo->args[0].isnull = false;
+        PushActiveSnapshot(GetTransactionSnapshot());
+        const Datum value = FunctionCallInvoke(fcinfo);
+        is_null = fcinfo->isnull || get_func_rettype(function) != JSONBOID;
+        PopActiveSnapshot();
+        as_role.leave();
+        return value;
+    });
+    if (restrictions != 0 && TemporaryObjects::used())
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "hook " + hook.handler_signature + " must not use temporary objects",
+             "It runs in a session whose rights its role, \"" + hook.run_as + "\", does not have.",
+             "Use ordinary tables.");
+    return is_null ? std::nullopt : std::optional(result);
+}
+
+Datum make_event(core::HookEvent event, const JobRow *row, const core::ErrorInfo *error)
+{
+    pg::JsonbObject object;
+    object.add_text("event", core::hook_event_name(event));
+    if (row != nullptr)
+        object.add_jsonb("job", describe(*row));
+    if (error != nullptr)
+        object.add_jsonb("error", error_to_jsonb(*error));
+    object.add_integer("pid", MyProcPid);
+    return object.finish();
+}
+
+[[noreturn]] void bad_answer(const Task &hook, const std::string &what)
+{
+    fail(ERRCODE_INVALID_PARAMETER_VALUE,
+         "hook " + hook.handler_signature + " returned an unknown " + what, {},
+         "It must return NULL or a JSON object with action continue, skip, fail (with reason) or "
+         "retry (with delay).");
+}
+
+Decision read_answer(const Task &hook, Datum answer)
+{
+    Decision decision;
+    if (pg::to_json_text(answer) == "null")
+        return decision;
+    if (!pg::is_object(answer))
+        bad_answer(hook, "action: " + pg::to_json_text(answer));
+    const std::string action = pg::get_text(answer, "action").value_or("continue");
+    if (action == "continue") {
+        decision.payload = pg::get_jsonb(answer, "payload");
+    } else if (action == "skip") {
+        decision.action = Decision::Action::kSkip;
+    } else if (action == "fail") {
+        decision.action = Decision::Action::kFail;
+        decision.reason = pg::get_text(answer, "reason").value_or("refused by a hook");
+    } else if (action == "retry") {
+        decision.action = Decision::Action::kRetry;
+        const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");
+        const auto delay_us = pg::parse_delay(delay);
+        if (!delay_us || *delay_us < 0)
+            bad_answer(hook, "delay: " + delay);
+        decision.delay_us = *delay_us;
+    } else {
+        bad_answer(hook, "action: \"" + action + "\"");
+    }
+    return decision;
+}
+
+bool is_wanted(const Task &hook, const JobRow *row)
+{
+    return hook.identifier.empty() || (row != nullptr && hook.identifier == row->task_identifier());
+}
+
+} // namespace
+
+Datum describe(const JobRow &row)
+{
+    pg::JsonbObject job;
+    job.add_integer("id", row.id());
+    job.add_text("task_identifier", row.task_identifier());
+    job.add_jsonb("payload", row.get(Column::kPayload));
+    job.add_text("queue_name", row.text_or_empty(Column::kQueueName));
+    job.add_integer("priority", row.priority());
+    job.add_timestamp("run_at", DatumGetTimestampTz(row.get(Column::kRunAt)));
+    job.add_integer("attempt", row.attempts() + 1);
+    job.add_integer("max_attempts", row.max_attempts());
+    job.add_text("job_key", row.text_or_empty(Column::kJobKey));
+    job.add_timestamp("created_at", DatumGetTimestampTz(row.get(Column::kCreatedAt)));
+    return job.finish();
+}
+
+Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
+                const core::ErrorInfo *error)
+{
+    JobRow seen = row;
+    std::optional<Datum> payload;
+    for (const Task &hook : config.hooks(event)) {
+        if (!is_wanted(hook, &row))
+            continue;
+        const auto answer = call_hook(hook, make_event(event, &seen, error));
+        if (!answer)
+            continue;
+        const Decision decision = read_answer(hook, *answer);
+        if (decision.action != Decision::Action::kContinue)
+            return decision;
+        if (decision.payload) {
+            payload = decision.payload;
+            seen.set(Column::kPayload, *payload);
+        }
+    }
+    Decision decision;
+    decision.payload = payload;
+    return decision;
+}
+
+void notify(const Config &config, core::HookEvent event, const JobRow *row,
+            const core::ErrorInfo *error)
+{
+    for (const Task &hook : config.hooks(event)) {
+        if (!is_wanted(hook, row))
+            continue;
+        const auto failure =
+            pg::in_subtransaction([&] { (void) call_hook(hook, make_event(event, row, error)); });
+        if (failure)
+            pg::call([&] {
+                ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
+                                         failure->message.c_str()),
+                                  errdetail("The job is not affected.")));
+            });
+    }
+}
+
+} // namespace backfill::queue::hooks

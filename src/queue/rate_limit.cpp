@@ -1,0 +1,82 @@
+/* rate_limit.cpp - see rate_limit.hpp. */
+#include "backfill/queue/rate_limit.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+/* Sessions of a server that does not preload the library have only themselves. */
+core::RateWindow *local_window(int32 queue_id) noexcept
+{
+    constexpr int kWindows = 64;
+    static struct {
+        int32 queue_id;
+        core::RateWindow window;
+    } windows[kWindows];
+    for (auto &entry : windows) {
+        if (entry.queue_id == 0)
+            entry.queue_id = queue_id;
+        if (entry.queue_id == queue_id)
+            return &entry.window;
+    }
+    return nullptr;
+}
+
+/* The time of the server's start lies outside of what anybody can know about; see the header. */
+std::int32_t initial_starts(const QueueLimit &limit, TimestampTz now) noexcept
+{
+    return bgworker::available() && now - PgStartTime < limit.rate_period_us ? limit.rate_limit : 0;
+}
+
+/* Runs use(window) on the queue's window, which nobody else changes meanwhile. Without a
+ * window (there are too many limited queues) the queue waits a period. */
+template <class Use>
+TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noexcept
+{
+    const auto prepared = [&](core::RateWindow *window) -> TimestampTz {
+        if (window == nullptr)
+            return now + limit.rate_period_us;
+        window->prepare(limit.rate_period_us, now, initial_starts(limit, now));
+        const TimestampTz earliest = window->earliest_start(limit.rate_limit, now);
+        return earliest > now ? earliest : use(*window);
+    };
+    if (!bgworker::available())
+        return prepared(local_window(limit.queue_id));
+    const bgworker::SharedLock lock;
+    return prepared(bgworker::find_rate_window(MyDatabaseId, limit.queue_id));
+}
+
+} // namespace
+
+TimestampTz take_rate_token(const QueueLimit &limit, TimestampTz now) noexcept
+{
+    return with_window(limit, now, [&](core::RateWindow &window) -> TimestampTz {
+        window.count_start(now);
+        return 0;
+    });
+}
+
+void return_rate_token(const QueueLimit &limit, TimestampTz now) noexcept
+{
+    const auto take_back = [&](core::RateWindow *window) {
+        if (window != nullptr && window->period == limit.rate_period_us)
+            window->uncount_start(now);
+    };
+    if (!bgworker::available()) {
+        take_back(local_window(limit.queue_id));
+        return;
+    }
+    const bgworker::SharedLock lock;
+    take_back(bgworker::find_rate_window(MyDatabaseId, limit.queue_id));
+}
+
+TimestampTz next_rate_token(const QueueLimit &limit, TimestampTz now) noexcept
+{
+    return with_window(limit, now, [](core::RateWindow &) -> TimestampTz { return 0; });
+}
+
+} // namespace backfill::queue
