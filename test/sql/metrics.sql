@@ -12,6 +12,12 @@ BEGIN
     IF payload ? 'enqueue' THEN
         PERFORM backfill.enqueue(payload->>'enqueue');
     END IF;
+    IF payload ? 'snooze' THEN
+        PERFORM backfill.snooze('1 hour');
+    END IF;
+    IF payload ? 'discard' THEN
+        PERFORM backfill.discard(payload->>'discard');
+    END IF;
     IF payload ? 'then' THEN
         RAISE 'as ordered' USING ERRCODE = payload->>'then';
     END IF;
@@ -30,6 +36,14 @@ $$;
 CREATE FUNCTION counted(task text) RETURNS TABLE (name text, labels jsonb, value double precision) LANGUAGE sql AS $$
     SELECT m.name, m.labels - 'task', m.value FROM backfill.metrics() m
      WHERE m.labels->>'task' = counted.task AND m.kind <> 'gauge' AND m.value <> 0
+$$;
+-- By how much what came in differs from what ended or is still there, and what started from what runs became.
+CREATE FUNCTION missing(task text, OUT jobs double precision, OUT runs double precision) LANGUAGE sql AS $$
+    SELECT (SELECT coalesce(sum(CASE WHEN c.name ~ 'enqueued|requeued' THEN c.value ELSE -c.value END), 0)
+              FROM counted(missing.task) c WHERE c.name ~ '^backfill_(jobs_(enqueued|completed|dropped)|dlq_jobs_(added|requeued))$')
+           - (SELECT count(*) FROM backfill.job j WHERE j.task_identifier = missing.task),
+           (SELECT coalesce(sum(CASE WHEN c.name ~ 'started' THEN c.value ELSE -c.value END), 0)
+              FROM counted(missing.task) c WHERE c.name ~ '^backfill_jobs_(started|completed|failed|snoozed)$')
 $$;
 CREATE FUNCTION enqueued(task text) RETURNS double precision LANGUAGE sql AS $$
     SELECT coalesce(sum(m.value), 0) FROM backfill.metrics('backfill_jobs_enqueued') m WHERE m.labels->>'task' = enqueued.task
@@ -172,6 +186,103 @@ SELECT backfill.requeue_dlq_job(id) IS NOT NULL AS requeued FROM backfill.dlq WH
 CALL run();
 SELECT name, sum(value) FROM backfill.metrics('backfill_dlq') WHERE labels->>'task' = 'm_again' AND name <> 'backfill_dlq_age_seconds' GROUP BY name ORDER BY name;
 
+-- Everything that can become of a job. First a retry that costs no attempt: it is a failed run and a retry like any other.
+SELECT backfill.register_task('m_free', 'work(jsonb)');
+SELECT backfill.enqueue('m_free', '{"sqlstate": "40001"}') IS NOT NULL AS enqueued;
+CALL run();
+SELECT attempts, free_retries FROM backfill.job WHERE task_identifier = 'm_free';
+SELECT count(*) AS jobs FROM backfill.reschedule_jobs(ARRAY(SELECT id FROM backfill.jobs WHERE task_identifier = 'm_free'), run_at => now());
+UPDATE backfill.job SET payload = '{}' WHERE task_identifier = 'm_free';
+CALL run();
+SELECT * FROM counted('m_free');
+-- Snoozed: the run has neither failed nor completed the job. It had no error.
+SELECT backfill.register_task('m_snooze', 'work(jsonb)');
+SELECT backfill.enqueue('m_snooze', '{"snooze": true}') IS NOT NULL AS enqueued;
+CALL run();
+SELECT * FROM counted('m_snooze');
+SELECT * FROM missing('m_snooze');
+SELECT count(*) AS jobs FROM backfill.reschedule_jobs(ARRAY(SELECT id FROM backfill.jobs WHERE task_identifier = 'm_snooze'), run_at => now());
+UPDATE backfill.job SET payload = '{"snooze": true, "then": "22000"}' WHERE task_identifier = 'm_snooze';
+CALL run();
+SELECT name, labels->>'error_type' AS error_type, value FROM counted('m_snooze') WHERE name ~ '_(snoozed|failed|added)$';
+SELECT * FROM missing('m_snooze');
+-- Discarded: like a permanent error.
+SELECT backfill.register_task('m_discard', 'work(jsonb)');
+SELECT backfill.enqueue('m_discard', '{"discard": "no use", "enqueue": "m_by_discarded"}') IS NOT NULL AS enqueued;
+CALL run();
+SELECT * FROM counted('m_discard');
+SELECT enqueued('m_by_discarded');
+-- Hooks. What is skipped or refused is not enqueued; a run that is skipped counts as completed.
+SELECT backfill.register_task('m_hook', 'work(jsonb)');
+CREATE FUNCTION decide(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT event->'job'->'payload'->(event->>'event') $$;
+SELECT backfill.register_hook(e, 'decide(jsonb)', 'm_hook') FROM unnest('{before_job_schedule,before_job_run,after_job_run}'::text[]) e;
+SELECT backfill.enqueue('m_hook', '{"before_job_schedule": {"action": "skip"}}') IS NULL AS skipped;
+CALL refused($$backfill.enqueue('m_hook', '{"before_job_schedule": {"action": "fail", "reason": "closed"}}')$$);
+SELECT enqueued('m_hook');
+SELECT backfill.enqueue('m_hook', '{"before_job_schedule": {"action": "retry", "delay": "1 hour"}}') IS NOT NULL AS enqueued;
+SELECT count(backfill.enqueue('m_hook', jsonb_build_object(event, jsonb_build_object('action', action, 'reason', 'closed', 'delay', '1 hour'))))
+  FROM unnest('{before_job_run,after_job_run}'::text[]) event, unnest('{skip,fail,retry}'::text[]) action;
+CALL run();
+SELECT name, labels - '{queue,priority_band}'::text[] AS labels, value FROM counted('m_hook') WHERE name !~ 'seconds';
+SELECT * FROM missing('m_hook');
+-- A full queue refuses: not enqueued, an error of the operation.
+SELECT backfill.set_queue('m full', max_depth => 2);
+CREATE TEMP TABLE before_full AS SELECT labels, value FROM backfill.metrics('backfill_db_operations') WHERE labels @> '{"operation": "enqueue"}';
+SELECT backfill.enqueue('m_full', queue_name => 'm full') IS NOT NULL, backfill.enqueue('m_full', queue_name => 'm full') IS NOT NULL;
+CALL refused($$backfill.enqueue('m_full', queue_name => 'm full')$$);
+SELECT enqueued('m_full');
+SELECT a.labels->>'status' AS status, a.value - b.value AS more FROM backfill.metrics('backfill_db_operations') a JOIN before_full b USING (labels);
+-- Control. Jobs that are taken away while they wait have not run; they count by how they ended.
+SELECT count(backfill.enqueue('m_control', job_key => 'c' || i)) FROM generate_series(1, 9) i;
+CREATE TEMP TABLE control AS SELECT id, right(job_key, 1)::int AS n FROM backfill.jobs WHERE task_identifier = 'm_control';
+SELECT backfill.cancel_job(id) FROM control WHERE n = 1;
+SELECT backfill.cancel_job(id) FROM control WHERE n = 1;
+SELECT count(*) AS completed FROM backfill.complete_jobs(ARRAY(SELECT id FROM control WHERE n <= 3) || -1::bigint);
+SELECT count(*) AS removed FROM backfill.remove_job('c4');
+SELECT count(*) AS removed FROM backfill.remove_job('c4');
+SELECT count(*) AS failed FROM backfill.fail_jobs(ARRAY(SELECT id FROM control WHERE n <= 5), 'by hand');
+SELECT count(*) AS failed FROM backfill.permanently_fail_jobs(ARRAY(SELECT id FROM control WHERE n <= 6));
+SELECT backfill.add_to_dlq(id, 'by hand') IS NOT NULL AS added FROM control WHERE n = 7;
+SELECT count(*) AS rescheduled FROM backfill.reschedule_jobs(ARRAY(SELECT id FROM control WHERE n = 8), attempts => 8, run_at => now() + interval '1 h');
+SELECT backfill.process_failed_jobs();
+BEGIN;
+SELECT backfill.cancel_job(id) FROM control WHERE n = 9;
+ROLLBACK;
+BEGIN;
+SELECT backfill.add_to_dlq(id, 'by hand') IS NOT NULL AS added FROM control WHERE n = 9;
+ROLLBACK;
+SELECT * FROM counted('m_control');
+SELECT * FROM missing('m_control');
+-- A job that a newer one with its key replaces; and one that enqueues its key again, and then wants to be run again itself.
+CREATE FUNCTION newer(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF payload ? 'again' THEN
+        PERFORM backfill.enqueue('m_newer', job_key => 'newer'), backfill.snooze('0');
+    END IF;
+END;
+$$;
+SELECT backfill.register_task('m_newer', 'newer(jsonb)');
+SELECT backfill.enqueue('m_newer', job_key => 'newer') = backfill.enqueue('m_newer', '{"again": true}', job_key => 'newer') AS same_job;
+CALL run();
+SELECT * FROM counted('m_newer');
+SELECT * FROM missing('m_newer');
+-- Graphile Worker's functions.
+SELECT count(backfill.add_job('m_graphile')) AS added;
+SELECT count(*) AS added FROM backfill.add_jobs(ARRAY[('m_graphile', NULL, NULL, NULL, NULL, 'g', NULL, NULL), ('m_graphile', NULL, NULL, NULL, NULL, 'g', NULL, NULL),
+    ('m_graphile', NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::backfill.job_spec[]);
+SELECT * FROM counted('m_graphile');
+-- Dead letters in bulk: those whose job waits already are passed over.
+SELECT backfill.register_task('m_bulk', 'work(jsonb)');
+SELECT count(backfill.enqueue('m_bulk', '{"sqlstate": "22000"}', job_key => 'bulk' || i)) FROM generate_series(1, 6) i;
+CALL run();
+SELECT backfill.requeue_dlq_job(id, payload => '{}') IS NOT NULL AS requeued FROM backfill.dlq WHERE job_key = 'bulk1';
+SELECT count(*) AS requeued FROM backfill.requeue_dlq_jobs('m_bulk');
+CALL run();
+SELECT backfill.delete_dlq_by_job_key('bulk2'), backfill.delete_dlq_by_job_key('bulk2') AS again;
+SELECT backfill.cleanup_dlq('1 day', 'm_bulk') AS too_young, backfill.cleanup_dlq(NULL, 'm_bulk') AS deleted;
+SELECT name, labels - '{queue,priority_band}'::text[] AS labels, value FROM counted('m_bulk') WHERE name !~ 'seconds';
+SELECT * FROM missing('m_bulk');
+
 -- Histograms: cumulative, with the count and the sum that belong to them.
 SELECT DISTINCT name, bucket_bounds FROM backfill.metrics() WHERE kind = 'histogram' ORDER BY name;
 SELECT count(*) > 0 AS looked_at,
@@ -197,12 +308,22 @@ SELECT value, round(sum / 60) AS minutes, bucket_counts FROM backfill.metrics('b
 
 -- Gauges of queues: two are always there, and those with limits or jobs.
 TRUNCATE backfill.job;
-INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('m limited', 2);
+SELECT backfill.set_queue('m limited', 2), backfill.pause_queue('m limited');
+SELECT backfill.enqueue('nobody', queue_name => 'm limited') IS NOT NULL AS enqueued;
 SELECT count(backfill.enqueue('nobody', queue_name => 'm depth', run_at => CASE WHEN i > 3 THEN now() + interval '1 h' END)) FROM generate_series(1, 5) i;
 SELECT backfill.enqueue('leased', queue_name => 'm depth') IS NOT NULL, backfill.enqueue('lease ran out', queue_name => 'm depth') IS NOT NULL;
 UPDATE backfill.job SET lease_expires_at = now() + CASE task_identifier WHEN 'leased' THEN interval '1 h' ELSE interval '-1 h' END WHERE task_identifier ~ 'lease';
-SELECT name, labels, value FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' <> 'm serial';
+SELECT name, labels, value FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' NOT IN ('m serial', 'm full');
 SELECT name, kind, value FROM backfill.metrics('backfill_queue_active') WHERE labels->>'queue' = 'm depth';
+
+-- They are what backfill.queues says, in every queue.
+SELECT q.queue_name, q.ready, q.scheduled, q.running + q.leased AS active, q.paused, m.gauges
+  FROM backfill.queues q
+  LEFT JOIN (SELECT labels->>'queue' AS queue_name, array_agg(value::bigint ORDER BY name, labels->>'state') AS gauges
+               FROM backfill.metrics('backfill_queue') GROUP BY 1) m ON m.queue_name = q.queue_name
+ WHERE m.gauges IS DISTINCT FROM ARRAY[q.running + q.leased, q.ready, q.scheduled, q.paused::int];
+SELECT backfill.resume_queue('m limited');
+SELECT value FROM backfill.metrics('backfill_queue_is') WHERE labels->>'queue' = 'm limited';
 
 -- Other workers than those of this session: none runs jobs.
 SELECT name, labels, value FROM backfill.metrics('backfill_worker') WHERE labels @> '{"worker_kind": "executor"}' AND name <> 'backfill_worker_polls';

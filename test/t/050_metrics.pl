@@ -1,5 +1,5 @@
-# The metrics of a server with live workers: they equal what the tables say after failures,
-# rollbacks, ended workers and a crash; the label sets are bounded; Prometheus' own tools
+# The metrics of a server with live workers: they equal what the tables say after failures, free
+# retries, snoozes, discards, requeued and deleted letters, rollbacks, ended workers and a crash; the label sets are bounded; Prometheus' own tools
 # accept the text, and its exporter for PostgreSQL shows the same numbers. Needs Debian's packages
 # prometheus, prometheus-postgres-exporter and python3-prometheus-client.
 use strict;
@@ -15,25 +15,40 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $share = "$FindBin::RealBin/../../share";
-my $node = preloaded('metrics', conf => "backfill.max_executors = 3\nrestart_after_crash = on\n");
+my $node = preloaded('metrics',
+	conf => "backfill.max_executors = 3\nrestart_after_crash = on\nbackfill.dlq_processor_interval = '1s'\n");
 create_extension($node);
 
 # --- The truth. `intended` has a row for each committed enqueue, `effect` one for each
-# successful run, with the launcher's start as its era: a crash begins another. The sequence
-# counts failures, because it keeps its value when they are rolled back.
+# completed run, `snooze` one for each that was snoozed, with the launcher's start as its era: a
+# crash begins another. The sequences count failures, because they keep their value when those
+# are rolled back. Of 25 jobs one has a permanent error, one discards itself, one is snoozed once.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE intended (token bigint GENERATED ALWAYS AS IDENTITY, queue text);
 	CREATE TABLE effect (token bigint, queue text, era timestamptz);
+	CREATE TABLE snooze (token bigint, queue text, era timestamptz);
 	CREATE SEQUENCE failed;
+	CREATE SEQUENCE failed_free;
 	CREATE FUNCTION era() RETURNS timestamptz LANGUAGE sql AS
 		$$ SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'backfill launcher' $$;
 	CREATE FUNCTION work(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
+		IF payload->>'fate' = 'snooze' AND NOT EXISTS (SELECT FROM snooze s WHERE s.token = (payload->>'token')::bigint) THEN
+			INSERT INTO snooze VALUES ((payload->>'token')::bigint, payload->>'queue', era());
+			PERFORM backfill.snooze('1 ms');
+			RETURN;
+		ELSIF payload->>'fate' = 'discard' THEN
+			PERFORM backfill.discard('no use');
+			RETURN;
+		END IF;
 		INSERT INTO effect VALUES ((payload->>'token')::bigint, payload->>'queue', era());
 		PERFORM pg_sleep((payload->>'ms')::float8 / 1000) WHERE payload ? 'ms';
-		IF payload ? 'permanent' THEN
+		IF payload->>'fate' = 'permanent' THEN
 			RAISE 'never' USING ERRCODE = '22000';
+		ELSIF random() < (payload->>'share')::float8 / 4 THEN
+			PERFORM nextval('failed_free');
+			RAISE 'nobody is to blame' USING ERRCODE = '40001';
 		ELSIF random() < (payload->>'share')::float8 THEN
 			PERFORM nextval('failed');
 			RAISE 'this time not';
@@ -42,22 +57,24 @@ $node->safe_psql(
 	CREATE FUNCTION produce(queue text, details jsonb) RETURNS bigint LANGUAGE sql AS $$
 		WITH i AS (INSERT INTO intended (queue) VALUES (produce.queue) RETURNING token)
 		SELECT backfill.enqueue('work', details || jsonb_build_object('token', token, 'queue', produce.queue)
-			|| CASE WHEN token % 25 = 0 THEN '{"permanent": true}' ELSE '{}' END::jsonb, queue_name => produce.queue) FROM i
+			|| CASE token % 25 WHEN 0 THEN '{"fate": "permanent"}' WHEN 1 THEN '{"fate": "discard"}' WHEN 2 THEN '{"fate": "snooze"}' ELSE '{}' END::jsonb, queue_name => produce.queue) FROM i
 	$$;
 	SELECT backfill.set_retry_policy('quick', 3, '1 ms', '5 ms', 1, 0);
 	SELECT backfill.register_task('work', 'work(jsonb)', retry_policy => 'quick');
 
 	-- What the tables say, in the metrics' own words.
 	CREATE VIEW truth AS
-	WITH letter AS (SELECT queue_name AS queue, failure_reason LIKE 'permanent%' AS permanent FROM backfill.dlq WHERE failed_at > era())
+	WITH letter AS (SELECT queue_name AS queue, failure_reason ~ '^(permanent|discarded)' AS permanent FROM backfill.dlq WHERE failed_at > era())
 	SELECT 'enqueued ' || queue AS what, count(*)::float8 AS n FROM intended GROUP BY queue
 	UNION ALL SELECT 'completed ' || queue, count(*) FROM effect WHERE era = era() GROUP BY queue
+	UNION ALL SELECT 'snoozed ' || queue, count(*) FROM snooze WHERE era = era() GROUP BY queue
 	UNION ALL SELECT 'failed permanent', count(*) FROM letter WHERE permanent
 	UNION ALL SELECT 'dlq_added ' || queue || CASE WHEN permanent THEN ' permanent' ELSE ' max_attempts' END, count(*) FROM letter GROUP BY queue, permanent
 	UNION ALL SELECT 'exhausted', count(*) FROM letter WHERE NOT permanent;
 	CREATE VIEW counted AS
 	SELECT 'enqueued ' || (labels->>'queue') AS what, value AS n FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels->>'task' = 'work' AND value > 0
 	UNION ALL SELECT 'completed ' || (labels->>'queue'), value FROM backfill.metrics('backfill_jobs_completed') WHERE value > 0
+	UNION ALL SELECT 'snoozed ' || (labels->>'queue'), value FROM backfill.metrics('backfill_jobs_snoozed') WHERE value > 0
 	UNION ALL SELECT 'failed permanent', sum(value) FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'permanent'
 	UNION ALL SELECT 'dlq_added ' || (labels->>'queue') || ' ' || (labels->>'reason'), value FROM backfill.metrics('backfill_dlq_jobs_added') WHERE value > 0
 	UNION ALL SELECT 'exhausted', sum(value) FROM backfill.metrics('backfill_retries_exhausted');
@@ -75,9 +92,24 @@ sub wait_for_truth
 		SELECT NOT EXISTS (TABLE truth EXCEPT TABLE counted) AND NOT EXISTS (TABLE counted EXCEPT TABLE truth)});
 	is($node->safe_psql('postgres', 'TABLE counted ORDER BY what'),
 		$node->safe_psql('postgres', 'TABLE truth ORDER BY what'), "$name: the counters are the truth");
-	is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_failed'),
+	is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_snoozed') - total('backfill_jobs_failed'),
 			total('backfill_jobs_wait_time_seconds') - total('backfill_jobs_started'), total('backfill_jobs_duration_seconds') - total('backfill_jobs_started')}),
 		'0|0|0', "$name: every started run has an outcome, a duration and a wait");
+	return;
+}
+
+# Every job that came in was completed, dropped or buried, or is still there. Not true of a task
+# whose jobs outlived the counters, in a crash.
+sub is_balanced
+{
+	my ($name, $except) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql('postgres', q{
+		SELECT coalesce(m.task, j.task) || ' ' || coalesce(m.n, 0) || ' ' || coalesce(j.n, 0)
+		  FROM (SELECT labels->>'task' AS task, sum(CASE WHEN name ~ 'enqueued|requeued' THEN value ELSE -value END) AS n FROM backfill.metrics()
+				 WHERE name ~ '^backfill_(jobs_(enqueued|completed|dropped)|dlq_jobs_(added|requeued))$' GROUP BY 1) m
+		  FULL JOIN (SELECT task_identifier::text AS task, count(*) AS n FROM backfill.job GROUP BY 1) j ON j.task = m.task
+		 WHERE coalesce(m.n, 0) <> coalesce(j.n, 0) AND coalesce(m.task, j.task) <> '} . ($except // '') . q{'}), '', "$name: what came in has ended or is there");
 	return;
 }
 
@@ -105,9 +137,11 @@ ROLLBACK;
 is(finish_pgbench(start_pgbench($node, 'postgres', $producer, '-c', 4, '-t', 100)), 0, 'producers have enqueued');
 wait_for_truth('after failures and rollbacks');
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_failed') / total('backfill_jobs_started')}), '>', 0.15, 'about a fifth has failed');
-is($node->safe_psql('postgres', q{SELECT value = (SELECT last_value FROM failed) FROM
+is($node->safe_psql('postgres', q{SELECT value = (SELECT f.last_value + g.last_value FROM failed f, failed_free g) FROM
 		(SELECT sum(value) AS value FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'retryable') f}), 't', 'each failure to be retried was counted');
-is($node->safe_psql('postgres', q{SELECT total('backfill_retries_attempted') = last_value - total('backfill_retries_exhausted') FROM failed}), 't', 'and each retry');
+is($node->safe_psql('postgres', q{SELECT total('backfill_retries_attempted') = f.last_value + g.last_value - total('backfill_retries_exhausted') FROM failed f, failed_free g}), 't', 'and each retry');
+cmp_ok($node->safe_psql('postgres', 'SELECT last_value FROM failed_free'), '>', 10, 'retries that cost no attempt are among them');
+is_balanced('after failures and rollbacks');
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_retries_exhausted')}), '>', 0, 'some jobs have used up their attempts');
 is($node->safe_psql('postgres', q{SELECT total('backfill_dlq_size') - count(*) FROM backfill.dlq}), 0, 'the size of the dead letter queue');
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.metrics('backfill_worker_polls') WHERE labels->>'result' = 'jobs_found' AND value > 0}),
@@ -165,6 +199,84 @@ for my $task ('be late', 'leave')
 }
 is($node->safe_psql('postgres', q{SELECT last_value FROM looks}), 2, 'the trigger was tried once, and failed at the commit');
 
+# --- Dead letters: requeued in bulk, settled, deleted by hand, in bulk and by the dispatcher.
+sub counts_of
+{
+	my ($task) = @_;
+	return join("\n", sort split /\n/, $node->safe_psql('postgres', qq{SELECT string_agg(concat_ws(' ', regexp_replace(name, 'backfill_(jobs_)?', ''), labels->>'reason', labels->>'error_type', value), E'\\n')
+		FROM backfill.metrics() WHERE labels->>'task' = '$task' AND kind = 'counter' AND value > 0}));
+}
+sub counts_become
+{
+	my ($task, $expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $wanted = join("\n", sort @$expected);
+	for my $try (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		last if counts_of($task) eq $wanted;
+		select(undef, undef, undef, 0.1);
+	}
+	is(counts_of($task), $wanted, $name);
+	return;
+}
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION again(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN IF payload ? 'fail' THEN RAISE 'never' USING ERRCODE = '22000'; END IF; END $$;
+	SELECT backfill.register_task('again', 'again(jsonb)');
+	SELECT count(backfill.enqueue('again', '{"fail": true}', job_key => 'again' || i)) FROM generate_series(1, 40) i});
+counts_become('again', [ 'dlq_jobs_added permanent 40', 'enqueued 40', 'failed permanent 40', 'started 40' ], 'forty jobs are buried');
+is($node->safe_psql('postgres', q{SELECT count(backfill.update_dlq_job(id, '{}')) FROM (SELECT id FROM backfill.dlq WHERE task_identifier = 'again' ORDER BY id LIMIT 15) l}), 15, 'fifteen are corrected');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.requeue_dlq_jobs('again')}), 40, 'all are requeued');
+my @requeued = ('dlq_jobs_added permanent 65', 'dlq_jobs_requeued 40', 'enqueued 40', 'failed permanent 65', 'started 80');
+counts_become('again', [ 'completed 15', $requeued[0], 'dlq_jobs_deleted settled 15', @requeued[ 1 .. 4 ] ], 'what is corrected succeeds and settles its letter');
+is($node->safe_psql('postgres', q{SELECT backfill.delete_dlq_by_job_key('again40'), count(backfill.delete_dlq_job(id)) FROM backfill.dlq WHERE job_key = 'again39'}), 't|1', 'two letters are deleted');
+$node->safe_psql('postgres', q{UPDATE backfill.dead_letter SET failed_at = failed_at - '2 days'::interval WHERE job_key IN ('again38', 'again37', 'again36');
+	UPDATE backfill.dead_letter SET failed_at = failed_at - '5 days'::interval WHERE job_key IN ('again35', 'again34', 'again33', 'again32')});
+is($node->safe_psql('postgres', q{SELECT backfill.cleanup_dlq('4 days', 'again')}), 4, 'four are cleaned up');
+$node->append_conf('postgresql.conf', "backfill.dlq_retention = '1 day'");
+$node->reload;
+counts_become('again', [ 'completed 15', $requeued[0], 'dlq_jobs_deleted deleted 9', 'dlq_jobs_deleted settled 15', @requeued[ 1 .. 4 ] ], 'and three by the dispatcher');
+is($node->safe_psql('postgres', q{SELECT value, (SELECT count(*) FROM backfill.dlq WHERE task_identifier = 'again') FROM backfill.metrics('backfill_dlq_size') WHERE labels->>'task' = 'again'}), '16|16', 'the others are there');
+$node->append_conf('postgresql.conf', 'backfill.dlq_retention = 0');
+$node->reload;
+
+# --- A job that fails after a newer one took its key, or after it was removed, ends there. One
+# without attempts is buried by the dispatcher.
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION keyed(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN IF payload ? 'fail' THEN PERFORM pg_advisory_xact_lock_shared(78); RAISE 'in vain'; END IF; END $$;
+	SELECT backfill.register_task('keyed', 'keyed(jsonb)')});
+my $gate = $node->background_psql('postgres');
+$gate->query_safe('SELECT pg_advisory_lock(78)');
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('keyed', '{"fail": true}', job_key => k) FROM unnest('{newer,removed}'::text[]) k});
+wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 78 AND NOT granted}, 'two keyed jobs run');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.remove_job('removed')}), 1, 'one is removed');
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('keyed', job_key => 'newer'),
+	backfill.reschedule_jobs(ARRAY[backfill.enqueue('keyed', '{}', run_at => now() + interval '1 h')], attempts => 8)});
+$gate->query_safe('SELECT pg_advisory_unlock(78)');
+$gate->quit;
+counts_become('keyed', [ 'completed 1', 'dlq_jobs_added max_attempts 1', 'dropped superseded 2', 'enqueued 4', 'failed retryable 2', 'started 3', 'retries_exhausted 1' ],
+	'superseded jobs are dropped, the one without attempts is buried');
+is_balanced('after requeues and newer keys', 'work');
+
+# --- Queues: the gauges are what the table says, also of paused and limited queues.
+$node->safe_psql(
+	'postgres', q{
+	SELECT backfill.set_queue('slow', 1, max_depth => 100), backfill.pause_queue('slow'), backfill.pause_queue('fast');
+	SELECT backfill.enqueue('again', queue_name => 'slow', run_at => CASE WHEN i > 7 THEN now() + interval '1 h' END) FROM generate_series(1, 9) i;
+	SELECT backfill.enqueue_fast('again'), backfill.enqueue('nobody', queue_name => 'unlimited')});
+my $waiting = "fast|0|1|0|1\nslow|0|7|2|1\nunlimited|0|1|0|0";
+is($node->safe_psql('postgres', q{SELECT queue_name, running + leased, ready, scheduled, paused::int FROM backfill.queues
+	 WHERE queue_name IN ('fast', 'slow', 'unlimited') ORDER BY 1}), $waiting, 'jobs wait in paused queues');
+is($node->safe_psql('postgres', q{SELECT labels->>'queue', string_agg(value::text, '|' ORDER BY name, labels->>'state') FROM backfill.metrics('backfill_queue')
+	 WHERE labels->>'queue' IN ('fast', 'slow', 'unlimited') GROUP BY 1 ORDER BY 1}), $waiting, 'the gauges say so, too');
+$node->safe_psql('postgres', q{SELECT backfill.resume_queue('slow'), backfill.resume_queue('fast');
+	SELECT count(backfill.complete_jobs(ARRAY[id])) FROM backfill.jobs WHERE queue_name = 'unlimited' OR state = 'scheduled'});
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'resumed queues are worked off');
+is($node->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_queue')}), 0, 'and the gauges are zero');
+is_balanced('after paused queues', 'work');
+is($node->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_jobs_dropped') WHERE labels->>'reason' = 'cancelled'}), 3, 'what was taken away is cancelled');
 # --- Random savepoints, released and rolled back: the counters are what is in the table.
 {
 	my $seed = time;
@@ -222,7 +334,7 @@ wait_until($node, 'postgres', q{SELECT array_agg(labels->>'queue' || ' ' || coal
 	'{held active 3,held ready 2,held scheduled 0}' FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' = 'held'}, 'three jobs run, two wait');
 is($node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_worker_utilization')}), 1, 'all executors are in use');
 is($node->safe_psql('postgres', q{SELECT string_agg(labels->>'worker_kind' || ' ' || value, ', ') FROM backfill.metrics('backfill_worker_active')}), 'dispatcher 1, executor 3', 'workers');
-is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_failed')}), 0, 'a run counts when it is over');
+is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_snoozed') - total('backfill_jobs_failed')}), 0, 'a run counts when it is over');
 $holder->query_safe('SELECT pg_advisory_unlock(77)');
 $holder->quit;
 wait_until($node, 'postgres', q{SELECT sum(value) = 5 FROM backfill.metrics('backfill_jobs_completed') WHERE labels->>'task' = 'hold'}, 'the five jobs are done');
@@ -247,7 +359,7 @@ sub promtool_accepts
 $node->safe_psql('postgres', q{SELECT backfill.enqueue(E'odd "names"\\\\ of\ntasks', queue_name => E'{}=,\t#')});
 my $text = $node->safe_psql('postgres', 'SELECT backfill.prometheus_metrics()') . "\n";
 promtool_accepts($text, 'the text');
-is(scalar(() = $text =~ /^# TYPE /mg), 20, 'every metric is in the text');
+is(scalar(() = $text =~ /^# TYPE /mg), 23, 'every metric is in the text');
 
 # Another parser, Prometheus' own for Python: what it reads, as [ kind, name, labels, value ].
 sub samples_of
@@ -404,7 +516,7 @@ $plain->safe_psql(
 	CALL backfill.process_available_jobs();
 	SELECT backfill.delete_dlq_job(0)});
 is($plain->safe_psql('postgres', q{SELECT DISTINCT name FROM backfill.metrics() ORDER BY name}),
-	join("\n", map { "backfill_$_" } qw(dlq_age_seconds dlq_size queue_active_jobs queue_depth worker_active worker_utilization)),
+	join("\n", map { "backfill_$_" } qw(dlq_age_seconds dlq_size queue_active_jobs queue_depth queue_is_paused worker_active worker_utilization)),
 	'without preloading there are gauges only');
 is($plain->safe_psql('postgres', q{SELECT string_agg(labels->>'queue' || ' ' || value, ', ') FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
 	'bulk 0, fast 0, q 1', 'which are right');
