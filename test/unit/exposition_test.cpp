@@ -65,7 +65,7 @@ TEST_CASE("names and helps in the catalogue keep Prometheus' rules")
         CHECK(metric.help.find_first_of("\\\n\"") == std::string_view::npos);
         CHECK(find_metric(metric.name) == &metric);
     }
-    CHECK(names.size() == 20);
+    CHECK(names.size() == 23);
     CHECK(find_metric("backfill_jobs") == nullptr);
     CHECK(find_metric("") == nullptr);
 }
