@@ -57,7 +57,8 @@ is( $node->safe_psql('postgres', q{SELECT event, task, pid = own_pid, count(*) O
 	"worker_start||t|4\njob_start|run|t|4\njob_complete|run|t|4\nworker_shutdown||t|4", 'and its hooks have been called in this order, in that process');
 is($node->safe_psql('postgres', q{SELECT DISTINCT who FROM event}), 'watcher', 'and ran as the role that they were registered for');
 $node->safe_psql('postgres', q{TRUNCATE event; SELECT backfill.enqueue('fail')});
-wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM event WHERE event = 'worker_shutdown'}, 'another one runs a job that fails for good');
+# The dispatcher may start two.
+wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM event WHERE event = 'worker_shutdown'}, 'another one runs a job that fails for good');
 is($node->safe_psql('postgres', q{SELECT event, task FROM event WHERE task IS NOT NULL ORDER BY n}),
 	"job_start|fail\njob_fail|fail\njob_permanently_fail|fail", 'the failure reaches its hooks, and they are kept though the handler was rolled back');
 
