@@ -13,6 +13,7 @@
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
+#include "backfill/stats/events.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
@@ -539,6 +540,9 @@ long dispatcher_iteration()
     }
     commit_transaction();
     set_status(DatabaseStatus::kPresent, look.next_due);
+    stats::note_poll(WorkerKind::kDispatcher,
+                     std::any_of(look.roles.begin(), look.roles.end(),
+                                 [](const RoleWork &work) { return work.ready > 0; }));
 
     reap_executors();
     retire_surplus();

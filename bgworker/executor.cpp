@@ -10,6 +10,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/stats/events.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_executor_main(Datum argument);
@@ -149,6 +150,7 @@ bool commit_batch(const queue::BatchResult &result)
 {
     std::optional<core::ErrorInfo> error;
     try {
+        const stats::OperationTimer timer(stats::Operation::kCommit);
         commit_transaction();
     } catch (const pg::Error &raised) {
         error = pg::to_error_info(raised);
@@ -228,6 +230,7 @@ long executor_iteration()
         result.more = true;
     } else {
         result = run_one_batch();
+        stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     }
     const bool committed = commit_batch(result);
     on_batch_end();

@@ -34,6 +34,7 @@ int executor_synchronous_commit = 0;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
 int max_free_retries = 20;
+int metrics_max_label_sets = 1000;
 int poll_interval_ms = 200;
 int random_seed = -1;
 int reserved_urgent_executors = 0;
@@ -117,6 +118,15 @@ void define()
         "After serialization failures, deadlocks and lock timeouts; then they "
         "cost attempts.",
         &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    /* It sizes shared memory, and after the start of the server nobody may define it. */
+    if (process_shared_preload_libraries_in_progress)
+        DefineCustomIntVariable("backfill.metrics_max_label_sets",
+                                "How many combinations of task, queue and priority band are "
+                                "counted separately.",
+                                "Those beyond it are counted together, as \"other\". Each takes "
+                                "about 1.5 kB of shared memory.",
+                                &metrics_max_label_sets, 1000, 0, 1000000, PGC_POSTMASTER, 0,
+                                nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.poll_interval",
                             "How soon to look for jobs that nobody announced.",
                             "Restored or replicated rows, for example. While nothing is found the "

@@ -12,6 +12,7 @@
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/pending.hpp"
 
 extern "C" {
 
@@ -33,6 +34,8 @@ void _PG_init(void)
 
     if (process_shared_preload_libraries_in_progress) {
         bgworker::init_shared_state();
+        stats::init_counters();
+        stats::init_pending();
         bgworker::register_launcher();
         hooks::install_utility_hook();
     }

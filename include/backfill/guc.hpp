@@ -17,6 +17,7 @@ extern int executor_synchronous_commit; /* changes when executors shall be repla
 extern int fast_queue_concurrency;
 extern int max_executors;
 extern int max_free_retries;
+extern int metrics_max_label_sets;
 extern int poll_interval_ms;
 extern int random_seed;
 extern int reserved_urgent_executors;

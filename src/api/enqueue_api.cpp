@@ -69,7 +69,8 @@ std::string_view key_name(const JsonbValue &key)
         JsonbValue copy = value;
         return JsonbPGetDatum(JsonbValueToJsonb(&copy));
     }));
-    fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(key) + " must be " + expected + ": " + queue::shortened(text));
+    fail(ERRCODE_INVALID_PARAMETER_VALUE,
+         std::string(key) + " must be " + expected + ": " + queue::shortened(text));
 }
 
 std::string_view json_text(std::string_view key, const JsonbValue &value)

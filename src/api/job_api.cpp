@@ -8,6 +8,7 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 using namespace backfill;
 
@@ -117,6 +118,7 @@ BACKFILL_FUNCTION(backfill_bury)
         if (!arguments.is_null(2))
             row.set(queue::Column::kLastError, arguments.datum(2));
         letter = queue::dead_letter::write(row, reason);
+        stats::note_buried(row);
     }
     table.close();
     fcinfo->isnull = letter == 0;

@@ -5,6 +5,7 @@
 #include "backfill/queue/pg_cron.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks
 {
@@ -153,6 +154,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
             pg::boundary([] { queue::stop_clock_for_drop(); });
         call_next(planned, query, read_only_tree, context, params, environment, destination,
                   completion);
+        if (IsA(statement, DropdbStmt))
+            stats::forget_database(stopped);
     }
     PG_FINALLY();
     {

@@ -10,6 +10,7 @@
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -229,7 +230,10 @@ class Batch
         pg::call([] { CommandCounterIncrement(); });
         /* The key was enqueued again or removed while this job ran, and then its worker
          * died: it stays removed. */
-        return row.is_null(Column::kJobKey) || !is_superseded(table_, row);
+        if (!is_superseded(table_, row))
+            return true;
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
+        return false;
     }
 
     void run_claimed(const JobRow &row, const Task &task)
@@ -242,12 +246,23 @@ class Batch
         const uint64 xids_before = writing_subtransactions();
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
+        const TimestampTz end = GetCurrentTimestamp();
+        stats::note_run(row, start, end, end_of(run));
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
-        TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
+        TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
+    }
+
+    /* For the metrics: a job that is discarded has failed for good. */
+    static stats::RunEnd end_of(const RunResult &run)
+    {
+        if (run.error || run.verdict.kind == Verdict::Kind::kDiscard)
+            return stats::RunEnd::kFailed;
+        return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
+                                                          : stats::RunEnd::kCompleted;
     }
 
     void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
@@ -308,9 +323,11 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id))
+    if (const auto row = claim_by_id(table, job_id)) {
+        stats::note_lost_run(*row);
         (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
                               error);
+    }
     table.close();
 }
 
@@ -338,6 +355,7 @@ int dead_letter_orphans(int limit)
         low_water::note_claimed(*row);
         pg::call([] { CommandCounterIncrement(); });
         const Task *task = current->find_task(row->task_identifier());
+        stats::note_lost_run(*row);
         (void) finish_failure(
             table, *current, task, *row,
             {"42704",

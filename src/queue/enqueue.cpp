@@ -270,11 +270,13 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
     if (!replaces_)
         check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
+    stats::note_enqueued(row);
     return row;
 }
 
 void Enqueuer::requeue(const JobSpec &spec)
 {
+    timer_.set(stats::Operation::kRequeue);
     const auto refuse = [](const std::string &what) {
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, {},
              "Let it finish, or delete the dead letter with backfill.delete_dlq_job().");
@@ -287,7 +289,9 @@ void Enqueuer::requeue(const JobSpec &spec)
             refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
     }
     const Task *task = config_->find_task(spec.task_identifier);
-    insert(make_row(spec, task), task);
+    const JobRow row = make_row(spec, task);
+    insert(row, task);
+    stats::note_requeued(row);
 }
 
 void Enqueuer::check_depth(std::string_view queue_name)

@@ -9,6 +9,7 @@
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -144,8 +145,10 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         return finish_failure(table, config, task, row, *run.error);
     switch (run.verdict.kind) {
     case Verdict::Kind::kSnooze: {
-        if (is_superseded(table, row))
+        if (is_superseded(table, row)) {
+            stats::note_dropped(row, stats::DropReason::kSuperseded);
             return Outcome::kSuperseded;
+        }
         JobRow again = row;
         run_again(table, task, again, run.verdict.delay_us);
         return Outcome::kSnoozed;
@@ -155,6 +158,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         JobRow dead = row;
         dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
         dead.set(Column::kLastError, error_to_jsonb(error));
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dead_letter(row, core::RetryDecision::kPermanent);
         return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
     }
     default:
@@ -172,7 +177,9 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         core::decide_retry(config.error_rules().classify(identifier, error.sqlstate), attempts,
                            row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
+    stats::note_failed(row, decision);
     if (is_superseded(table, row)) {
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
@@ -180,6 +187,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
         row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
         run_again(table, task, row, delay);
+        stats::note_retry(row);
         log_failure(row, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;
     }
@@ -187,9 +195,11 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     if (decision == core::RetryDecision::kRetry) {
         const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
         run_again(table, task, row, requested_delay(error).value_or(backoff));
+        stats::note_retry(row);
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
+    stats::note_dead_letter(row, decision);
     return bury(row, error, failure_reason(decision, attempts, error));
 }
 

@@ -10,6 +10,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/low_water.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -320,6 +321,7 @@ void NextJobs::exclude_queue(std::string_view queue_name)
 
 void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
+    const stats::OperationTimer timer(stats::Operation::kFetch);
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
     BestCandidates best(limit);

@@ -37,6 +37,7 @@ own_headers=(
     "src/pg/jsonb.cpp utils/json.h"
     "src/queue/run_job.cpp access/htup_details.h"
     "src/queue/run_job.cpp catalog/pg_trigger.h"
+    "src/stats/counters.cpp common/hashfn.h"
 )
 
 # Functions for the views and the tools only; the guides need not speak of them.

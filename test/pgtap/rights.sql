@@ -59,7 +59,7 @@ SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
-       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_installed|_cron_tick)$'
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_note_cancelled|_bury|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
@@ -148,6 +148,13 @@ INSERT INTO attempt VALUES
     ($$SELECT * FROM backfill.dlq$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.retry_policies$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.dlq_stats()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.metrics()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.metrics('backfill_queue')$$, '{monitor,admin}'),
+    ($$SELECT backfill.prometheus_metrics()$$, '{monitor,admin}'),
+    ($$SELECT backfill.prometheus_metrics('backfill_dlq')$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill._counters()$$, '{admin}'),
+    ($$SELECT backfill._letter_deleted()$$, '{}'),
+    ($$SELECT backfill._note_cancelled('task', '', 0::smallint)$$, '{}'),
     ($$SELECT * FROM backfill.list_dlq_jobs()$$, '{admin}'),
     ($$SELECT * FROM backfill.get_dlq_job(1)$$, '{admin}'),
     ($$SELECT backfill.requeue_dlq_job(1)$$, '{admin}'),
@@ -203,6 +210,8 @@ SET ROLE regress_monitor;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
+SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
+SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'and their text, which holds no payload');
 RESET ROLE;
 SET ROLE regress_consumer;
 SELECT results_eq($$SELECT payload FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb)$$, 'a consumer sees payloads');
@@ -274,6 +283,8 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT backfill.backoff_delay(0, 'default')$$,
     $$SELECT backfill.schedule('trapped', '* * * * *', 't'), backfill.cron_tick(), backfill.unschedule('trapped')$$,
     $$SELECT * FROM backfill.schedules$$,
+    $$SELECT * FROM backfill.metrics()$$,
+    $$SELECT backfill.prometheus_metrics()$$,
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,

@@ -7,6 +7,7 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -76,6 +77,7 @@ class Enqueuer
     void insert(const JobRow &row, const Task *task);
     void check_depth(std::string_view queue_name);
 
+    stats::OperationTimer timer_{stats::Operation::kEnqueue};
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;
