@@ -18,11 +18,16 @@ namespace backfill::queue
 namespace
 {
 
-/* How many candidates one look into the index fetches. */
+/* How many candidates one look into the index fetches; more if looking takes long, since
+ * there are very many queues. */
 constexpr int kReadAhead = 64;
+constexpr int kReadFarAhead = 1024;
+constexpr int64 kLongLookUs = 1000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
+/* Slots are locks, and the server's table of locks is shared by everybody. */
+constexpr std::size_t kMaxQueueSlots = 200;
 /* A task that has had a job longer than this lately runs alone. */
 constexpr int64 kSlowJobUs = 5000;
 
@@ -126,8 +131,10 @@ class Batch
   private:
     bool may_continue()
     {
+        if (slots_.count() >= kMaxQueueSlots)
+            result_.more = true;
         if (result_.jobs == 0)
-            return true;
+            return !result_.more;
         if ((options_.max_jobs > 0 && result_.jobs >= options_.max_jobs) ||
             writers_ >= kMaxWritingSubtransactions ||
             GetCurrentTimestamp() - started_ >= options_.time_limit_us)
@@ -157,8 +164,14 @@ class Batch
     std::optional<Candidate> next_candidate()
     {
         if (next_.empty()) {
+            static int read_ahead = kReadAhead;
+            const TimestampTz start = GetCurrentTimestamp();
             snapshot_.renew();
-            next_.read(snapshot_, kReadAhead);
+            next_.read(snapshot_, read_ahead);
+            const TimestampTz end = GetCurrentTimestamp();
+            read_ahead = end - start > kLongLookUs ? kReadFarAhead : kReadAhead;
+            if (result_.jobs == 0)
+                started_ = end; /* looking is no reason to stop after one job */
         }
         return next_.pop();
     }
@@ -188,7 +201,8 @@ class Batch
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
             /* A serial queue's order holds only among what is ready now: what we read
              * before we had the slot may be overtaken. */
-            next_.clear();
+            snapshot_.renew();
+            next_.read_queue(snapshot_, queue, kReadAhead);
             return false;
         }
         if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)

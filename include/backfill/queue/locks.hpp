@@ -21,6 +21,7 @@ class QueueSlots
     };
     /* Takes one of the queue's slots unless this transaction has one; never waits. */
     Entry enter(const QueueLimit &limit);
+    std::size_t count() const { return held_.size(); }
 
     /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
      * for a process that runs no jobs itself. */
