@@ -22,6 +22,7 @@
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
+#include "backfill/stats/events.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
@@ -172,7 +173,7 @@ bool is_open(const queue::QueueLimit &limit, std::string_view queue, queue::JobT
 
 /* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
  * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
-int count_startable(const queue::Config &config, queue::JobTable &table, queue::NextJobs &next,
+int count_startable(queue::JobTable &table, queue::NextJobs &next,
                     const queue::LatestSnapshot &snapshot, Oid role, int limit,
                     std::optional<TimestampTz> &reopens)
 {
@@ -189,7 +190,7 @@ int count_startable(const queue::Config &config, queue::JobTable &table, queue::
             if (!row)
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
-            const queue::QueueLimit queue_limit = config.queue_limit(queue);
+            const queue::QueueLimit queue_limit = queue::queue_limit(queue);
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
@@ -251,7 +252,7 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
         const std::vector<std::string> &names = entry.second;
         queue::NextJobs next(table, {names.begin(), names.end()},
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
-        if (tell && queue::is_any_claimable(config, table, next, snapshot, due)) {
+        if (tell && queue::is_any_claimable(table, next, snapshot, due)) {
             pg::call([&] { Async_Notify(channel.c_str(), ""); });
             look.has_told = true;
         }
@@ -296,10 +297,9 @@ Look look_for_work(bool sweep)
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks,
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
-        for (const std::string_view queue : config->paused_queues())
+        for (const std::string_view queue : queue::paused_queues())
             next.exclude_queue(queue);
-        work.ready =
-            count_startable(*config, table, next, snapshot, work.role, limit, look.next_due);
+        work.ready = count_startable(table, next, snapshot, work.role, limit, look.next_due);
         note_due(look.next_due, next.next_run_at(snapshot, now));
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
@@ -643,6 +643,9 @@ long dispatcher_iteration()
     if (look.has_told)
         wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);
+    stats::note_poll(WorkerKind::kDispatcher,
+                     std::any_of(look.roles.begin(), look.roles.end(),
+                                 [](const RoleWork &work) { return work.ready > 0; }));
 
     reap_executors();
     retire_surplus();

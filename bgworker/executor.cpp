@@ -10,6 +10,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/stats/events.hpp"
 
 extern "C" {
 PGDLLEXPORT void backfill_executor_main(Datum argument);
@@ -36,6 +37,7 @@ std::optional<UnchargedFailure> &uncharged_failure()
 }
 
 int64 jobs_run = 0;
+int started_with_synchronous_commit = 0;
 bool announced_start = false;
 bool idle = false;
 TimestampTz idle_since = 0;
@@ -102,15 +104,17 @@ void on_batch_end()
     SpinLockRelease(&slot.mutex);
 }
 
-/* Whether the dispatcher wants us to end, or we have slept long enough. If so, nobody
- * counts on this executor any more once this has returned. */
+/* Whether the dispatcher wants us to end, we have slept long enough, or a setting changed. If so,
+ * nobody counts on this executor any more once this has returned. */
 bool shall_end()
 {
     const bool timed_out = idle && TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(),
                                                               guc::executor_idle_timeout_s * 1000);
+    /* What was set for the session cannot be taken back; a fresh process has the new value. */
+    const bool outdated = started_with_synchronous_commit != guc::executor_synchronous_commit;
     SharedLock lock;
     WorkerSlot &slot = my_slot();
-    if (!slot.retire && !(timed_out && !slot.woken))
+    if (!slot.retire && !outdated && !(timed_out && !slot.woken))
         return false;
     slot.retire = true;
     return true;
@@ -146,6 +150,7 @@ bool commit_batch(const queue::BatchResult &result)
 {
     std::optional<core::ErrorInfo> error;
     try {
+        const stats::OperationTimer timer(stats::Operation::kCommit);
         commit_transaction();
     } catch (const pg::Error &raised) {
         error = pg::to_error_info(raised);
@@ -225,6 +230,7 @@ long executor_iteration()
         result.more = true;
     } else {
         result = run_one_batch();
+        stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     }
     const bool committed = commit_batch(result);
     on_batch_end();
@@ -254,6 +260,9 @@ void set_session_defaults()
     };
     for (const auto &setting : settings)
         SetConfigOption(setting[0], setting[1], PGC_USERSET, PGC_S_OVERRIDE);
+    started_with_synchronous_commit = guc::executor_synchronous_commit;
+    if (const char *const level = guc::executor_synchronous_commit_name())
+        SetConfigOption("synchronous_commit", level, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
 } // namespace

@@ -9,21 +9,55 @@
 namespace backfill::guc
 {
 
+namespace
+{
+
+/* The values of synchronous_commit, and one for leaving it alone. */
+const config_enum_entry synchronous_commit_options[] = {
+    {"default", 0, false},      {"off", 1, false}, {"local", 2, false},
+    {"remote_write", 3, false}, {"on", 4, false},  {"remote_apply", 5, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
+
 int ageing_interval_s = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
+int cron_clock = kPgCronClock;
 char *databases = nullptr;
 int dlq_processor_interval_s = 60;
 int dlq_retention_s = 0;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
+int executor_synchronous_commit = 0;
 int fast_queue_concurrency = 10;
 int max_executors = 4;
 int max_free_retries = 20;
+int metrics_max_label_sets = 1000;
 int notify_interval_ms = 50;
 int poll_interval_ms = 200;
 int random_seed = -1;
 int reserved_urgent_executors = 0;
+
+const char *executor_synchronous_commit_name()
+{
+    for (const config_enum_entry &option : synchronous_commit_options)
+        if (option.name != nullptr && option.val == executor_synchronous_commit && option.val != 0)
+            return option.name;
+    return nullptr;
+}
+
+namespace
+{
+
+const config_enum_entry kCronClocks[] = {
+    {"pg_cron", kPgCronClock, false},
+    {"external", kExternalClock, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
 
 void define()
 {
@@ -39,6 +73,11 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("backfill.cron_clock", "Who calls backfill.cron_tick() every minute.",
+                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
+                             "something else, which you set up.",
+                             &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
+                             nullptr);
     DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",
@@ -61,6 +100,13 @@ void define()
                             "global variables. 0 means no limit.",
                             &executor_max_jobs, 100000, 0, INT_MAX, PGC_SIGHUP, 0, nullptr, nullptr,
                             nullptr);
+    DefineCustomEnumVariable(
+        "backfill.executor_synchronous_commit", "What executors set synchronous_commit to.",
+        "\"off\" is safe for jobs: should the server lose the last moments, it loses effect and "
+        "completion together, and the job runs again. \"default\" leaves it to the server's, "
+        "the database's or the role's setting.",
+        &executor_synchronous_commit, 0, synchronous_commit_options, PGC_SIGHUP, 0, nullptr,
+        nullptr, nullptr);
     DefineCustomIntVariable("backfill.fast_queue_concurrency",
                             "How many jobs of queue \"fast\" run at once.",
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,
@@ -73,6 +119,15 @@ void define()
         "After serialization failures, deadlocks and lock timeouts; then they "
         "cost attempts.",
         &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    /* It sizes shared memory, and after the start of the server nobody may define it. */
+    if (process_shared_preload_libraries_in_progress)
+        DefineCustomIntVariable("backfill.metrics_max_label_sets",
+                                "How many combinations of task, queue and priority band are "
+                                "counted separately.",
+                                "Those beyond it are counted together, as \"other\". Each takes "
+                                "about 1.5 kB of shared memory.",
+                                &metrics_max_label_sets, 1000, 0, 1000000, PGC_POSTMASTER, 0,
+                                nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.notify_interval",
                             "How often, at most, consumers of a channel are notified of jobs.",
                             "The first job after a pause is announced at once.",

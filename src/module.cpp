@@ -9,8 +9,10 @@
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/pending.hpp"
 
 extern "C" {
 
@@ -25,12 +27,15 @@ void _PG_init(void)
     pg::init_error_store();
     guc::define();
     queue::init_config();
+    queue::init_queue_config();
     queue::init_handlers();
     queue::init_run_job();
     queue::wake::init();
 
     if (process_shared_preload_libraries_in_progress) {
         bgworker::init_shared_state();
+        stats::init_counters();
+        stats::init_pending();
         bgworker::register_launcher();
         hooks::install_utility_hook();
     }

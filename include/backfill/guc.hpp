@@ -7,18 +7,27 @@ namespace backfill::guc
 extern int ageing_interval_s;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
+extern int cron_clock; /* one of the two below */
 extern char *databases;
 extern int dlq_processor_interval_s;
 extern int dlq_retention_s;
 extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
+extern int executor_synchronous_commit; /* changes when executors shall be replaced */
 extern int fast_queue_concurrency;
 extern int max_executors;
 extern int max_free_retries;
+extern int metrics_max_label_sets;
 extern int notify_interval_ms;
 extern int poll_interval_ms;
 extern int random_seed;
 extern int reserved_urgent_executors;
+
+/* What executors set synchronous_commit to; null: nothing. */
+const char *executor_synchronous_commit_name();
+
+inline constexpr int kPgCronClock = 0;
+inline constexpr int kExternalClock = 1;
 
 /* Defines them all; from _PG_init. */
 void define();

@@ -33,7 +33,7 @@ CREATE TABLE backfill.retry_policy (
     jitter_factor double precision NOT NULL CHECK (jitter_factor BETWEEN 0 AND 1)
 );
 COMMENT ON TABLE backfill.retry_policy IS
-    'Retry policies that users defined or changed; the four presets are built in. See the view backfill.retry_policies.';
+    'Retry policies that users defined or changed; the five presets are built in. See the view backfill.retry_policies.';
 
 -- Ids below 100 belong to the built-in queues (fast 1, bulk 2).
 CREATE SEQUENCE backfill.queue_id_seq AS integer START WITH 100;
@@ -49,6 +49,8 @@ CREATE TABLE backfill.queue (
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
 COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
+-- Finds the paused queues among very many.
+CREATE INDEX queue_paused_idx ON backfill.queue (queue_name) WHERE paused;
 COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 
@@ -153,9 +155,9 @@ CREATE TABLE backfill.error_rule (
     decision text NOT NULL,
     builtin boolean NOT NULL DEFAULT false,
     CONSTRAINT error_rule_decision CHECK (decision IN ('permanent', 'retry', 'free_retry')),
-    CONSTRAINT error_rule_one_test CHECK ((sqlstate IS NULL) <> (message_contains IS NULL)),
+    CONSTRAINT error_rule_sqlstate_or_message_contains CHECK ((sqlstate IS NULL) <> (message_contains IS NULL)),
     CONSTRAINT error_rule_sqlstate CHECK (sqlstate ~ '^([0-9A-Z]{2}|[0-9A-Z]{5})$'),
-    CONSTRAINT error_rule_message CHECK (message_contains = pg_catalog.lower(message_contains) AND message_contains <> '')
+    CONSTRAINT error_rule_message_contains_lower_case CHECK (message_contains = pg_catalog.lower(message_contains) AND message_contains <> '')
 );
 ALTER SEQUENCE backfill.error_rule_id_seq OWNED BY backfill.error_rule.id;
 COMMENT ON SEQUENCE backfill.error_rule_id_seq IS 'Ids of error rules that users add.';

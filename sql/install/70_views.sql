@@ -80,7 +80,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
             WHEN t.handler_name IS NULL THEN 'external'
             ELSE 'function' END AS kind,
        h.handler,
-       pg_catalog.to_regprocedure(h.handler) IS NOT NULL AS handler_exists,
+       CASE WHEN h.handler IS NOT NULL THEN pg_catalog.to_regprocedure(h.handler) IS NOT NULL END AS handler_exists,
        t.run_as,
        t.queue_name,
        t.priority,
@@ -99,7 +99,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
                                   pg_catalog.array_to_string(t.handler_argtypes, ', ')) END AS handler) h;
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
 COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
-COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs fail until it is back.';
+COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
 
 CREATE VIEW backfill.dlq AS
@@ -122,10 +122,11 @@ SELECT d.id,
        d.notes
   FROM backfill.dead_letter d;
 COMMENT ON VIEW backfill.dlq IS 'The dead letter queue: jobs that failed for good.';
+COMMENT ON COLUMN backfill.dlq.original_run_at IS 'When the last run was due, so after retries not the first.';
 COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint and context of the last error';
 
 CREATE VIEW backfill.retry_policies AS
 SELECT p.policy_name, p.max_attempts, p.initial_delay, p.max_delay, p.multiplier, p.jitter_factor, p.preset
   FROM backfill._retry_policies() p;
-COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the four presets and those set with set_retry_policy().';
+COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the five presets and those set with set_retry_policy().';
 COMMENT ON COLUMN backfill.retry_policies.preset IS 'true for a built-in policy that nobody changed';

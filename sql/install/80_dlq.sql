@@ -227,6 +227,16 @@ AS $$
 DECLARE
     deleted bigint;
 BEGIN
+    -- A parameter that happens to be NULL must not empty the dead letter queue.
+    IF older_than IS NULL AND task_identifier IS NULL AND queue_name IS NULL THEN
+        RAISE EXCEPTION 'cleanup_dlq() needs at least one condition that is not null'
+            USING ERRCODE = 'null_value_not_allowed',
+                  HINT = 'To delete every dead letter, call backfill.cleanup_dlq(older_than => ''0'').';
+    END IF;
+    IF older_than < '0' THEN
+        RAISE EXCEPTION 'older_than must not be negative: %', older_than
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     DELETE FROM backfill.dead_letter d
      WHERE backfill._dlq_matches(d, cleanup_dlq.task_identifier, cleanup_dlq.queue_name, NULL,
                                  pg_catalog.clock_timestamp() - older_than);

@@ -52,14 +52,20 @@ CREATE FUNCTION backfill.complete_jobs(job_ids bigint[])
 RETURNS SETOF backfill.job
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    waiting backfill.job;
 BEGIN
     PERFORM backfill._jobs_changed();
-    RETURN QUERY
+    FOR waiting IN
         DELETE FROM backfill.job j
          WHERE j.id IN (SELECT w.id FROM backfill.job w
                          WHERE w.id = ANY (job_ids) AND w.lease_expires_at IS NULL
                            FOR UPDATE SKIP LOCKED)
-        RETURNING j.*;
+        RETURNING j.*
+    LOOP
+        PERFORM backfill._note_cancelled(waiting.task_identifier, waiting.queue_name, waiting.priority);
+        RETURN NEXT waiting;
+    END LOOP;
 END;
 $$;
 COMMENT ON FUNCTION backfill.complete_jobs(bigint[]) IS

@@ -1,5 +1,6 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
 #include "backfill/core/priority.hpp"
+#include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/locks.hpp"
 
@@ -62,28 +63,33 @@ std::string_view key_name(const JsonbValue &key)
     return {key.val.string.val, static_cast<std::size_t>(key.val.string.len)};
 }
 
-[[noreturn]] void wrong_type(std::string_view key, const char *expected)
+[[noreturn]] void wrong_type(std::string_view key, const char *expected, const JsonbValue &value)
 {
-    fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(key) + " must be " + expected);
+    const std::string text = pg::to_json_text(pg::call([&] {
+        JsonbValue copy = value;
+        return JsonbPGetDatum(JsonbValueToJsonb(&copy));
+    }));
+    fail(ERRCODE_INVALID_PARAMETER_VALUE,
+         std::string(key) + " must be " + expected + ": " + queue::shortened(text));
 }
 
 std::string_view json_text(std::string_view key, const JsonbValue &value)
 {
     if (value.type != jbvString)
-        wrong_type(key, "a string");
+        wrong_type(key, "a string", value);
     return {value.val.string.val, static_cast<std::size_t>(value.val.string.len)};
 }
 
 int32 json_integer(std::string_view key, const JsonbValue &value)
 {
     if (value.type != jbvNumeric)
-        wrong_type(key, "an integer");
+        wrong_type(key, "an integer", value);
     const double number = pg::call([&] {
         return DatumGetFloat8(
             DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
     });
     if (number < INT_MIN || number > INT_MAX || number != static_cast<int32>(number))
-        wrong_type(key, "an integer");
+        wrong_type(key, "an integer", value);
     return static_cast<int32>(number);
 }
 
@@ -262,7 +268,7 @@ BACKFILL_FUNCTION(backfill_enqueue_serial)
 
     Enqueuer enqueuer("enqueue_serial()");
     const auto id = enqueuer.enqueue(spec);
-    queue::make_queue_serial(enqueuer.config(), *spec.queue_name);
+    queue::make_queue_serial(*spec.queue_name);
     enqueuer.finish();
     return id_datum(fcinfo, id);
 }
@@ -370,7 +376,7 @@ BACKFILL_FUNCTION(backfill_add_job)
     Enqueuer enqueuer("add_job()");
     auto row = enqueuer.add(spec);
     if (row && spec.queue_name)
-        queue::make_new_queue_serial(enqueuer.config(), *spec.queue_name);
+        queue::make_new_queue_serial(*spec.queue_name);
     enqueuer.finish();
     fcinfo->isnull = !row;
     if (!row)

@@ -8,6 +8,7 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 using namespace backfill;
 
@@ -33,6 +34,20 @@ TupleDesc result_columns(FunctionCallInfo fcinfo)
             elog(ERROR, "return type must be a row type");
         return BlessTupleDesc(columns);
     });
+}
+
+/* A message in its place would be classified as an error that no rule knows. */
+void check_sqlstate(std::optional<std::string_view> sqlstate)
+{
+    if (!sqlstate)
+        return;
+    const bool known = std::all_of(sqlstate->begin(), sqlstate->end(), [](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+    });
+    if (!known || (sqlstate->size() != 5 && sqlstate->size() != 2))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "sqlstate must be a SQLSTATE or its class: \"" + queue::shortened(*sqlstate) + "\"",
+             {}, "Give an error's text as message => '...'.");
 }
 
 } // namespace
@@ -103,6 +118,7 @@ BACKFILL_FUNCTION(backfill_bury)
         if (!arguments.is_null(2))
             row.set(queue::Column::kLastError, arguments.datum(2));
         letter = queue::dead_letter::write(row, reason);
+        stats::note_buried(row);
     }
     table.close();
     fcinfo->isnull = letter == 0;
@@ -135,6 +151,7 @@ BACKFILL_FUNCTION(backfill_classify_error)
     const auto sqlstate = arguments.text(0);
     const auto message = arguments.text(1);
     const auto task = arguments.text(2).value_or(std::string_view());
+    check_sqlstate(sqlstate);
     const auto config = queue::config();
     const core::ErrorRules &rules = config->error_rules();
     return pg::from_text(core::error_class_name(

@@ -149,16 +149,23 @@ int64 check_delay(const char *argument, const Interval &delay)
     return pg::to_microseconds(delay);
 }
 
+/* As PostgreSQL would show it: 1.5, NaN. */
+std::string to_plain_text(double number)
+{
+    return pg::call(
+        [&] { return DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(number))); });
+}
+
 void check_policy(const core::RetryPolicy &policy)
 {
     queue::check_max_attempts(policy.max_attempts);
     if (!(policy.multiplier >= 1 && policy.multiplier <= 1000))
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "multiplier is out of range: " + std::to_string(policy.multiplier),
+             "multiplier is out of range: " + to_plain_text(policy.multiplier),
              "It must be between 1 and 1000.");
     if (!(policy.jitter_factor >= 0 && policy.jitter_factor <= 1))
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "jitter_factor is out of range: " + std::to_string(policy.jitter_factor),
+             "jitter_factor is out of range: " + to_plain_text(policy.jitter_factor),
              "It must be between 0 and 1.");
 }
 

@@ -1,6 +1,7 @@
 /* worker_api.cpp - SQL functions about running jobs and the workers that do. */
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/wake.hpp"
 
 using namespace backfill;
@@ -148,8 +149,7 @@ BACKFILL_FUNCTION(backfill_claimed)
 
 BACKFILL_FUNCTION(backfill_queue_limit)
 {
-    const auto current = queue::config();
-    const int concurrency = current->queue_limit(*pg::Arguments(fcinfo).text(0)).concurrency;
+    const int concurrency = queue::queue_limit(*pg::Arguments(fcinfo).text(0)).concurrency;
     fcinfo->isnull = concurrency == 0;
     return Int32GetDatum(concurrency);
 }

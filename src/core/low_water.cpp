@@ -59,7 +59,8 @@ void LowWaterMarks::announce(RangeId range, ReadyKey key)
     found->mark = std::min(found->mark, key);
 }
 
-void LowWaterMarks::raise_mark(RangeId range, ReadyKey from, ReadyKey to, std::uint64_t announcements)
+void LowWaterMarks::raise_mark(RangeId range, ReadyKey from, ReadyKey to,
+                               std::uint64_t announcements)
 {
     Set &set = set_of(range);
     Range *found = find(set, range);

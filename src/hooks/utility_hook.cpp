@@ -2,8 +2,10 @@
 #include "backfill/hooks/utility_hook.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/pg_cron.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks
 {
@@ -148,8 +150,12 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
     PG_TRY();
     {
         bgworker::stop_workers(stopped, kStopTimeoutMs);
+        if (stopped == MyDatabaseId) /* the extension is dropped */
+            pg::boundary([] { queue::stop_clock_for_drop(); });
         call_next(planned, query, read_only_tree, context, params, environment, destination,
                   completion);
+        if (IsA(statement, DropdbStmt))
+            stats::forget_database(stopped);
     }
     PG_FINALLY();
     {

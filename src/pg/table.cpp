@@ -59,10 +59,29 @@ TableRows read_table(const char *name)
     return result;
 }
 
-StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+Oid extension_owner()
 {
     const Oid task_table = relation_oid("task");
-    StatementResult result{};
+    return call([&] {
+        HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(task_table));
+        if (!HeapTupleIsValid(table))
+            elog(ERROR, "cache lookup failed for relation %u", task_table);
+        const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(table))->relowner;
+        ReleaseSysCache(table);
+        return owner;
+    });
+}
+
+namespace
+{
+
+/* Runs sql as the owner; take_result, which is plain code, runs while SPI still has what came
+ * of it. */
+template <class Result>
+Result run_as_owner(const char *sql, std::span<const Param> params, void (*take_result)(Result &))
+{
+    const Oid owner = extension_owner();
+    Result result{};
     call([&] {
         constexpr int kMaxParams = 32;
         Oid types[kMaxParams];
@@ -77,12 +96,6 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
             nulls[i] = params[i].is_null ? 'n' : ' ';
         }
 
-        HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(task_table));
-        if (!HeapTupleIsValid(table))
-            elog(ERROR, "cache lookup failed for relation %u", task_table);
-        const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(table))->relowner;
-        ReleaseSysCache(table);
-
         OwnerScope as_owner(owner);
         /* A worker has none of its own outside of a portal. */
         PushActiveSnapshot(GetTransactionSnapshot());
@@ -90,18 +103,50 @@ StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
         const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
         if (code < 0)
             elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(code));
-        result.rows = SPI_processed;
-        if (SPI_processed > 0 && SPI_tuptable != nullptr) {
-            bool is_null;
-            result.first_value =
-                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
-            result.has_value = !is_null;
-        }
+        take_result(result);
         SPI_finish();
         PopActiveSnapshot();
         as_owner.leave();
     });
     return result;
+}
+
+void take_first_value(StatementResult &result)
+{
+    result.rows = SPI_processed;
+    if (SPI_processed > 0 && SPI_tuptable != nullptr) {
+        bool is_null;
+        result.first_value =
+            SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
+        result.has_value = !is_null;
+    }
+}
+
+/* Into the caller's memory, where SPI_palloc and SPI_copytuple allocate: it outlives SPI's. */
+void take_rows(TableRows &result)
+{
+    const TupleDesc columns = SPI_tuptable->tupdesc;
+    const auto width = static_cast<Size>(columns->natts);
+    result.count = static_cast<int>(SPI_processed);
+    result.rows = static_cast<TableRow *>(SPI_palloc(sizeof(TableRow) * (SPI_processed + 1)));
+    for (int i = 0; i < result.count; i++) {
+        TableRow &row = result.rows[i];
+        row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
+        row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
+        heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values, row.nulls);
+    }
+}
+
+} // namespace
+
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+{
+    return run_as_owner<StatementResult>(sql, params, take_first_value);
+}
+
+TableRows query_as_owner(const char *sql, std::span<const Param> params)
+{
+    return run_as_owner<TableRows>(sql, params, take_rows);
 }
 
 } // namespace backfill::pg

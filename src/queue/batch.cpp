@@ -10,6 +10,7 @@
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -17,8 +18,11 @@ namespace backfill::queue
 namespace
 {
 
-/* How many candidates one look into the index fetches. */
+/* How many candidates one look into the index fetches; more if looking takes long, since
+ * there are very many queues. */
 constexpr int kReadAhead = 64;
+constexpr int kReadFarAhead = 1024;
+constexpr int64 kLongLookUs = 1000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
@@ -125,8 +129,10 @@ class Batch
   private:
     bool may_continue()
     {
+        if (slots_.taken() >= QueueSlots::kMostTaken)
+            result_.more = true;
         if (result_.jobs == 0)
-            return true;
+            return !result_.more;
         if ((options_.max_jobs > 0 && result_.jobs >= options_.max_jobs) ||
             writers_ >= kMaxWritingSubtransactions ||
             GetCurrentTimestamp() - started_ >= options_.time_limit_us)
@@ -149,15 +155,21 @@ class Batch
     /* So that their backlogs are not read in vain. */
     void exclude_paused_queues()
     {
-        for (const std::string_view name : config_->paused_queues())
+        for (const std::string_view name : paused_queues())
             next_.exclude_queue(name);
     }
 
     std::optional<Candidate> next_candidate()
     {
         if (next_.empty()) {
+            static int read_ahead = kReadAhead;
+            const TimestampTz start = GetCurrentTimestamp();
             snapshot_.renew();
-            next_.read(snapshot_, kReadAhead);
+            next_.read(snapshot_, read_ahead);
+            const TimestampTz end = GetCurrentTimestamp();
+            read_ahead = end - start > kLongLookUs ? kReadFarAhead : kReadAhead;
+            if (result_.jobs == 0)
+                started_ = end; /* looking is no reason to stop after one job */
         }
         return next_.pop();
     }
@@ -166,7 +178,7 @@ class Batch
     bool enter_queue(const JobRow &row)
     {
         const std::string_view queue = row.text_or_empty(Column::kQueueName);
-        const QueueLimit limit = config_->queue_limit_now(queue);
+        const QueueLimit limit = queue_limit(queue);
         if (!limit.is_limited())
             return true;
         if (limit.paused || !rate_allows(limit)) {
@@ -187,7 +199,8 @@ class Batch
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
             /* A serial queue's order holds only among what is ready now: what we read
              * before we had the slot may be overtaken. */
-            next_.clear();
+            snapshot_.renew();
+            next_.read_queue(snapshot_, queue, kReadAhead);
             return false;
         }
         if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
@@ -211,7 +224,7 @@ class Batch
     /* The start that was counted did not come about. */
     void give_rate_back(const JobRow &row)
     {
-        const QueueLimit limit = config_->queue_limit_now(row.text_or_empty(Column::kQueueName));
+        const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
         if (limit.rate_limit > 0)
             return_rate_token(limit, GetCurrentTimestamp());
     }
@@ -229,7 +242,10 @@ class Batch
         pg::call([] { CommandCounterIncrement(); });
         /* The key was enqueued again or removed while this job ran, and then its worker
          * died: it stays removed. */
-        return row.is_null(Column::kJobKey) || !is_superseded(table_, row);
+        if (!is_superseded(table_, row))
+            return true;
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
+        return false;
     }
 
     void run_claimed(const JobRow &row, const Task &task)
@@ -242,12 +258,23 @@ class Batch
         const uint64 xids_before = writing_subtransactions();
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
+        const TimestampTz end = GetCurrentTimestamp();
+        stats::note_run(row, start, end, end_of(run));
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
-        TaskSpeed::record(task.identifier, GetCurrentTimestamp() - start);
+        TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
+    }
+
+    /* For the metrics: a job that is discarded has failed for good. */
+    static stats::RunEnd end_of(const RunResult &run)
+    {
+        if (run.error || run.verdict.kind == Verdict::Kind::kDiscard)
+            return stats::RunEnd::kFailed;
+        return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
+                                                          : stats::RunEnd::kCompleted;
     }
 
     void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
@@ -308,9 +335,11 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id))
+    if (const auto row = claim_by_id(table, job_id)) {
+        stats::note_lost_run(*row);
         (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
                               error);
+    }
     table.close();
 }
 
@@ -338,6 +367,7 @@ int dead_letter_orphans(int limit)
         low_water::note_claimed(*row);
         pg::call([] { CommandCounterIncrement(); });
         const Task *task = current->find_task(row->task_identifier());
+        stats::note_lost_run(*row);
         (void) finish_failure(
             table, *current, task, *row,
             {"42704",

@@ -11,6 +11,7 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -87,14 +88,15 @@ class Claimer
     {
         if (request.filter.queues)
             next_.only_queues(*request.filter.queues);
-        for (const std::string_view queue : config_->paused_queues())
+        for (const std::string_view queue : paused_queues())
             next_.exclude_queue(queue);
     }
 
     std::vector<JobRow> run()
     {
         std::vector<JobRow> claimed;
-        while (static_cast<int>(claimed.size()) < request_.limit) {
+        while (static_cast<int>(claimed.size()) < request_.limit &&
+               slots_.taken() < QueueSlots::kMostTaken) {
             if (next_.empty()) {
                 snapshot_.renew();
                 next_.read(snapshot_, Max(request_.limit - static_cast<int>(claimed.size()),
@@ -106,8 +108,7 @@ class Claimer
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
                 continue;
-            const QueueLimit limit =
-                config_->queue_limit_now(row->text_or_empty(Column::kQueueName));
+            const QueueLimit limit = queue_limit(row->text_or_empty(Column::kQueueName));
             if (!enter_queue(limit, *row))
                 continue;
             if (!claim(*candidate, *row, limit)) {
@@ -145,7 +146,8 @@ class Claimer
         }
         if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
             /* A serial queue's order: read again what we read before we had the slot. */
-            next_.clear();
+            snapshot_.renew();
+            next_.read_queue(snapshot_, queue, kReadAhead);
             return false;
         }
         if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
@@ -173,9 +175,13 @@ class Claimer
             return false;
         low_water::note_claimed(row);
         pg::call([] { CommandCounterIncrement(); });
-        if (is_superseded(table_, row))
+        if (is_superseded(table_, row)) {
+            stats::note_dropped(row, stats::DropReason::kSuperseded);
             return false;
-        const TimestampTz expires_at = GetCurrentTimestamp() + request_.lease_us;
+        }
+        const TimestampTz now = GetCurrentTimestamp();
+        const TimestampTz expires_at = now + request_.lease_us;
+        stats::note_claim(row, now);
         row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
         row.set(Column::kClaimToken, Int64GetDatum(token()));
         row.set(Column::kWorker, pg::from_text(request_.worker));
@@ -216,10 +222,10 @@ std::vector<JobRow> claim_jobs(const ClaimRequest &request)
     return Claimer(request).run();
 }
 
-bool is_any_claimable(const Config &config, JobTable &table, NextJobs &next,
-                      const LatestSnapshot &snapshot, std::optional<TimestampTz> &later)
+bool is_any_claimable(JobTable &table, NextJobs &next, const LatestSnapshot &snapshot,
+                      std::optional<TimestampTz> &later)
 {
-    for (const std::string_view queue : config.paused_queues())
+    for (const std::string_view queue : paused_queues())
         next.exclude_queue(queue);
     for (;;) {
         next.read(snapshot, 1);
@@ -230,7 +236,7 @@ bool is_any_claimable(const Config &config, JobTable &table, NextJobs &next,
         if (!row)
             return false;
         const std::string_view queue = row->text_or_empty(Column::kQueueName);
-        const QueueLimit limit = config.queue_limit_now(queue);
+        const QueueLimit limit = queue_limit(queue);
         if (!limit.is_limited() || is_open(limit, queue, table, later))
             return true;
         next.exclude_queue(queue);
@@ -249,7 +255,7 @@ bool is_any_claimable(const ClaimFilter &filter)
     if (filter.queues)
         next.only_queues(*filter.queues);
     snapshot.renew();
-    const bool any = is_any_claimable(*current, table, next, snapshot, later);
+    const bool any = is_any_claimable(table, next, snapshot, later);
     snapshot.pop();
     table.close();
     if (later && bgworker::available())

@@ -11,14 +11,9 @@ namespace backfill::queue
 namespace
 {
 
-constexpr std::string_view kFastQueue = "fast";
-constexpr std::string_view kBulkQueue = "bulk";
-constexpr int32 kFastQueueId = 1;
-constexpr int32 kBulkQueueId = 2;
-
 /* Plain data: the callbacks below run in the middle of anything. */
 bool stale = true;
-Oid watched_tables[6];
+Oid watched_tables[5];
 
 void on_relation_changed(Datum, Oid relation) noexcept
 {
@@ -136,69 +131,15 @@ core::RetryPolicy read_policy(const RowReader &row)
             DatumGetFloat8(row.datum(4)), DatumGetFloat8(row.datum(5))};
 }
 
-/* A row of backfill.queue. */
-QueueLimit read_limit(const pg::TableRow &row)
-{
-    QueueLimit limit;
-    limit.queue_id = DatumGetInt32(row.values[1]);
-    limit.concurrency = row.nulls[2] ? 0 : DatumGetInt32(row.values[2]);
-    limit.rate_limit = row.nulls[3] ? 0 : DatumGetInt32(row.values[3]);
-    limit.rate_period_us =
-        row.nulls[4] ? 0 : pg::to_microseconds(*DatumGetIntervalP(row.values[4]));
-    limit.max_depth = row.nulls[5] ? 0 : DatumGetInt32(row.values[5]);
-    limit.paused = DatumGetBool(row.values[6]);
-    return limit;
-}
-
-/* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
-QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
-{
-    const bool fast = queue_name == kFastQueue;
-    if (!fast && queue_name != kBulkQueue)
-        return limit;
-    if (limit.queue_id == 0)
-        limit.queue_id = fast ? kFastQueueId : kBulkQueueId;
-    if (limit.concurrency == 0)
-        limit.concurrency = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
-    return limit;
-}
-
-/* The committed row of one queue; no limit if there is none. */
-QueueLimit read_queue_limit(std::string_view queue_name)
-{
-    Relation table = pg::open_table("queue", AccessShareLock);
-    const Oid index_oid = pg::relation_oid("queue_pkey");
-    const Datum name = pg::from_text(queue_name);
-    constexpr int kColumns = 7;
-    Datum values[kColumns];
-    bool nulls[kColumns];
-    const pg::TableRow row{values, nulls};
-    const bool found = pg::call([&] {
-        PushActiveSnapshot(GetLatestSnapshot());
-        ScanKeyData key;
-        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
-        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
-        HeapTuple tuple = systable_getnext(scan);
-        if (HeapTupleIsValid(tuple))
-            heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(table), values, nulls);
-        systable_endscan(scan);
-        PopActiveSnapshot();
-        table_close(table, AccessShareLock);
-        return HeapTupleIsValid(tuple);
-    });
-    return found ? read_limit(row) : QueueLimit{};
-}
-
 } // namespace
 
 std::shared_ptr<const Config> Config::load()
 {
     watched_tables[0] = pg::relation_oid("task");
     watched_tables[1] = pg::relation_oid("retry_policy");
-    watched_tables[2] = pg::relation_oid("queue");
-    watched_tables[3] = pg::relation_oid("producer");
-    watched_tables[4] = pg::relation_oid("error_rule");
-    watched_tables[5] = pg::relation_oid("hook");
+    watched_tables[2] = pg::relation_oid("producer");
+    watched_tables[3] = pg::relation_oid("error_rule");
+    watched_tables[4] = pg::relation_oid("hook");
 
     auto loaded = std::make_shared<Config>();
     const pg::TableRows tasks = pg::read_table("task");
@@ -211,11 +152,6 @@ std::shared_ptr<const Config> Config::load()
     for (int i = 0; i < policies.count; i++) {
         const RowReader row(policies.rows[i]);
         loaded->policies_.emplace_back(row.text(0), read_policy(row));
-    }
-    const pg::TableRows queues = pg::read_table("queue");
-    for (int i = 0; i < queues.count; i++) {
-        const RowReader row(queues.rows[i]);
-        loaded->queues_.push_back({row.text(0), read_limit(queues.rows[i])});
     }
     const pg::TableRows producers = pg::read_table("producer");
     for (int i = 0; i < producers.count; i++) {
@@ -261,29 +197,6 @@ std::optional<core::RetryPolicy> Config::find_policy(std::string_view name) cons
     return core::preset_policy(name);
 }
 
-bool Config::is_configured(std::string_view queue_name) const
-{
-    return std::any_of(queues_.begin(), queues_.end(),
-                       [&](const Queue &queue) { return queue.name == queue_name; });
-}
-
-std::vector<std::string_view> Config::paused_queues() const
-{
-    std::vector<std::string_view> names;
-    for (const Queue &queue : queues_)
-        if (queue.limit.paused)
-            names.emplace_back(queue.name);
-    return names;
-}
-
-QueueLimit Config::queue_limit(std::string_view queue_name) const
-{
-    for (const Queue &queue : queues_)
-        if (queue.name == queue_name)
-            return with_defaults(queue_name, queue.limit);
-    return with_defaults(queue_name, {});
-}
-
 bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
 {
     bool restricted = false;
@@ -298,21 +211,6 @@ bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
         restricted = true;
     }
     return !restricted;
-}
-
-QueueLimit Config::queue_limit_now(std::string_view queue_name) const
-{
-    constexpr std::size_t kMaxRemembered = 10000;
-    const QueueLimit limit = queue_limit(queue_name);
-    if (limit.queue_id != 0 || queue_name.empty() || unlimited_.count(std::string(queue_name)) > 0)
-        return limit;
-    const QueueLimit read = read_queue_limit(queue_name);
-    if (read.queue_id == 0) {
-        if (unlimited_.size() >= kMaxRemembered)
-            unlimited_.clear();
-        unlimited_.emplace(queue_name);
-    }
-    return read;
 }
 
 std::shared_ptr<const Config> config()

@@ -2,6 +2,7 @@
 #include "backfill/queue/dead_letter.hpp"
 
 #include "backfill/pg/table.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue::dead_letter
 {
@@ -49,6 +50,7 @@ constexpr char kInsert[] =
 
 int64 write(const JobRow &row, std::string_view reason)
 {
+    const stats::OperationTimer timer(stats::Operation::kDlqAdd);
     const pg::Param params[] = {
         column_param(row, Column::kDeadLetterId, INT8OID),
         column_param(row, Column::kId, INT8OID),
@@ -77,6 +79,7 @@ void forget(const JobRow &row)
 {
     if (row.is_null(Column::kDeadLetterId) && row.is_null(Column::kJobKey))
         return;
+    const stats::SettlingLetters settling;
     const pg::Param params[] = {
         column_param(row, Column::kDeadLetterId, INT8OID),
         column_param(row, Column::kJobKey, TEXTOID),

@@ -26,21 +26,19 @@ std::string quoted(std::string_view value)
     return "\"" + std::string(value) + "\"";
 }
 
+constexpr std::size_t kShownBytes = 60;
+
 void check_length(const char *argument, std::string_view value, int limit)
 {
     const int length = pg::call(
         [&] { return pg_mbstrlen_with_len(value.data(), static_cast<int>(value.size())); });
     if (value.empty())
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
-    if (length > limit) {
-        const int shown = pg::call(
-            [&] { return pg_mbcliplen(value.data(), static_cast<int>(value.size()), 60); });
+    if (length > limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " +
-                 quoted(std::string(value.substr(0, static_cast<std::size_t>(shown))) + "..."),
+             std::string(argument) + " is too long: " + quoted(shortened(value)),
              "It has " + std::to_string(length) + " characters; at most " + std::to_string(limit) +
                  " are allowed.");
-    }
 }
 
 std::shared_ptr<const Config> config_for_writing(const char *function)
@@ -59,6 +57,17 @@ template <class Explicit, class Own> Explicit first_of(const Explicit &given, co
 }
 
 } // namespace
+
+std::string shortened(std::string_view value)
+{
+    if (value.size() <= kShownBytes)
+        return std::string(value);
+    const int shown = pg::call([&] {
+        return pg_mbcliplen(value.data(), static_cast<int>(value.size()),
+                            static_cast<int>(kShownBytes));
+    });
+    return std::string(value.substr(0, static_cast<std::size_t>(shown))) + "...";
+}
 
 std::string_view require_text(const char *argument, std::optional<std::string_view> value)
 {
@@ -246,7 +255,7 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
         const hooks::Decision decision =
             hooks::decide(*config_, core::HookEvent::kBeforeJobSchedule, row);
         if (decision.action == hooks::Decision::Action::kFail)
-            fail(hooks::kErrorRefused, decision.reason);
+            fail(hooks::kErrorRefused, decision.reason, decision.refused_by);
         if (decision.action == hooks::Decision::Action::kSkip)
             return std::nullopt;
         if (decision.action == hooks::Decision::Action::kRetry)
@@ -261,11 +270,13 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
     if (!replaces_)
         check_depth(row.text_or_empty(Column::kQueueName));
     insert(row, task);
+    stats::note_enqueued(row);
     return row;
 }
 
 void Enqueuer::requeue(const JobSpec &spec)
 {
+    timer_.set(stats::Operation::kRequeue);
     const auto refuse = [](const std::string &what) {
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, what, {},
              "Let it finish, or delete the dead letter with backfill.delete_dlq_job().");
@@ -278,12 +289,14 @@ void Enqueuer::requeue(const JobSpec &spec)
             refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
     }
     const Task *task = config_->find_task(spec.task_identifier);
-    insert(make_row(spec, task), task);
+    const JobRow row = make_row(spec, task);
+    insert(row, task);
+    stats::note_requeued(row);
 }
 
 void Enqueuer::check_depth(std::string_view queue_name)
 {
-    const QueueLimit limit = config_->queue_limit(queue_name);
+    const QueueLimit limit = queue_limit(queue_name);
     const int max_depth = limit.max_depth;
     if (max_depth == 0)
         return;
@@ -325,9 +338,9 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
         wake::announce_ready(task->run_as_oid, 1);
 }
 
-void make_new_queue_serial(const Config &config, std::string_view queue_name)
+void make_new_queue_serial(std::string_view queue_name)
 {
-    if (queue_name == "fast" || queue_name == kDefaultQueue || config.is_configured(queue_name))
+    if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
         return;
     const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
@@ -335,13 +348,13 @@ void make_new_queue_serial(const Config &config, std::string_view queue_name)
                                 std::span(&name, 1));
 }
 
-void make_queue_serial(const Config &config, std::string_view queue_name)
+void make_queue_serial(std::string_view queue_name)
 {
     if (queue_name == "fast" || queue_name == "bulk")
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "queue " + quoted(queue_name) + " cannot be made serial",
              "Jobs of every kind share it.", "Choose a queue name of your own.");
-    if (config.is_configured(queue_name) && config.queue_limit(queue_name).concurrency == 1)
+    if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
         return;
     const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"

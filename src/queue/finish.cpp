@@ -9,6 +9,7 @@
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -162,6 +163,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         JobRow dead = row;
         dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
         dead.set(Column::kLastError, error_to_jsonb(error));
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dead_letter(row, core::RetryDecision::kPermanent);
         return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
     }
     default:
@@ -184,7 +187,9 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     const core::RetryDecision decision = core::decide_retry(
         error_class, attempts, row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
+    stats::note_failed(row, decision);
     if (is_superseded(table, row)) {
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
@@ -192,6 +197,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
         row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
         run_again(table, task, row, delay);
+        stats::note_retry(row);
         log_failure(row, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;
     }
@@ -199,9 +205,11 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     if (decision == core::RetryDecision::kRetry) {
         const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
         run_again(table, task, row, requested_delay(error).value_or(backoff));
+        stats::note_retry(row);
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
+    stats::note_dead_letter(row, decision);
     return bury(row, error, failure_reason(decision, attempts, error));
 }
 
@@ -216,14 +224,22 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     const int attempts = row.attempts() + 1;
     row.clear_lease();
     row.set(Column::kLastError, error_to_jsonb(error));
+    const core::RetryDecision decision = attempts < row.max_attempts()
+                                             ? core::RetryDecision::kRetry
+                                             : core::RetryDecision::kExhausted;
+    stats::note_failed(row, decision);
     if (is_superseded(table, row)) {
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
         log_failure(row, error, "was lost and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
-    if (attempts >= row.max_attempts())
-        return bury(row, error, failure_reason(core::RetryDecision::kExhausted, attempts, error));
+    if (decision == core::RetryDecision::kExhausted) {
+        stats::note_dead_letter(row, decision);
+        return bury(row, error, failure_reason(decision, attempts, error));
+    }
     give_back(table, task, row);
+    stats::note_retry(row);
     log_failure(row, error, "was lost and is ready again", LOG);
     return Outcome::kRetried;
 }
@@ -231,8 +247,10 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us)
 {
     row.clear_lease();
-    if (is_superseded(table, row))
+    if (is_superseded(table, row)) {
+        stats::note_dropped(row, stats::DropReason::kSuperseded);
         return Outcome::kSuperseded;
+    }
     if (delay_us)
         run_again(table, task, row, *delay_us);
     else

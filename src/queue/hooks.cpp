@@ -115,6 +115,7 @@ Decision read_answer(const Task &hook, Datum answer)
     } else if (action == "fail") {
         decision.action = Decision::Action::kFail;
         decision.reason = pg::get_text(answer, "reason").value_or("refused by a hook");
+        decision.refused_by = "Hook " + hook.handler_signature + " refused the job.";
     } else if (action == "retry") {
         decision.action = Decision::Action::kRetry;
         const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");
@@ -128,9 +129,28 @@ Decision read_answer(const Task &hook, Datum answer)
     return decision;
 }
 
-bool is_wanted(const Task &hook, const JobRow *row)
+/* A hook of one task is not called where there is none. */
+bool is_wanted(const Task &hook, std::string_view task_identifier)
 {
-    return hook.identifier.empty() || (row != nullptr && hook.identifier == row->task_identifier());
+    return hook.identifier.empty() || hook.identifier == task_identifier;
+}
+
+/* Calls the watching hooks of an event. make is called for each, inside its subtransaction. */
+template <class MakeEvent>
+void watch(const Config &config, core::HookEvent event, std::string_view task_identifier,
+           const char *unaffected, const MakeEvent &make)
+{
+    for (const Task &hook : config.hooks(event)) {
+        if (!is_wanted(hook, task_identifier))
+            continue;
+        const auto failure = pg::in_subtransaction([&] { (void) call_hook(hook, make()); });
+        if (failure)
+            pg::call([&] {
+                ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
+                                         failure->message.c_str()),
+                                  errdetail("The %s is not affected.", unaffected)));
+            });
+    }
 }
 
 } // namespace
@@ -157,7 +177,7 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
     JobRow seen = row;
     std::optional<Datum> payload;
     for (const Task &hook : config.hooks(event)) {
-        if (!is_wanted(hook, &row))
+        if (!is_wanted(hook, row.task_identifier()))
             continue;
         const auto answer = call_hook(hook, make_event(event, &seen, error));
         if (!answer)
@@ -178,18 +198,19 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
 void notify(const Config &config, core::HookEvent event, const JobRow *row,
             const core::ErrorInfo *error)
 {
-    for (const Task &hook : config.hooks(event)) {
-        if (!is_wanted(hook, row))
-            continue;
-        const auto failure =
-            pg::in_subtransaction([&] { (void) call_hook(hook, make_event(event, row, error)); });
-        if (failure)
-            pg::call([&] {
-                ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
-                                         failure->message.c_str()),
-                                  errdetail("The job is not affected.")));
-            });
-    }
+    watch(config, event, row == nullptr ? std::string_view() : row->task_identifier(), "job",
+          [&] { return make_event(event, row, error); });
+}
+
+void notify_tick(const Config &config, std::string_view task_identifier, Datum schedule)
+{
+    watch(config, core::HookEvent::kCronTick, task_identifier, "schedule", [&] {
+        pg::JsonbObject object;
+        object.add_text("event", core::hook_event_name(core::HookEvent::kCronTick));
+        object.add_jsonb("schedule", schedule);
+        object.add_integer("pid", MyProcPid);
+        return object.finish();
+    });
 }
 
 } // namespace backfill::queue::hooks

@@ -2,6 +2,7 @@
 #include "backfill/queue/job_key.hpp"
 
 #include "backfill/pg/table.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -18,8 +19,10 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
         }
         if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
             continue;
-        if (table.remove(found.tid, InvalidSnapshot) == RemoveResult::kRemoved && !removed &&
-            !result.waiting)
+        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
+            continue;
+        stats::note_dropped(found.row, stats::DropReason::kSuperseded);
+        if (!removed && !result.waiting)
             result.waiting = found.row;
     }
     return result;

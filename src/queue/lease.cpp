@@ -6,6 +6,7 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue::leases
 {
@@ -88,6 +89,7 @@ std::vector<int64> complete(std::vector<int64> ids, int64 token)
         const auto row = take_held(table, id, token);
         if (!row)
             continue;
+        stats::note_claim_end(*row, stats::RunEnd::kCompleted);
         dead_letter::forget(*row);
         hooks::notify(*current, core::HookEvent::kJobComplete, &*row);
         completed.push_back(id);
@@ -105,6 +107,7 @@ std::vector<int64> release(std::vector<int64> ids, int64 token)
         const auto row = take_held(table, id, token);
         if (!row)
             continue;
+        stats::note_claim_end(*row, stats::RunEnd::kSnoozed);
         (void) finish_unrun(table, current->find_task(row->task_identifier()), *row, std::nullopt);
         note_inserted();
         released.push_back(id);
@@ -119,6 +122,7 @@ bool snooze(int64 id, int64 token, int64 delay_us)
     JobTable table;
     const auto row = take_held(table, id, token);
     if (row) {
+        stats::note_claim_end(*row, stats::RunEnd::kSnoozed);
         (void) finish_unrun(table, current->find_task(row->task_identifier()), *row, delay_us);
         note_inserted();
     }

@@ -71,6 +71,7 @@ QueueSlots::Entry QueueSlots::enter(const QueueLimit &limit, std::string_view qu
         /* Looked up only now: while we have the lock nobody can lease it. */
         if (!table.is_slot_leased(queue_name, slot)) {
             held_.emplace(limit.queue_id, slot);
+            taken_++;
             wake::announce_slots();
             return Entry::kEntered;
         }

@@ -10,6 +10,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/low_water.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -62,6 +63,7 @@ struct RangeScans {
     TupleTableSlot *slot;
     int last_priority; /* the last one that counts */
     Datum task;
+    text *only_queue; /* or null: all */
     Range range;
     bool first;
     bool queue_done;
@@ -70,10 +72,11 @@ struct RangeScans {
     RowKey from;
 
     void begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
-               int max_priority)
+               int max_priority, text *queue = nullptr)
     {
         slot = table_slot;
         last_priority = max_priority;
+        only_queue = queue;
         ranges = pg::begin_index_scan(heap, index, snapshot, 2);
         ranges->xs_want_itup = true;
         jobs = pg::begin_index_scan(heap, index, snapshot, 5);
@@ -99,7 +102,11 @@ struct RangeScans {
             ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
             if (first)
                 ScanKeyInit(&keys[1], kIndexQueue, BTGreaterEqualStrategyNumber, F_TEXT_GE,
-                            PointerGetDatum(cstring_to_text_with_len("", 0)));
+                            PointerGetDatum(only_queue != nullptr
+                                                ? only_queue
+                                                : cstring_to_text_with_len("", 0)));
+            else if (queue_done && only_queue != nullptr)
+                return false;
             else if (queue_done)
                 ScanKeyInit(&keys[1], kIndexQueue, BTGreaterStrategyNumber, F_TEXT_GT,
                             PointerGetDatum(range.queue));
@@ -120,6 +127,10 @@ struct RangeScans {
             range.priority =
                 DatumGetInt16(index_getattr(ranges->xs_itup, kIndexPriority, columns, &is_null));
             first = false;
+            if (only_queue != nullptr && !DatumGetBool(DirectFunctionCall2Coll(
+                                             texteq, C_COLLATION_OID, PointerGetDatum(range.queue),
+                                             PointerGetDatum(only_queue))))
+                return false;
             queue_done = range.priority > last_priority;
             if (!queue_done)
                 return true;
@@ -337,9 +348,9 @@ bool NextJobs::is_excluded(std::string_view queue_name) const
     return std::find(excluded_.begin(), excluded_.end(), queue_name) != excluded_.end();
 }
 
-void NextJobs::exclude_queue(std::string_view queue_name)
+/* Drops the queue's candidates. */
+void NextJobs::forget_queue(std::string_view queue_name)
 {
-    excluded_.emplace_back(queue_name);
     const auto waiting = candidates_.begin() + static_cast<std::ptrdiff_t>(position_);
     candidates_.erase(
         std::remove_if(waiting, candidates_.end(),
@@ -349,19 +360,50 @@ void NextJobs::exclude_queue(std::string_view queue_name)
         candidates_.end());
 }
 
+void NextJobs::exclude_queue(std::string_view queue_name)
+{
+    excluded_.emplace_back(queue_name);
+    forget_queue(queue_name);
+}
+
 void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
+    clear();
+    queues_.clear();
+    candidates_ = find(snapshot, limit, std::nullopt);
+    cut_off_.reset();
+    if (candidates_.size() == static_cast<std::size_t>(limit))
+        cut_off_ = candidates_.back();
+}
+
+void NextJobs::read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit)
+{
+    forget_queue(queue_name);
+    candidates_.erase(candidates_.begin(),
+                      candidates_.begin() + static_cast<std::ptrdiff_t>(position_));
+    position_ = 0;
+    /* What sorts after the last read may sort after jobs of other queues not read yet. */
+    for (const Candidate &candidate : find(snapshot, limit, queue_name))
+        if (!cut_off_ || !sorts_before(*cut_off_, candidate))
+            candidates_.push_back(candidate);
+    std::sort(candidates_.begin(), candidates_.end(), sorts_before);
+}
+
+std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
+                                      std::optional<std::string_view> only_queue)
+{
+    const stats::OperationTimer timer(stats::Operation::kFetch);
     const TimestampTz now = GetCurrentTimestamp();
     Relation index = table_.ready_index();
     BestCandidates best(limit);
     RangeScans scans;
     Claims claims;
+    const Datum queue_datum = only_queue ? pg::from_text(*only_queue) : static_cast<Datum>(0);
 
-    clear();
-    queues_.clear();
     pg::call([&] {
         claims.begin();
-        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_);
+        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_,
+                    reinterpret_cast<text *>(DatumGetPointer(queue_datum)));
     });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
@@ -411,7 +453,7 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
         }
     }
     pg::call([&] { scans.end(); });
-    candidates_ = std::move(best).sorted();
+    return std::move(best).sorted();
 }
 
 std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot, TimestampTz now)

@@ -157,7 +157,7 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     const hooks::Decision decision = hooks::decide(config, event, row);
     switch (decision.action) {
     case hooks::Decision::Action::kFail:
-        fail(hooks::kErrorRefused, decision.reason);
+        fail(hooks::kErrorRefused, decision.reason, decision.refused_by);
     case hooks::Decision::Action::kRetry:
         set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
         return false;

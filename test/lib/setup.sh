@@ -52,8 +52,9 @@ packages_of() {
         ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
     test)
-        printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl pgbouncer \
-            "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check"
+        printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
+            "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" python3-croniter \
+            prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer
         ;;
     *) die "unknown group \"$1\"; there are build, demo and test" ;;
     esac

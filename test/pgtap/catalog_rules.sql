@@ -38,7 +38,7 @@ SELECT is_empty($$
 $$, 'C functions come from the library of this name');
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND prosecdef
-$$, '{list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,requeue_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,complete_jobs,cancel_job,remove_job,permanently_fail_jobs,fail_jobs,reschedule_jobs,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup}'::name[], 'these functions are SECURITY DEFINER, and no others');
+$$, '{list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics,requeue_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,complete_jobs,cancel_job,remove_job,permanently_fail_jobs,fail_jobs,reschedule_jobs,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup}'::name[], 'these functions are SECURITY DEFINER, and no others');
 
 -- Labels.
 SELECT set_eq($$
@@ -46,15 +46,15 @@ SELECT set_eq($$
 $$, '{priority,priority_band,_dlq_matches}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-     WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|set_|requeue|delete|grant|_grant|_requeue)'
+     WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue)'
 $$, 'what writes is VOLATILE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
-     WHERE pronamespace = 'backfill'::regnamespace AND proparallel <> 'u' AND proname ~ '^(enqueue|register|unregister|set_|requeue|delete|grant|_grant|_requeue|process)'
+     WHERE pronamespace = 'backfill'::regnamespace AND proparallel <> 'u' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue|process)'
 $$, 'what writes is PARALLEL UNSAFE');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version')
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next')
 $$, 'C functions that read the configuration or shared memory are not PARALLEL SAFE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc

@@ -59,7 +59,7 @@ SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
-       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_installed)$'
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_note_cancelled|_bury|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
@@ -109,6 +109,8 @@ RESET ROLE;
 RESET client_min_messages;
 SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
 
+-- Somebody else is the clock: the tests need no pg_cron.
+SET LOCAL backfill.cron_clock = 'external';
 CREATE TEMP TABLE attempt (statement text, allowed name[]);
 INSERT INTO attempt VALUES
     ($$SELECT backfill.enqueue('note')$$, '{producer,admin}'),
@@ -125,6 +127,14 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.register_task('mine')$$, '{admin}'),
     ($$SELECT backfill.unregister_task('note')$$, '{admin}'),
     ($$SELECT backfill.set_retry_policy('mine')$$, '{admin}'),
+    ($$SELECT backfill.schedule('mine', '* * * * *', 'note')$$, '{admin}'),
+    ($$SELECT backfill.add_cron_schedule('* * * * * note')$$, '{admin}'),
+    ($$SELECT backfill.schedule_crontab('* * * * * note')$$, '{admin}'),
+    ($$SELECT backfill.unschedule('mine')$$, '{admin}'),
+    ($$SELECT backfill.cron_tick()$$, '{admin}'),
+    ($$SELECT backfill._cron_tick(now())$$, '{}'),
+    ($$SELECT backfill.cron_next('* * * * *')$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.schedules$$, '{monitor,admin}'),
     ($$SELECT backfill.priority('FAST_HIGH')$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.priority_band(0)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.backoff_delay(0, 'default')$$, '{producer,consumer,monitor,admin}'),
@@ -151,6 +161,13 @@ INSERT INTO attempt VALUES
     ($$SELECT * FROM backfill.dlq$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.retry_policies$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.dlq_stats()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.metrics()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.metrics('backfill_queue')$$, '{monitor,admin}'),
+    ($$SELECT backfill.prometheus_metrics()$$, '{monitor,admin}'),
+    ($$SELECT backfill.prometheus_metrics('backfill_dlq')$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill._counters()$$, '{admin}'),
+    ($$SELECT backfill._letter_deleted()$$, '{}'),
+    ($$SELECT backfill._note_cancelled('task', '', 0::smallint)$$, '{}'),
     ($$SELECT * FROM backfill.list_dlq_jobs()$$, '{admin}'),
     ($$SELECT * FROM backfill.get_dlq_job(1)$$, '{admin}'),
     ($$SELECT backfill.requeue_dlq_job(1)$$, '{admin}'),
@@ -215,6 +232,8 @@ SET ROLE regress_monitor;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
+SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
+SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'and their text, which holds no payload');
 RESET ROLE;
 SET ROLE regress_consumer;
 SELECT results_eq($$SELECT payload FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb)$$, 'a consumer sees payloads');
@@ -284,6 +303,10 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT backfill.unregister_task('t')$$,
     $$SELECT backfill.set_retry_policy('trapped')$$,
     $$SELECT backfill.backoff_delay(0, 'default')$$,
+    $$SELECT backfill.schedule('trapped', '* * * * *', 't'), backfill.cron_tick(), backfill.unschedule('trapped')$$,
+    $$SELECT * FROM backfill.schedules$$,
+    $$SELECT * FROM backfill.metrics()$$,
+    $$SELECT backfill.prometheus_metrics()$$,
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,

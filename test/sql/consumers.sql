@@ -1,5 +1,5 @@
 -- External consumers: claims, leases, and what becomes of claimed jobs. (Two sessions at once:
--- the isolation tests; time, NOTIFY and waiting: test/t/040_consumers.pl.)
+-- the isolation tests; time, NOTIFY and waiting: test/t/060_consumers.pl.)
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh

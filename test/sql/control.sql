@@ -75,7 +75,7 @@ SELECT backfill.add_to_dlq(backfill.enqueue('note', '1'), 'by hand', '{"message"
 SELECT failure_reason, failure_count, last_error FROM backfill.dlq WHERE task_identifier = 'note';
 UPDATE backfill.dead_letter SET failed_at = now() - interval '10 days' WHERE task_identifier = 'note';
 SELECT backfill.cleanup_dlq('30 days'), backfill.cleanup_dlq('5 days', 'other'), backfill.cleanup_dlq('5 days', queue_name => 'nope'),
-       backfill.cleanup_dlq('5 days', 'note', 'bulk'), backfill.cleanup_dlq();
+       backfill.cleanup_dlq('5 days', 'note', 'bulk'), backfill.cleanup_dlq('0');
 SELECT count(*) FROM backfill.dlq;
 
 -- Queues: limits, rate, depth, pause.

@@ -59,9 +59,12 @@ SELECT page, string_agg(l.id::text, ' ' ORDER BY n) AS ids, min(l.total) AS tota
 -- cleanup_dlq: by age (here: as old as letter 4 or older), task and queue.
 SELECT backfill.cleanup_dlq(now() - (SELECT at FROM day WHERE n = 4), 'a') AS a, backfill.cleanup_dlq(now() - (SELECT at FROM day WHERE n = 4), queue_name => 'x') AS x;
 SELECT string_agg(id::text, ' ' ORDER BY id) AS left FROM backfill.dlq;
-SELECT backfill.cleanup_dlq(NULL, 'b', 'y'), backfill.cleanup_dlq('100 days'), backfill.cleanup_dlq(older_than => '-100 days', task_identifier => 'a');
+SELECT backfill.cleanup_dlq(NULL, 'b', 'y'), backfill.cleanup_dlq('100 days'), backfill.cleanup_dlq(older_than => '0', task_identifier => 'a');
 SELECT string_agg(id::text, ' ' ORDER BY id) AS left FROM backfill.dlq;
-SELECT backfill.cleanup_dlq(), (SELECT count(*) FROM backfill.dlq) AS left;
+SELECT backfill.cleanup_dlq();
+SELECT backfill.cleanup_dlq(NULL);
+SELECT backfill.cleanup_dlq('-1 day');
+SELECT backfill.cleanup_dlq(older_than => '0'), (SELECT count(*) FROM backfill.dlq) AS left;
 
 -- update_dlq_job: each value alone; NULL keeps; a payload may be JSON null.
 CALL letters();

@@ -59,6 +59,9 @@ SELECT backfill.discard('x');
 SELECT id, sqlstate, message_contains, decision,
        decision = backfill.classify_error(sqlstate, 'xx ' || upper(message_contains) || ' xx') AS holds FROM backfill.error_rule ORDER BY id;
 SELECT backfill.classify_error('08006'), backfill.classify_error('57014'), backfill.classify_error('XX000'), backfill.classify_error(message => 'odd'), backfill.classify_error();
+SELECT backfill.classify_error('not found');
+SELECT backfill.classify_error('');
+SELECT backfill.classify_error(repeat('MESSAGE ', 20));
 INSERT INTO backfill.error_rule (sqlstate, decision) VALUES ('08', 'permanent'), ('08006', 'free_retry');
 INSERT INTO backfill.error_rule (task_identifier, message_contains, decision) VALUES ('mine', 'odd', 'permanent');
 SELECT backfill.classify_error('08001'), backfill.classify_error('08006'), backfill.classify_error(message => 'Odd'), backfill.classify_error(message => 'Odd', task_identifier => 'mine');

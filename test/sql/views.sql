@@ -11,7 +11,8 @@ SELECT backfill.register_task('external');
 SELECT backfill.enqueue('note', '"ready"'), backfill.enqueue('note', '"scheduled"', run_at => now() + interval '1 day'),
        backfill.enqueue('external', '"leased"'), backfill.enqueue('external', '"lease expired"'), backfill.enqueue('unknown', '"nobody"'),
        backfill.enqueue('external', '"leased, due later"', run_at => now() + interval '1 day');
-BEGIN; -- so that the dispatcher does not end the lease that has run out
+-- In one transaction, so that a dispatcher's sweep does not find the expired lease.
+BEGIN;
 UPDATE backfill.job SET lease_expires_at = now() + interval '1 day', claim_token = 1, worker = 'consumer 1' WHERE payload::text LIKE '"leased%';
 UPDATE backfill.job SET lease_expires_at = now() - interval '1 day', claim_token = 2, worker = 'consumer 2' WHERE payload = '"lease expired"';
 SELECT payload, task_identifier, state, worker, lease_expires_at IS NOT NULL AS has_lease, created_at <= now() AS created FROM backfill.jobs ORDER BY id;
@@ -21,11 +22,11 @@ SELECT count(*) = count(state) AS complete FROM backfill.jobs;
 -- queues: counts agree with jobs.
 SELECT queue_name, ready, scheduled, running, leased FROM backfill.queues WHERE queue_name = 'bulk';
 SELECT state, count(*) FROM backfill.jobs GROUP BY state ORDER BY state;
+COMMIT;
 
 -- tasks: registered ones with or without jobs, and unregistered ones with jobs.
 SELECT backfill.register_task('idle', 'note(jsonb)');
 SELECT task_identifier, kind, handler, handler_exists, jobs, registered_at IS NOT NULL AS registered FROM backfill.tasks ORDER BY task_identifier;
-COMMIT;
 
 -- dlq
 CREATE FUNCTION fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom'; END $$;

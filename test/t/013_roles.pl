@@ -153,6 +153,32 @@ my ($code, undef, $err) = $node->psql('postgres',
 	q{SELECT backfill.register_task('x', 'tell(jsonb)', run_as => 'role_1')}, extra_params => [ '-U', 'registrar' ]);
 like($err, qr/permission denied to register a task that runs as role "role_1"/, 'run_as needs membership');
 
+# Executors commit as the setting says, whatever the role's own says; a change replaces them.
+sub commits_with
+{
+	my ($value) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET backfill.executor_synchronous_commit = '$value'");
+	$node->reload;
+	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE role = 'committer'}, 'no executor has an older value');
+	$node->safe_psql('postgres', q{TRUNCATE level; SELECT backfill.enqueue('level')});
+	wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM level', "a job runs with executor_synchronous_commit = $value");
+	return $node->safe_psql('postgres', 'SELECT value FROM level');
+}
+$node->safe_psql('postgres', q{
+	CREATE TABLE level (value text);
+	CREATE ROLE committer LOGIN;
+	ALTER ROLE committer SET synchronous_commit = 'local';
+	GRANT INSERT ON level TO committer;
+	CREATE FUNCTION show_level(payload jsonb) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO level VALUES (current_setting('synchronous_commit')) $$;
+	SELECT backfill.register_task('level', 'show_level(jsonb)', run_as => 'committer')});
+is(commits_with('default'), 'local', 'default leaves it to the role');
+is(commits_with('off'), 'off', 'off');
+is(commits_with('remote_write'), 'remote_write', 'remote_write');
+is(commits_with('default'), 'local', 'and default again');
+isnt($node->psql('postgres', "SET backfill.executor_synchronous_commit = 'off'"), 0, 'a session cannot set it');
+
 $node->stop;
 check_log($node);
 done_testing();

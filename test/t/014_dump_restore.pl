@@ -21,6 +21,8 @@ $node->safe_psql(
 		retry_policy => 'mine', timeout => '1 min', notify_channel => 'c');
 	SELECT backfill.register_task('broken', 'broken(jsonb)'), backfill.register_task('outside');
 	SELECT backfill.grant_producer('producer', '{work}');
+	SET backfill.cron_clock = 'external';
+	SELECT backfill.schedule('monthly', '@monthly', 'work', '{"what": "monthly"}', time_zone => 'Europe/Berlin', fill => '1 day');
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS '';
 	SELECT backfill.register_hook('job_start', 'watch(jsonb)', 'work', run_as => 'producer');
 	SELECT backfill.enqueue('broken');
@@ -43,7 +45,7 @@ my $everything = join(
 my $expected = $node->safe_psql('source', $everything);
 my $kinds = $node->safe_psql('source',
 	"SELECT string_agg(kind || ' ' || n, ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM ($everything) e(kind, row) GROUP BY kind) k");
-like($kinds, qr/dead_letter 1, .*hook 1, .*job 3, .*producer 1, .*queue 1, .*retry_policy 2, rights 1, sequences 1, .*task 3/, 'there is something of everything');
+like($kinds, qr/cron_schedule 1, .*dead_letter 1, .*hook 1, .*job 3, .*producer 1, .*queue 1, .*retry_policy 2, rights 1, sequences 1, .*task 3/, 'there is something of everything');
 
 for my $format ('plain', 'custom')
 {

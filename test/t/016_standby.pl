@@ -27,6 +27,8 @@ is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE
 	0, 'a standby has no workers');
 is($standby->safe_psql('postgres', q{SELECT string_agg(state, ',') FROM backfill.jobs}), 'ready,ready',
 	'its views work');
+is($standby->safe_psql('postgres', q{SELECT backfill.prometheus_metrics() ~ 'backfill_queue_depth{queue="bulk",state="ready"} 2'}), 't',
+	'so do its metrics');
 my ($code, undef, $err) = $standby->psql('postgres', q{SELECT backfill.enqueue('work')});
 like($err, qr/cannot execute enqueue\(\) (in a read-only transaction|during recovery)/, 'enqueue is refused');
 

@@ -45,5 +45,10 @@ struct StatementResult {
     bool has_value;
 };
 StatementResult execute_as_owner(const char *sql, std::span<const Param> params);
+/* The same for a query whose rows are wanted, in memory of the current context. */
+TableRows query_as_owner(const char *sql, std::span<const Param> params);
+
+/* The role that owns the extension's tables. */
+Oid extension_owner();
 
 } // namespace backfill::pg

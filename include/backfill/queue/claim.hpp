@@ -34,7 +34,7 @@ std::vector<JobRow> claim_jobs(const ClaimRequest &request);
 /* Whether a consumer could claim a job now. If only a queue's rate forbids it, `later` becomes
  * the time when it allows one, unless it is earlier. */
 bool is_any_claimable(const ClaimFilter &filter);
-bool is_any_claimable(const Config &config, JobTable &table, NextJobs &next,
-                      const LatestSnapshot &snapshot, std::optional<TimestampTz> &later);
+bool is_any_claimable(JobTable &table, NextJobs &next, const LatestSnapshot &snapshot,
+                      std::optional<TimestampTz> &later);
 
 } // namespace backfill::queue

@@ -1,4 +1,4 @@
-/* config.hpp - tasks, queues, retry policies and producers, cached per backend.
+/* config.hpp - tasks, retry policies, producers, error rules and hooks, cached per backend.
  *
  * The tables are the truth; a trigger on each (backfill._config_changed) tells every
  * backend to read them again before it next asks. */
@@ -39,18 +39,6 @@ struct Task {
     bool has_handler() const { return !handler_name.empty(); }
 };
 
-/* What a queue allows. */
-struct QueueLimit {
-    int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
-    int concurrency = 0;      /* jobs that run at once; 0: no limit */
-    int rate_limit = 0;       /* jobs that start in any rate_period; 0: no limit */
-    int64 rate_period_us = 0; /* microseconds */
-    int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
-    bool paused = false;
-
-    bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
-};
-
 class Config
 {
   public:
@@ -63,14 +51,6 @@ class Config
     {
         return policies_;
     }
-
-    QueueLimit queue_limit(std::string_view queue_name) const;
-    /* The same for the decision to run a job whose row is visible: a transaction that
-     * made the queue limited and enqueued into it may have committed so recently that
-     * its invalidation is still on the way. Reads the table once per unknown queue. */
-    QueueLimit queue_limit_now(std::string_view queue_name) const;
-    bool is_configured(std::string_view queue_name) const;
-    std::vector<std::string_view> paused_queues() const;
 
     /* The hooks of an event, in their order: each as a task whose handler it is; the
      * identifier is the task it is for, or empty. */
@@ -87,10 +67,6 @@ class Config
     static std::shared_ptr<const Config> load();
 
   private:
-    struct Queue {
-        std::string name;
-        QueueLimit limit;
-    };
     struct Producer {
         Oid role;
         bool all_tasks;
@@ -99,12 +75,9 @@ class Config
     std::vector<Task> tasks_;
     std::unordered_map<std::string_view, const Task *> task_by_name_;
     std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
-    std::vector<Queue> queues_;
     std::vector<Producer> producers_;
     core::ErrorRules error_rules_;
     std::array<std::vector<Task>, core::kHookEventCount> hooks_;
-    /* Queues that queue_limit_now() has found to have no limit. */
-    mutable std::unordered_set<std::string> unlimited_;
 };
 
 /* The current configuration; reads the tables if something changed. Needs a

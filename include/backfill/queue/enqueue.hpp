@@ -7,6 +7,7 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -34,6 +35,9 @@ struct JobSpec {
     std::optional<int64> id;
     std::optional<int64> dead_letter_id;
 };
+
+/* The beginning of a value that may be long, for an error message. */
+std::string shortened(std::string_view value);
 
 /* Checks shared with register_task(); each throws a Failure 22023 (or 22004 for NULL)
  * that names the argument and the value. */
@@ -73,6 +77,7 @@ class Enqueuer
     void insert(const JobRow &row, const Task *task);
     void check_depth(std::string_view queue_name);
 
+    stats::OperationTimer timer_{stats::Operation::kEnqueue};
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;
@@ -81,9 +86,9 @@ class Enqueuer
 };
 
 /* Makes a queue run one job at a time. */
-void make_queue_serial(const Config &config, std::string_view queue_name);
+void make_queue_serial(std::string_view queue_name);
 /* The same unless it is fast or bulk, or somebody has configured it already. */
-void make_new_queue_serial(const Config &config, std::string_view queue_name);
+void make_new_queue_serial(std::string_view queue_name);
 
 /* Tells the workers, at commit, about a row that this transaction inserted. */
 void announce_job(const JobRow &row, const Task *task, TimestampTz now);

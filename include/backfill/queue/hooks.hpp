@@ -19,6 +19,7 @@ struct Decision {
     enum class Action { kContinue, kSkip, kFail, kRetry };
     Action action = Action::kContinue;
     std::string reason;           /* kFail */
+    std::string refused_by;       /* kFail: which hook, for the error's detail */
     int64 delay_us = 0;           /* kRetry */
     std::optional<Datum> payload; /* kContinue, before_job_schedule: the new one */
 };
@@ -43,5 +44,9 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
 /* Calls the watching hooks of an event, each in a subtransaction. row may be null. */
 void notify(const Config &config, core::HookEvent event, const JobRow *row,
             const core::ErrorInfo *error = nullptr);
+
+/* The same for cron_tick: those of every task and of the schedule's own. `schedule` is the
+ * event's member of that name. */
+void notify_tick(const Config &config, std::string_view task_identifier, Datum schedule);
 
 } // namespace backfill::queue::hooks

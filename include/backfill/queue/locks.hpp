@@ -5,8 +5,8 @@
  * in the advisory space, which no pg_advisory_lock() call can name. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/queue/queue_config.hpp"
 
 namespace backfill::queue
 {
@@ -31,6 +31,11 @@ class QueueSlots
      * of the queue needs another. Nothing if the queue has no limit. */
     std::optional<int> lease(const QueueLimit &limit);
 
+    /* How many locks on slots this transaction has got here. The server's table of locks is
+     * shared by everybody: stop at kMostTaken. */
+    std::size_t taken() const { return taken_; }
+    static constexpr std::size_t kMostTaken = 200;
+
     /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
      * for a process that runs no jobs itself. */
     static bool has_free_slot(const QueueLimit &limit, std::string_view queue_name,
@@ -38,6 +43,7 @@ class QueueSlots
 
   private:
     std::unordered_map<int32, int> held_; /* the slot of each queue */
+    std::size_t taken_ = 0;
 };
 
 /* Serialises the producers of a queue that has a max_depth until the end of the

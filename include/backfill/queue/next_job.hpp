@@ -57,6 +57,8 @@ class NextJobs
     /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
      * leaving out the excluded queues and jobs. */
     void read(const LatestSnapshot &snapshot, int limit);
+    /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
+    void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
     std::optional<Candidate> pop();
     bool empty() const { return position_ == candidates_.size(); }
     /* Forgets the candidates read so far. */
@@ -75,6 +77,9 @@ class NextJobs
     std::optional<TimestampTz> next_run_at(const LatestSnapshot &snapshot, TimestampTz now);
 
   private:
+    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit,
+                                std::optional<std::string_view> only_queue);
+    void forget_queue(std::string_view queue_name);
     bool is_excluded(std::string_view queue_name) const;
 
     JobTable &table_;
@@ -86,6 +91,7 @@ class NextJobs
     int last_priority_ = PG_INT16_MAX;
     std::vector<std::string> queues_; /* of the candidates */
     std::vector<Candidate> candidates_;
+    std::optional<Candidate> cut_off_; /* the last one read, if there may be more */
     std::size_t position_ = 0;
 };
 

@@ -7,7 +7,7 @@
  * server a queue counts as used up for one period, since nobody knows what ran before. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/queue/queue_config.hpp"
 
 namespace backfill::queue
 {

@@ -1,0 +1,34 @@
+/* queue_config.hpp - what queues allow, cached per backend.
+ *
+ * There may be very many queues (one per customer, say), so each is read when it is first
+ * asked for, unlike the rest of the configuration (config.hpp). A trigger on
+ * backfill.queue empties every backend's cache. All of this needs a transaction. */
+#pragma once
+
+#include "backfill/pg/datum.hpp"
+
+namespace backfill::queue
+{
+
+/* What a queue allows. */
+struct QueueLimit {
+    int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
+    int concurrency = 0;      /* jobs that run at once; 0: no limit */
+    int rate_limit = 0;       /* jobs that start in any rate_period; 0: no limit */
+    int64 rate_period_us = 0; /* microseconds */
+    int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
+    bool paused = false;
+
+    bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
+};
+
+/* Errors, as of the functions below: Failure 55000 if the extension is not installed. */
+QueueLimit queue_limit(std::string_view queue_name);
+/* Whether somebody has said anything about the queue. */
+bool is_configured(std::string_view queue_name);
+std::vector<std::string> paused_queues();
+
+/* Registers the invalidation callback; once per process, from _PG_init. */
+void init_queue_config();
+
+} // namespace backfill::queue

@@ -1,0 +1,192 @@
+/* queue_config.cpp - see queue_config.hpp. */
+#include "backfill/queue/queue_config.hpp"
+
+#include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr std::string_view kFastQueue = "fast";
+constexpr std::string_view kBulkQueue = "bulk";
+constexpr int32 kFastQueueId = 1;
+constexpr int32 kBulkQueueId = 2;
+constexpr std::size_t kMaxRemembered = 10000;
+
+/* The columns of backfill.queue. */
+enum QueueColumn {
+    kName,
+    kId,
+    kConcurrency,
+    kRateLimit,
+    kRatePeriod,
+    kMaxDepth,
+    kPaused,
+    kColumns
+};
+
+/* Plain data: the callback below runs in the middle of anything. */
+bool stale = true;
+Oid watched_table = InvalidOid;
+
+void on_relation_changed(Datum, Oid relation) noexcept
+{
+    if (relation == InvalidOid || relation == watched_table)
+        stale = true;
+}
+
+struct Cache {
+    std::unordered_map<std::string, QueueLimit> limits; /* also of queues without a row */
+    std::optional<std::vector<std::string>> paused;
+};
+
+/* Emptied first if a queue has changed. */
+Cache &cache()
+{
+    static Cache instance;
+    if (stale) {
+        watched_table = pg::relation_oid("queue");
+        instance.limits.clear();
+        instance.paused.reset();
+        stale = false;
+    }
+    return instance;
+}
+
+struct QueueRow {
+    Datum values[kColumns];
+    bool nulls[kColumns];
+};
+
+QueueLimit to_limit(const QueueRow &row)
+{
+    QueueLimit limit;
+    limit.queue_id = DatumGetInt32(row.values[kId]);
+    limit.concurrency = row.nulls[kConcurrency] ? 0 : DatumGetInt32(row.values[kConcurrency]);
+    limit.rate_limit = row.nulls[kRateLimit] ? 0 : DatumGetInt32(row.values[kRateLimit]);
+    limit.rate_period_us = row.nulls[kRatePeriod]
+                               ? 0
+                               : pg::to_microseconds(*DatumGetIntervalP(row.values[kRatePeriod]));
+    limit.max_depth = row.nulls[kMaxDepth] ? 0 : DatumGetInt32(row.values[kMaxDepth]);
+    limit.paused = DatumGetBool(row.values[kPaused]);
+    return limit;
+}
+
+/* The row of one queue as of now, our own changes included. */
+std::optional<QueueLimit> read_limit(std::string_view queue_name)
+{
+    Relation table = pg::open_table("queue", AccessShareLock);
+    const Oid index_oid = pg::relation_oid("queue_pkey");
+    const Datum name = pg::from_text(queue_name);
+    QueueRow row;
+    const bool found = pg::call([&] {
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        ScanKeyInit(&key, kName + 1, BTEqualStrategyNumber, F_TEXTEQ, name);
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        HeapTuple tuple = systable_getnext(scan);
+        if (HeapTupleIsValid(tuple))
+            heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(table), row.values,
+                              row.nulls);
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+        return HeapTupleIsValid(tuple);
+    });
+    return found ? std::optional(to_limit(row)) : std::nullopt;
+}
+
+std::vector<std::string> read_paused()
+{
+    constexpr int kMaxAtOnce = 64;
+    std::vector<std::string> paused;
+    Relation table = pg::open_table("queue", AccessShareLock);
+    const Oid index_oid = pg::relation_oid("queue_paused_idx");
+    SysScanDesc scan = pg::call([&] {
+        PushActiveSnapshot(GetLatestSnapshot());
+        return systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 0, nullptr);
+    });
+    for (int count = kMaxAtOnce; count == kMaxAtOnce;) {
+        Datum names[kMaxAtOnce];
+        count = pg::call([&] {
+            int n = 0;
+            HeapTuple tuple;
+            while (n < kMaxAtOnce && HeapTupleIsValid(tuple = systable_getnext(scan))) {
+                bool is_null;
+                names[n++] = heap_getattr(heap_copytuple(tuple), kName + 1, RelationGetDescr(table),
+                                          &is_null);
+            }
+            return n;
+        });
+        for (int i = 0; i < count; i++)
+            paused.push_back(pg::to_string(names[i]));
+    }
+    pg::call([&] {
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+    });
+    return paused;
+}
+
+/* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
+QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
+{
+    const bool fast = queue_name == kFastQueue;
+    if (!fast && queue_name != kBulkQueue)
+        return limit;
+    if (limit.queue_id == 0)
+        limit.queue_id = fast ? kFastQueueId : kBulkQueueId;
+    if (limit.concurrency == 0)
+        limit.concurrency = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
+    return limit;
+}
+
+QueueLimit configured_limit(std::string_view queue_name)
+{
+    const std::string name(queue_name);
+    const auto known = cache().limits.find(name);
+    if (known != cache().limits.end())
+        return known->second;
+    const QueueLimit limit = read_limit(queue_name).value_or(QueueLimit{});
+    if (stale) /* a change has arrived while we read */
+        return limit;
+    if (cache().limits.size() >= kMaxRemembered)
+        cache().limits.clear();
+    cache().limits.emplace(name, limit);
+    return limit;
+}
+
+} // namespace
+
+QueueLimit queue_limit(std::string_view queue_name)
+{
+    if (queue_name.empty())
+        return {};
+    return with_defaults(queue_name, configured_limit(queue_name));
+}
+
+bool is_configured(std::string_view queue_name)
+{
+    return configured_limit(queue_name).queue_id != 0;
+}
+
+std::vector<std::string> paused_queues()
+{
+    if (cache().paused)
+        return *cache().paused;
+    std::vector<std::string> paused = read_paused();
+    if (!stale)
+        cache().paused = paused;
+    return paused;
+}
+
+void init_queue_config()
+{
+    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,182 @@
+/* schedule.cpp - see schedule.hpp. Adding and removing; the tick is in cron_tick.cpp. */
+#include "backfill/queue/schedule.hpp"
+
+#include "backfill/core/syntax_error.hpp"
+#include "backfill/pg/table.hpp"
+#include "backfill/pg/time_zone.hpp"
+#include "backfill/queue/pg_cron.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr int kMaxNameLength = 128;
+constexpr int kLongestCatchup = 100000;
+constexpr double kLongestFillDays = 100 * 366;
+
+pg::Param text_param(std::optional<std::string_view> value)
+{
+    return {TEXTOID, value ? pg::from_text(*value) : static_cast<Datum>(0), !value};
+}
+
+pg::Param int2_param(std::optional<int32> value)
+{
+    return {INT2OID, Int16GetDatum(static_cast<int16>(value.value_or(0))), !value};
+}
+
+/* Conflicts with itself and with nothing that a tick or a reader does. */
+void lock_schedules()
+{
+    const Oid table = pg::relation_oid("cron_schedule");
+    pg::call([&] { LockRelationOid(table, ShareUpdateExclusiveLock); });
+}
+
+void check_name(std::string_view name)
+{
+    const int length =
+        pg::call([&] { return pg_mbstrlen_with_len(name.data(), static_cast<int>(name.size())); });
+    if (length < 1 || length > kMaxNameLength)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "name must have between 1 and 128 characters",
+             "It has " + std::to_string(length) + ".");
+}
+
+void check_fill(const Interval &fill)
+{
+    const double days = pg::approximate_days(fill);
+    if (days < 0 || days > kLongestFillDays)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "fill is out of range: " + pg::to_text(fill),
+             "It must be between 0 and 100 years.");
+}
+
+void check_catchup(const ScheduleSpec &spec)
+{
+    if (spec.max_catchup < 1 || spec.max_catchup > kLongestCatchup)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "max_catchup is out of range: " + std::to_string(spec.max_catchup),
+             "It must be between 1 and 100000.");
+    if (spec.catchup != "all" && spec.catchup != "latest")
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "catchup is unknown: \"" + std::string(spec.catchup) + "\"", {}, "Use all or latest.");
+}
+
+void check_payload(Datum payload)
+{
+    const bool is_object = payload == 0 || pg::call([&] {
+                               return static_cast<bool>(JB_ROOT_IS_OBJECT(DatumGetJsonbP(payload)));
+                           });
+    if (!is_object)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "payload of a schedule must be a JSON object",
+             "Each job gets it with a key _cron that tells which minute it is for.");
+}
+
+} // namespace
+
+core::CronExpression parse_cron(std::string_view cron)
+{
+    try {
+        return core::CronExpression::parse(cron, core::CronSyntax::kExtended);
+    } catch (const core::SyntaxError &error) {
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, error.message, error.detail, error.hint);
+    }
+}
+
+void check_may_schedule(Oid role)
+{
+    const bool allowed = pg::call([&] {
+        char schema[] = "backfill";
+        char function[] = "enqueue";
+        const Oid unused = InvalidOid; /* of any arguments; PostgreSQL asserts that this is given */
+        List *const name = list_make2(makeString(schema), makeString(function));
+        return pg::may_use_schema(get_namespace_oid(schema, false), role) &&
+               pg::may_execute_function(LookupFuncName(name, -1, &unused, false), role);
+    });
+    if (!allowed)
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "role \"" + pg::role_name(role) + "\" may not enqueue jobs",
+             "The jobs of a schedule are enqueued with the rights of the role that made it.",
+             "Grant it EXECUTE on backfill.enqueue(), for example by backfill.grant_producer(), or "
+             "make the schedule as another role.");
+}
+
+void prepare_scheduling(const char *function)
+{
+    pg::call([&] { PreventCommandIfReadOnly(function); });
+    check_may_schedule(GetUserId());
+    lock_schedules();
+    start_clock();
+}
+
+TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
+{
+    check_name(spec.name);
+    check_catchup(spec);
+    check_payload(spec.job.payload);
+    const Interval none{};
+    const Interval &fill = spec.fill == nullptr ? none : *spec.fill;
+    check_fill(fill);
+    enqueuer.check(spec.job);
+    const core::CronExpression expression = parse_cron(spec.cron);
+    const pg::TimeZone zone(spec.time_zone);
+    const TimestampTz now = GetCurrentTimestamp();
+    const auto next = core::next_due(expression, zone, pg::to_unix_seconds(now));
+    if (!next)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "cron expression \"" + std::string(spec.cron) + "\" is never due",
+             "None of its months has such a day.");
+
+    const pg::Param params[] = {
+        text_param(spec.name),
+        text_param(spec.cron),
+        text_param(zone.name()),
+        {INTERVALOID, PointerGetDatum(&fill), false},
+        {INT4OID, Int32GetDatum(spec.max_catchup), false},
+        text_param(spec.catchup),
+        text_param(spec.job.task_identifier),
+        text_param(spec.job.no_queue ? std::string_view() : spec.job.queue_name),
+        int2_param(spec.job.priority),
+        int2_param(spec.job.max_attempts),
+        text_param(spec.job.job_key),
+        text_param(spec.job_key_mode),
+        text_param(spec.job.retry_policy),
+        {JSONBOID, spec.job.payload, spec.job.payload == 0},
+        {TIMESTAMPTZOID, TimestampTzGetDatum(now), false},
+        text_param(pg::role_name(GetUserId())),
+    };
+    (void) pg::execute_as_owner(
+        "INSERT INTO backfill.cron_schedule AS s (name, cron, time_zone, fill, max_catchup,"
+        "   catchup, task_identifier, queue_name, priority, max_attempts, job_key, job_key_mode,"
+        "   retry_policy, payload, known_since, checked_until, scheduled_by)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
+        "   coalesce($14, '{}'::jsonb), $15, $15, $16)"
+        " ON CONFLICT (name) DO UPDATE SET"
+        "   cron = excluded.cron, time_zone = excluded.time_zone, fill = excluded.fill,"
+        "   max_catchup = excluded.max_catchup, catchup = excluded.catchup,"
+        "   task_identifier = excluded.task_identifier, queue_name = excluded.queue_name,"
+        "   priority = excluded.priority, max_attempts = excluded.max_attempts,"
+        "   job_key = excluded.job_key, job_key_mode = excluded.job_key_mode,"
+        "   retry_policy = excluded.retry_policy, payload = excluded.payload,"
+        "   known_since = CASE WHEN s.cron = excluded.cron AND s.time_zone = excluded.time_zone"
+        "     THEN s.known_since ELSE excluded.known_since END,"
+        "   scheduled_by = excluded.scheduled_by, last_error = NULL",
+        params);
+    return pg::from_unix_seconds(*next);
+}
+
+bool remove_schedule(std::string_view name)
+{
+    pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
+    lock_schedules();
+    const pg::Param param = text_param(name);
+    const bool removed = pg::execute_as_owner("DELETE FROM backfill.cron_schedule s"
+                                              " WHERE s.name = $1",
+                                              std::span(&param, 1))
+                             .rows > 0;
+    /* What others have committed since this transaction began counts as well. */
+    if (removed && pg::read_table("cron_schedule").count == 0)
+        stop_clock();
+    return removed;
+}
+
+} // namespace backfill::queue
