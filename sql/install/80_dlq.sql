@@ -241,9 +241,16 @@ CREATE FUNCTION backfill._apply_dlq_retention()
 RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT CASE WHEN pg_catalog.current_setting('backfill.dlq_retention', true)::interval > '0'
-                THEN backfill.cleanup_dlq(pg_catalog.current_setting('backfill.dlq_retention', true)::interval)
-                ELSE 0 END;
+    -- Letters that somebody is working on are left for the next time.
+    WITH deleted AS (
+        DELETE FROM backfill.dead_letter d
+         WHERE d.id IN (SELECT l.id FROM backfill.dead_letter l
+                         WHERE pg_catalog.current_setting('backfill.dlq_retention', true)::interval > '0'
+                           AND l.failed_at < pg_catalog.clock_timestamp()
+                                             - pg_catalog.current_setting('backfill.dlq_retention', true)::interval
+                           FOR UPDATE SKIP LOCKED)
+        RETURNING d.id)
+    SELECT pg_catalog.count(*) FROM deleted;
 END;
 COMMENT ON FUNCTION backfill._apply_dlq_retention() IS 'Delete the dead letters that backfill.dlq_retention no longer keeps.';
 
