@@ -84,9 +84,9 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        EXISTS (SELECT FROM pg_catalog.pg_proc p
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                 WHERE n.nspname = t.handler_schema AND p.proname = t.handler_name
-                  AND ARRAY(SELECT pg_catalog.format_type(a.type_oid, NULL)
-                              FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a (type_oid, n)
-                             ORDER BY a.n) = t.handler_argtypes) AS handler_exists,
+                  AND ARRAY(SELECT pg_catalog.format_type(a.a, NULL)
+                              FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a
+                             ORDER BY a.ordinality) = t.handler_argtypes) AS handler_exists,
        t.run_as,
        t.queue_name,
        t.priority,
