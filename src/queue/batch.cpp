@@ -205,8 +205,12 @@ class Batch
             next_.read_queue(snapshot_, queue, kReadAhead);
             return false;
         }
-        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+        const TimestampTz later =
+            limit.rate_limit == 0 ? 0 : take_rate_token(limit, GetCurrentTimestamp());
+        if (later == 0)
             return true;
+        /* Somebody else has just started the last job that the rate allows. */
+        announce_reopening(later);
         next_.exclude_queue(queue);
         return false;
     }
@@ -218,9 +222,14 @@ class Batch
         if (limit.rate_limit == 0)
             return true;
         const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        announce_reopening(later);
+        return later == 0;
+    }
+
+    static void announce_reopening(TimestampTz later)
+    {
         if (later != 0 && bgworker::available())
             bgworker::signal_due(MyDatabaseId, later);
-        return later == 0;
     }
 
     /* The start that was counted did not come about. */
@@ -240,7 +249,7 @@ class Batch
             return false;
         low_water::note_claimed(row);
         if (options_.session == SessionKind::kUser)
-            wake::announce_slots();
+            wake::announce_taken();
         pg::call([] { CommandCounterIncrement(); });
         /* The key was enqueued again or removed while this job ran, and then its worker
          * died: it stays removed. */

@@ -32,6 +32,7 @@ struct Pending {
     TimestampTz earliest_due; /* 0: none */
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
+    bool taken;
     bool installed;
     bool databases;
 };
@@ -60,14 +61,24 @@ void on_transaction_end(XactEvent event, void *) noexcept
     }
 }
 
+/* Its jobs are free at once, but they are announced at the end of the transaction. */
+void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
+{
+    if (event == SUBXACT_EVENT_ABORT_SUB && pending.taken)
+        pending.dispatcher = true;
+}
+
 void pass_on(const Pending &work) noexcept
 {
     if (work.slots)
         bgworker::signal_slots_released(MyDatabaseId);
     if (work.databases)
         bgworker::signal_launcher(InvalidOid);
-    if (work.outcome != Outcome::kCommitted)
+    if (work.outcome != Outcome::kCommitted) {
+        if (work.taken)
+            bgworker::signal_dispatcher(MyDatabaseId);
         return;
+    }
     for (int i = 0; i < work.role_count; i++)
         bgworker::signal_ready(MyDatabaseId, work.ready[i].role, work.ready[i].jobs);
     if (work.earliest_due != 0)
@@ -95,6 +106,7 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
 void init()
 {
     RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterSubXactCallback(on_subtransaction_end, nullptr);
     RegisterResourceReleaseCallback(on_resource_release, nullptr);
 }
 
@@ -126,6 +138,11 @@ void announce_dispatcher() noexcept
 void announce_slots() noexcept
 {
     pending.slots = true;
+}
+
+void announce_taken() noexcept
+{
+    pending.taken = true;
 }
 
 void announce_installed() noexcept
