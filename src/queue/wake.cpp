@@ -32,7 +32,7 @@ struct Pending {
     TimestampTz earliest_due; /* 0: none */
     bool dispatcher;          /* also: more roles than fit */
     bool slots;
-    bool taken;
+    int taken_at; /* how deep in savepoints jobs were taken, at most; 0: none were */
     bool installed;
     bool databases;
 };
@@ -64,8 +64,13 @@ void on_transaction_end(XactEvent event, void *) noexcept
 /* Its jobs are free at once, but they are announced at the end of the transaction. */
 void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
 {
-    if (event == SUBXACT_EVENT_ABORT_SUB && pending.taken)
+    const int level = GetCurrentTransactionNestLevel();
+    if (pending.taken_at < level)
+        return;
+    if (event == SUBXACT_EVENT_ABORT_SUB)
         pending.dispatcher = true;
+    if (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB)
+        pending.taken_at = level - 1; /* at least what was taken there, perhaps more */
 }
 
 void pass_on(const Pending &work) noexcept
@@ -75,7 +80,7 @@ void pass_on(const Pending &work) noexcept
     if (work.databases)
         bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted) {
-        if (work.taken)
+        if (work.taken_at > 0)
             bgworker::signal_dispatcher(MyDatabaseId);
         return;
     }
@@ -142,7 +147,7 @@ void announce_slots() noexcept
 
 void announce_taken() noexcept
 {
-    pending.taken = true;
+    pending.taken_at = Max(pending.taken_at, GetCurrentTransactionNestLevel());
 }
 
 void announce_installed() noexcept
