@@ -168,6 +168,9 @@ class Batch
             const TimestampTz start = GetCurrentTimestamp();
             snapshot_.renew();
             next_.read(snapshot_, read_ahead);
+            /* There is no dispatcher that would sweep for a session. */
+            if (next_.empty() && options_.session == SessionKind::kUser)
+                next_.sweep(snapshot_, read_ahead);
             const TimestampTz end = GetCurrentTimestamp();
             read_ahead = end - start > kLongLookUs ? kReadFarAhead : kReadAhead;
             if (result_.jobs == 0)
