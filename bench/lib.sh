@@ -69,7 +69,7 @@ start_pgq() {
 }
 
 # Run peers/measure.mjs: peer QUEUE WHAT [ARGUMENT...]
-peer() { NODE_ENV=production NO_LOG_SUCCESS=1 PGDATABASE=$1 timeout "${PEER_TIMEOUT:-900}" "$node" peers/measure.mjs "$@"; }
+peer() { NODE_ENV=production NO_LOG_SUCCESS=1 PGDATABASE=$1 timeout "${PEER_TIMEOUT:-300}" "$node" peers/measure.mjs "$@"; }
 
 # A field of a peer's JSON: from_json FIELD JSON
 from_json() { psql -XqAt -v ON_ERROR_STOP=1 -v json="$2" -v field="$1" <<<"SELECT :'json'::jsonb #>> string_to_array(:'field', '.')"; }

@@ -11,7 +11,6 @@
 // QUEUE is graphile or pg_boss. Each worker is a process of its own.
 
 import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import pg from 'pg';
 
 const [, , name, what, ...args] = process.argv;
@@ -26,15 +25,17 @@ class Child {
         const child = new Child();
         child.process = fork(new URL('./child.mjs', import.meta.url).pathname, [name]);
         child.process.on('exit', (code) => { if (!child.ending) throw new Error(`a worker process ended with ${code}`); });
-        child.process.on('message', (message) => { if (message.kind === 'progress') Object.assign(child, message); });
+        child.waiting = new Map();
+        child.process.on('message', (message) => {
+            if (message.kind === 'progress') Object.assign(child, message);
+            child.waiting.get(message.kind)?.(message);
+            child.waiting.delete(message.kind);
+        });
         await child.message('ready');
         return child;
     }
-    async message(kind) {
-        for (;;) {
-            const [message] = await once(this.process, 'message');
-            if (message.kind === kind) return message;
-        }
+    message(kind) {
+        return new Promise((resolve) => this.waiting.set(kind, resolve));
     }
     async start(options, keepStarts = false) {
         this.done = 0;
