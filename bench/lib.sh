@@ -69,7 +69,25 @@ start_pgq() {
 }
 
 # Run peers/measure.mjs: peer QUEUE WHAT [ARGUMENT...]
-peer() { NODE_ENV=production NO_LOG_SUCCESS=1 PGDATABASE=$1 timeout "${PEER_TIMEOUT:-300}" "$node" peers/measure.mjs "$@"; }
+peer() { (exec_peer "$@"); }
+exec_peer() { exec env NODE_ENV=production NO_LOG_SUCCESS=1 PGDATABASE="$1" timeout "${PEER_TIMEOUT:-300}" "$node" peers/measure.mjs "$@"; }
+
+# Workers of peers that wait for work until stop_idle_peers.
+idle_peers=()
+start_idle_peer() {
+    mkfifo "$CLUSTER_DIR/$1"
+    exec_peer "$1" idle >"$CLUSTER_DIR/$1" &
+    idle_peers+=($!)
+    read -r -t 60 _ <"$CLUSTER_DIR/$1" || die "$(peer_name "$1") did not start"
+    rm "$CLUSTER_DIR/$1"
+}
+stop_idle_peers() {
+    ((${#idle_peers[@]})) || return 0
+    kill "${idle_peers[@]}" 2>/dev/null || true
+    wait "${idle_peers[@]}" 2>/dev/null || true
+    idle_peers=()
+}
+before_cluster_stop() { stop_idle_peers; } # they would try to come back for ever
 
 # A field of a peer's JSON: from_json FIELD JSON
 from_json() { psql -XqAt -v ON_ERROR_STOP=1 -v json="$2" -v field="$1" <<<"SELECT :'json'::jsonb #>> string_to_array(:'field', '.')"; }

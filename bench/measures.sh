@@ -77,7 +77,7 @@ statement_rate() {
 
 # Many jobs in one statement.
 measure_bulk() {
-    local ours columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
+    local ours peer columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
     local shape="SELECT now() AS run_at, now() AS created_at, 0 AS priority, 0 AS attempts, 8 AS max_attempts, 'bench_noop' AS task, 'bulk' AS queue, p AS payload FROM unnest($(payloads "$bulk_jobs")) p"
     set_executors 0
     fill 5000
@@ -103,9 +103,9 @@ statement_rate_pgq() {
 
 # --- drain -------------------------------------------------------------------------------------
 
-# drain_all TASK LABEL: with every number of workers, against everybody.
+# drain_all TASK LABEL JOBS: with every number of workers, against everybody.
 drain_all() {
-    local workers ours first=''
+    local workers ours peer jobs=$3 first=''
     for workers in $worker_counts; do
         drain_rate "$workers" "$jobs" "$1"
         ours=$rate
@@ -124,8 +124,8 @@ drain_all() {
         first=${first:-$ours}
     done
 }
-measure_drain() { drain_all bench_noop 'no-op jobs'; }
-measure_insert() { drain_all bench_insert 'jobs that insert a row'; }
+measure_drain() { drain_all bench_noop 'no-op jobs' "$jobs"; }
+measure_insert() { drain_all bench_insert 'jobs that insert a row' "$insert_jobs"; }
 
 # --- an old snapshot ---------------------------------------------------------------------------
 
@@ -158,7 +158,8 @@ measure_snapshot() {
 # Jobs per second that one session claims and runs in calls of a thousand jobs, of a backlog
 # that is much longer, or is filled up again before each call: claim_rate BACKLOG
 claim_rate() {
-    local call calls=$((claims / 1000)) refill=$(($1 / 1000 <= calls))
+    local call calls=$((claims / 1000)) refill=0
+    (($1 / 1000 > calls)) || refill=1
     {
         printf '%s\n' "CALL backfill.process_available_jobs(1000);"
         for ((call = 0; call < calls; call++)); do
@@ -171,7 +172,7 @@ claim_rate() {
 }
 
 measure_backlog() {
-    local backlog smallest='' rate plain
+    local backlog smallest='' rate
     set_executors 0
     for backlog in $backlogs; do
         clean_slate
@@ -254,18 +255,14 @@ measure_wal() {
 # Transactions in a minute in which nothing happens, with executors and workers waiting. They
 # are looked at from a database of its own; an empty one shows what the server does by itself.
 measure_idle() {
-    local figures peer pids=()
+    local figures peer
     set_executors 4
     clean_slate
     fill 1000
     sql "CALL bench.watch_executors(1000, '60 s')" >/dev/null
     for peer in graphile pg_boss; do
         has_peer "$peer" || continue
-        mkfifo "$CLUSTER_DIR/$peer"
-        peer "$peer" idle >"$CLUSTER_DIR/$peer" &
-        pids+=($!)
-        read -r -t 60 _ <"$CLUSTER_DIR/$peer" || die "$(peer_name "$peer") did not start"
-        rm "$CLUSTER_DIR/$peer"
+        start_idle_peer "$peer"
     done
     sql "SELECT 'CREATE DATABASE ' || d FROM unnest('{idle_empty,idle_watch}'::text[]) d WHERE d NOT IN (SELECT datname FROM pg_database)" | while read -r statement; do sql "$statement"; done
     sleep "$idle_settle"
@@ -276,10 +273,7 @@ SELECT d.datname, round((d.xact_commit + d.xact_rollback - b.xacts) * 60.0 / $id
   FROM pg_stat_database d JOIN before b USING (datname);
 SQL
     )
-    if ((${#pids[@]})); then
-        kill "${pids[@]}" 2>/dev/null || true
-        wait "${pids[@]}" 2>/dev/null || true
-    fi
+    stop_idle_peers
     set_executors 0
     for peer in idle_empty graphile pg_boss; do
         [[ $peer == idle_empty ]] || has_peer "$peer" || continue
@@ -292,7 +286,7 @@ SQL
 
 # What this machine and this server can do at all; docs/performance.md compares with it.
 measure_limits() {
-    local file rows=$jobs column
+    local file clients rows=$jobs column
     set_executors 0
     clean_slate
     file=$CLUSTER_DIR/data/fsync.test

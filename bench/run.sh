@@ -14,10 +14,10 @@
 #   wal        bytes of WAL per job     idle       transactions while nothing happens
 #   limits     what the machine and the server can do at all
 #
-# From the environment: RUNS (3), JOBS (200000), WORKERS ("1 2"), BULK_JOBS (100000), HELD_JOBS
-# (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS (50000), SCHEDULED
-# (1000000), WAL_JOBS (20000), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS (60). PEERS=0 leaves
-# the other queues out; QUICK=1 makes everything small, to see whether it works.
+# From the environment: RUNS (3), JOBS (200000), INSERT_JOBS (50000), WORKERS ("1 2"), BULK_JOBS
+# (100000), HELD_JOBS (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS
+# (50000), SCHEDULED (1000000), WAL_JOBS (20000), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS
+# (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -28,11 +28,12 @@ source measures.sh
 
 all_measures=(latency enqueue bulk drain insert snapshot backlog scheduled wal idle limits)
 if [[ ${QUICK:-0} != 0 ]]; then
-    : "${RUNS:=1}" "${JOBS:=20000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
+    : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
     : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${IDLE_SETTLE:=3}"
 fi
 runs=${RUNS:-3}
 jobs=${JOBS:-200000}
+insert_jobs=${INSERT_JOBS:-50000}
 worker_counts=${WORKERS:-1 2}
 bulk_jobs=${BULK_JOBS:-100000}
 held_jobs=${HELD_JOBS:-500000}

@@ -162,7 +162,7 @@ async function main() {
     if (what === 'idle') {
         await queue.clear(pool);
         await queue.uninstall?.();
-        await queue.start({ onJob() {}, classic: true, idle: true });
+        await queue.start({ onJob() {}, idle: true });
         await pool.end();
         console.log('{}');
         await new Promise(() => setInterval(() => {}, 1 << 30));

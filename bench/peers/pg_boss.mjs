@@ -45,7 +45,7 @@ export async function start({ onJob, idle }) {
     const pool = new pg.Pool({ max: 10 });
     worker.on('error', (error) => console.error(error));
     await worker.start();
-    const options = { batchSize: 1000, localConcurrency: 2, burstWhenBatchFull: true, ...(idle ? {} : { pollingIntervalSeconds: 0.5 }) };
+    const options = idle ? {} : { batchSize: 1000, localConcurrency: 2, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 };
     await worker.work('bench_noop', options, async (jobs) => { for (const job of jobs) onJob(job.data.n); });
     if (!idle) {
         await worker.work('bench_insert', options, async (jobs) => {
