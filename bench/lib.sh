@@ -165,7 +165,7 @@ drain_rate() {
 
 # The same with sessions that run the usual loop: raw_drain_rate SESSIONS JOBS [TASK [hold]]
 raw_drain_rate() {
-    local session done pids=() task=${3:-bench_noop} held=${4:-}
+    local session ran pids=() task=${3:-bench_noop} held=${4:-}
     clean_slate
     [[ -z $held ]] || hold_snapshot
     fill_raw "$2" "$task"
@@ -176,8 +176,8 @@ raw_drain_rate() {
     done
     wait "${pids[@]}"
     [[ -z $held ]] || let_go
-    done=$(sql 'SELECT sum(jobs) FROM bench.raw_drain')
-    [[ $done == "$2" ]] || warn "SKIP LOCKED loop: only $done of $2 jobs were done in time"
+    ran=$(sql 'SELECT sum(jobs) FROM bench.raw_drain')
+    [[ $ran == "$2" ]] || warn "SKIP LOCKED loop: only $ran of $2 jobs were done in time"
     rate=$(sql "SELECT round(sum(jobs) / extract(epoch FROM max(ended) - min(started))) FROM bench.raw_drain")
 }
 
@@ -185,7 +185,7 @@ raw_drain_rate() {
 peer_drain() {
     drained=$(peer "$1" drain "$2")
     rate=$(from_json rate "$drained")
-    [[ $(from_json finished "$drained") == true ]] || warn "$(peer_name "$1"): only $(from_json done "$drained") jobs were done in time"
+    [[ $(from_json finished "$drained") == true ]] || warn "$(peer_name "$1"): only $(from_json 'done' "$drained") jobs were done in time"
     if [[ -n ${series:-} ]]; then
         psql -XqAt -v ON_ERROR_STOP=1 -v json="$drained" \
             <<<"INSERT INTO bench.progress SELECT $series, (p ->> 0)::numeric, (p ->> 1)::bigint FROM jsonb_array_elements(:'json'::jsonb -> 'series') p"

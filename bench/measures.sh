@@ -210,7 +210,7 @@ wal_position() { sql "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
 # Bytes of WAL per job, from an empty table to an empty table without a checkpoint between,
 # so that no page is written in full: wal_per_job bulk|singles|raw_bulk|raw_singles
 wal_per_job() {
-    local before
+    local before analyze
     set_executors 0
     clean_slate
     before=$(wal_position)
@@ -220,7 +220,9 @@ wal_per_job() {
     singles) pgbench -n -M prepared -c 8 -j 2 -t $((wal_jobs / 8)) -f enqueue.pgbench >/dev/null 2>&1 ;;
     raw_singles) pgbench -n -M prepared -c 8 -j 2 -t $((wal_jobs / 8)) -f insert.pgbench >/dev/null 2>&1 ;;
     esac
+    analyze=$(wal_position) # what ANALYZE writes is nobody's
     sql "ANALYZE"
+    before=$((before + $(wal_position) - analyze))
     case $1 in
     raw_*)
         sql "CALL bench.drain_skip_locked('bench_noop', '60 s')" &
@@ -244,7 +246,7 @@ measure_wal() {
         record "WAL per job, enqueued $([[ $how == bulk ]] && printf 'in bulk' || printf 'one by one')" B backfill "$ours" "SKIP LOCKED loop" "$(wal_per_job "raw_$how")"
         for peer in graphile pg_boss; do
             has_peer "$peer" || continue
-            peer_drain "$peer" "{\"jobs\": $wal_jobs, \"workers\": 2, \"singles\": $([[ $how == bulk ]] && printf false || printf true)}"
+            peer_drain "$peer" "{\"jobs\": $wal_jobs, \"workers\": 2, \"countWal\": true, \"singles\": $([[ $how == bulk ]] && printf false || printf true)}"
             record "WAL per job, enqueued $([[ $how == bulk ]] && printf 'in bulk' || printf 'one by one')" B backfill "$ours" "$(peer_name "$peer")" $(($(from_json wal "$drained") / wal_jobs))
         done
     done

@@ -4,7 +4,8 @@
 //   measure.mjs QUEUE install
 //   measure.mjs QUEUE fill JOBS               how long enqueueing all in one go takes
 //   measure.mjs QUEUE drain OPTIONS           OPTIONS: JSON with task, jobs, workers, and
-//                                             hold (a snapshot of before), singles, classic
+//                                             hold (a snapshot of before), singles (fill one by
+//                                             one), countWal (no checkpoint between), classic
 //   measure.mjs QUEUE latency SAMPLES [classic]
 //   measure.mjs QUEUE idle                    starts a worker, says so, stays until it is killed
 //
@@ -61,11 +62,6 @@ async function wait(condition, seconds) {
     return condition();
 }
 
-async function settle() {
-    await pool.query('ANALYZE');
-    await pool.query('CHECKPOINT');
-}
-
 // Have all children work until so many jobs are done.
 async function work(children, options, jobs, seconds) {
     const series = [];
@@ -88,7 +84,7 @@ async function wal() {
     return Number((await pool.query("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS bytes")).rows[0].bytes);
 }
 
-async function drain({ task = 'bench_noop', jobs, workers = 1, hold = false, singles = false, classic = false, limit = 120, warm = 5000 }) {
+async function drain({ task = 'bench_noop', jobs, workers = 1, hold = false, singles = false, countWal = false, classic = false, limit = 120, warm = 5000 }) {
     const options = { classic };
     const children = await Promise.all(Array.from({ length: workers }, () => Child.make()));
     await queue.clear(pool);
@@ -104,15 +100,18 @@ async function drain({ task = 'bench_noop', jobs, workers = 1, hold = false, sin
         await holder.query('SELECT 1');
     }
     await pool.query('CHECKPOINT');
-    const walBefore = await wal();
+    let walBefore = await wal();
     if (singles) {
         let n = 0;
         await Promise.all(Array.from({ length: 8 }, async () => { while (n < jobs) await queue.addOne(pool, task, ++n); }));
     } else {
         await queue.fill(pool, task, jobs);
     }
-    if (singles || jobs <= 50000) await pool.query('ANALYZE'); // a checkpoint would add full pages to the WAL that is counted
-    else await settle();
+    // What this writes is nobody's; but a checkpoint would make what comes after it write full pages.
+    const walFilled = await wal();
+    await pool.query('ANALYZE');
+    if (!countWal) await pool.query('CHECKPOINT');
+    walBefore += (await wal()) - walFilled;
     const result = await work(children, options, jobs, limit);
     result.wal = (await wal()) - walBefore;
     await holder.end();
