@@ -29,7 +29,9 @@ set yrange [1000:1000000]
 set ytics ('1 k' 1e3, '10 k' 1e4, '100 k' 1e5, '1 M' 1e6)
 set xlabel 'seconds'
 set ylabel 'jobs/s'
-set xrange [0:*]
+set logscale x
+set xrange [0.1:*]
+set xtics (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 set grid ytics lc rgb '#dddddd'
 set border 3
 set tics nomirror
