@@ -11,7 +11,7 @@ use Test::More;
 my $conf = q{
 shared_preload_libraries = 'backfill, pg_cron'
 cron.use_background_workers = on
-backfill.max_executors = 2
+backfill.max_executors = 1
 };
 my $node = new_server('schedules', conf => $conf);
 $node->start;
