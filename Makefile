@@ -5,7 +5,7 @@
 #   make setup      install the packages that the targets below need, build, install
 #   make demo       set everything up and run the main job on a throwaway cluster
 #   make test       set everything up and pass all tests
-#   make bench      measure, with ratios against a baseline of the same run
+#   make bench      measure, beside other queues in the same run (MEASURES="drain wal": only these)
 #   make lint       rules that the compiler does not know
 
 PG_CONFIG ?= pg_config
@@ -60,9 +60,9 @@ test:
 	test/lib/setup.sh build test
 	test/lib/run.sh
 bench:
-	test/lib/setup.sh build
+	test/lib/setup.sh build bench
 	test/lib/run.sh build
-	bench/run.sh
+	bench/run.sh $(MEASURES)
 lint:
 	test/lint/run.sh
 

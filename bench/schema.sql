@@ -1,8 +1,8 @@
--- What the benchmarks need: the tables and procedures that backfill is compared with, the
--- tasks that they run, and a table for the results.
+-- What the benchmarks need in the database with backfill: the tables and procedures that it
+-- is compared with, the tasks that they run, and tables for the results.
 
 CREATE EXTENSION backfill;
-CREATE SCHEMA bench;
+\ir common.sql
 
 -- The baseline: a queue table as anybody would make it, with the same columns and indexes,
 -- and vacuumed as eagerly.
@@ -29,29 +29,20 @@ BEGIN
 END;
 $$;
 
--- The two handlers.
-CREATE FUNCTION bench.noop(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-END;
-$$;
-
-CREATE TABLE bench.seen (
-    sent numeric NOT NULL,
-    started numeric NOT NULL
-);
+-- The handlers: nothing, one row, and the moment of the start.
 CREATE FUNCTION bench.note_start(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO bench.seen VALUES ((payload ->> 'sent')::numeric, extract(epoch FROM clock_timestamp()));
+    INSERT INTO bench.seen VALUES ((payload ->> 'n')::bigint, extract(epoch FROM clock_timestamp()));
 END;
 $$;
+CREATE TABLE bench.seen (
+    n bigint NOT NULL,
+    started numeric NOT NULL
+);
 
 SELECT backfill.register_task('bench_noop', 'bench.noop(jsonb)');
+SELECT backfill.register_task('bench_insert', 'bench.put(jsonb)');
 SELECT backfill.register_task('bench_latency', 'bench.note_start(jsonb)');
-
--- How long a plain INSERT took to commit, in seconds.
-CREATE TABLE bench.raw_insert (
-    duration numeric NOT NULL
-);
 
 -- The usual worker loop, in its fastest form that we know: claim and delete 64 jobs in one
 -- statement, run each in a subtransaction, commit.
@@ -60,7 +51,7 @@ CREATE TABLE bench.raw_drain (
     started timestamptz NOT NULL,
     ended timestamptz NOT NULL
 );
-CREATE PROCEDURE bench.drain_skip_locked() LANGUAGE plpgsql AS $$
+CREATE PROCEDURE bench.drain_skip_locked(task text, time_limit interval) LANGUAGE plpgsql AS $$
 DECLARE
     loop_started timestamptz := clock_timestamp();
     job record;
@@ -73,21 +64,26 @@ BEGIN
             DELETE FROM bench.raw_job
              WHERE ctid = ANY (ARRAY(
                    SELECT r.ctid FROM bench.raw_job r
-                    WHERE r.task_identifier = 'bench_noop' AND r.lease_expires_at IS NULL AND r.run_at <= clock_timestamp()
+                    WHERE r.task_identifier = task AND r.queue_name = 'bulk' -- in the order of the index
+                      AND r.lease_expires_at IS NULL AND r.run_at <= clock_timestamp()
                     ORDER BY r.priority, r.run_at, r.id
                     LIMIT 64 FOR UPDATE SKIP LOCKED))
             RETURNING *
         LOOP
             jobs := jobs + 1;
             BEGIN
-                PERFORM bench.noop(job.payload);
+                IF task = 'bench_insert' THEN
+                    PERFORM bench.put(job.payload);
+                ELSE
+                    PERFORM bench.noop(job.payload);
+                END IF;
             EXCEPTION WHEN OTHERS THEN
                 INSERT INTO bench.raw_job SELECT job.*;
             END;
         END LOOP;
         COMMIT;
-        EXIT WHEN jobs = 0;
         all_jobs := all_jobs + jobs;
+        EXIT WHEN jobs = 0 OR clock_timestamp() > loop_started + time_limit;
     END LOOP;
     INSERT INTO bench.raw_drain VALUES (all_jobs, loop_started, clock_timestamp());
 END;
@@ -95,39 +91,60 @@ $$;
 
 -- Waits for the executors to finish a number of jobs, or for the time limit; says how many
 -- they finished in a second, counted from the start of the first one. It commits all the
--- time, because an old snapshot would keep dead rows alive for the others.
-CREATE PROCEDURE bench.watch_executors(jobs bigint, time_limit interval, INOUT rate numeric DEFAULT NULL)
+-- time, because an old snapshot would keep dead rows alive for the others. With a name, the
+-- progress is noted under it.
+CREATE PROCEDURE bench.watch_executors(jobs bigint, time_limit interval, series text DEFAULT NULL, INOUT rate numeric DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
     finished bigint;
     first_start timestamptz;
+    moment timestamptz;
+    next_note timestamptz := clock_timestamp();
     give_up timestamptz := clock_timestamp() + time_limit;
 BEGIN
     LOOP
-        SELECT sum(w.jobs_done), min(w.started_at) INTO finished, first_start
+        SELECT sum(w.jobs_done), min(w.started_at), clock_timestamp() INTO finished, first_start, moment
           FROM backfill.workers w WHERE w.kind = 'executor';
-        EXIT WHEN finished >= jobs OR clock_timestamp() > give_up;
+        EXIT WHEN finished >= jobs OR moment > give_up;
+        IF series IS NOT NULL AND first_start IS NOT NULL AND moment >= next_note THEN
+            INSERT INTO bench.progress VALUES (series, extract(epoch FROM moment - first_start), finished);
+            next_note := next_note + interval '50 ms';
+        END IF;
         COMMIT;
-        PERFORM pg_sleep(0.002);
+        PERFORM pg_sleep(0.005);
     END LOOP;
-    rate := round(finished / extract(epoch FROM clock_timestamp() - first_start));
+    IF series IS NOT NULL THEN
+        INSERT INTO bench.progress VALUES (series, extract(epoch FROM moment - first_start), finished);
+    END IF;
+    rate := round(finished / extract(epoch FROM moment - first_start));
 END;
 $$;
 
+-- How the measurements went on over time, for the plot.
+CREATE TABLE bench.progress (
+    series text NOT NULL,
+    seconds numeric NOT NULL,
+    done bigint NOT NULL
+);
+
+-- What was measured: how somebody did, and beside what.
 CREATE TABLE bench.result (
     position integer GENERATED ALWAYS AS IDENTITY,
     measure text NOT NULL,
     unit text NOT NULL,
-    ours numeric NOT NULL,
-    baseline numeric NOT NULL
+    subject text NOT NULL,
+    value numeric NOT NULL,
+    rival text,
+    rival_value numeric
 );
 
 -- Medians over the runs. The ratio is the median of the ratios of the single runs, whose
 -- two halves were measured one right after the other.
 CREATE VIEW bench.summary AS
-SELECT min(position) AS position, measure, unit, count(*) AS runs,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY ours)::numeric AS ours,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY baseline)::numeric AS baseline,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY ours / baseline)::numeric AS ratio,
-       min(ours / baseline) AS lowest, max(ours / baseline) AS highest
-  FROM bench.result GROUP BY measure, unit;
+SELECT min(position) AS position, measure, unit, subject, rival, count(*) AS runs,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY value)::numeric AS value,
+       min(value) AS lowest_value, max(value) AS highest_value,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY rival_value)::numeric AS rival_value,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY value / nullif(rival_value, 0))::numeric AS ratio,
+       min(value / nullif(rival_value, 0)) AS lowest, max(value / nullif(rival_value, 0)) AS highest
+  FROM bench.result GROUP BY measure, unit, subject, rival;

@@ -14,6 +14,7 @@
  * never runs a handler. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/claim.hpp"
@@ -48,6 +49,7 @@ struct Executor {
     Oid role;
     BackgroundWorkerHandle *handle;
     Reservation reservation;
+    bool seen_logged_in = false;
 };
 
 struct Memory {
@@ -299,8 +301,10 @@ Look look_for_work(bool sweep)
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
         for (const std::string_view queue : queue::paused_queues())
             next.exclude_queue(queue);
-        work.ready = count_startable(table, next, snapshot, work.role, limit, look.next_due);
+        /* Before full queues are left out: nobody would tell us of what becomes due in one that
+         * has room again by then. */
         note_due(look.next_due, next.next_run_at(snapshot, now));
+        work.ready = count_startable(table, next, snapshot, work.role, limit, look.next_due);
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
@@ -383,20 +387,24 @@ std::string role_for_message(Oid role)
 void reap_executors()
 {
     std::vector<Executor> alive;
-    for (const Executor &executor : memory().executors) {
+    for (Executor &executor : memory().executors) {
         pid_t pid;
         const BgwHandleStatus status =
             pg::call([&] { return GetBackgroundWorkerPid(executor.handle, &pid); });
         const Reservation &place = executor.reservation;
-        if (has_logged_in(place.slot, place.generation))
+        /* Once: that it could log in says nothing about those which try long after. */
+        if (!executor.seen_logged_in && has_logged_in(place.slot, place.generation)) {
+            executor.seen_logged_in = true;
             memory().backoff.erase(executor.role);
+        }
         if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED) {
             alive.push_back(executor);
             continue;
         }
         pg::call([&] { pfree(executor.handle); });
         if (forget_worker(place.slot, place.generation)) {
-            memory().backoff.erase(executor.role);
+            if (!executor.seen_logged_in)
+                memory().backoff.erase(executor.role);
             continue;
         }
         if (memory().backoff[executor.role].note_failure(GetCurrentTimestamp())) {
@@ -599,6 +607,27 @@ long wait_time(const Look &look, const Shortage &shortage)
     return Max(wait_ms, 1);
 }
 
+/* Runs body, which may have to wait for somebody's open transaction, but not for long: the
+ * jobs of all others would wait with us. What it could not do is done another time. */
+template <class Body> void without_waiting(const char *what, Body &&body)
+{
+    const auto error = pg::in_subtransaction([&] {
+        const int nest_level = pg::call([] {
+            const int level = NewGUCNestLevel();
+            (void) set_config_option("lock_timeout", "100", PGC_USERSET, PGC_S_SESSION,
+                                     GUC_ACTION_SAVE, true, 0, false);
+            return level;
+        });
+        body();
+        pg::call([&] { AtEOXact_GUC(false, nest_level); });
+    });
+    if (error)
+        pg::call([&] {
+            ereport(LOG, (errmsg("backfill could not %s: %s", what, error->message.c_str()),
+                          errdetail("It tries again later.")));
+        });
+}
+
 /* Stale leases, jobs without attempts, old dead letters: at the start and then every
  * backfill.dlq_processor_interval. */
 void clean_up_when_due()
@@ -607,8 +636,10 @@ void clean_up_when_due()
     if (now - memory().last_cleanup <
         static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
         return;
-    (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
     memory().last_cleanup = now;
+    without_waiting("clean up", [] {
+        (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
+    });
 }
 
 /* Sweeps become rarer while they find nothing. */
@@ -634,7 +665,8 @@ long dispatcher_iteration()
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
         clean_up_when_due();
-        orphans = queue::dead_letter_orphans(kOrphanBatch);
+        without_waiting("move the jobs of missing roles to the dead letter queue",
+                        [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         const std::optional<TimestampTz> leases = end_leases(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);

@@ -245,12 +245,13 @@ long executor_iteration()
     return go_idle();
 }
 
-/* Handlers run READ COMMITTED and read-write, whatever the role's or the database's
+/* Handlers run as run_as, READ COMMITTED and read-write, whatever the role's or the database's
  * settings say; they may still change it for themselves. */
 void set_session_defaults()
 {
     const char *const settings[][2] = {
         {"application_name", "backfill executor"},
+        {"role", "none"}, /* ALTER ROLE ... SET role must not decide whose jobs these are */
         {"default_transaction_isolation", "read committed"},
         {"default_transaction_read_only", "off"},
         {"default_transaction_deferrable", "off"},

@@ -33,7 +33,7 @@ CREATE TABLE backfill.retry_policy (
     jitter_factor double precision NOT NULL CHECK (jitter_factor BETWEEN 0 AND 1)
 );
 COMMENT ON TABLE backfill.retry_policy IS
-    'Retry policies that users defined or changed; the five presets are built in. See the view backfill.retry_policies.';
+    'Retry policies that users defined or changed; the presets are built in. See the view backfill.retry_policies.';
 
 -- Ids below 100 belong to the built-in queues (fast 1, bulk 2).
 CREATE SEQUENCE backfill.queue_id_seq AS integer START WITH 100;
@@ -138,11 +138,11 @@ CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WH
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
--- Running jobs that remove_job() forbade to retry.
+-- Jobs whose key was removed, or enqueued again, while they ran.
 CREATE TABLE backfill.no_retry (
     job_id bigint PRIMARY KEY
 );
-COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when remove_job() was called: they end with this run, however it ends.';
+COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when their key was removed or enqueued again: they end with this run, however it ends.';
 
 -- How errors are classified. Rules of a task beat general ones, a user's beat the
 -- built-in ones, a whole SQLSTATE beats a class; texts are tried in order of their id.

@@ -80,7 +80,13 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
             WHEN t.handler_name IS NULL THEN 'external'
             ELSE 'function' END AS kind,
        h.handler,
-       CASE WHEN h.handler IS NOT NULL THEN pg_catalog.to_regprocedure(h.handler) IS NOT NULL END AS handler_exists,
+       -- Not by to_regprocedure(), which refuses who may not use the function's schema.
+       CASE WHEN h.handler IS NOT NULL THEN EXISTS (SELECT FROM pg_catalog.pg_proc p
+                 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                WHERE n.nspname = t.handler_schema AND p.proname = t.handler_name
+                  AND ARRAY(SELECT pg_catalog.format_type(a.a, NULL)
+                              FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a
+                             ORDER BY a.ordinality) = t.handler_argtypes) END AS handler_exists,
        t.run_as,
        t.queue_name,
        t.priority,
@@ -128,5 +134,5 @@ COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint an
 CREATE VIEW backfill.retry_policies AS
 SELECT p.policy_name, p.max_attempts, p.initial_delay, p.max_delay, p.multiplier, p.jitter_factor, p.preset
   FROM backfill._retry_policies() p;
-COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the five presets and those set with set_retry_policy().';
+COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the presets and those set with set_retry_policy().';
 COMMENT ON COLUMN backfill.retry_policies.preset IS 'true for a built-in policy that nobody changed';

@@ -249,12 +249,23 @@ COMMENT ON FUNCTION backfill.cleanup_dlq(interval, text, text) IS
 
 CREATE FUNCTION backfill._apply_dlq_retention()
 RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT CASE WHEN pg_catalog.current_setting('backfill.dlq_retention', true)::interval > '0'
-                THEN backfill.cleanup_dlq(pg_catalog.current_setting('backfill.dlq_retention', true)::interval)
-                ELSE 0 END;
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    retention interval := pg_catalog.current_setting('backfill.dlq_retention', true)::interval;
+    deleted bigint := 0;
+BEGIN
+    IF retention > '0' THEN
+        -- Letters that somebody is working on are left for the next time.
+        DELETE FROM backfill.dead_letter d
+         WHERE d.id IN (SELECT l.id FROM backfill.dead_letter l
+                         WHERE l.failed_at < pg_catalog.clock_timestamp() - retention
+                           FOR UPDATE SKIP LOCKED);
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+    END IF;
+    RETURN deleted;
 END;
+$$;
 COMMENT ON FUNCTION backfill._apply_dlq_retention() IS 'Delete the dead letters that backfill.dlq_retention no longer keeps.';
 
 CREATE FUNCTION backfill.init_dlq()

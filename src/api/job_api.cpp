@@ -114,6 +114,7 @@ BACKFILL_FUNCTION(backfill_bury)
         const bool leased = !row.is_null(queue::Column::kLeaseExpiresAt);
         if (leased || table.remove(found.tid, InvalidSnapshot) != queue::RemoveResult::kRemoved)
             continue;
+        queue::wake::announce_taken();
         pg::call([] { CommandCounterIncrement(); });
         if (!arguments.is_null(2))
             row.set(queue::Column::kLastError, arguments.datum(2));
@@ -125,12 +126,12 @@ BACKFILL_FUNCTION(backfill_bury)
     return Int64GetDatum(letter);
 }
 
-/* Rows were changed from outside: executors shall look again when this is over. */
+/* Rows are changed from outside: executors shall look again when this is over. */
 BACKFILL_FUNCTION(backfill_jobs_changed)
 {
     queue::low_water::note_changed();
     queue::wake::announce_dispatcher();
-    queue::wake::announce_slots();
+    queue::wake::announce_taken();
     return static_cast<Datum>(0);
 }
 

@@ -14,14 +14,17 @@ std::int64_t RateWindow::slice_of(std::int64_t time) const
     return time / length;
 }
 
-void RateWindow::prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t initially)
+void RateWindow::prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t starts,
+                         std::int64_t started_at)
 {
     if (period == wanted_period)
         return;
     period = wanted_period;
     counts.fill(0);
     newest_slice = slice_of(now);
-    counts[static_cast<std::size_t>(newest_slice % (kSlices + 1))] = initially;
+    const std::int64_t slice = std::min(slice_of(started_at), newest_slice);
+    if (slice >= newest_slice - kSlices)
+        counts[static_cast<std::size_t>(slice % (kSlices + 1))] = starts;
 }
 
 void RateWindow::move_to(std::int64_t now)

@@ -130,6 +130,14 @@ void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
                                 destination, completion);
 }
 
+/* After the command, for some of these commit in the middle. Should the process exit instead, the
+ * abort of its transaction is still to come. */
+void let_workers_back(int, Datum database) noexcept
+{
+    bgworker::allow_workers(DatumGetObjectId(database));
+    queue::wake::announce_databases();
+}
+
 /* Plain C inside: no C++ object is alive while the command runs. */
 void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
                 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
@@ -147,7 +155,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
                   completion);
         return;
     }
-    PG_TRY();
+    /* Not PG_FINALLY, which a session that is terminated passes by. */
+    PG_ENSURE_ERROR_CLEANUP(let_workers_back, ObjectIdGetDatum(stopped));
     {
         bgworker::stop_workers(stopped, kStopTimeoutMs);
         if (stopped == MyDatabaseId) /* the extension is dropped */
@@ -157,13 +166,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
         if (IsA(statement, DropdbStmt))
             stats::forget_database(stopped);
     }
-    PG_FINALLY();
-    {
-        bgworker::allow_workers(stopped);
-        /* Last: some of these commands commit in the middle. */
-        queue::wake::announce_databases();
-    }
-    PG_END_TRY();
+    PG_END_ENSURE_ERROR_CLEANUP(let_workers_back, ObjectIdGetDatum(stopped));
+    let_workers_back(0, ObjectIdGetDatum(stopped));
 }
 
 } // namespace

@@ -18,39 +18,47 @@ namespace backfill::queue
 namespace
 {
 
-/* How many candidates one look into the index fetches; more if looking takes long, since
- * there are very many queues. */
-constexpr int kReadAhead = 64;
-constexpr int kReadFarAhead = 1024;
+/* How many candidates a look into the index fetches: few at first, for the job may be slow,
+ * and twice as many each time in the same batch. Where looking takes long, since there are
+ * very many queues, as many as possible. */
+constexpr int kFirstReadAhead = 16;
+constexpr int kMaxReadAhead = 1024;
 constexpr int64 kLongLookUs = 1000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
-/* A task that has had a job longer than this lately runs alone. */
+/* A job longer than this is slow. */
 constexpr int64 kSlowJobUs = 5000;
 
 /* How long a task's jobs may take, as far as this process knows. A job that is done waits
  * for the end of its batch, so a job that may be slow must not join one: neither of a
- * task that is new here, nor of one that was slow a short while ago. */
+ * task that is new here, nor of one that had slow jobs lately. One slow job among fast ones
+ * does not count: on a busy machine any process may be kept waiting for that long. */
 class TaskSpeed
 {
   public:
     static bool may_be_slow(const std::string &task)
     {
-        const auto found = durations().find(task);
-        return found == durations().end() || found->second > kSlowJobUs;
+        const auto found = scores().find(task);
+        return found == scores().end() || found->second >= kSlowScore;
     }
-    /* Remembers the longest duration, less and less of it with every faster job. */
     static void record(const std::string &task, int64 duration_us)
     {
-        int64 &longest = durations()[task];
-        longest = Max(duration_us, longest - longest / 8);
+        const auto [entry, is_new] = scores().emplace(task, 0);
+        int &score = entry->second;
+        if (duration_us > kSlowJobUs)
+            score = Min(score + (is_new ? kSlowScore : kSlowScore - 1), kMaxScore);
+        else
+            score = Max(score - 1, 0);
     }
 
   private:
-    static std::unordered_map<std::string, int64> &durations()
+    static constexpr int kSlowScore = 5;
+    static constexpr int kMaxScore = 16;
+
+    static std::unordered_map<std::string, int> &scores()
     {
-        static std::unordered_map<std::string, int64> map;
+        static std::unordered_map<std::string, int> map;
         return map;
     }
 };
@@ -162,12 +170,17 @@ class Batch
     std::optional<Candidate> next_candidate()
     {
         if (next_.empty()) {
-            static int read_ahead = kReadAhead;
+            static bool looking_takes_long = false;
+            const int limit = looking_takes_long ? kMaxReadAhead : read_ahead_;
             const TimestampTz start = GetCurrentTimestamp();
             snapshot_.renew();
-            next_.read(snapshot_, read_ahead);
+            next_.read(snapshot_, limit);
+            /* There is no dispatcher that would sweep for a session. */
+            if (next_.empty() && options_.session == SessionKind::kUser)
+                next_.sweep(snapshot_, limit);
             const TimestampTz end = GetCurrentTimestamp();
-            read_ahead = end - start > kLongLookUs ? kReadFarAhead : kReadAhead;
+            looking_takes_long = end - start > kLongLookUs;
+            read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
             if (result_.jobs == 0)
                 started_ = end; /* looking is no reason to stop after one job */
         }
@@ -200,11 +213,15 @@ class Batch
             /* A serial queue's order holds only among what is ready now: what we read
              * before we had the slot may be overtaken. */
             snapshot_.renew();
-            next_.read_queue(snapshot_, queue, kReadAhead);
+            next_.read_queue(snapshot_, queue, kFirstReadAhead);
             return false;
         }
-        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+        const TimestampTz later =
+            limit.rate_limit == 0 ? 0 : take_rate_token(limit, GetCurrentTimestamp());
+        if (later == 0)
             return true;
+        /* Somebody else has just started the last job that the rate allows. */
+        announce_reopening(later);
         next_.exclude_queue(queue);
         return false;
     }
@@ -216,9 +233,14 @@ class Batch
         if (limit.rate_limit == 0)
             return true;
         const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        announce_reopening(later);
+        return later == 0;
+    }
+
+    static void announce_reopening(TimestampTz later)
+    {
         if (later != 0 && bgworker::available())
             bgworker::signal_due(MyDatabaseId, later);
-        return later == 0;
     }
 
     /* The start that was counted did not come about. */
@@ -238,7 +260,7 @@ class Batch
             return false;
         low_water::note_claimed(row);
         if (options_.session == SessionKind::kUser)
-            wake::announce_slots();
+            wake::announce_taken();
         pg::call([] { CommandCounterIncrement(); });
         /* The key was enqueued again or removed while this job ran, and then its worker
          * died: it stays removed. */
@@ -308,6 +330,7 @@ class Batch
     MemoryContext job_memory_ = nullptr;
     BatchResult result_;
     TimestampTz started_;
+    int read_ahead_ = kFirstReadAhead;
     int writers_ = 0;
 };
 

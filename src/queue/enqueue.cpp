@@ -287,6 +287,7 @@ void Enqueuer::requeue(const JobSpec &spec)
         lock_job_key(*spec.job_key);
         if (!table_.find_by_key(*spec.job_key).empty())
             refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
+        allow_retry(*spec.id);
     }
     const Task *task = config_->find_task(spec.task_identifier);
     const JobRow row = make_row(spec, task);

@@ -134,9 +134,13 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 
 bool is_superseded(JobTable &table, const JobRow &row)
 {
-    return !row.is_null(Column::kJobKey) &&
-           (has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id()) ||
-            is_retry_forbidden(row.id()));
+    if (row.is_null(Column::kJobKey))
+        return false;
+    const bool newer = has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
+    const bool forbidden = is_retry_forbidden(row.id());
+    if (forbidden)
+        allow_retry(row.id()); /* the job ends here, and the note with it */
+    return newer || forbidden;
 }
 
 Datum error_to_jsonb(const core::ErrorInfo &error)

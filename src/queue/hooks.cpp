@@ -182,9 +182,11 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
         const auto answer = call_hook(hook, make_event(event, &seen, error));
         if (!answer)
             continue;
-        const Decision decision = read_answer(hook, *answer);
-        if (decision.action != Decision::Action::kContinue)
+        Decision decision = read_answer(hook, *answer);
+        if (decision.action != Decision::Action::kContinue) {
+            decision.payload = payload;
             return decision;
+        }
         if (decision.payload) {
             payload = decision.payload;
             seen.set(Column::kPayload, *payload);

@@ -2,6 +2,7 @@
 #include "backfill/queue/job_key.hpp"
 
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue
@@ -19,13 +20,34 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
         }
         if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
             continue;
-        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
-            continue;
-        stats::note_dropped(found.row, stats::DropReason::kSuperseded);
-        if (!removed && !result.waiting)
-            result.waiting = found.row;
+        const RemoveResult removal = table.remove(found.tid, InvalidSnapshot);
+        if (removal == RemoveResult::kRemoved) {
+            wake::announce_taken();
+            stats::note_dropped(found.row, stats::DropReason::kSuperseded);
+            if (!removed && !result.waiting)
+                result.waiting = found.row;
+        } else if (removal == RemoveResult::kBusy && !removed) {
+            forbid_retry(found.row.id());
+        }
     }
     return result;
+}
+
+void forbid_retry(int64 id)
+{
+    const pg::Param param{INT8OID, Int64GetDatum(id), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id) VALUES ($1)"
+                                " ON CONFLICT DO NOTHING",
+                                std::span(&param, 1));
+}
+
+void allow_retry(int64 id)
+{
+    if (!is_retry_forbidden(id))
+        return;
+    const pg::Param param{INT8OID, Int64GetDatum(id), false};
+    (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
+                                std::span(&param, 1));
 }
 
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)

@@ -376,6 +376,14 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
         cut_off_ = candidates_.back();
 }
 
+void NextJobs::sweep(const LatestSnapshot &snapshot, int limit)
+{
+    const Reader reader = reader_;
+    reader_ = Reader::kSweep;
+    read(snapshot, limit);
+    reader_ = reader;
+}
+
 void NextJobs::read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit)
 {
     forget_queue(queue_name);

@@ -26,10 +26,10 @@ core::RateWindow *local_window(int32 queue_id) noexcept
     return nullptr;
 }
 
-/* The time of the server's start lies outside of what anybody can know about; see the header. */
-std::int32_t initial_starts(const QueueLimit &limit, TimestampTz now) noexcept
+/* What was before the server's start nobody can know; see the header. */
+std::int32_t starts_before_server(const QueueLimit &limit) noexcept
 {
-    return bgworker::available() && now - PgStartTime < limit.rate_period_us ? limit.rate_limit : 0;
+    return bgworker::available() ? limit.rate_limit : 0;
 }
 
 /* Runs use(window) on the queue's window, which nobody else changes meanwhile. Without a
@@ -40,7 +40,7 @@ TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noe
     const auto prepared = [&](core::RateWindow *window) -> TimestampTz {
         if (window == nullptr)
             return now + limit.rate_period_us;
-        window->prepare(limit.rate_period_us, now, initial_starts(limit, now));
+        window->prepare(limit.rate_period_us, now, starts_before_server(limit), PgStartTime);
         const TimestampTz earliest = window->earliest_start(limit.rate_limit, now);
         return earliest > now ? earliest : use(*window);
     };

@@ -34,6 +34,7 @@ struct Pending {
     bool consumers;
     bool dispatcher; /* also: more roles than fit */
     bool slots;
+    int taken_at; /* how deep in savepoints jobs were taken, at most; 0: none were */
     bool installed;
     bool databases;
 };
@@ -62,6 +63,18 @@ void on_transaction_end(XactEvent event, void *) noexcept
     }
 }
 
+/* Its jobs are free at once, but they are announced at the end of the transaction. */
+void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
+{
+    const int level = GetCurrentTransactionNestLevel();
+    if (pending.taken_at < level)
+        return;
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        pending.dispatcher = true;
+    if (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB)
+        pending.taken_at = level - 1; /* at least what was taken there, perhaps more */
+}
+
 void pass_on(const Pending &work) noexcept
 {
     if (work.slots)
@@ -71,6 +84,8 @@ void pass_on(const Pending &work) noexcept
     if (work.outcome != Outcome::kCommitted) {
         if (work.earliest_lease != 0)
             bgworker::signal_consumers(MyDatabaseId);
+        if (work.taken_at > 0)
+            bgworker::signal_dispatcher(MyDatabaseId);
         return;
     }
     if (work.earliest_lease != 0)
@@ -104,6 +119,7 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
 void init()
 {
     RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterSubXactCallback(on_subtransaction_end, nullptr);
     RegisterResourceReleaseCallback(on_resource_release, nullptr);
 }
 
@@ -146,6 +162,11 @@ void announce_dispatcher() noexcept
 void announce_slots() noexcept
 {
     pending.slots = true;
+}
+
+void announce_taken() noexcept
+{
+    pending.taken_at = Max(pending.taken_at, GetCurrentTransactionNestLevel());
 }
 
 void announce_installed() noexcept

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
-#   test/lib/setup.sh [build] [demo] [test]      (default: all three)
+#   test/lib/setup.sh [build] [demo] [test] [bench]      (default: the first three)
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
 # nor root. The server is the distribution's default one, or the one that PG_CONFIG names.
@@ -56,7 +56,10 @@ packages_of() {
             "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" python3-croniter \
             prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer
         ;;
-    *) die "unknown group \"$1\"; there are build, demo and test" ;;
+    bench) # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
+        command -v npm >/dev/null || printf '%s\n' npm nodejs
+        ;;
+    *) die "unknown group \"$1\"; there are build, demo, test and bench" ;;
     esac
 }
 
@@ -107,13 +110,10 @@ install_packages() {
     rm -f "$apt_log"
 }
 
-# The demo reads the PostgreSQL manual. Many container images drop /usr/share/doc, so the
-# manual is unpacked into a cache rather than installed. demo/run.sh looks in both places.
-fetch_manual() {
-    local package=postgresql-doc-$major dir
-    manual_dir "$major" >/dev/null && return
-    dir=$(mktemp -d "$TMPDIR/backfill-manual.XXXXXX")
-    say "fetching the PostgreSQL $major manual"
+# Unpack a Debian package into the cache, without installing it: fetch_package PACKAGE
+fetch_package() {
+    local package=$1 dir
+    dir=$(mktemp -d "$TMPDIR/backfill-fetch.XXXXXX")
     if ! (cd "$dir" && apt-get download -qq "$package") >"$dir/log" 2>&1; then
         if ((EUID == 0)); then
             update_lists
@@ -121,7 +121,7 @@ fetch_manual() {
         (cd "$dir" && apt-get download -qq "$package") >"$dir/log" 2>&1 || {
             cat "$dir/log" >&2
             rm -rf "$dir"
-            die "could not fetch package $package, which holds the manual that the demo indexes"
+            return 1
         }
     fi
     mkdir -p "$BACKFILL_CACHE"
@@ -129,7 +129,42 @@ fetch_manual() {
     rm -rf "${BACKFILL_CACHE:?}/$package"
     mv "$dir/unpacked" "$BACKFILL_CACHE/$package"
     rm -rf "$dir"
+}
+
+# The demo reads the PostgreSQL manual. Many container images drop /usr/share/doc, so the
+# manual is unpacked into a cache rather than installed. demo/run.sh looks in both places.
+fetch_manual() {
+    local package=postgresql-doc-$major
+    manual_dir "$major" >/dev/null && return
+    say "fetching the PostgreSQL $major manual"
+    fetch_package "$package" || die "could not fetch package $package, which holds the manual that the demo indexes"
     manual_dir "$major" >/dev/null || die "package $package holds no HTML pages"
+}
+
+# Installed, PGQ would bring a daemon along; the benchmarks need its files only.
+fetch_pgq() {
+    local package=postgresql-$major-pgq3
+    [[ ! -d $BACKFILL_CACHE/$package ]] || return 0
+    say "fetching PGQ"
+    fetch_package "$package" || warn "could not fetch package $package: the benchmarks will do without PGQ"
+}
+
+# The job queues from npm that the benchmarks compare with, in the versions of the lock file.
+fetch_peers() {
+    local dir=$BACKFILL_ROOT/bench/peers log
+    if cmp -s "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"; then
+        return 0
+    fi
+    say "installing the job queues to compare with, from npm"
+    log=$(mktemp "$TMPDIR/backfill-npm.XXXXXX")
+    # The Node.js that runs them is one of the packages, so it does not matter which one runs npm.
+    if ! (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts </dev/null >"$log" 2>&1); then
+        cat "$log" >&2
+        rm -f "$log"
+        die "npm could not install the job queues to compare with; PEERS=0 bench/run.sh does without them"
+    fi
+    rm -f "$log"
+    cp "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"
 }
 
 main() {
@@ -144,5 +179,9 @@ main() {
     done
     ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
+    if [[ " ${groups[*]} " == *" bench "* ]]; then
+        fetch_pgq
+        fetch_peers
+    fi
 }
 main "$@"

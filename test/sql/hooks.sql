@@ -123,6 +123,15 @@ REVOKE ALL ON SCHEMA test, backfill FROM regress_hooked;
 DROP OWNED BY regress_hooked;
 DROP ROLE regress_hooked;
 
+-- A hook says when, after another one has changed the payload.
+CREATE FUNCTION change_it(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"payload": "changed"}'::jsonb $$;
+CREATE FUNCTION put_off(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"action": "retry", "delay": "1 hour"}'::jsonb $$;
+SELECT backfill.register_hook('before_job_schedule', 'change_it(jsonb)', 'note'), backfill.register_hook('before_job_schedule', 'put_off(jsonb)', 'note');
+SELECT backfill.enqueue('note', '"as it was"', job_key => 'put off') IS NOT NULL AS enqueued;
+SELECT payload, state FROM backfill.jobs WHERE job_key = 'put off';
+SELECT count(*) FROM backfill.remove_job('put off');
+SELECT backfill.unregister_hook('before_job_schedule', 'change_it(jsonb)', 'note'), backfill.unregister_hook('before_job_schedule', 'put_off(jsonb)', 'note');
+
 -- What cannot be registered.
 CREATE PROCEDURE a_procedure(event jsonb) LANGUAGE sql AS '';
 CREATE FUNCTION a_set(event jsonb) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT event';

@@ -28,6 +28,21 @@ COMMIT;
 SELECT backfill.register_task('idle', 'note(jsonb)');
 SELECT task_identifier, kind, handler, handler_exists, jobs, registered_at IS NOT NULL AS registered FROM backfill.tasks ORDER BY task_identifier;
 
+-- Also for those who may not use the handler's schema.
+CREATE SCHEMA closed;
+CREATE FUNCTION closed.handler(payload jsonb) RETURNS void LANGUAGE sql AS '';
+SELECT backfill.register_task('closed', 'closed.handler(jsonb)');
+CREATE ROLE regress_monitor;
+SELECT backfill.grant_monitor('regress_monitor');
+SET ROLE regress_monitor;
+SELECT handler, handler_exists FROM backfill.tasks WHERE task_identifier = 'closed';
+RESET ROLE;
+DROP SCHEMA closed CASCADE;
+SELECT handler, handler_exists FROM backfill.tasks WHERE task_identifier = 'closed';
+SELECT backfill.unregister_task('closed');
+DROP OWNED BY regress_monitor;
+DROP ROLE regress_monitor;
+
 -- dlq
 CREATE FUNCTION fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom'; END $$;
 SELECT backfill.register_task('fail', 'fail(jsonb)', max_attempts => 1);

@@ -167,6 +167,41 @@ $node->safe_psql(
 	SELECT backfill.register_task('run_carol', 'run(jsonb)', run_as => 'carol');
 });
 
+# Somebody takes a job away, so that executors pass it over, and gives it back. The fence shows
+# that they have looked in the meantime.
+sub set_max_executors
+{
+	my ($n) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->append_conf('postgresql.conf', "backfill.max_executors = $n");
+	$node->reload;
+	wait_for_workers($node, 'executor', 'postgres', "<= $n", "at most $n executors");
+	return;
+}
+my $taken = q{ARRAY(SELECT id FROM backfill.job WHERE job_key = 'taken')};
+my %takings = (
+	'reschedule_jobs()' => "SELECT count(*) FROM backfill.reschedule_jobs($taken, priority => 3)",
+	'permanently_fail_jobs()' => "SELECT count(*) FROM backfill.permanently_fail_jobs($taken)",
+	'enqueue() with its key' => q{SELECT backfill.enqueue('run', '{"name": "never"}', job_key => 'taken')},
+	'process_available_jobs()' => 'CALL backfill.process_available_jobs()');
+for my $taking (sort keys %takings)
+{
+	for my $rollback ('ROLLBACK', 'ROLLBACK TO s; COMMIT')
+	{
+		my $name = "$taking; $rollback";
+		set_max_executors(0);
+		$node->safe_psql('postgres', qq{SELECT backfill.enqueue('run', '{"name": "$name"}', job_key => 'taken')});
+		$session->query_safe('BEGIN; SAVEPOINT s');
+		$session->query_safe($takings{$taking});
+		set_max_executors(4);
+		$node->safe_psql('postgres', qq{SELECT job('fence of $name')});
+		ran("fence of $name", 'another job runs');
+		has_not_run($name, 'the one that was taken does not');
+		$session->query_safe($_) for split /; /, $rollback;
+		ran($name, "until it is given back: $name");
+	}
+}
+
 # The only slot of a queue is taken. Somebody else's job waits for it, and no executor of his is
 # there to notice. As soon as carol's job runs, the dispatcher has seen bob's.
 $session->query_safe('SELECT pg_advisory_lock(1)');

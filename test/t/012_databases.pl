@@ -101,6 +101,17 @@ is_deeply([ worker_pids($node, 'dispatcher', 'store') ],
 quickly('postgres', 'DROP DATABASE copy');
 quickly('postgres', 'CREATE DATABASE copy TEMPLATE store');
 works('copy', 'a database of the same name starts again');
+# A session of somebody else makes the command wait, and it is terminated.
+my $user = $node->background_psql('copy');
+my $dropping = $node->background_psql('postgres', on_error_stop => 0);
+my $dropping_pid = $dropping->query_safe('SELECT pg_backend_pid()');
+$dropping->query_until(qr/now/, "\\echo now\nDROP DATABASE copy;\n");
+wait_until($node, 'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $dropping_pid AND query LIKE 'DROP%' AND state = 'active'}, 'a command waits');
+wait_for_workers($node, 'dispatcher', 'copy', 0, 'the workers have gone');
+is($node->safe_psql('postgres', "SELECT pg_terminate_backend($dropping_pid)"), 't', 'its session is terminated');
+$dropping->{run}->finish;
+works('copy', 'the workers come back soon');
+$user->quit;
 quickly('postgres', 'DROP DATABASE copy WITH (FORCE)');
 is(dispatchers(), 'store', 'no worker is left of a dropped database');
 works('store', 'the other one has not noticed');

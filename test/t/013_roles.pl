@@ -79,6 +79,14 @@ wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM somewhere.setting}, 'a 
 is($node->safe_psql('postgres', q{SELECT string_agg(value, '|' ORDER BY name) FROM somewhere.setting}),
 	'backfill executor|somewhere, pg_catalog|off|read committed|off|7MB', 'in the right kind of transaction');
 
+# A role that becomes another one when it logs in: its jobs run, as itself.
+$node->safe_psql('postgres', q{
+	CREATE ROLE owning; CREATE ROLE changing LOGIN IN ROLE owning; ALTER ROLE changing SET role = 'owning';
+	SELECT backfill.register_task('changing', 'tell(jsonb)', run_as => 'changing');
+	SELECT backfill.enqueue('changing', '{"task": "changing"}')});
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'changing'}, 'a job of a role with ALTER ROLE ... SET role runs');
+is($node->safe_psql('postgres', q{SELECT who, session_who FROM seen WHERE task = 'changing'}), 'changing|changing', 'as that role');
+
 # The role is dropped: dead letters that say so; registered again, they run.
 $node->safe_psql('postgres', 'DROP OWNED BY role_2; DROP ROLE role_2');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_2', '{"task": "dropped"}')});
@@ -93,7 +101,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'drop
 # The role may not log in: its jobs wait, one warning says so; LOGIN again, they run.
 SKIP:
 {
-	skip 'workers log in as any role', 7 if $node->pg_version >= 17;
+	skip 'workers log in as any role', 11 if $node->pg_version >= 17;
 	my ($code, undef, $err) = $node->psql('postgres',
 		q{CREATE ROLE sleeper; SELECT backfill.register_task('s', 'tell(jsonb)', run_as => 'sleeper')});
 	like($err, qr/run_as role "sleeper" cannot log in.*HINT/s, 'a role without LOGIN is refused, with a hint');
@@ -111,6 +119,24 @@ SKIP:
 	$node->safe_psql('postgres', 'ALTER ROLE role_4 LOGIN');
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'waits'}, 'LOGIN again, it runs');
 	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'one warning');
+
+	# One that logged in before is still at work: the pauses between the tries grow all the same.
+	$position = log_position($node);
+	my $gate = $node->background_psql('postgres');
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	$node->safe_psql('postgres', q{
+		CREATE FUNCTION pass(payload jsonb) RETURNS void LANGUAGE sql AS
+			$$ SELECT pg_advisory_xact_lock_shared(1); INSERT INTO seen VALUES ('pass', current_user, session_user) $$;
+		SELECT backfill.register_task('pass', 'pass(jsonb)', run_as => 'role_4');
+		SELECT backfill.enqueue('pass')});
+	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'pass' AND state = 'running'}, 'a job of role_4 runs');
+	$node->safe_psql('postgres', q{ALTER ROLE role_4 NOLOGIN; SELECT backfill.enqueue('pass')});
+	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'pass' AND state = 'ready'}, 'another one waits');
+	$node->wait_for_log(qr/FATAL:.*role "role_4" is not permitted to log in.*FATAL:.*role "role_4" is not permitted to log in/s, $position);
+	cmp_ok(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), '<=', 1, 'one warning for two tries');
+	$node->safe_psql('postgres', 'ALTER ROLE role_4 LOGIN');
+	$gate->quit;
+	wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM seen WHERE task = 'pass'}, 'both run in the end');
 }
 
 # The same for a role that may not connect to the database.

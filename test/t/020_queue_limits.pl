@@ -128,6 +128,22 @@ wait_until($node, 'postgres', q{SELECT count(*) > 1 FROM backfill.jobs WHERE sta
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 wait_until($node, 'postgres', $no_jobs, 'the gate is open, and all jobs end');
 
+# A job becomes due in a queue that was full, with a ready job before it, when anybody last
+# looked. Its only executor is busy with the queue until then.
+$node->append_conf('postgresql.conf', 'backfill.max_executors = 1');
+$node->reload;
+wait_for_workers($node, 'executor', 'postgres', '<= 1', 'one executor stays at most');
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{TRUNCATE ran; SELECT add('wait', 'one', 1)});
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE queue_name = 'one' AND state = 'running'}, 'a serial queue is full');
+$node->safe_psql('postgres', q{SELECT add('wait', 'one', 1)});
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('wait', '{"n": 3}', 'one', run_at => clock_timestamp() + interval '2 s')});
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+wait_until($node, 'postgres', 'SELECT count(*) = 2 FROM ran', 'the running job and the ready one end');
+wait_until($node, 'postgres', 'SELECT count(*) = 3 FROM ran', 'and the one that was scheduled runs when it is due');
+$node->append_conf('postgresql.conf', 'backfill.max_executors = 16');
+$node->reload;
+
 # A queue that is paused while it works finishes what runs and starts nothing else.
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{TRUNCATE ran; SELECT add('wait', 'three', 10)});

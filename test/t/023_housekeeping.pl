@@ -46,6 +46,24 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.dlq WHERE job_
 is($node->safe_psql('postgres', q{SELECT failure_reason, failure_count FROM backfill.dlq WHERE job_key = 'used up'}), 'no attempts left|8', 'and says why');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.dlq WHERE task_identifier = 'kept'}), 2, 'retention 0 keeps letters for ever');
 
+# --- Nobody waits for housekeeping that waits for somebody's open transaction.
+
+my $admin = $node->background_psql('postgres');
+$admin->query_safe('BEGIN');
+$admin->query_safe(q{SELECT count(backfill.update_dlq_job(id, notes => 'in my hands')) FROM backfill.dlq});
+$node->append_conf('postgresql.conf', "backfill.dlq_retention = '1h'\n");
+$node->reload;
+$node->safe_psql('postgres', q{
+	SELECT backfill.reschedule_jobs(ARRAY[backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day')], attempts => 8)});
+my $before = log_position($node);
+$node->wait_for_log(qr/could not clean up: canceling statement due to lock timeout/, $before);
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('run', run_at => clock_timestamp() + interval '1500 ms')});
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE job_key IS NULL}, 'jobs run when they are due, also while dead letters are locked');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key = 'used up'}), 1, 'the job without attempts waits');
+$admin->query_safe('COMMIT');
+$admin->quit;
+wait_until($node, 'postgres', q{SELECT count(*) = 1 AND min(failure_count) = 16 FROM backfill.dlq}, 'when the transaction is over, all is cleaned up');
+
 # --- Hooks of workers.
 
 wait_for_workers($node, 'executor', undef, 0, 'no executor is left');

@@ -32,7 +32,7 @@ TEST_CASE("the first starts are free, the next waits until they have left the wi
 {
     RateWindow window{};
     const std::int64_t now = 1000 * kSecond;
-    window.prepare(kSecond, now, 0);
+    window.prepare(kSecond, now, 0, now);
     for (int i = 0; i < 3; i++) {
         CHECK(window.earliest_start(3, now) == now);
         window.count_start(now);
@@ -47,16 +47,30 @@ TEST_CASE("a window that starts used up waits a period")
 {
     RateWindow window{};
     const std::int64_t now = 77 * kSecond + 123;
-    window.prepare(kSecond, now, 5);
+    window.prepare(kSecond, now, 5, now);
     CHECK(window.earliest_start(5, now) > now);
     CHECK(window.earliest_start(5, now + 2 * kSecond) == now + 2 * kSecond);
+}
+
+TEST_CASE("a window that was used up some time ago waits for the rest of the period")
+{
+    RateWindow window{};
+    const std::int64_t now = 77 * kSecond + 123;
+    window.prepare(kSecond, now, 5, now - 3 * kSecond / 4);
+    const std::int64_t next = window.earliest_start(5, now);
+    CHECK(next > now);
+    CHECK(next <= now + kSecond / 4 + kSecond / RateWindow::kSlices + 1);
+
+    RateWindow past{};
+    past.prepare(kSecond, now, 5, now - 2 * kSecond);
+    CHECK(past.earliest_start(5, now) == now);
 }
 
 TEST_CASE("a start that is taken back can be used again")
 {
     RateWindow window{};
     const std::int64_t now = 5 * kSecond;
-    window.prepare(kSecond, now, 0);
+    window.prepare(kSecond, now, 0, now);
     window.count_start(now);
     CHECK(window.earliest_start(1, now) > now);
     window.uncount_start(now + kSecond / 2);
@@ -66,7 +80,7 @@ TEST_CASE("a start that is taken back can be used again")
 TEST_CASE("a clock that goes back neither opens the window nor breaks it")
 {
     RateWindow window{};
-    window.prepare(kSecond, 100 * kSecond, 0);
+    window.prepare(kSecond, 100 * kSecond, 0, 100 * kSecond);
     window.count_start(100 * kSecond);
     CHECK(window.earliest_start(1, 50 * kSecond) > 50 * kSecond);
     window.count_start(50 * kSecond);
@@ -88,7 +102,7 @@ TEST_CASE(
 
         RateWindow window{};
         std::int64_t now = 1000000 * kSecond;
-        window.prepare(period, now, 0);
+        window.prepare(period, now, 0, now);
         std::vector<std::int64_t> starts;
         for (int i = 0; i < 300; i++) {
             now += gaps(random);

@@ -15,9 +15,10 @@ struct RateWindow {
     std::int64_t newest_slice; /* number of the slice that counts[newest_slice % n] is */
     std::array<std::int32_t, kSlices + 1> counts;
 
-    /* Makes the window count for this period; a window of another length starts used up
-     * or empty. */
-    void prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t initially);
+    /* Makes the window count for this period; one of another length starts anew, with so many
+     * starts (none, or all that are allowed) at a time not later than now. */
+    void prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t starts,
+                 std::int64_t started_at);
     /* When a start is possible at the earliest: now, or the time when enough of the
      * starts so far have left the window. */
     std::int64_t earliest_start(std::int32_t limit, std::int64_t now);

@@ -26,8 +26,8 @@ Datum error_to_jsonb(const core::ErrorInfo &error);
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run);
 
-/* Whether nobody wants a (further) run of a keyed job: a newer job carries its key, or
- * remove_job() was called while it ran. */
+/* Whether nobody wants a (further) run of a keyed job: a newer job carries its key, or its key was
+ * removed or enqueued again while it ran. If so, what forbade it is forgotten with the job. */
 bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more

@@ -14,13 +14,17 @@ struct KeyedJobs {
 };
 
 /* With remove set, takes the waiting jobs of a key out of the table (the newest is
- * returned); a running job stays and is not waited for. The caller holds the key's lock. */
+ * returned); a running job stays, is not waited for, and is not retried: its worker may have
+ * decided to do so just now, where we cannot see it yet. The caller holds the key's lock. */
 KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove);
 
 /* Whether a job other than `id` that is newer carries the key. */
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
 
-/* Whether remove_job() was called for this job while it ran: it must not run again. */
+/* Whether this job's key was removed or enqueued again while it ran: it must not run again. */
 bool is_retry_forbidden(int64 id);
+void forbid_retry(int64 id);
+/* For a dead letter that is requeued under its old id. */
+void allow_retry(int64 id);
 
 } // namespace backfill::queue

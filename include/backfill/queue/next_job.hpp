@@ -57,6 +57,8 @@ class NextJobs
     /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
      * leaving out the excluded queues and jobs. */
     void read(const LatestSnapshot &snapshot, int limit);
+    /* The same without regard to the marks: finds also what nobody has announced. */
+    void sweep(const LatestSnapshot &snapshot, int limit);
     /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
     void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
     std::optional<Candidate> pop();
