@@ -64,7 +64,7 @@ constexpr char to_lower(char c)
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-std::string quoted(std::string_view text)
+std::string in_quotes(std::string_view text)
 {
     return "\"" + std::string(text) + "\"";
 }
@@ -120,8 +120,8 @@ class FieldParser
   private:
     [[noreturn]] void refuse(std::string_view value, std::string problem, std::string detail) const
     {
-        throw SyntaxError{"value " + quoted(value) + " " + problem + " in the " + field_.name +
-                              " field of cron expression " + quoted(expression_),
+        throw SyntaxError{"value " + in_quotes(value) + " " + problem + " in the " + field_.name +
+                              " field of cron expression " + in_quotes(expression_),
                           std::move(detail),
                           syntax_ == CronSyntax::kGraphile ? kGraphileHint : kExtendedHint};
     }
@@ -239,7 +239,7 @@ CronExpression CronExpression::parse(std::string_view text, CronSyntax syntax)
                 break;
             }
     if (fields.size() != 5)
-        throw SyntaxError{"cron expression " + quoted(text) + " must have five fields",
+        throw SyntaxError{"cron expression " + in_quotes(text) + " must have five fields",
                           "It has " + std::to_string(fields.size()) + ".",
                           syntax == CronSyntax::kGraphile ? kGraphileHint : kExtendedHint};
 

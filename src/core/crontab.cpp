@@ -23,7 +23,7 @@ constexpr std::string_view kFieldCharacters = "0123456789*/,-";
 constexpr const char *kLineHint =
     "A line is: minute hour day month weekday task ?options {payload}.";
 
-std::string quoted(std::string_view text)
+std::string in_quotes(std::string_view text)
 {
     return "\"" + std::string(text) + "\"";
 }
@@ -121,7 +121,8 @@ std::string url_decode(std::string_view text)
 void set_option(CrontabItem &item, const std::string &key, const std::string &value)
 {
     const auto refuse = [&](const char *hint) {
-        throw SyntaxError{"value " + quoted(value) + " of option " + key + " is invalid", {}, hint};
+        throw SyntaxError{
+            "value " + in_quotes(value) + " of option " + key + " is invalid", {}, hint};
     };
     if (key == "id") {
         if (!is_name(value, "-_"))
@@ -155,7 +156,7 @@ void set_option(CrontabItem &item, const std::string &key, const std::string &va
             refuse("It is a whole number; smaller runs first.");
         item.priority = *to_int(digits) * (negative ? -1 : 1);
     } else {
-        throw SyntaxError{"option " + quoted(key) + " is unknown",
+        throw SyntaxError{"option " + in_quotes(key) + " is unknown",
                           {},
                           "Known options: id, fill, max, queue, jobKey, jobKeyMode, priority."};
     }
@@ -174,7 +175,8 @@ void parse_options(CrontabItem &item, std::string_view options)
         const std::string key = url_decode(option.substr(0, equals));
         const std::string value = url_decode(option.substr(std::min(equals + 1, option.size())));
         if (!seen.insert(key).second)
-            throw SyntaxError{"option " + quoted(key) + " is given more than once", {}, kLineHint};
+            throw SyntaxError{
+                "option " + in_quotes(key) + " is given more than once", {}, kLineHint};
         set_option(item, key, value);
     }
 }
@@ -194,14 +196,15 @@ CrontabItem parse_line(std::string_view line)
     for (int field = 0; field < 5; field++) {
         const std::string_view word = take_word(line);
         if (!consists_of(word, kFieldCharacters))
-            throw SyntaxError{quoted(word) + " is not a field of a cron expression", {}, kLineHint};
+            throw SyntaxError{
+                in_quotes(word) + " is not a field of a cron expression", {}, kLineHint};
         item.cron += (field > 0 ? " " : "") + std::string(word);
     }
     (void) CronExpression::parse(item.cron, CronSyntax::kGraphile);
 
     item.task = take_word(line);
     if (!is_name(item.task, "_:/-"))
-        throw SyntaxError{quoted(item.task) + " is not the name of a task",
+        throw SyntaxError{in_quotes(item.task) + " is not the name of a task",
                           "It consists of letters, digits, _, :, / and - and begins with a letter "
                           "or _.",
                           kLineHint};
@@ -215,7 +218,7 @@ CrontabItem parse_line(std::string_view line)
     }
     if (!line.empty()) {
         if (!line.starts_with('{') || !line.ends_with('}'))
-            throw SyntaxError{quoted(line) + " is not a payload", {}, kLineHint};
+            throw SyntaxError{in_quotes(line) + " is not a payload", {}, kLineHint};
         item.payload = json5_to_json(line);
     }
     return item;
@@ -232,7 +235,7 @@ std::string_view trim(std::string_view text)
 
 std::string crontab_place(int line, std::string_view text)
 {
-    return "In line " + std::to_string(line) + " of the crontab: " + quoted(text) + ".";
+    return "In line " + std::to_string(line) + " of the crontab: " + in_quotes(text) + ".";
 }
 
 std::vector<CrontabItem> parse_crontab(std::string_view text)
@@ -257,7 +260,7 @@ std::vector<CrontabItem> parse_crontab(std::string_view text)
         items.back().line = number;
         const auto [known, is_new] = line_of_id.emplace(items.back().id, number);
         if (!is_new)
-            throw SyntaxError{"id " + quoted(known->first) + " is given to more than one line",
+            throw SyntaxError{"id " + in_quotes(known->first) + " is given to more than one line",
                               "In lines " + std::to_string(known->second) + " and " +
                                   std::to_string(number) + " of the crontab.",
                               "Give one of them an id of its own with ?id=."};

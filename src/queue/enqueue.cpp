@@ -21,7 +21,7 @@ constexpr int kMaxTaskLength = 128;
 constexpr int kMaxQueueLength = 128;
 constexpr int kMaxKeyLength = 512;
 
-std::string quoted(std::string_view value)
+std::string in_quotes(std::string_view value)
 {
     return "\"" + std::string(value) + "\"";
 }
@@ -36,7 +36,7 @@ void check_length(const char *argument, std::string_view value, int limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
     if (length > limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " + quoted(shortened(value)),
+             std::string(argument) + " is too long: " + in_quotes(shortened(value)),
              "It has " + std::to_string(length) + " characters; at most " + std::to_string(limit) +
                  " are allowed.");
 }
@@ -109,7 +109,7 @@ void check_max_attempts(int32 value)
 void check_retry_policy(const Config &config, std::string_view value)
 {
     if (!config.find_policy(value))
-        fail(ERRCODE_UNDEFINED_OBJECT, "retry policy " + quoted(value) + " does not exist", {},
+        fail(ERRCODE_UNDEFINED_OBJECT, "retry policy " + in_quotes(value) + " does not exist", {},
              "See backfill.retry_policies, or create it with backfill.set_retry_policy().");
 }
 
@@ -121,7 +121,7 @@ JobKeyMode parse_job_key_mode(std::string_view value)
         return JobKeyMode::kPreserveRunAt;
     if (value == "unsafe_dedupe")
         return JobKeyMode::kUnsafeDedupe;
-    fail(ERRCODE_INVALID_PARAMETER_VALUE, "job_key_mode is unknown: " + quoted(value), {},
+    fail(ERRCODE_INVALID_PARAMETER_VALUE, "job_key_mode is unknown: " + in_quotes(value), {},
          "Use replace, preserve_run_at or unsafe_dedupe.");
 }
 
@@ -155,8 +155,8 @@ void Enqueuer::check_permission(std::string_view task_identifier) const
 {
     if (!config_->may_enqueue(GetUserId(), task_identifier))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to enqueue task " + quoted(task_identifier),
-             "Role " + quoted(pg::role_name(GetUserId())) + " may enqueue only some tasks.",
+             "permission denied to enqueue task " + in_quotes(task_identifier),
+             "Role " + in_quotes(pg::role_name(GetUserId())) + " may enqueue only some tasks.",
              "Allow it with backfill.grant_producer(role, tasks).");
 }
 
@@ -286,7 +286,8 @@ void Enqueuer::requeue(const JobSpec &spec)
     if (spec.job_key) {
         lock_job_key(*spec.job_key);
         if (!table_.find_by_key(*spec.job_key).empty())
-            refuse("another job with job_key " + quoted(*spec.job_key) + " is waiting or running");
+            refuse("another job with job_key " + in_quotes(*spec.job_key) +
+                   " is waiting or running");
         allow_retry(*spec.id);
     }
     const Task *task = config_->find_task(spec.task_identifier);
@@ -307,7 +308,7 @@ void Enqueuer::check_depth(std::string_view queue_name)
         depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
     }
     if (depth->second >= max_depth)
-        fail(kErrorQueueFull, "queue " + quoted(queue_name) + " is full",
+        fail(kErrorQueueFull, "queue " + in_quotes(queue_name) + " is full",
              "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
              "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
     depth->second++;
@@ -353,7 +354,7 @@ void make_queue_serial(std::string_view queue_name)
 {
     if (queue_name == "fast" || queue_name == "bulk")
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "queue " + quoted(queue_name) + " cannot be made serial",
+             "queue " + in_quotes(queue_name) + " cannot be made serial",
              "Jobs of every kind share it.", "Choose a queue name of your own.");
     if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
         return;
