@@ -317,6 +317,8 @@ bool has_logged_in(int slot, uint64 generation)
 
 void signal_ready(Oid database, Oid role, int jobs)
 {
+    if (guc::max_executors == 0)
+        return; /* nobody may run them */
     SharedLock lock;
     int executors = 0;
     int of_role = 0;

@@ -56,6 +56,30 @@ Datum enqueue_preset(FunctionCallInfo fcinfo, const Preset &preset)
     return enqueue_one(fcinfo, preset.function, spec);
 }
 
+/* What one of many jobs needs for its row is not kept until the last is enqueued. */
+class RowMemory
+{
+  public:
+    RowMemory()
+    {
+        memory_ = pg::call([] {
+            return AllocSetContextCreate(CurrentMemoryContext, "backfill enqueue",
+                                         ALLOCSET_DEFAULT_SIZES);
+        });
+    }
+    template <class Body> auto run(Body &&body)
+    {
+        const MemoryContext caller = MemoryContextSwitchTo(memory_);
+        auto result = body();
+        MemoryContextSwitchTo(caller);
+        pg::call([&] { MemoryContextReset(memory_); });
+        return result;
+    }
+
+  private:
+    MemoryContext memory_;
+};
+
 /* --- enqueue_jobs: one specification from a JSON object ------------------------- */
 
 std::string_view key_name(const JsonbValue &key)
@@ -288,14 +312,16 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
     spec.retry_policy = arguments.text(6);
 
     std::vector<std::optional<int64>> ids;
+    RowMemory memory;
     Enqueuer enqueuer("enqueue_many()");
+    enqueuer.expect_many();
     enqueuer.check(spec); /* also if there are no payloads */
     for (int i = 0; i < payloads->count; i++) {
         if (payloads->nulls[i])
             fail(ERRCODE_NULL_VALUE_NOT_ALLOWED,
                  "element " + std::to_string(i + 1) + " of payloads must not be null");
         spec.payload = payloads->values[i];
-        ids.push_back(enqueuer.enqueue(spec));
+        ids.push_back(memory.run([&] { return enqueuer.enqueue(spec); }));
     }
     enqueuer.finish();
     return_ids(fcinfo, ids);
@@ -320,10 +346,13 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     queue::lock_job_keys(std::move(keys));
 
     std::vector<std::optional<int64>> ids;
+    RowMemory memory;
     Enqueuer enqueuer("enqueue_jobs()");
+    enqueuer.expect_many();
     for (const JobSpec &spec : specs)
-        ids.push_back(
-            for_element({"jobs", ids.size() + 1}, [&] { return enqueuer.enqueue(spec); }));
+        ids.push_back(for_element({"jobs", ids.size() + 1}, [&] {
+            return memory.run([&] { return enqueuer.enqueue(spec); });
+        }));
     enqueuer.finish();
     return_ids(fcinfo, ids);
     return static_cast<Datum>(0);

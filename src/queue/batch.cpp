@@ -143,7 +143,7 @@ class Batch
             return !result_.more;
         if ((options_.max_jobs > 0 && result_.jobs >= options_.max_jobs) ||
             writers_ >= kMaxWritingSubtransactions ||
-            GetCurrentTimestamp() - started_ >= options_.time_limit_us)
+            GetCurrentTimestamp() - started_ >= Max(options_.time_limit_us, looked_us_))
             result_.more = true;
         return !result_.more;
     }
@@ -181,8 +181,10 @@ class Batch
             const TimestampTz end = GetCurrentTimestamp();
             looking_takes_long = end - start > kLongLookUs;
             read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
-            if (result_.jobs == 0)
+            if (result_.jobs == 0) {
                 started_ = end; /* looking is no reason to stop after one job */
+                looked_us_ = end - start;
+            }
         }
         return next_.pop();
     }
@@ -330,6 +332,8 @@ class Batch
     MemoryContext job_memory_ = nullptr;
     BatchResult result_;
     TimestampTz started_;
+    /* What took so long to find is run for as long, lest looking takes all the time. */
+    int64 looked_us_ = 0;
     int read_ahead_ = kFirstReadAhead;
     int writers_ = 0;
 };

@@ -248,8 +248,10 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
     /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
-    if (spec.job_key)
+    if (spec.job_key) {
         lock_job_key(*spec.job_key);
+        table_.flush(); /* a job of this call may have the key */
+    }
     JobRow row = make_row(spec, task);
     if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
         const hooks::Decision decision =
@@ -302,10 +304,12 @@ void Enqueuer::check_depth(std::string_view queue_name)
     const int max_depth = limit.max_depth;
     if (max_depth == 0)
         return;
-    auto depth = depth_.find(queue_name);
+    const std::string name(queue_name);
+    auto depth = depth_.find(name);
     if (depth == depth_.end()) {
         lock_queue_depth(limit);
-        depth = depth_.emplace(queue_name, table_.count_in_queue(queue_name, max_depth)).first;
+        table_.flush();
+        depth = depth_.emplace(name, table_.count_in_queue(queue_name, max_depth)).first;
     }
     if (depth->second >= max_depth)
         fail(kErrorQueueFull, "queue " + in_quotes(queue_name) + " is full",
@@ -316,8 +320,13 @@ void Enqueuer::check_depth(std::string_view queue_name)
 
 void Enqueuer::insert(const JobRow &row, const Task *task)
 {
-    table_.insert(row);
     announce_job(row, task, now_);
+    /* A hook may look at the jobs so far. */
+    if (many_ && !hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
+        table_.insert_later(row);
+        return;
+    }
+    table_.insert(row);
     /* The row shall be visible to what the caller runs next, this call's siblings included. */
     pg::call([] { CommandCounterIncrement(); });
 }

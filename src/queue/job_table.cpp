@@ -6,6 +6,15 @@
 namespace backfill::queue
 {
 
+namespace
+{
+
+/* How much is collected for one insert. */
+constexpr int kMaxPendingRows = 256;
+constexpr Size kMaxPendingBytes = 1024 * 1024;
+
+} // namespace
+
 JobTable::JobTable() : memory_(CurrentMemoryContext)
 {
     heap_ = pg::open_table("job", RowExclusiveLock);
@@ -23,8 +32,13 @@ JobTable::JobTable() : memory_(CurrentMemoryContext)
 
 void JobTable::close()
 {
+    flush();
+    TupleTableSlot *const *const slots = pending_.data();
+    const auto slot_count = static_cast<int>(pending_.size());
     pg::call([&] {
         ExecDropSingleTupleTableSlot(slot_);
+        for (int i = 0; i < slot_count; i++)
+            ExecDropSingleTupleTableSlot(slots[i]);
         if (insert_target_ != nullptr) {
             ExecCloseIndices(insert_target_);
             FreeExecutorState(executor_state_);
@@ -262,6 +276,59 @@ void JobTable::insert(const JobRow &row)
         ResetPerTupleExprContext(executor_state_);
         ExecClearTuple(slot_);
     });
+}
+
+TupleTableSlot *JobTable::next_pending_slot()
+{
+    const auto n = static_cast<std::size_t>(pending_rows_);
+    if (n == pending_.size())
+        pending_.push_back(pg::call([&] {
+            const MemoryContext caller = MemoryContextSwitchTo(memory_);
+            TupleTableSlot *slot = table_slot_create(heap_, nullptr);
+            MemoryContextSwitchTo(caller);
+            return slot;
+        }));
+    return pending_[n];
+}
+
+void JobTable::insert_later(const JobRow &row)
+{
+    if (insert_target_ == nullptr)
+        open_indexes();
+    TupleTableSlot *const slot = next_pending_slot();
+    pg::call([&] {
+        memcpy(slot->tts_values, row.values, sizeof(row.values));
+        memcpy(slot->tts_isnull, row.nulls, sizeof(row.nulls));
+        ExecStoreVirtualTuple(slot);
+        ExecMaterializeSlot(slot);
+        pending_bytes_ += ExecFetchSlotHeapTuple(slot, false, nullptr)->t_len;
+    });
+    pending_rows_++;
+    if (pending_rows_ == kMaxPendingRows || pending_bytes_ >= kMaxPendingBytes)
+        flush();
+}
+
+void JobTable::flush()
+{
+    if (pending_rows_ == 0)
+        return;
+    TupleTableSlot **const slots = pending_.data();
+    pg::call([&] {
+        /* Values that are stored out of line are made here and not needed afterwards. */
+        const MemoryContext caller =
+            MemoryContextSwitchTo(GetPerTupleMemoryContext(executor_state_));
+        table_multi_insert(heap_, slots, pending_rows_, GetCurrentCommandId(true), 0, nullptr);
+        MemoryContextSwitchTo(caller);
+        for (int i = 0; i < pending_rows_; i++) {
+            ResetPerTupleExprContext(executor_state_);
+            list_free(pg::insert_index_entries(insert_target_, slots[i], executor_state_));
+            ExecClearTuple(slots[i]);
+        }
+        ResetPerTupleExprContext(executor_state_);
+        CommandCounterIncrement();
+    });
+    pending_rows_ = 0;
+    pending_bytes_ = 0;
 }
 
 int JobTable::count_in_queue(std::string_view queue_name, int limit)

@@ -351,13 +351,16 @@ bool NextJobs::is_excluded(std::string_view queue_name) const
 /* Drops the queue's candidates. */
 void NextJobs::forget_queue(std::string_view queue_name)
 {
+    std::vector<bool> drop;
+    drop.reserve(queues_.size());
+    for (const std::string &queue : queues_)
+        drop.push_back(queue == queue_name);
     const auto waiting = candidates_.begin() + static_cast<std::ptrdiff_t>(position_);
-    candidates_.erase(
-        std::remove_if(waiting, candidates_.end(),
-                       [&](const Candidate &candidate) {
-                           return queues_[static_cast<std::size_t>(candidate.queue)] == queue_name;
-                       }),
-        candidates_.end());
+    candidates_.erase(std::remove_if(waiting, candidates_.end(),
+                                     [&](const Candidate &candidate) {
+                                         return drop[static_cast<std::size_t>(candidate.queue)];
+                                     }),
+                      candidates_.end());
 }
 
 void NextJobs::exclude_queue(std::string_view queue_name)
@@ -390,11 +393,13 @@ void NextJobs::read_queue(const LatestSnapshot &snapshot, std::string_view queue
     candidates_.erase(candidates_.begin(),
                       candidates_.begin() + static_cast<std::ptrdiff_t>(position_));
     position_ = 0;
+    const auto others = static_cast<std::ptrdiff_t>(candidates_.size());
     /* What sorts after the last read may sort after jobs of other queues not read yet. */
     for (const Candidate &candidate : find(snapshot, limit, queue_name))
         if (!cut_off_ || !sorts_before(*cut_off_, candidate))
             candidates_.push_back(candidate);
-    std::sort(candidates_.begin(), candidates_.end(), sorts_before);
+    std::inplace_merge(candidates_.begin(), candidates_.begin() + others, candidates_.end(),
+                       sorts_before);
 }
 
 std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,

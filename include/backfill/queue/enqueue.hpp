@@ -55,6 +55,9 @@ class Enqueuer
     /* Errors: Failure 25006 in a read-only transaction, 55000 without the extension. */
     explicit Enqueuer(const char *function);
 
+    /* Many jobs follow: they are inserted together, and so are not visible before finish(). */
+    void expect_many() { many_ = true; }
+
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;
     /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure
@@ -81,8 +84,9 @@ class Enqueuer
     std::shared_ptr<const Config> config_;
     JobTable table_;
     TimestampTz now_;
+    bool many_ = false;
     bool replaces_ = false; /* the present job takes the place of one in the same queue */
-    std::unordered_map<std::string_view, int> depth_; /* of queues with a max_depth */
+    std::unordered_map<std::string, int> depth_; /* of queues with a max_depth */
 };
 
 /* Makes a queue run one job at a time. */

@@ -47,6 +47,10 @@ class JobTable
     /* The same, but waits for whoever is changing the row. Never returns kBusy. */
     RemoveResult remove_waiting(ItemPointerData tid);
     void insert(const JobRow &row);
+    /* The same for one of many rows: it is copied, and goes to the table together with others,
+     * at the latest by flush(). Until then nobody sees it. */
+    void insert_later(const JobRow &row);
+    void flush();
 
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */
@@ -59,6 +63,7 @@ class JobTable
 
   private:
     void open_indexes();
+    TupleTableSlot *next_pending_slot();
     Relation slot_index();
     std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
     std::vector<FoundJob> find_equal(const char *index, RegProcedure equals, Datum key);
@@ -71,6 +76,9 @@ class JobTable
     /* Only an insert needs these. */
     EState *executor_state_ = nullptr;
     ResultRelInfo *insert_target_ = nullptr;
+    std::vector<TupleTableSlot *> pending_; /* made when needed, and used again */
+    int pending_rows_ = 0;
+    Size pending_bytes_ = 0;
 };
 
 } // namespace backfill::queue
