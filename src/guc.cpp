@@ -32,6 +32,7 @@ int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
 int executor_synchronous_commit = 0;
 int fast_queue_concurrency = 10;
+double hint_faults = 0;
 int max_executors = 4;
 int max_free_retries = 20;
 int metrics_max_label_sets = 1000;
@@ -111,6 +112,10 @@ void define()
                             "How many jobs of queue \"fast\" run at once.",
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomRealVariable(
+        "backfill.hint_faults", "How likely a hint in shared memory is mishandled, for tests.",
+        "Lost, repeated or wrong; no job may suffer more than a delay.", &hint_faults, 0, 0, 1,
+        PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.max_executors", "How many executors may run in one database.",
                             "0 holds all jobs. Each takes one of max_worker_processes.",
                             &max_executors, 4, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);

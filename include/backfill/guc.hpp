@@ -15,6 +15,7 @@ extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
 extern int executor_synchronous_commit; /* changes when executors shall be replaced */
 extern int fast_queue_concurrency;
+extern double hint_faults;
 extern int max_executors;
 extern int max_free_retries;
 extern int metrics_max_label_sets;

@@ -104,6 +104,7 @@ class Batch
             const auto candidate = next_candidate();
             if (!candidate)
                 break;
+            snapshot_.see_own_changes();
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
                 continue;

@@ -105,6 +105,7 @@ class Claimer
             const auto candidate = next_.pop();
             if (!candidate)
                 break;
+            snapshot_.see_own_changes();
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
                 continue;

@@ -9,6 +9,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/queue/hint_faults.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -308,6 +309,11 @@ void LatestSnapshot::renew()
     pushed_ = true;
 }
 
+void LatestSnapshot::see_own_changes()
+{
+    pg::call([] { UpdateActiveSnapshotCommandId(); });
+}
+
 void LatestSnapshot::pop()
 {
     if (pushed_)
@@ -337,7 +343,18 @@ std::optional<Candidate> NextJobs::pop()
 {
     if (empty())
         return std::nullopt;
-    return candidates_[position_++];
+    const Candidate next = candidates_[position_++];
+    switch (next_hint_fault()) {
+    case HintFault::kLost:
+        return pop();
+    case HintFault::kRepeated:
+        position_--;
+        return next;
+    case HintFault::kWrong:
+        return Candidate{candidates_.front().tid, next.id, next.run_at, next.priority, next.queue};
+    default:
+        return next;
+    }
 }
 
 bool NextJobs::is_excluded(std::string_view queue_name) const
@@ -461,6 +478,9 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             });
             if (reader_ == Reader::kSweep && known && first < low_water::mark(range))
                 low_water::announce(range, first);
+            else if (reader_ == Reader::kWorker && next_hint_fault() == HintFault::kWrong)
+                low_water::raise_mark(range, mark, {now + USECS_PER_HOUR, 0},
+                                      snapshot.announcements());
             else if (reader_ == Reader::kWorker && passed >= kFewEntries)
                 low_water::raise_mark(range, mark, first, snapshot.announcements());
         }

@@ -6,6 +6,7 @@
 #include "backfill/queue/wake.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/hint_faults.hpp"
 #include "backfill/queue/low_water.hpp"
 
 namespace backfill::queue::wake
@@ -109,8 +110,15 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
         return;
     const Pending work = pending;
     forget();
-    low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
-    if (bgworker::available())
+    const HintFault fault = next_hint_fault();
+    if (fault == HintFault::kLost)
+        low_water::drop_notes();
+    else
+        low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
+    if (!bgworker::available() || fault == HintFault::kLost)
+        return;
+    pass_on(work);
+    if (fault == HintFault::kRepeated)
         pass_on(work);
 }
 

@@ -102,3 +102,18 @@ SELECT queue_name, ready FROM backfill.queues WHERE ready > 0;
 SELECT backfill.resume_queue('paused');
 CALL backfill.process_available_jobs();
 SELECT count(*) FROM backfill.job;
+
+-- A handler may cancel or move a job that its own batch was going to run next.
+CREATE FUNCTION meddle(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM backfill.cancel_job((payload->>'cancel')::bigint);
+    PERFORM backfill.reschedule_jobs(ARRAY[(payload->>'move')::bigint], run_at => '2100-01-01');
+END $$;
+SELECT backfill.register_task('meddle', 'meddle(jsonb)', 'open');
+SELECT backfill.enqueue('meddle') IS NOT NULL;
+CALL backfill.process_available_jobs(); -- its first job runs alone
+SELECT backfill.enqueue('meddle') AS job \gset
+SELECT backfill.enqueue('meddle', jsonb_build_object('cancel', :job + 2, 'move', :job + 3)),
+       backfill.enqueue('meddle'), backfill.enqueue('meddle'), backfill.enqueue('meddle') \g /dev/null
+CALL backfill.process_available_jobs();
+SELECT id - :job AS job, state FROM backfill.jobs WHERE id > :job;

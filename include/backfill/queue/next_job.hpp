@@ -28,6 +28,9 @@ class LatestSnapshot
 {
   public:
     void renew();
+    /* Lets it see what this transaction has changed meanwhile, as a handler may have done: who
+     * tries to delete a row that is gone by his own doing gets an error. */
+    void see_own_changes();
     void pop();
     Snapshot get() const { return GetActiveSnapshot(); }
     /* What had been announced for sure when the snapshot was taken (low_water.hpp). */
