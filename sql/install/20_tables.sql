@@ -106,6 +106,8 @@ CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priorit
 CREATE INDEX job_key_idx ON backfill.job (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX job_claim_idx ON backfill.job (claim_token) WHERE claim_token IS NOT NULL;
+-- So that housekeeping finds the few jobs without attempts left, however many wait.
+CREATE INDEX job_exhausted_idx ON backfill.job (id) WHERE attempts >= max_attempts;
 CREATE INDEX job_slot_idx ON backfill.job (queue_name, lease_slot) WHERE lease_slot IS NOT NULL;
 COMMENT ON TABLE backfill.job IS
     'The jobs that wait, run or are leased: the only truth. A job that is done is deleted. See the view backfill.jobs.';

@@ -204,7 +204,7 @@ RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.count(backfill._bury(j.id, 'no attempts left', j.last_error))
-      FROM backfill.job j WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL;
+      FROM backfill.job j WHERE j.attempts >= j.max_attempts; -- leased ones are passed over
 END;
 COMMENT ON FUNCTION backfill.process_failed_jobs() IS
     'Move waiting jobs that have no attempts left (reschedule_jobs() can do that to them) to the dead letter queue; returns how many.';
