@@ -9,9 +9,11 @@
  *
  * It also ends leases when they run out, by the same timer, and tells consumers of jobs that
  * they can claim: NOTIFY, and a condition variable for sessions in wait_for_jobs(), at most
- * once per backfill.notify_interval. Producers only leave a flag (signal_consumers()), which
- * wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap superuser and
- * never runs a handler. */
+ * once per backfill.notify_interval. Before it looks for work, it charges jobs whose run has
+ * ended its process, or the server (ledger.hpp). Producers only leave a flag (signal_consumers()),
+ * which wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap
+ * superuser and never runs a handler. */
+#include "backfill/bgworker/ledger.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/subtransaction.hpp"
@@ -21,6 +23,7 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/stats/events.hpp"
@@ -40,6 +43,9 @@ constexpr int kOrphanBatch = 100;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row somebody is changing. */
 constexpr int kBusyLeaseMs = 100;
+/* How soon to try again to charge a job whose row somebody is changing, and after an error. */
+constexpr int kBusyChargeMs = 100;
+constexpr int kFailedChargeMs = 1000;
 /* How many times as long as a sweep took, nobody sweeps again. */
 constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
@@ -67,6 +73,8 @@ struct Memory {
     SlotShortage shortage;
     bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
+    std::vector<ledger::Entry> charged; /* in the transaction in progress */
+    TimestampTz no_charge_before = 0;
 };
 
 Memory &memory()
@@ -608,8 +616,9 @@ long wait_time(const Look &look, const Shortage &shortage)
 }
 
 /* Runs body, which may have to wait for somebody's open transaction, but not for long: the
- * jobs of all others would wait with us. What it could not do is done another time. */
-template <class Body> void without_waiting(const char *what, Body &&body)
+ * jobs of all others would wait with us. What it could not do is done another time, and the
+ * result is false. */
+template <class Body> bool without_waiting(const char *what, Body &&body)
 {
     const auto error = pg::in_subtransaction([&] {
         const int nest_level = pg::call([] {
@@ -626,6 +635,7 @@ template <class Body> void without_waiting(const char *what, Body &&body)
             ereport(LOG, (errmsg("backfill could not %s: %s", what, error->message.c_str()),
                           errdetail("It tries again later.")));
         });
+    return !error;
 }
 
 /* Stale leases, jobs without attempts, old dead letters: at the start and then every
@@ -637,9 +647,44 @@ void clean_up_when_due()
         static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
         return;
     memory().last_cleanup = now;
-    without_waiting("clean up", [] {
+    (void) without_waiting("clean up", [] {
         (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
     });
+}
+
+/* Charges the jobs whose run was their process's last. Returns when to try again those that
+ * could not be charged yet. */
+std::optional<TimestampTz> charge_lost_runs()
+{
+    std::optional<TimestampTz> again;
+    memory().charged.clear();
+    const std::vector<ledger::Entry> charges = ledger::charges();
+    const TimestampTz now = GetCurrentTimestamp();
+    if (!charges.empty() && now < memory().no_charge_before)
+        return memory().no_charge_before;
+    for (const ledger::Entry &entry : charges) {
+        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
+        if (!without_waiting("charge a job for the end of its executor",
+                             [&] { result = queue::lost_run::charge(entry); })) {
+            memory().no_charge_before = now + kFailedChargeMs * 1000;
+            note_due(again, memory().no_charge_before);
+        } else if (result == queue::lost_run::Charged::kYes)
+            memory().charged.push_back(entry);
+        else if (result == queue::lost_run::Charged::kNo)
+            ledger::settle(entry);
+        else
+            note_due(again, now + kBusyChargeMs * 1000);
+    }
+    return again;
+}
+
+/* After the commit. Should we not come to this, the charges are refused the next time, for the
+ * jobs have changed. */
+void settle_charges()
+{
+    for (const ledger::Entry &entry : memory().charged)
+        ledger::settle(entry);
+    memory().charged.clear();
 }
 
 /* Sweeps become rarer while they find nothing. */
@@ -664,14 +709,17 @@ long dispatcher_iteration()
     const TimestampTz start = GetCurrentTimestamp();
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
+        const std::optional<TimestampTz> charges = charge_lost_runs();
         clean_up_when_due();
-        without_waiting("move the jobs of missing roles to the dead letter queue",
-                        [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
+        (void) without_waiting("move the jobs of missing roles to the dead letter queue",
+                               [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         const std::optional<TimestampTz> leases = end_leases(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
+        note_due(look.next_due, charges);
     }
     commit_transaction();
+    settle_charges();
     if (look.has_told)
         wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);

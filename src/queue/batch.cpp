@@ -6,6 +6,7 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
@@ -106,6 +107,8 @@ class Batch
                 break;
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
+                continue;
+            if (awaits_charge(*row))
                 continue;
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
@@ -251,6 +254,16 @@ class Batch
             return_rate_token(limit, GetCurrentTimestamp());
     }
 
+    /* Its last run has ended its process: the dispatcher charges it first. */
+    bool awaits_charge(const JobRow &row)
+    {
+        if (options_.session == SessionKind::kUser ||
+            !bgworker::ledger::awaits_charge(lost_run::run_of(row)))
+            return false;
+        next_.exclude_job(row.id());
+        return true;
+    }
+
     bool claim(const Candidate &candidate, const JobRow &row)
     {
         const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
@@ -277,6 +290,7 @@ class Batch
         if (options_.on_start != nullptr)
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
+        const lost_run::InLedger in_ledger(row, start);
         const uint64 xids_before = writing_subtransactions();
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
@@ -285,6 +299,7 @@ class Batch
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
+        in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
