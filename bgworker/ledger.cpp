@@ -5,7 +5,6 @@
 
 extern "C" {
 #include "access/xlog.h"
-#include "common/file_perm.h"
 #include "storage/fd.h"
 #include "storage/pmsignal.h"
 }
@@ -196,6 +195,24 @@ void set_state(Entry &entry, EntryState state) noexcept
         (void) pg_atomic_fetch_add_u32(&header->charges, 1);
 }
 
+/* Returns whether there was one. */
+bool take_place() noexcept
+{
+    if (entries == nullptr)
+        return false;
+    SharedLock lock;
+    Entry *const place = find_place();
+    if (place == nullptr)
+        return false;
+    set_state(*place, EntryState::kFree);
+    memset(static_cast<void *>(place), 0, sizeof(*place));
+    place->pid = MyProcPid;
+    place->timeline = GetWALInsertionTimeLine();
+    place->state = EntryState::kOwned;
+    mine = place;
+    return true;
+}
+
 /* Keeps the message of a FATAL error, for the reason. */
 void on_log(ErrorData *error)
 {
@@ -247,20 +264,8 @@ void init()
 
 void open_entry()
 {
-    if (entries == nullptr)
+    if (!take_place())
         return;
-    {
-        SharedLock lock;
-        Entry *const place = find_place();
-        if (place == nullptr)
-            return;
-        set_state(*place, EntryState::kFree);
-        memset(static_cast<void *>(place), 0, sizeof(*place));
-        place->pid = MyProcPid;
-        place->timeline = GetWALInsertionTimeLine();
-        place->state = EntryState::kOwned;
-        mine = place;
-    }
     before_shmem_exit(on_exit, static_cast<Datum>(0));
     previous_log_hook = emit_log_hook;
     emit_log_hook = on_log;

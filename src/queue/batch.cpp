@@ -2,6 +2,7 @@
 #include "backfill/queue/batch.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
@@ -219,8 +220,7 @@ class Batch
             next_.read_queue(snapshot_, queue, kFirstReadAhead);
             return false;
         }
-        const TimestampTz later =
-            limit.rate_limit == 0 ? 0 : take_rate_token(limit, GetCurrentTimestamp());
+        const TimestampTz later = limit.rate_limit == 0 ? 0 : take_rate_token(limit, clock::now());
         if (later == 0)
             return true;
         /* Somebody else has just started the last job that the rate allows. */
@@ -235,7 +235,7 @@ class Batch
     {
         if (limit.rate_limit == 0)
             return true;
-        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        const TimestampTz later = next_rate_token(limit, clock::now());
         announce_reopening(later);
         return later == 0;
     }
@@ -251,7 +251,7 @@ class Batch
     {
         const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
         if (limit.rate_limit > 0)
-            return_rate_token(limit, GetCurrentTimestamp());
+            return_rate_token(limit, clock::now());
     }
 
     /* Its last run has ended its process: the dispatcher charges it first. */
@@ -295,7 +295,7 @@ class Batch
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        stats::note_run(row, start, end, end_of(run));
+        stats::note_run(row, clock::of(start), end - start, end_of(run));
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);

@@ -48,11 +48,19 @@ poison(PG_FUNCTION_ARGS)
 		proc_exit(1);
 	else if (strcmp(how, "fatal") == 0)
 		ereport(FATAL, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("the poison works")));
-	else if (strcmp(how, "terminate late") == 0)
-		(void) kill(MyProcPid, SIGTERM);	/* and return at once */
 	else if (strcmp(how, "memory") == 0)
 		(void) MemoryContextAllocHuge(CurrentMemoryContext, MaxAllocHugeSize / 2);
 	else
 		elog(ERROR, "no such poison: %s", how);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(poison_late);
+
+/* poison_late(payload jsonb): sends SIGTERM to its process and returns at once. */
+Datum
+poison_late(PG_FUNCTION_ARGS)
+{
+	(void) kill(MyProcPid, SIGTERM);
 	PG_RETURN_VOID();
 }

@@ -34,7 +34,6 @@ rules=(
 own_headers=(
     "bgworker/launcher.cpp utils/varlena.h"
     "bgworker/ledger.cpp access/xlog.h"
-    "bgworker/ledger.cpp common/file_perm.h"
     "bgworker/ledger.cpp storage/fd.h"
     "bgworker/ledger.cpp storage/pmsignal.h"
     "src/pg/jsonb.cpp utils/datetime.h"

@@ -65,10 +65,13 @@ sub poisonous
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $position = log_position($node);
 	sql(q{TRUNCATE effect; DELETE FROM backfill.dead_letter});
-	sql(qq{
+	# The server may crash before we hear of the commit.
+	$node->psql('postgres', qq{
+		BEGIN;
 		SELECT backfill.enqueue('work', jsonb_build_object('token', i)) FROM generate_series(1, 20) i;
 		SELECT backfill.enqueue('poison', '$payload');
-		SELECT backfill.enqueue('work', jsonb_build_object('token', i)) FROM generate_series(21, 40) i});
+		SELECT backfill.enqueue('work', jsonb_build_object('token', i)) FROM generate_series(21, 40) i;
+		COMMIT});
 	query_until('SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
 	is(sql(q{SELECT count(*), count(DISTINCT token), max(token::int) FROM effect}), '40|40|40', "$name: the innocent ran exactly once");
 	my $all = sql($dead);
@@ -91,7 +94,11 @@ poisonous('exit()', '{"poison": "exit"}', 0, 'it ended the process that ran it')
 poisonous('proc_exit()', '{"poison": "proc_exit"}', 0, 'it ended the process that ran it');
 poisonous('a FATAL error', '{"poison": "fatal"}', 0, 'it ended the process that ran it: the poison works');
 poisonous('pg_terminate_backend() of itself', '{"terminate": true}', 0, 'it terminated the process that ran it');
-poisonous('SIGTERM to itself in the last moment', '{"poison": "terminate late"}', 0, 'it terminated the process that ran it');
+sql(qq{CREATE FUNCTION poison_late(jsonb) RETURNS void LANGUAGE c AS '$module';
+	SELECT backfill.register_task('poison', 'poison_late(jsonb)', retry_policy => 'quick')});
+poisonous('SIGTERM to itself in the last moment', '{}', 0, 'it terminated the process that ran it');
+
+sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
 
 # Want of memory is an ordinary error, if the server notices.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.enqueue('poison', '{"poison": "memory"}')});
