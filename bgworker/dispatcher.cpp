@@ -9,10 +9,13 @@
  *
  * It also ends leases when they run out, by the same timer, and tells consumers of jobs that
  * they can claim: NOTIFY, and a condition variable for sessions in wait_for_jobs(), at most
- * once per backfill.notify_interval. Producers only leave a flag (signal_consumers()), which
- * wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap superuser and
- * never runs a handler. */
+ * once per backfill.notify_interval. Before it looks for work, it charges jobs whose run has
+ * ended its process, or the server (ledger.hpp). Producers only leave a flag (signal_consumers()),
+ * which wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap
+ * superuser and never runs a handler. */
+#include "backfill/bgworker/ledger.hpp"
 #include "backfill/bgworker/worker.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
@@ -21,6 +24,7 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/stats/events.hpp"
@@ -40,6 +44,11 @@ constexpr int kOrphanBatch = 100;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row somebody is changing. */
 constexpr int kBusyLeaseMs = 100;
+/* How soon to try again to charge a job whose row somebody is changing, and after an error. */
+constexpr int kBusyChargeMs = 100;
+constexpr int kFailedChargeMs = 1000;
+/* With backfill.fake_now, how soon to look again at most. */
+constexpr long kFakeClockMs = 100;
 /* How many times as long as a sweep took, nobody sweeps again. */
 constexpr int kSweepRest = 50;
 /* A busy executor is asked to make room for another role only after this long. */
@@ -57,6 +66,7 @@ struct Memory {
     std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
+    TimestampTz last_cleanup_clock = clock::kReal;  /* what backfill.fake_now was then */
     std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
     TimestampTz last_sweep = 0;
     TimestampTz sweep_time = 0; /* how long it took, in microseconds */
@@ -67,6 +77,8 @@ struct Memory {
     SlotShortage shortage;
     bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
+    std::vector<ledger::Entry> charged; /* in the transaction in progress */
+    TimestampTz no_charge_before = 0;
 };
 
 Memory &memory()
@@ -167,7 +179,7 @@ bool is_open(const queue::QueueLimit &limit, std::string_view queue, queue::JobT
         return false;
     if (limit.rate_limit == 0)
         return true;
-    const TimestampTz later = queue::next_rate_token(limit, GetCurrentTimestamp());
+    const TimestampTz later = queue::next_rate_token(limit, clock::now());
     if (later != 0 && (!reopens || later < *reopens))
         reopens = later;
     return later == 0;
@@ -217,11 +229,11 @@ TimestampTz next_telling()
 }
 
 /* Whether it is time to tell consumers of jobs, if there are any for them. */
-bool is_time_to_tell(bool sweep, TimestampTz now)
+bool is_time_to_tell(bool sweep)
 {
     const std::optional<TimestampTz> &due = memory().consumers_due;
-    memory().tell_consumers = memory().tell_consumers || sweep || (due && *due <= now);
-    if (now < next_telling())
+    memory().tell_consumers = memory().tell_consumers || sweep || (due && *due <= clock::now());
+    if (GetCurrentTimestamp() < next_telling())
         return false; /* the flag stays up, and so producers do not wake us before */
     return take_consumers(MyDatabaseId) || memory().tell_consumers;
 }
@@ -247,7 +259,7 @@ external_tasks(const queue::Config &config, queue::JobTable &table,
 void look_after_consumers(const queue::Config &config, queue::JobTable &table,
                           const queue::LatestSnapshot &snapshot, bool sweep, bool tell, Look &look)
 {
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     std::optional<TimestampTz> due;
     for (const auto &entry : external_tasks(config, table, snapshot)) {
         const std::string &channel = entry.first;
@@ -261,7 +273,7 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
         note_due(due, next.next_run_at(snapshot, now));
     }
     if (tell) {
-        memory().told_at = now;
+        memory().told_at = GetCurrentTimestamp();
         memory().tell_consumers = false;
     }
     memory().consumers_due = due;
@@ -272,7 +284,7 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
  * when to look again. */
 std::optional<TimestampTz> end_leases(bool sweep)
 {
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     const TimestampTz announced = take_lease_low(MyDatabaseId);
     const queue::leases::Expired expired =
         queue::leases::expire(sweep ? 0 : announced, now, kLeaseBatch);
@@ -287,10 +299,10 @@ std::optional<TimestampTz> end_leases(bool sweep)
 Look look_for_work(bool sweep)
 {
     /* Before the snapshot: what is announced later is for the next time. */
-    const bool tell = is_time_to_tell(sweep, GetCurrentTimestamp());
+    const bool tell = is_time_to_tell(sweep);
     const std::shared_ptr<const queue::Config> config = queue::config();
     Look look{group_by_role(*config), std::nullopt};
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     const int limit = Max(guc::max_executors, 1);
 
     queue::JobTable table;
@@ -596,8 +608,11 @@ long wait_time(const Look &look, const Shortage &shortage)
         return 0;
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
-    if (look.next_due)
-        wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *look.next_due) + 1);
+    if (look.next_due) {
+        const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *look.next_due) + 1;
+        /* A clock that stands still does not come closer. */
+        wait_ms = Min(wait_ms, clock::is_fake() ? Max(due_ms, kFakeClockMs) : due_ms);
+    }
     if (memory().tell_consumers || consumers_announced(MyDatabaseId))
         wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, next_telling()) + 1);
     if (shortage.exhausted || shortage.held)
@@ -608,8 +623,9 @@ long wait_time(const Look &look, const Shortage &shortage)
 }
 
 /* Runs body, which may have to wait for somebody's open transaction, but not for long: the
- * jobs of all others would wait with us. What it could not do is done another time. */
-template <class Body> void without_waiting(const char *what, Body &&body)
+ * jobs of all others would wait with us. What it could not do is done another time, and the
+ * result is false. */
+template <class Body> bool without_waiting(const char *what, Body &&body)
 {
     const auto error = pg::in_subtransaction([&] {
         const int nest_level = pg::call([] {
@@ -626,6 +642,7 @@ template <class Body> void without_waiting(const char *what, Body &&body)
             ereport(LOG, (errmsg("backfill could not %s: %s", what, error->message.c_str()),
                           errdetail("It tries again later.")));
         });
+    return !error;
 }
 
 /* Stale leases, jobs without attempts, old dead letters: at the start and then every
@@ -634,12 +651,52 @@ void clean_up_when_due()
 {
     const TimestampTz now = GetCurrentTimestamp();
     if (now - memory().last_cleanup <
-        static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC)
+            static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC &&
+        memory().last_cleanup_clock == clock::fake)
         return;
     memory().last_cleanup = now;
-    without_waiting("clean up", [] {
+    memory().last_cleanup_clock = clock::fake;
+    (void) without_waiting("clean up", [] {
         (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
     });
+}
+
+/* Charges the jobs whose run was their process's last. Returns when to try again those that
+ * could not be charged yet. */
+std::optional<TimestampTz> charge_lost_runs()
+{
+    std::optional<TimestampTz> again;
+    memory().charged.clear();
+    const std::vector<ledger::Entry> charges = ledger::charges();
+    const TimestampTz now = GetCurrentTimestamp();
+    if (charges.empty())
+        return again;
+    const TimestampTz retry_at = clock::of(now) + kBusyChargeMs * 1000;
+    if (now < memory().no_charge_before)
+        return retry_at;
+    for (const ledger::Entry &entry : charges) {
+        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
+        if (!without_waiting("charge a job for the end of its executor",
+                             [&] { result = queue::lost_run::charge(entry); })) {
+            memory().no_charge_before = now + kFailedChargeMs * 1000;
+            again = retry_at;
+        } else if (result == queue::lost_run::Charged::kYes)
+            memory().charged.push_back(entry);
+        else if (result == queue::lost_run::Charged::kNo)
+            ledger::settle(entry);
+        else
+            again = retry_at;
+    }
+    return again;
+}
+
+/* After the commit. Should we not come to this, the charges are refused the next time, for the
+ * jobs have changed. */
+void settle_charges()
+{
+    for (const ledger::Entry &entry : memory().charged)
+        ledger::settle(entry);
+    memory().charged.clear();
 }
 
 /* Sweeps become rarer while they find nothing. */
@@ -664,14 +721,17 @@ long dispatcher_iteration()
     const TimestampTz start = GetCurrentTimestamp();
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
+        const std::optional<TimestampTz> charges = charge_lost_runs();
         clean_up_when_due();
-        without_waiting("move the jobs of missing roles to the dead letter queue",
-                        [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
+        (void) without_waiting("move the jobs of missing roles to the dead letter queue",
+                               [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         const std::optional<TimestampTz> leases = end_leases(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
+        note_due(look.next_due, charges);
     }
     commit_transaction();
+    settle_charges();
     if (look.has_told)
         wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);

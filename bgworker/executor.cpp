@@ -6,6 +6,7 @@
  *
  * The process lives and dies with its role: nothing a handler does can reach a more
  * powerful one, and what a job leaves in the session is removed before the next. */
+#include "backfill/bgworker/ledger.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
@@ -275,6 +276,7 @@ void backfill_executor_main(Datum argument)
     using namespace backfill::bgworker;
 
     attach_worker(argument);
+    ledger::open_entry();
     set_session_defaults();
     worker_loop(executor_iteration);
 }

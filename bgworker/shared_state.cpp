@@ -1,6 +1,7 @@
 /* shared_state.cpp - see shared_state.hpp. */
 #include "backfill/bgworker/shared_state.hpp"
 
+#include "backfill/bgworker/ledger.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
 
@@ -57,6 +58,7 @@ void create_shared_memory()
             SpinLockInit(&state->workers[i].mutex);
     }
     LWLockRelease(AddinShmemInitLock);
+    ledger::init();
 }
 
 /* A slot whose process never came (its parent died before it could register it) is

@@ -1,6 +1,7 @@
 /* guc.cpp - definitions of the settings, in alphabetical order. */
 #include "backfill/guc.hpp"
 
+#include "backfill/clock.hpp"
 #include "backfill/pg/pg.hpp"
 #include "backfill/queue/backoff.hpp"
 
@@ -31,6 +32,7 @@ int dlq_retention_s = 0;
 int executor_idle_timeout_s = 60;
 int executor_max_jobs = 100000;
 int executor_synchronous_commit = 0;
+char *fake_now = nullptr;
 int fast_queue_concurrency = 10;
 double hint_faults = 0;
 int max_executors = 4;
@@ -108,6 +110,12 @@ void define()
         "the database's or the role's setting.",
         &executor_synchronous_commit, 0, synchronous_commit_options, PGC_SIGHUP, 0, nullptr,
         nullptr, nullptr);
+    DefineCustomStringVariable(
+        "backfill.fake_now", "A time at which the queue's clock stands still, for tests.",
+        "What is ready, retries, schedules, leases, rates and retention follow it. Empty: the real "
+        "time.",
+        &fake_now, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, clock::check_fake_now, clock::assign_fake_now,
+        nullptr);
     DefineCustomIntVariable("backfill.fast_queue_concurrency",
                             "How many jobs of queue \"fast\" run at once.",
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,

@@ -9,6 +9,10 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_process_available_jobs';
 COMMENT ON PROCEDURE backfill.process_available_jobs(integer, text[], bigint) IS
     'Run the ready jobs of tasks that run as the current user, in this session; needs no workers. Returns how many ran.';
 
+CREATE FUNCTION backfill._now()
+RETURNS timestamptz LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_now';
+COMMENT ON FUNCTION backfill._now() IS 'The time that the queue goes by: that of the machine, or backfill.fake_now.';
+
 CREATE FUNCTION backfill._workers(
     OUT pid integer,
     OUT kind text,

@@ -13,9 +13,9 @@ SELECT j.id,
        j.max_attempts,
        j.job_key,
        coalesce(j.retry_policy, 'default') AS retry_policy,
-       CASE WHEN j.lease_expires_at > pg_catalog.clock_timestamp() THEN 'leased'
+       CASE WHEN j.lease_expires_at > backfill._now() THEN 'leased'
             WHEN backfill._claimed(j.xmax) THEN 'running'
-            WHEN j.run_at > pg_catalog.clock_timestamp() THEN 'scheduled'
+            WHEN j.run_at > backfill._now() THEN 'scheduled'
             ELSE 'ready' END AS state,
        j.last_error,
        coalesce(j.worker, w.kind || ' ' || w.pid) AS worker,

@@ -36,8 +36,8 @@ BEGIN ATOMIC
                                         pg_catalog.count(*) FILTER (WHERE NOT a.active AND NOT a.due) AS scheduled,
                                         pg_catalog.count(*) FILTER (WHERE a.active) AS active
                                    FROM (SELECT coalesce(b.queue_name, '') AS queue_name,
-                                                b.run_at <= pg_catalog.clock_timestamp() AS due,
-                                                coalesce(b.lease_expires_at > pg_catalog.clock_timestamp(), false)
+                                                b.run_at <= backfill._now() AS due,
+                                                coalesce(b.lease_expires_at > backfill._now(), false)
                                                     OR backfill._claimed(b.xmax) AS active
                                            FROM backfill.job b) a
                                   GROUP BY a.queue_name) j
@@ -70,7 +70,7 @@ BEGIN ATOMIC
      CROSS JOIN LATERAL (VALUES
            ('backfill_dlq_size', pg_catalog.jsonb_build_object('task', g.task_identifier), g.letters::double precision),
            ('backfill_dlq_age_seconds', pg_catalog.jsonb_build_object('task', g.task_identifier),
-            extract(epoch FROM pg_catalog.clock_timestamp() - g.oldest)::double precision)) AS v (name, labels, value)
+            extract(epoch FROM backfill._now() - g.oldest)::double precision)) AS v (name, labels, value)
      WHERE v.value IS NOT NULL;
 END;
 COMMENT ON FUNCTION backfill._dlq_gauges() IS 'The gauges backfill_dlq_... of metrics(). Reads the whole table of dead letters.';

@@ -81,7 +81,7 @@ BEGIN
                               letter.max_attempts, letter.job_key, letter.retry_policy);
     UPDATE backfill.dead_letter d
        SET requeued_count = d.requeued_count + 1,
-           last_requeued_at = pg_catalog.clock_timestamp(),
+           last_requeued_at = backfill._now(),
            payload = coalesce(requeue_dlq_job.payload, d.payload),
            notes = coalesce(requeue_dlq_job.notes, d.notes)
      WHERE d.id = letter.id;
@@ -239,7 +239,7 @@ BEGIN
     END IF;
     DELETE FROM backfill.dead_letter d
      WHERE backfill._dlq_matches(d, cleanup_dlq.task_identifier, cleanup_dlq.queue_name, NULL,
-                                 pg_catalog.clock_timestamp() - older_than);
+                                 backfill._now() - older_than);
     GET DIAGNOSTICS deleted = ROW_COUNT;
     RETURN deleted;
 END;
@@ -259,7 +259,7 @@ BEGIN
         -- Letters that somebody is working on are left for the next time.
         DELETE FROM backfill.dead_letter d
          WHERE d.id IN (SELECT l.id FROM backfill.dead_letter l
-                         WHERE l.failed_at < pg_catalog.clock_timestamp() - retention
+                         WHERE l.failed_at < backfill._now() - retention
                            FOR UPDATE SKIP LOCKED);
         GET DIAGNOSTICS deleted = ROW_COUNT;
     END IF;

@@ -1,5 +1,6 @@
 /* consumer_api.cpp - SQL functions for external consumers. */
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/claim.hpp"
@@ -213,7 +214,7 @@ BACKFILL_FUNCTION(backfill_expire_leases)
 {
     const pg::Arguments arguments(fcinfo);
     const Interval *age = arguments.interval(0);
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     if (age == nullptr)
         fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "older_than must not be null");
     const int64 age_us = check_interval("older_than", age, 0, kLongestLeaseDays * 100,

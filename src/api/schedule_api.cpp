@@ -1,4 +1,5 @@
 /* schedule_api.cpp - the SQL functions about schedules. */
+#include "backfill/clock.hpp"
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
 #include "backfill/pg/subtransaction.hpp"
@@ -163,8 +164,7 @@ BACKFILL_FUNCTION(backfill_cron_next)
     const core::CronExpression expression =
         queue::parse_cron(queue::require_text("cron", arguments.text(0)));
     const pg::TimeZone zone(queue::require_text("time_zone", arguments.text(1)));
-    const TimestampTz after =
-        arguments.timestamptz(2).value_or(GetCurrentTransactionStartTimestamp());
+    const TimestampTz after = arguments.timestamptz(2).value_or(clock::transaction_start());
     if (TIMESTAMP_NOT_FINITE(after))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "after must be finite");
     const auto next = core::next_due(expression, zone, pg::to_unix_seconds(after));
@@ -174,7 +174,7 @@ BACKFILL_FUNCTION(backfill_cron_next)
 
 BACKFILL_FUNCTION(backfill_cron_tick)
 {
-    return Int64GetDatum(queue::run_due_schedules(GetCurrentTimestamp()));
+    return Int64GetDatum(queue::run_due_schedules(clock::now()));
 }
 
 BACKFILL_FUNCTION(backfill_cron_tick_at)

@@ -55,6 +55,11 @@ std::int64_t RateWindow::earliest_start(std::int32_t limit, std::int64_t now)
     return (newest_slice + kSlices + 1) * length;
 }
 
+bool RateWindow::is_after(std::int64_t now) const
+{
+    return period != 0 && newest_slice > slice_of(now);
+}
+
 void RateWindow::count_start(std::int64_t now)
 {
     move_to(now);

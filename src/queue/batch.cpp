@@ -2,10 +2,12 @@
 #include "backfill/queue/batch.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
@@ -107,6 +109,8 @@ class Batch
             snapshot_.see_own_changes();
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
+                continue;
+            if (awaits_charge(*row))
                 continue;
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
@@ -219,8 +223,7 @@ class Batch
             next_.read_queue(snapshot_, queue, kFirstReadAhead);
             return false;
         }
-        const TimestampTz later =
-            limit.rate_limit == 0 ? 0 : take_rate_token(limit, GetCurrentTimestamp());
+        const TimestampTz later = limit.rate_limit == 0 ? 0 : take_rate_token(limit, clock::now());
         if (later == 0)
             return true;
         /* Somebody else has just started the last job that the rate allows. */
@@ -235,7 +238,7 @@ class Batch
     {
         if (limit.rate_limit == 0)
             return true;
-        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        const TimestampTz later = next_rate_token(limit, clock::now());
         announce_reopening(later);
         return later == 0;
     }
@@ -251,7 +254,17 @@ class Batch
     {
         const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
         if (limit.rate_limit > 0)
-            return_rate_token(limit, GetCurrentTimestamp());
+            return_rate_token(limit, clock::now());
+    }
+
+    /* Its last run has ended its process: the dispatcher charges it first. */
+    bool awaits_charge(const JobRow &row)
+    {
+        if (options_.session == SessionKind::kUser ||
+            !bgworker::ledger::awaits_charge(lost_run::run_of(row)))
+            return false;
+        next_.exclude_job(row.id());
+        return true;
     }
 
     bool claim(const Candidate &candidate, const JobRow &row)
@@ -280,14 +293,16 @@ class Batch
         if (options_.on_start != nullptr)
             options_.on_start(row, task);
         const TimestampTz start = GetCurrentTimestamp();
+        const lost_run::InLedger in_ledger(row, start);
         const uint64 xids_before = writing_subtransactions();
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        stats::note_run(row, start, end, end_of(run));
+        stats::note_run(row, clock::of(start), end - start, end_of(run));
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
+        in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - start);
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());

@@ -2,6 +2,7 @@
 #include "backfill/queue/claim.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -49,7 +50,7 @@ std::vector<std::string_view> claimable_tasks(const Config &config, const ClaimF
 void expire_leases_ourselves()
 {
     if (!bgworker::available() || !bgworker::has_dispatcher(MyDatabaseId))
-        (void) leases::expire(0, GetCurrentTimestamp(), kMaxExpired);
+        (void) leases::expire(0, clock::now(), kMaxExpired);
 }
 
 /* What this transaction has claimed at an outer level cannot come back without its end. */
@@ -73,7 +74,7 @@ bool is_open(const QueueLimit &limit, std::string_view queue, JobTable &table,
     }
     if (limit.rate_limit == 0)
         return true;
-    const TimestampTz next = next_rate_token(limit, GetCurrentTimestamp());
+    const TimestampTz next = next_rate_token(limit, clock::now());
     if (next != 0 && (!later || next < *later))
         later = next;
     return next == 0;
@@ -114,7 +115,7 @@ class Claimer
                 continue;
             if (!claim(*candidate, *row, limit)) {
                 if (limit.rate_limit > 0)
-                    return_rate_token(limit, GetCurrentTimestamp());
+                    return_rate_token(limit, clock::now());
                 continue;
             }
             claimed.push_back(*row);
@@ -151,7 +152,7 @@ class Claimer
             next_.read_queue(snapshot_, queue, kReadAhead);
             return false;
         }
-        if (limit.rate_limit == 0 || take_rate_token(limit, GetCurrentTimestamp()) == 0)
+        if (limit.rate_limit == 0 || take_rate_token(limit, clock::now()) == 0)
             return true;
         next_.exclude_queue(queue);
         return false;
@@ -161,7 +162,7 @@ class Claimer
     {
         if (limit.rate_limit == 0)
             return true;
-        const TimestampTz later = next_rate_token(limit, GetCurrentTimestamp());
+        const TimestampTz later = next_rate_token(limit, clock::now());
         if (later != 0 && bgworker::available())
             bgworker::signal_due(MyDatabaseId, later);
         return later == 0;
@@ -180,7 +181,7 @@ class Claimer
             stats::note_dropped(row, stats::DropReason::kSuperseded);
             return false;
         }
-        const TimestampTz now = GetCurrentTimestamp();
+        const TimestampTz now = clock::now();
         const TimestampTz expires_at = now + request_.lease_us;
         stats::note_claim(row, now);
         row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));

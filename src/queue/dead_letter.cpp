@@ -26,7 +26,7 @@ constexpr char kUpdate[] =
     "UPDATE backfill.dead_letter AS d"
     " SET original_job_id = $2, payload = $4, max_attempts = $8, failure_reason = $10,"
     "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
-    "     failed_at = pg_catalog.clock_timestamp()"
+    "     failed_at = backfill._now()"
     " WHERE d.id = $1"
     " RETURNING d.id";
 
@@ -35,7 +35,7 @@ constexpr char kInsert[] =
     "   priority, job_key, max_attempts, retry_policy, failure_reason, failure_count, last_error,"
     "   original_created_at, original_run_at, failed_at)"
     " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-    "   pg_catalog.clock_timestamp())"
+    "   backfill._now())"
     " ON CONFLICT (job_key) WHERE job_key IS NOT NULL DO UPDATE"
     " SET original_job_id = excluded.original_job_id, task_identifier = excluded.task_identifier,"
     "     payload = excluded.payload, queue_name = excluded.queue_name,"

@@ -1,6 +1,7 @@
 /* enqueue.cpp - see enqueue.hpp. */
 #include "backfill/queue/enqueue.hpp"
 
+#include "backfill/clock.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -126,7 +127,7 @@ JobKeyMode parse_job_key_mode(std::string_view value)
 }
 
 Enqueuer::Enqueuer(const char *function)
-    : config_(config_for_writing(function)), now_(GetCurrentTransactionStartTimestamp())
+    : config_(config_for_writing(function)), now_(clock::transaction_start())
 {
 }
 
@@ -261,7 +262,7 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
         if (decision.action == hooks::Decision::Action::kSkip)
             return std::nullopt;
         if (decision.action == hooks::Decision::Action::kRetry)
-            row.set(Column::kRunAt, TimestampTzGetDatum(GetCurrentTimestamp() + decision.delay_us));
+            row.set(Column::kRunAt, TimestampTzGetDatum(clock::now() + decision.delay_us));
         if (decision.payload)
             row.set(Column::kPayload, *decision.payload);
     }
@@ -343,7 +344,7 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
     const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
     if (external)
         wake::announce_consumers();
-    if (run_at > now && run_at > GetCurrentTimestamp())
+    if (run_at > now && run_at > clock::now())
         wake::announce_due(run_at);
     else if (!external)
         wake::announce_ready(task->run_as_oid, 1);

@@ -1,6 +1,7 @@
 /* finish.cpp - see finish.hpp. */
 #include "backfill/queue/finish.hpp"
 
+#include "backfill/clock.hpp"
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -103,12 +104,12 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
 void give_back(JobTable &table, const Task *task, const JobRow &row)
 {
     table.insert(row);
-    announce_job(row, task, GetCurrentTimestamp());
+    announce_job(row, task, clock::now());
 }
 
 void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
 {
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     row.set(Column::kRunAt, TimestampTzGetDatum(now + delay_us));
     table.insert(row);
     announce_job(row, task, now);

@@ -1,6 +1,7 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/queue/lease.hpp"
 
+#include "backfill/clock.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -19,7 +20,7 @@ bool is_held(const JobRow &row, int64 token)
     return !row.is_null(Column::kClaimToken) &&
            DatumGetInt64(row.get(Column::kClaimToken)) == token &&
            !row.is_null(Column::kLeaseExpiresAt) &&
-           DatumGetTimestampTz(row.get(Column::kLeaseExpiresAt)) > GetCurrentTimestamp();
+           DatumGetTimestampTz(row.get(Column::kLeaseExpiresAt)) > clock::now();
 }
 
 /* Takes a job out of the table for which is_wanted(row) holds, and its slot out of use. */
@@ -69,7 +70,7 @@ std::vector<int64> renew(int64 token, int64 lease_us)
         auto row = take_held(table, id, token);
         if (!row)
             continue;
-        const TimestampTz expires_at = GetCurrentTimestamp() + lease_us;
+        const TimestampTz expires_at = clock::now() + lease_us;
         row->set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
         table.insert(*row);
         note_inserted();

@@ -8,6 +8,7 @@
 #include "backfill/queue/next_job.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/hint_faults.hpp"
 #include "backfill/queue/low_water.hpp"
@@ -423,7 +424,7 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
                                       std::optional<std::string_view> only_queue)
 {
     const stats::OperationTimer timer(stats::Operation::kFetch);
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     Relation index = table_.ready_index();
     BestCandidates best(limit);
     RangeScans scans;

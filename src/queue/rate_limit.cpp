@@ -2,6 +2,7 @@
 #include "backfill/queue/rate_limit.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
 
 namespace backfill::queue
 {
@@ -29,7 +30,13 @@ core::RateWindow *local_window(int32 queue_id) noexcept
 /* What was before the server's start nobody can know; see the header. */
 std::int32_t starts_before_server(const QueueLimit &limit) noexcept
 {
-    return bgworker::available() ? limit.rate_limit : 0;
+    return bgworker::available() && !clock::is_fake() ? limit.rate_limit : 0;
+}
+
+/* A test's clock has windows of its own, which the real one never meets. */
+std::int32_t window_id(const QueueLimit &limit) noexcept
+{
+    return clock::is_fake() ? limit.queue_id ^ PG_INT32_MIN : limit.queue_id;
 }
 
 /* Runs use(window) on the queue's window, which nobody else changes meanwhile. Without a
@@ -40,14 +47,16 @@ TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noe
     const auto prepared = [&](core::RateWindow *window) -> TimestampTz {
         if (window == nullptr)
             return now + limit.rate_period_us;
+        if (clock::is_fake() && window->is_after(now))
+            window->period = 0; /* the test has set its clock back */
         window->prepare(limit.rate_period_us, now, starts_before_server(limit), PgStartTime);
         const TimestampTz earliest = window->earliest_start(limit.rate_limit, now);
         return earliest > now ? earliest : use(*window);
     };
     if (!bgworker::available())
-        return prepared(local_window(limit.queue_id));
+        return prepared(local_window(window_id(limit)));
     const bgworker::SharedLock lock;
-    return prepared(bgworker::find_rate_window(MyDatabaseId, limit.queue_id));
+    return prepared(bgworker::find_rate_window(MyDatabaseId, window_id(limit)));
 }
 
 } // namespace
@@ -67,11 +76,11 @@ void return_rate_token(const QueueLimit &limit, TimestampTz now) noexcept
             window->uncount_start(now);
     };
     if (!bgworker::available()) {
-        take_back(local_window(limit.queue_id));
+        take_back(local_window(window_id(limit)));
         return;
     }
     const bgworker::SharedLock lock;
-    take_back(bgworker::find_rate_window(MyDatabaseId, limit.queue_id));
+    take_back(bgworker::find_rate_window(MyDatabaseId, window_id(limit)));
 }
 
 TimestampTz next_rate_token(const QueueLimit &limit, TimestampTz now) noexcept

@@ -1,6 +1,7 @@
 /* schedule.cpp - see schedule.hpp. Adding and removing; the tick is in cron_tick.cpp. */
 #include "backfill/queue/schedule.hpp"
 
+#include "backfill/clock.hpp"
 #include "backfill/core/syntax_error.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
@@ -119,7 +120,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
     enqueuer.check(spec.job);
     const core::CronExpression expression = parse_cron(spec.cron);
     const pg::TimeZone zone(spec.time_zone);
-    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz now = clock::now();
     const auto next = core::next_due(expression, zone, pg::to_unix_seconds(now));
     if (!next)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,

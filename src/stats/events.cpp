@@ -56,7 +56,7 @@ void note_enqueued(const queue::JobRow &row)
     count(row, kEnqueued);
 }
 
-void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, RunEnd end)
+void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, RunEnd end)
 {
     uint64 *counts = counts_for(row);
     if (counts == nullptr)
@@ -64,7 +64,7 @@ void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, 
     note_start(counts, row, started);
     note_end(counts, end);
     observe(counts + (end == RunEnd::kFailed ? kDurationFailed : kDurationSuccess),
-            core::kDurationBoundsUs, ended - started);
+            core::kDurationBoundsUs, duration_us);
 }
 
 void note_claim(const queue::JobRow &row, TimestampTz claimed)

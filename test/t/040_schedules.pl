@@ -1,5 +1,6 @@
 # Schedules with the real pg_cron as the clock, many sessions that tick at once, and servers
-# that die in between. Where hours have to pass, they pass as the argument of _cron_tick().
+# that die in between. Where hours have to pass, they pass as the argument of _cron_tick() or by
+# backfill.fake_now; pg_cron itself needs a real minute, which two servers wait for together.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -171,23 +172,53 @@ is( sql(q{
 is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'every'}, 'fake'), 2880, 'all 2880 of a schedule for every minute');
 is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'night'}, 'fake'), 2, 'and two nights, one of which has no 2:30');
 
-#
-# pg_cron itself, for a few minutes of real time: it calls, each minute is enqueued once, also
-# with others that tick as fast as they can.
-#
+# Sessions that tick as fast as they can, when a minute comes: it is enqueued once. (In 2020, so that
+# the executors, whose clock is the real one, run it at once.)
 sql(q{ALTER SYSTEM SET backfill.max_executors = 2}, 'postgres');
 $node->reload;
+sql(q{SELECT backfill.unschedule(name) FROM backfill.schedules; DELETE FROM backfill.job; TRUNCATE effect}, 'fake');
+sql(<<'SQL', 'fake');
+CREATE TABLE clock AS SELECT '2020-01-01 10:00:30'::text AS time;
+SET backfill.fake_now = '2020-01-01 10:00:30';
+SELECT backfill.schedule('minute', '* * * * *', 'note');
+SQL
+my $bench = start_pgbench($node, 'fake', "SELECT set_config('backfill.fake_now', time, false) FROM clock;\nSELECT backfill.cron_tick();\n", '-c', 4, '-T', 600, '-R', 200);
+wait_until($node, 'fake', q{SELECT last_run_at IS NULL AND checked_until >= '2020-01-01 10:00:30' FROM backfill.schedules}, 'many ticks in a minute that was before the schedule');
+sql(q{UPDATE clock SET time = '2020-01-01 10:01:00'}, 'fake');
+wait_until($node, 'fake', 'SELECT count(*) >= 1 FROM effect', 'with many ticks the minute comes');
+sql(q{UPDATE clock SET time = '2020-01-01 10:02:59'}, 'fake');
+wait_until($node, 'fake', q{SELECT count(*) FROM effect WHERE payload->'_cron'->>'ts' LIKE '2020-01-01T10:02%'}, 'and the next one', 1);
+$bench->{run}->kill_kill;
+is(sql(q{SELECT count(*), count(DISTINCT payload->'_cron'->>'ts') FROM effect}, 'fake'), '2|2', 'each once');
+sql(q{SELECT backfill.unschedule('minute')}, 'fake');
+
+# A database that was renamed: as the guide says, the clock moves along at the next schedule().
+# (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
+my $moved = new_server('moved', conf => $conf);
+$moved->start;
+sub moved_sql { my ($query, $db) = @_; return $moved->safe_psql($db // 'after', $query); }
+sub move_pg_cron { my ($database) = @_; moved_sql("ALTER SYSTEM SET cron.database_name = '$database'", 'postgres'); $moved->restart; }
+moved_sql('CREATE DATABASE before', 'postgres');
+move_pg_cron('before');
+create_extension($moved, 'before');
+moved_sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *', 't')}, 'before');
+move_pg_cron('postgres');
+moved_sql('ALTER DATABASE before RENAME TO after', 'postgres');
+move_pg_cron('after');
+is(moved_sql($clock), 0, 'a clock of the old name');
+moved_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
+is(moved_sql($clock), 1, 'gets the new one');
+is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'and is the only one');
+
+#
+# pg_cron itself, for a minute of real time: it calls.
+#
 sql(<<'SQL');
 CREATE TABLE effect (payload jsonb);
 CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO effect (payload) VALUES (payload)';
 SELECT backfill.register_task('note', 'note(jsonb)');
 SELECT backfill.schedule('real', '* * * * *', 'note');
 SQL
-my $bench = start_pgbench($node, 'postgres', "SELECT backfill.cron_tick();\n", '-c', 4, '-T', 600, '-R', 50);
-wait_until($node, 'postgres', 'SELECT count(*) >= 1 FROM effect', 'with many ticks the minute comes');
-$bench->{run}->kill_kill;
-is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'once');
-sql('TRUNCATE effect');
 wait_until($node, 'postgres', 'SELECT count(*) >= 1 FROM effect', 'pg_cron alone makes the minute come as well');
 is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'once');
 is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'on time');
@@ -196,22 +227,9 @@ wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM cron.job_run_details WH
 is(sql(q{SELECT string_agg(DISTINCT return_message, '; ') FROM cron.job_run_details WHERE status = 'failed' AND return_message ~ 'ERROR'}), '', 'our function never failed');
 cmp_ok(other_sql('SELECT count(*) FROM backfill.jobs'), '>=', 1, 'the other database was served, too');
 
-# A database that was renamed: as the guide says, the clock moves along at the next schedule().
-# (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
-sub move_pg_cron { my ($database) = @_; sql("ALTER SYSTEM SET cron.database_name = '$database'"); $node->restart; }
-sql('CREATE DATABASE before');
-move_pg_cron('before');
-create_extension($node, 'before');
-sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *', 't')}, 'before');
-move_pg_cron('postgres');
-sql('ALTER DATABASE before RENAME TO after');
-move_pg_cron('after');
-is(sql($clock, 'after'), 0, 'a clock of the old name');
-sql(q{SELECT backfill.schedule('s', '* * * * *', 't')}, 'after');
-is(sql($clock, 'after'), 1, 'gets the new one');
-is(sql('SELECT count(*) FROM cron.job', 'after'), 1, 'and is the only one');
-wait_until($node, 'after', 'SELECT count(*) >= 1 FROM backfill.jobs', 'it ticks');
-move_pg_cron('postgres');
+wait_until($moved, 'after', 'SELECT count(*) >= 1 FROM backfill.jobs', 'the clock of the renamed database ticks');
+$moved->stop;
+check_log($moved);
 
 # Without pg_cron one can still remove schedules.
 sql('DROP EXTENSION pg_cron');

@@ -22,6 +22,8 @@ struct RateWindow {
     /* When a start is possible at the earliest: now, or the time when enough of the
      * starts so far have left the window. */
     std::int64_t earliest_start(std::int32_t limit, std::int64_t now);
+    /* Whether it has counted starts later than now. */
+    bool is_after(std::int64_t now) const;
     void count_start(std::int64_t now);
     /* Undoes one recent count_start(). */
     void uncount_start(std::int64_t now);

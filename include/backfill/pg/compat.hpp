@@ -5,6 +5,8 @@
 #error "backfill needs PostgreSQL 15 or later"
 #endif
 
+#include <cstdlib>
+
 extern "C" {
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -93,6 +95,16 @@ inline List *insert_index_entries(ResultRelInfo *relation, TupleTableSlot *slot,
     return ExecInsertIndexTuples(relation, slot, estate, false, false, nullptr, NIL, false);
 #else
     return ExecInsertIndexTuples(relation, slot, estate, false, false, nullptr, NIL);
+#endif
+}
+
+/* What a setting's check hook leaves for its assign hook; null if there is no memory. */
+inline void *allocate_for_setting(Size size)
+{
+#if PG_VERSION_NUM >= 160000
+    return guc_malloc(LOG, size);
+#else
+    return std::calloc(1, size);
 #endif
 }
 

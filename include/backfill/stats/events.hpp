@@ -24,8 +24,8 @@ enum class RunEnd {
     kSnoozed,   /* the handler, or a hook, wants the job to run again */
     kFailed,    /* an error, or the handler discarded the job; note_failed() tells more */
 };
-/* A job's handler has ended. */
-void note_run(const queue::JobRow &row, TimestampTz started, TimestampTz ended, RunEnd end);
+/* A job's handler has ended. It started at this time of the queue's clock, and took so long. */
+void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, RunEnd end);
 /* A consumer has claimed a job: its run has started. How it ends is told later, by another
  * transaction, and how long it took nobody knows. */
 void note_claim(const queue::JobRow &row, TimestampTz claimed);

@@ -1,0 +1,135 @@
+/* ledger.hpp - which job each executor runs right now, kept where a crash of the server does
+ * not reach it.
+ *
+ * A handler that takes the server down, or its own process, takes the transaction along, and
+ * the attempt with it: the job would do it again for ever. So an executor writes down what it
+ * runs in a file of the data directory that is mapped into memory (plain stores: the page
+ * cache outlives the processes), and clears that when the job is over. What is still there
+ * when the process is gone is a charge: the dispatcher counts it as a failed attempt
+ * (queue/lost_run.hpp).
+ *
+ * Only the culprit is charged. An executor that is told to go clears its entry on the way
+ * out: by SIGQUIT of the postmaster (somebody else has crashed, or the server stops at once), by
+ * SIGTERM of anybody but itself, or because the postmaster is gone.
+ *
+ * The file belongs to this server and this boot of the machine: it is in pg_stat_tmp, which
+ * base backups and pg_rewind leave out, and names the system, the boot, and its own inode, so
+ * that a copy is not believed. An entry names the timeline, so that nothing of before a promotion
+ * or a recovery is charged, and the job as it was (when created, how many attempts): so the same
+ * run is never charged twice, nor another job that got its id.
+ *
+ * Without shared_preload_libraries, or if the file cannot be made, there is no ledger: the
+ * functions do nothing. All but the hot ones take the LWLock of the shared state. */
+#pragma once
+
+#include "backfill/bgworker/shared_state.hpp"
+
+namespace backfill::bgworker::ledger
+{
+
+/* One run of a job. */
+struct Run {
+    Oid database;
+    int16 attempts; /* those before this run */
+    int16 free_retries;
+    int64 job_id; /* 0: none */
+    TimestampTz created_at;
+    TimestampTz started_at;
+};
+
+enum class EntryState : uint32 {
+    kFree,
+    kOwned,  /* an executor's */
+    kCharge, /* its executor ended while it ran the job */
+};
+
+/* How an executor ended, as far as it could say so itself. */
+enum class End : uint32 {
+    kCrash,  /* without a word, or by `signal` */
+    kExit,   /* a FATAL error or a call of exit() */
+    kItself, /* it sent the signal to itself: pg_terminate_backend(pg_backend_pid()) */
+};
+
+/* Whole cache lines, for each executor writes its own all the time. */
+struct Entry {
+    EntryState state;
+    End end;
+    int signal; /* that ended it; 0: unknown */
+    int pid;
+    TimeLineID timeline;
+    Run run;
+    char message[200]; /* of the FATAL error */
+};
+static_assert(sizeof(Entry) % PG_CACHE_LINE_SIZE == 0);
+
+struct Header {
+    uint64 magic;
+    uint64 system_identifier;
+    uint64 device;
+    uint64 inode;
+    char boot_id[40];
+    uint32 entry_size;
+    uint32 entry_count;
+    /* How many entries are charges. */
+    pg_atomic_uint32 charges;
+};
+
+/* The calling process's entry, and the header; never null. For the inline functions below. */
+extern Entry *mine;
+extern Header *header;
+
+/* Makes or finds the file, and turns what ran at the time of a crash into charges. In the
+ * postmaster, when shared memory is made, also after a crash; no child is alive then. Raises
+ * nothing but a lack of memory. */
+void init();
+
+/* Gives the calling executor an entry, and its process the signal handlers that keep the
+ * ledger; once, after it has logged in. */
+void open_entry();
+
+/* The executor runs this job from now on; end_run() says that it is over. */
+inline void begin_run(const Run &run) noexcept
+{
+    Entry &entry = *mine;
+    entry.run.job_id = 0;
+    pg_compiler_barrier();
+    entry.run.database = run.database;
+    entry.run.attempts = run.attempts;
+    entry.run.free_retries = run.free_retries;
+    entry.run.created_at = run.created_at;
+    entry.run.started_at = run.started_at;
+    pg_compiler_barrier();
+    entry.run.job_id = run.job_id;
+    pg_compiler_barrier();
+}
+
+inline void end_run() noexcept
+{
+    pg_compiler_barrier();
+    mine->run.job_id = 0;
+    pg_compiler_barrier();
+}
+
+/* Who has sent the SIGTERM that ends this process. */
+enum class Terminator : int { kNobody, kOther, kItself };
+Terminator terminator() noexcept;
+
+/* Whether a run has to be charged before the job may run again. */
+bool find_charge(const Run &run) noexcept;
+inline bool awaits_charge(const Run &run) noexcept
+{
+    return pg_atomic_read_u32(&header->charges) > 0 && find_charge(run);
+}
+
+/* The charges of the calling process's database; what cannot be charged any more, because
+ * there was a promotion or a recovery in between, is dropped. */
+std::vector<Entry> charges();
+/* The charge is made, or must not be made. */
+void settle(const Entry &charge) noexcept;
+
+/* --- For crash_signals.cpp ---------------------------------------------------------------- */
+
+/* Sets the signal handlers of an executor. */
+void install_signal_handlers();
+
+} // namespace backfill::bgworker::ledger

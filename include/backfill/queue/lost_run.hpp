@@ -1,0 +1,51 @@
+/* lost_run.hpp - charge a job for a run that has taken its process along, or the server.
+ *
+ * The ledger (bgworker/ledger.hpp) knows of such runs; the dispatcher calls this before it
+ * looks for work, so that the job is not run again uncharged. */
+#pragma once
+
+#include "backfill/bgworker/ledger.hpp"
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue::lost_run
+{
+
+/* How the ledger names the next run of a job. */
+inline bgworker::ledger::Run run_of(const JobRow &row, TimestampTz started_at = 0)
+{
+    return {MyDatabaseId,
+            static_cast<int16>(row.attempts()),
+            static_cast<int16>(row.free_retries()),
+            row.id(),
+            DatumGetTimestampTz(row.get(Column::kCreatedAt)),
+            started_at};
+}
+
+/* Writes a run into the ledger for the time of its life. */
+class InLedger
+{
+  public:
+    InLedger(const JobRow &row, TimestampTz started_at)
+    {
+        bgworker::ledger::begin_run(run_of(row, started_at));
+    }
+    ~InLedger() { bgworker::ledger::end_run(); }
+    InLedger(const InLedger &) = delete;
+    InLedger &operator=(const InLedger &) = delete;
+
+    /* At the end of the run: who has sent SIGTERM to his own process dies now, while it is his
+     * job that runs. */
+    void check_end() const;
+};
+
+enum class Charged {
+    kYes,
+    kNo,    /* the job is gone or has changed since: nothing is to be charged */
+    kLater, /* somebody is changing its row */
+};
+
+/* Counts the run as a failed attempt, in the current transaction, and says so in the log. */
+Charged charge(const bgworker::ledger::Entry &entry);
+
+} // namespace backfill::queue::lost_run

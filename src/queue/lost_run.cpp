@@ -1,0 +1,108 @@
+/* lost_run.cpp - see lost_run.hpp. */
+#include "backfill/queue/lost_run.hpp"
+
+#include "backfill/queue/finish.hpp"
+#include "backfill/queue/low_water.hpp"
+#include "backfill/stats/events.hpp"
+
+namespace backfill::queue::lost_run
+{
+
+namespace
+{
+
+/* Ours, as docs/administration.md says: the run has ended its process. */
+constexpr char kProcessEnded[] = "JB006";
+
+std::string ended_by(const bgworker::ledger::Entry &entry)
+{
+    using bgworker::ledger::End;
+    switch (entry.end) {
+    case End::kItself:
+        return "it terminated the process that ran it";
+    case End::kExit:
+        return entry.message[0] == '\0'
+                   ? std::string("it ended the process that ran it")
+                   : "it ended the process that ran it: " + std::string(entry.message);
+    default:
+        if (entry.signal == 0)
+            return "the server crashed while it ran: its executor was killed (signal 9), or left "
+                   "without a word";
+        return "the server crashed while it ran: its executor was terminated by signal " +
+               std::to_string(entry.signal) + " (" + pg_strsignal(entry.signal) + ")";
+    }
+}
+
+core::ErrorInfo describe(const bgworker::ledger::Entry &entry)
+{
+    return {kProcessEnded,
+            ended_by(entry),
+            "The executor was process " + std::to_string(entry.pid) + ".",
+            "The server's log may say more.",
+            {}};
+}
+
+void warn(const JobRow &row, const core::ErrorInfo &error)
+{
+    const std::string task(row.task_identifier());
+    pg::call([&] {
+        ereport(WARNING, (errcode(MAKE_SQLSTATE('J', 'B', '0', '0', '6')),
+                          errmsg("job %lld is charged an attempt: %s",
+                                 static_cast<long long>(row.id()), error.message.c_str()),
+                          errdetail_internal("%s", error.detail.c_str()),
+                          errcontext("job %lld, task \"%s\", attempt %d of %d",
+                                     static_cast<long long>(row.id()), task.c_str(),
+                                     row.attempts() + 1, row.max_attempts())));
+    });
+}
+
+/* Whether the row still is as it was before the run. */
+bool is_before(const JobRow &row, const bgworker::ledger::Run &run)
+{
+    return row.attempts() == run.attempts && row.free_retries() == run.free_retries &&
+           DatumGetTimestampTz(row.get(Column::kCreatedAt)) == run.created_at;
+}
+
+} // namespace
+
+void InLedger::check_end() const
+{
+    using bgworker::ledger::Terminator;
+    if (bgworker::ledger::terminator() == Terminator::kItself)
+        pg::call([] { CHECK_FOR_INTERRUPTS(); });
+}
+
+Charged charge(const bgworker::ledger::Entry &entry)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    Charged result = Charged::kNo;
+    /* The dispatcher has no snapshot, and whoever changes a table with long values needs one. */
+    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+    for (FoundJob &found : table.find_by_id(entry.run.job_id)) {
+        const Task *const task = current->find_task(found.row.task_identifier());
+        /* A consumer has it by now: the task has changed. */
+        const bool is_consumers = !found.row.is_null(Column::kLeaseExpiresAt) &&
+                                  (task == nullptr || !task->has_handler());
+        if (!is_before(found.row, entry.run) || is_consumers)
+            continue;
+        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved) {
+            result = Charged::kLater;
+            continue;
+        }
+        low_water::note_claimed(found.row);
+        pg::call([] { CommandCounterIncrement(); });
+        const core::ErrorInfo error = describe(entry);
+        found.row.clear_lease();
+        warn(found.row, error);
+        stats::note_lost_run(found.row);
+        (void) finish_failure(table, *current, task, found.row, error);
+        result = Charged::kYes;
+        break;
+    }
+    pg::call([] { PopActiveSnapshot(); });
+    table.close();
+    return result;
+}
+
+} // namespace backfill::queue::lost_run
