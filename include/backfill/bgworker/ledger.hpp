@@ -110,6 +110,11 @@ inline void end_run() noexcept
     pg_compiler_barrier();
 }
 
+inline bool is_in_run() noexcept
+{
+    return mine->run.job_id != 0;
+}
+
 /* Who has sent the SIGTERM that ends this process. */
 enum class Terminator : int { kNobody, kOther, kItself };
 Terminator terminator() noexcept;

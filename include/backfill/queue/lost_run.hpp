@@ -22,21 +22,31 @@ inline bgworker::ledger::Run run_of(const JobRow &row, TimestampTz started_at = 
             started_at};
 }
 
-/* Writes a run into the ledger for the time of its life. */
+/* Writes a run into the ledger for the time of its life. Should a hook run jobs in the middle of
+ * another one, that one answers for all. */
 class InLedger
 {
   public:
     InLedger(const JobRow &row, TimestampTz started_at)
+        : is_outermost_(!bgworker::ledger::is_in_run())
     {
-        bgworker::ledger::begin_run(run_of(row, started_at));
+        if (is_outermost_)
+            bgworker::ledger::begin_run(run_of(row, started_at));
     }
-    ~InLedger() { bgworker::ledger::end_run(); }
+    ~InLedger()
+    {
+        if (is_outermost_)
+            bgworker::ledger::end_run();
+    }
     InLedger(const InLedger &) = delete;
     InLedger &operator=(const InLedger &) = delete;
 
     /* At the end of the run: who has sent SIGTERM to his own process dies now, while it is his
      * job that runs. */
     void check_end() const;
+
+  private:
+    const bool is_outermost_;
 };
 
 enum class Charged {
