@@ -32,7 +32,11 @@ readonly permanent=65 # the job can never succeed
 # Behaves as the payload says, in place of an outside service.
 pretend() {
     local busy seconds fails
-    read -r busy seconds fails < <(jq -r '"\((.busy_until // 0) - now | ceil) \(.seconds // 0) \(.fails // 0)"' <<<"$1")
+    # Only numbers come out of this: nothing else may reach an arithmetic expression.
+    read -r busy seconds fails < <(jq -r '"\((.busy_until // 0) - now | ceil) \(.seconds // 0 | tonumber) \(.fails // 0 | tonumber)"' <<<"$1") || {
+        echo 'the payload is not understood' >&2
+        exit "$permanent"
+    }
     if ((busy > 0)); then
         echo "$busy"
         exit "$later"
@@ -98,8 +102,9 @@ stopping='' # no more claims
 deadline=0  # when it stops: until then running jobs may end
 exit_code=0
 waiter='' # the process that waits for jobs, or none
-declare -A group=()   # of jobs: the process group of the handler
-declare -A token=()   # of jobs: the claim's token
+# The process groups of the handlers, by TOKEN-ID of the job. The token, too: we may claim a job again
+# that we have lost, before we know.
+declare -A group=()
 next_beat=$((SECONDS + (lease + 2) / 3))
 
 dir=$(mktemp -d) || exit
@@ -132,16 +137,16 @@ end_children() {
 }
 
 claim() {
-    local free=$((concurrency - ${#group[@]})) claiming=yes id claim_token task attempt max_attempts payload n=0
+    local free=$((concurrency - ${#group[@]})) claiming=yes id claim_token task attempt max_attempts payload n=0 job
     ((free > 0)) || return 0
     query "SELECT id, claim_token, task_identifier, attempt, max_attempts, payload
              FROM backfill.claim_jobs(:'worker', tasks => :'tasks', n => :free, lease => :'lease')" \
         worker="$worker" tasks="$tasks" free="$free" lease="$lease s" >"$dir/claimed" || return
     while IFS=$'\t' read -r id claim_token task attempt max_attempts payload; do
         log "job $id: begins $task, attempt $attempt of $max_attempts"
-        { ("handle_$task" "$payload" "$attempt" >"$dir/$id.out" 2>"$dir/$id.err"); post "ended $id $claim_token $?"; } &
-        group[$id]=$!
-        token[$id]=$claim_token
+        job=$claim_token-$id
+        { ("handle_$task" "$payload" "$attempt" >"$dir/$job.out" 2>"$dir/$job.err"); post "ended $job $?"; } &
+        group[$job]=$!
         n=$((n + 1))
     done <"$dir/claimed"
     if ((n < free)) && [[ -z $waiter ]]; then
@@ -155,11 +160,11 @@ wait_for_jobs() {
         sleep 1
 }
 
-# answer ID OUTCOME STATEMENT [NAME=VALUE...]: no row comes back if the claim does not have the job any more.
+# answer TOKEN-ID OUTCOME STATEMENT [NAME=VALUE...]: no row comes back if the claim does not have the job any more.
 answer() {
-    local id=$1 outcome=$2 statement=$3 rows
+    local id=${1#*-} token=${1%-*} outcome=$2 statement=$3 rows
     shift 3
-    query "$statement" id="$id" token="${token[$id]}" "$@" >"$dir/rows" || {
+    query "$statement" id="$id" token="$token" "$@" >"$dir/rows" || {
         fatal "job $id: no answer"
         return
     }
@@ -169,45 +174,45 @@ answer() {
     log "job $id: $outcome"
 }
 
-# finish ID TOKEN EXIT_CODE
+# finish TOKEN-ID EXIT_CODE
 finish() {
-    local id=$1 error='' result=''
-    [[ ${token[$id]:-} == "$2" ]] || return 0 # dropped before
-    result=$(<"$dir/$id.out")
-    error=$(tail -n 1 "$dir/$id.err")
-    case $3 in
+    local job=$1 error='' result=''
+    [[ -n ${group[$job]:-} ]] || return 0 # dropped before
+    result=$(<"$dir/$job.out")
+    error=$(tail -n 1 "$dir/$job.err")
+    case $2 in
     0)
-        answer "$id" completed "INSERT INTO examples.result (job_id, worker, result)
+        answer "$job" completed "INSERT INTO examples.result (job_id, worker, result)
             SELECT id, :'worker', :'result' FROM backfill.complete_jobs(ARRAY[:id], :token) id RETURNING job_id" \
             worker="$worker" result="$result"
         ;;
     "$later")
-        answer "$id" "snoozed for $result s" "SELECT true WHERE backfill.snooze_job(:id, :token, :'delay')" delay="$result s"
+        answer "$job" "snoozed for $result s" "SELECT true WHERE backfill.snooze_job(:id, :token, :'delay')" delay="$result s"
         ;;
     *) # permanent NULL: the text decides
-        answer "$id" failed "SELECT backfill.fail_job(:id, :token, :'error', :permanent)" \
-            error="${error:-exit code $3}" permanent="$( (($3 == permanent)) && echo true || echo NULL)"
+        answer "$job" failed "SELECT backfill.fail_job(:id, :token, :'error', :permanent)" \
+            error="${error:-exit code $2}" permanent="$( (($2 == permanent)) && echo true || echo NULL)"
         ;;
     esac
-    forget "$id"
+    forget "$job"
 }
 
 forget() {
-    unset "group[$1]" "token[$1]"
+    unset "group[$1]"
     rm -f "$dir/$1".*
 }
 
 # Send heartbeats, three in the time of a lease, and drop the jobs that are lost.
 keep_leases() {
-    local claim_token id held
-    for claim_token in $(printf '%s\n' "${token[@]}" | sort -u); do
-        query "SELECT * FROM backfill.heartbeat(:token, :'lease')" token="$claim_token" lease="$lease s" >"$dir/rows" || return
+    local token job held
+    for token in $(printf '%s\n' "${!group[@]}" | sed 's/-.*//' | sort -u); do
+        query "SELECT * FROM backfill.heartbeat(:token, :'lease')" token="$token" lease="$lease s" >"$dir/rows" || return
         held=$(<"$dir/rows")
-        for id in "${!token[@]}"; do
-            if [[ ${token[$id]} == "$claim_token" && $'\n'$held$'\n' != *$'\n'$id$'\n'* ]]; then
-                kill -- "-${group[$id]}" 2>/dev/null
-                log "job $id: dropped, it is somebody else's now"
-                forget "$id"
+        for job in "${!group[@]}"; do
+            if [[ ${job%-*} == "$token" && $'\n'$held$'\n' != *$'\n'${job#*-}$'\n'* ]]; then
+                kill -- "-${group[$job]}" 2>/dev/null
+                log "job ${job#*-}: dropped, it is somebody else's now"
+                forget "$job"
             fi
         done
     done
@@ -215,11 +220,11 @@ keep_leases() {
 }
 
 release_running() {
-    local id
-    for id in "${!group[@]}"; do
-        kill -- "-${group[$id]}" 2>/dev/null
-        answer "$id" released "SELECT * FROM backfill.release_jobs(ARRAY[:id], :token)"
-        forget "$id"
+    local job
+    for job in "${!group[@]}"; do
+        kill -- "-${group[$job]}" 2>/dev/null
+        answer "$job" released "SELECT * FROM backfill.release_jobs(ARRAY[:id], :token)"
+        forget "$job"
     done
 }
 

@@ -70,11 +70,12 @@ struct Job {
     std::string task;
     int attempt;
     int max_attempts;
-    /* Of the payload; the server takes it apart. */
+    /* Of the payload; the server takes it apart. Text: what is wrong in it must fail the job, not
+     * the claim. */
     std::optional<std::string> text;
-    double seconds;
-    int fails;
-    double busy_for;
+    std::string seconds;
+    std::string fails;
+    std::string busy_until;
 };
 
 struct Done {
@@ -121,18 +122,24 @@ const std::map<std::string, std::string (*)(std::string)> handlers = {
 };
 
 /* Behaves as the payload says, in place of an outside service. */
-Outcome run(const Job &job, const std::stop_token &stop)
+Outcome pretend(const Job &job, const std::stop_token &stop)
 {
-    if (job.busy_for > 0)
-        return Later{job.busy_for};
-    if (!sleep_for(job.seconds, stop))
+    const Seconds now = std::chrono::system_clock::now().time_since_epoch();
+    if (const double busy = std::stod(job.busy_until) - now.count(); busy > 0)
+        return Later{busy};
+    if (!sleep_for(std::stod(job.seconds), stop))
         return Stopped{};
-    if (job.attempt <= job.fails)
+    if (job.attempt <= std::stoi(job.fails))
         return Failed{"connection reset by peer", false};
     if (!job.text)
         return Failed{"the payload has no text", true};
+    return Done{handlers.at(job.task)(*job.text)};
+}
+
+Outcome run(const Job &job, const std::stop_token &stop)
+{
     try {
-        return Done{handlers.at(job.task)(*job.text)};
+        return pretend(job, stop);
     } catch (const std::exception &error) {
         return Failed{error.what(), false};
     }
@@ -309,6 +316,8 @@ class Consumer
     }
 
   private:
+    /* A job and its token: we may claim a job again that we have lost, before we know. */
+    using Key = std::pair<long long, long long>;
     struct Running {
         Job job;
         std::optional<Outcome> outcome; /* its thread has ended, the server does not know yet */
@@ -331,9 +340,8 @@ class Consumer
         claim_due_ = !database_.with_transaction([&](pqxx::transaction_base &transaction) {
             const pqxx::result rows = transaction.exec_params(
                 "SELECT id, claim_token, task_identifier, attempt, max_attempts, payload->>'text',"
-                "       coalesce((payload->>'seconds')::float8, 0),"
-                "       coalesce((payload->>'fails')::int, 0),"
-                "       coalesce((payload->>'busy_until')::float8 - extract(epoch FROM now()), 0)"
+                "       coalesce(payload->>'seconds', '0'), coalesce(payload->>'fails', '0'),"
+                "       coalesce(payload->>'busy_until', '0')"
                 "  FROM backfill.claim_jobs($1, tasks => string_to_array($2, ','), n => $3,"
                 "                           lease => make_interval(secs => $4))",
                 worker, task_list(), static_cast<int>(concurrency - running_.size()),
@@ -354,25 +362,25 @@ class Consumer
 
     void start(const pqxx::row &row)
     {
-        const auto id = row[0].as<long long>();
-        Running &running = running_[id];
-        running.job = {id,
-                       row[1].as<long long>(),
+        const Key key{row[0].as<long long>(), row[1].as<long long>()};
+        Running &running = running_[key];
+        running.job = {key.first,
+                       key.second,
                        row[2].as<std::string>(),
                        row[3].as<int>(),
                        row[4].as<int>(),
                        row[5].is_null() ? std::nullopt : std::optional(row[5].as<std::string>()),
-                       row[6].as<double>(),
-                       row[7].as<int>(),
-                       row[8].as<double>()};
-        say("job " + std::to_string(id) + ": begins " + running.job.task + ", attempt " +
-            std::to_string(running.job.attempt) + " of " +
+                       row[6].as<std::string>(),
+                       row[7].as<std::string>(),
+                       row[8].as<std::string>()};
+        say("job " + std::to_string(running.job.id) + ": begins " + running.job.task +
+            ", attempt " + std::to_string(running.job.attempt) + " of " +
             std::to_string(running.job.max_attempts));
-        running.thread = std::jthread([this, job = running.job](const std::stop_token &stop) {
+        running.thread = std::jthread([this, key, job = running.job](const std::stop_token &stop) {
             Outcome outcome = ::run(job, stop);
             {
                 const std::lock_guard lock(mutex_);
-                outcomes_.emplace_back(job.id, std::move(outcome));
+                outcomes_.emplace_back(key, std::move(outcome));
             }
             wake();
         });
@@ -383,8 +391,8 @@ class Consumer
     {
         {
             const std::lock_guard lock(mutex_);
-            for (auto &[id, outcome] : outcomes_)
-                running_.at(id).outcome = std::move(outcome);
+            for (auto &[key, outcome] : outcomes_)
+                running_.at(key).outcome = std::move(outcome);
             outcomes_.clear();
         }
         for (auto it = running_.begin(); it != running_.end();) {
@@ -404,7 +412,7 @@ class Consumer
                              *running.outcome);
                      }))
                 return;
-            say("job " + std::to_string(it->first) + ": " + answer);
+            say("job " + std::to_string(running.job.id) + ": " + answer);
             it = running_.erase(it);
             claim_due_ = true;
         }
@@ -451,7 +459,7 @@ class Consumer
     void keep_leases()
     {
         std::set<long long> tokens;
-        for (const auto &[id, running] : running_)
+        for (const auto &[key, running] : running_)
             if (!running.dropped)
                 tokens.insert(running.job.token);
         for (const long long token : tokens) {
@@ -463,8 +471,8 @@ class Consumer
                         held.insert(row[0].as<long long>());
                 }))
                 return; /* it is due again as soon as the server answers */
-            for (auto &[id, running] : running_) {
-                if (running.job.token == token && !held.contains(id)) {
+            for (auto &[key, running] : running_) {
+                if (running.job.token == token && !held.contains(running.job.id)) {
                     running.dropped = true;
                     running.thread.request_stop();
                 }
@@ -475,7 +483,7 @@ class Consumer
 
     void release_running()
     {
-        for (auto &[id, running] : running_)
+        for (auto &[key, running] : running_)
             running.thread.request_stop();
     }
 
@@ -507,8 +515,8 @@ class Consumer
     Clock::time_point next_claim_ = Clock::now();
     Clock::time_point next_heartbeat_ = Clock::now();
     std::mutex mutex_; /* guards what the threads hand in */
-    std::vector<std::pair<long long, Outcome>> outcomes_;
-    std::map<long long, Running> running_; /* from the claim to the answer; its threads end first */
+    std::vector<std::pair<Key, Outcome>> outcomes_;
+    std::map<Key, Running> running_; /* from the claim to the answer; its threads end first */
 };
 
 } // namespace

@@ -147,7 +147,9 @@ async function query(text, values, giveUp) {
 // --- The consumer ------------------------------------------------------------------------------
 
 const tasks = new Set() // a promise for each claimed job, from its claim to the answer
-const working = new Map() // job id: { token, abort }, while its handler runs
+// Of the jobs whose handlers run: { id, token, abort }. We may claim a job again that we have lost,
+// before we know; so it may be here twice.
+const working = new Set()
 
 async function claimUntilStopped() {
   while (!stop.happened) {
@@ -180,14 +182,15 @@ function claim(n) {
 async function work(job) {
   log(`job ${job.id}: begins ${job.task_identifier}, attempt ${job.attempt} of ${job.max_attempts}`)
   const abort = new AbortController()
-  working.set(job.id, { token: job.claim_token, abort })
+  const entry = { id: job.id, token: job.claim_token, abort }
+  working.add(entry)
   let result, error
   try {
     result = await handlers[job.task_identifier](job, abort.signal)
   } catch (e) {
     error = e
   }
-  if (!working.delete(job.id)) {
+  if (!working.delete(entry)) {
     log(`job ${job.id}: dropped, it is somebody else's now`)
   } else if (error === undefined) {
     await answer(
@@ -222,13 +225,13 @@ async function fail(job, error) {
 // Sends heartbeats, three in the time of a lease, and drops the jobs that are lost.
 async function keepLeases() {
   while (!(await over.within(lease / 3))) {
-    for (const token of new Set([...working.values()].map((w) => w.token))) {
+    for (const token of new Set([...working].map((entry) => entry.token))) {
       const rows = await query('SELECT id FROM backfill.heartbeat($1, make_interval(secs => $2)) id', [token, lease], over)
       const held = new Set(rows.map((row) => row.id))
-      for (const [id, { token: its, abort }] of [...working]) {
-        if (its === token && !held.has(id)) {
-          working.delete(id)
-          abort.abort()
+      for (const entry of [...working]) {
+        if (entry.token === token && !held.has(entry.id)) {
+          working.delete(entry)
+          entry.abort.abort()
         }
       }
     }
@@ -242,7 +245,7 @@ async function windUp() {
   if (tasks.size > 0) log(`waits for ${tasks.size} jobs`)
   allEnded()
   if (!(await ended.within(grace))) {
-    for (const { abort } of working.values()) abort.abort()
+    for (const { abort } of working) abort.abort()
     if (!(await ended.within(5))) process.exitCode = 1 // their leases will run out
   }
 }

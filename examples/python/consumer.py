@@ -127,7 +127,9 @@ class Consumer:
         self.stop = asyncio.Event()  # no more claims
         self.over = asyncio.Event()  # the time for ending in an orderly way is over, too
         self.tasks = set()  # one for each claimed job, from its claim to the answer
-        self.working = {}  # job id: (job, task), while its handler runs
+        # (job id, token): the task of its handler, while that runs. The token, too: we may claim a job again
+        # that we have lost, before we know.
+        self.working = {}
         self.exit_code = 0
 
     async def run(self):
@@ -186,9 +188,10 @@ class Consumer:
     async def process(self, job):
         log.info("job %d: begins %s, attempt %d of %d", job.id, job.task_identifier, job.attempt, job.max_attempts)
         work = asyncio.create_task(HANDLERS[job.task_identifier](job))
-        self.working[job.id] = (job, work)
+        key = (job.id, job.claim_token)
+        self.working[key] = work
         await asyncio.wait([work])
-        if self.working.pop(job.id, None) is None:
+        if self.working.pop(key, None) is None:
             log.info("job %d: dropped, it is somebody else's now", job.id)
         elif work.cancelled():
             await self.answer(job, "released", "SELECT * FROM backfill.release_jobs(ARRAY[%s]::bigint[], %s)", job.id, job.claim_token)
@@ -234,16 +237,16 @@ class Consumer:
         """Send heartbeats, three in the time of a lease, and drop the jobs that are lost."""
         while True:
             await asyncio.sleep(LEASE / 3)
-            for token in {job.claim_token for job, _ in self.working.values()}:
+            for token in {token for _, token in self.working}:
                 rows = await self.database.query(
                     "SELECT id FROM backfill.heartbeat(%s, %s) id",
                     (token, timedelta(seconds=LEASE)),
                     give_up=self.over,
                 )
                 held = {row.id for row in rows}
-                for job, work in list(self.working.values()):
-                    if job.claim_token == token and job.id not in held:
-                        del self.working[job.id]
+                for (id, its_token), work in list(self.working.items()):
+                    if its_token == token and id not in held:
+                        del self.working[id, token]
                         work.cancel()
 
     async def listen(self):
@@ -268,7 +271,7 @@ class Consumer:
         if self.tasks:
             log.info("waits for %d jobs", len(self.tasks))
             await asyncio.wait(self.tasks, timeout=GRACE)
-        for _, work in list(self.working.values()):
+        for work in list(self.working.values()):
             work.cancel()
         if self.tasks:
             _, late = await asyncio.wait(self.tasks, timeout=5)

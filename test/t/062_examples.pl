@@ -101,6 +101,12 @@ for my $l ($ENV{EXAMPLES} ? split(/ /, $ENV{EXAMPLES}) : qw(bash cpp node python
 	is_done($id, 1, "$l: what is put off is done");
 	like(consumer_log($one), qr/job $id: begins count_words, attempt 1.*job $id: snoozed.*job $id: begins count_words, attempt 1/s, "$l: and has cost no attempt");
 
+	# What no program expects, and arithmetic in bash must not get to see.
+	enqueue(q({"text": "a", "seconds": "no", "fails": "x[$(kill $PPID)]", "busy_until": []}));
+	enqueue($_) for ('[]', 'null', '"text"', '{"text": [1]}');
+	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$l: payloads without sense come to an end, too");
+	is_done(enqueue('{"text": "a"}'), 1, "$l: and others are done");
+
 	# --- Leases.
 	$id = enqueue('{"text": "a", "seconds": 8}');
 	is_done($id, 1, "$l: a job longer than its lease is done");
@@ -109,6 +115,15 @@ for my $l ($ENV{EXAMPLES} ? split(/ /, $ENV{EXAMPLES}) : qw(bash cpp node python
 	is_state($id, 'leased', "$l: a job that is taken away");
 	sql(qq{BEGIN; SELECT backfill.force_unlock_workers('{$one->{name}}'); SELECT backfill.cancel_job($id); COMMIT});
 	wait_for_consumer_log($one, qr/job $id: dropped/, "$l: is dropped at the next heartbeat");
+
+	$id = enqueue('{"text": "a", "seconds": 6}');
+	wait_for_consumer_log($one, qr/job $id: begins/, "$l: a job is begun");
+	kill('STOP', $one->{pid});
+	wait_until($node, 'postgres', "SELECT attempts FROM backfill.jobs WHERE id = $id AND state = 'ready'", "$l: its consumer is stopped, and its lease runs out", 1);
+	kill('CONT', $one->{pid});
+	is_done($id, 1, "$l: it goes on, and the job is done");
+	like(consumer_log($one), qr/job $id: (dropped|was not ours any more)/, "$l: but not under the old claim");
+	is(() = consumer_log($one) =~ /job $id: completed/g, 1, "$l: it is completed once");
 
 	# --- The server goes away.
 	$id = enqueue('{"text": "a", "seconds": 3}');
