@@ -100,8 +100,8 @@ statement_rate() {
 
 # Many jobs in one statement.
 measure_bulk() {
-    local ours peer columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
-    local shape="SELECT now() AS run_at, now() AS created_at, 0 AS priority, 0 AS attempts, 8 AS max_attempts, 'bench_noop' AS task, 'bulk' AS queue, p AS payload FROM unnest($(payloads "$bulk_jobs")) p"
+    local ours peer shape columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
+    shape="SELECT now() AS run_at, now() AS created_at, 0 AS priority, 0 AS attempts, 8 AS max_attempts, 'bench_noop' AS task, 'bulk' AS queue, p AS payload FROM unnest($(payloads "$bulk_jobs")) p"
     set_executors 0
     fill 5000
     fill_raw 5000
