@@ -1,8 +1,9 @@
 # Eight consumers in four languages and four executors share a load, while every second one of
 # them is killed with kill -9, a consumer and an executor in turn (and with an executor the whole
-# server restarts). SQL jobs take effect exactly once; external jobs are begun at least once
-# and completed exactly once; nothing is lost. Nothing goes on by polling: poll_interval and the
-# consumers' fallback are one hour.
+# server restarts). Now and then a consumer is stopped for longer than its lease, and goes on. SQL
+# jobs take effect exactly once; external jobs are begun at least once and completed exactly
+# once, by whoever claimed them last; nothing is lost. Nothing goes on by polling: poll_interval
+# and the consumers' fallback are one hour.
 #
 # SHARED_LOAD_SECONDS (20) and SHARED_LOAD_JOBS (5000) change the size.
 use strict;
@@ -148,6 +149,26 @@ sub kill_any_consumer
 	return 1;
 }
 
+# Stop a consumer, as a machine does that is suspended or swaps; it goes on after more than a lease.
+my ($stopped, $stopped_until);
+my $stops = 0;
+sub stop_any_consumer
+{
+	return 0 if $stopped;
+	$stopped = $consumers[ rand @consumers ];
+	$stopped_until = time() + 4;
+	kill('STOP', $stopped->{pid});
+	return ++$stops;
+}
+sub let_go_on
+{
+	my ($at_once) = @_;
+	return if !$stopped || (!$at_once && time() < $stopped_until);
+	kill('CONT', $stopped->{pid}) unless has_ended($stopped);
+	undef $stopped;
+	return;
+}
+
 my $began = time();
 my $most_executors = 0;
 for my $tick (1 .. $seconds)
@@ -159,12 +180,15 @@ for my $tick (1 .. $seconds)
 		my $target = int($jobs * min(1, (time() - $began + 0.5) / $seconds));
 		produce_until($target) if $produced < $target;
 		$most_executors = max($most_executors, try_sql(q{SELECT count(*) FROM backfill.workers WHERE kind = 'executor'}) // 0);
+		let_go_on();
+		stop_any_consumer() if $tick % 5 == 1;
 		next if $killed;
 		$killed = $tick % 2 ? kill_any_consumer() : kill_executor();
 		$killed{ $tick % 2 ? 'consumer' : 'executor' }++ if $killed;
 	}
 }
-note sprintf '%.0f s: %d consumers and %d executors killed', time() - $began, $killed{consumer} // 0, $killed{executor} // 0;
+note sprintf '%.0f s: %d consumers and %d executors killed, %d times a consumer was stopped for longer than a lease', time() - $began, $killed{consumer} // 0, $killed{executor} // 0, $stops;
+let_go_on('at once');
 while ($produced < $jobs) { produce_until($jobs); supervise(); }
 for (my $deadline = time() + $PostgreSQL::Test::Utils::timeout_default; time() < $deadline;)
 {
@@ -191,15 +215,21 @@ is(sql(q{SELECT count(*) FROM (SELECT job_id FROM examples.result EXCEPT ALL SEL
 is(sql(q{SELECT count(*) FROM examples.result r JOIN intended i USING (job_id) WHERE r.result <> CASE i.task WHEN 'shout' THEN 'A B C' ELSE '3' END}), 0, 'external jobs: with the right result');
 
 # What the consumers say: they may have died before they could.
-my (%begun, %completed);
+my (%begun, %completed, %last_attempt, %last_worker);
 for my $consumer (@all)
 {
 	my $log = consumer_log($consumer);
-	$begun{$_}++ for $log =~ /job (\d+): begins/g;
+	while ($log =~ /job (\d+): begins \w+, attempt (\d+)/g)
+	{
+		$begun{$1}++;
+		($last_attempt{$1}, $last_worker{$1}) = ($2, $consumer->{name}) if $2 > ($last_attempt{$1} // 0);
+	}
 	$completed{$_}++ for $log =~ /job (\d+): completed/g;
 }
 my @external = split /\n/, sql(q{SELECT job_id FROM intended WHERE task <> 'inside'});
 is(scalar(grep { !$begun{$_} } @external), 0, 'external jobs: each was begun');
+my %worker = map { split /\|/ } split /\n/, sql('SELECT job_id, worker FROM examples.result');
+is(scalar(grep { ($worker{$_} // '') ne ($last_worker{$_} // '') } @external), 0, 'external jobs: only the last claim could complete it');
 is(scalar(grep { $_ > 1 } values %completed), 0, 'external jobs: nobody was told of a second completion');
 is(sql('SELECT count(*) FROM unnest(' . ("'{" . join(',', keys %completed) . "}'::bigint[]") . ') c WHERE NOT EXISTS (SELECT FROM examples.result WHERE job_id = c)'), 0, 'external jobs: what they were told is so');
 for my $language (qw(bash cpp node python))
