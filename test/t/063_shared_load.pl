@@ -57,9 +57,9 @@ sql(
 	SELECT backfill.set_queue('bulk', 1000), backfill.set_queue('three', 3), backfill.set_queue('one', 1);
 
 	-- Jobs with these tokens, of every kind, that take so long on average; whatever commits is intended.
-	CREATE FUNCTION produce(first bigint, last bigint, inside_ms numeric, outside_ms numeric) RETURNS void LANGUAGE sql AS $$
+	CREATE FUNCTION produce(first bigint, last bigint, inside_ms numeric, outside_ms numeric, long_every int) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO intended
-		SELECT n, task, backfill.enqueue(task, jsonb_build_object('token', n, 'text', 'a b c', 'ms', n % 20 / 9.5 * inside_ms, 'seconds', n % 5 / 2.0 * outside_ms / 1000),
+		SELECT n, task, backfill.enqueue(task, jsonb_build_object('token', n, 'text', 'a b c', 'ms', n % 20 / 9.5 * inside_ms, 'seconds', CASE WHEN n % long_every = 1 THEN 2.5 ELSE n % 5 / 2.0 * outside_ms / 1000 END),
 			queue_name => CASE WHEN n % 10 = 0 THEN 'three' WHEN n % 51 = 0 THEN 'one' ELSE 'bulk' END)
 		  FROM (SELECT n, (CASE WHEN n % 2 = 0 THEN 'inside' WHEN n % 4 = 1 THEN 'count_words' ELSE 'shout' END) AS task
 		          FROM generate_series(first, last) n) t
@@ -123,8 +123,9 @@ sub supervise
 	return;
 }
 
-# Jobs take so long that four executors and eight consumers with four jobs each are kept busy.
-my $lengths = join ', ', map { sprintf '%.1f', 1000 * $_ * $seconds / ($jobs / 2) } 0.8 * 4, 0.3 * 32;
+# Jobs take so long that four executors and eight consumers with four jobs each are kept busy. Some
+# take 2.5 s: when a consumer that was stopped goes on, somebody else is in the middle of them.
+my $lengths = join ', ', (map { sprintf '%.1f', 1000 * $_ * $seconds / ($jobs / 2) } 0.8 * 4, 0.3 * 32), 2 * max(1, int($jobs / (10 * $seconds)));
 my $produced = 0;
 # Enqueue up to a token. A commit whose answer is lost may have happened.
 sub produce_until
