@@ -24,7 +24,7 @@ my %command = (
 	node => [ 'node', "$examples/node/consumer.mjs" ],
 	cpp => ["$examples/cpp/consumer"],
 	bash => [ 'bash', "$examples/bash/consumer.sh" ]);
-my %running;
+my (%running, %hosts);
 my $number = 0;
 
 # An assertion: what needs to be built and installed is.
@@ -59,6 +59,7 @@ sub start_consumer
 		exec { $command{$language}[0] } @{ $command{$language} } or POSIX::_exit(126);
 	}
 	$consumer->{pid} = $pid;
+	$hosts{ $node->host } = 1;
 	$running{$pid} = $consumer;
 	return $consumer;
 }
@@ -119,7 +120,8 @@ sub wait_for_consumer_log
 	return fail($name);
 }
 
-# None outlives its test.
+# None outlives its test, nor does what one started that was killed: the environment tells whose a
+# process is, for no other test's server has the same directory.
 END
 {
 	my $status = $?;
@@ -127,6 +129,14 @@ END
 	{
 		kill('KILL', $pid);
 		waitpid($pid, 0);
+	}
+	for my $file (%hosts ? glob('/proc/[0-9]*/environ') : ())
+	{
+		open my $in, '<', $file or next;
+		my %environment = map { /^(WORKER|PGHOST)=(.*)/s ? ($1 => $2) : () } split /\0/, do { local $/; <$in> // '' };
+		close $in;
+		next if !$environment{WORKER} || !$hosts{ $environment{PGHOST} // '' };
+		kill('KILL', $file =~ /(\d+)/);
 	}
 	$? = $status;
 }

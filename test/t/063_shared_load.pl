@@ -26,8 +26,10 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 # The same while the server may be away: undef then.
 sub try_sql
 {
-	my ($code, $out) = $node->psql('postgres', $_[0], on_error_die => 0);
-	return $code == 0 ? $out : undef;
+	# Not by its input: psql may have died before it reads that.
+	my $ok = IPC::Run::run([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-c', $_[0] ], '<', \undef, '>', \my $out, '2>', \my $err);
+	chomp $out;
+	return $ok ? $out : undef;
 }
 build_consumers() or BAIL_OUT('see test/lib/setup.sh test');
 create_examples($node);
@@ -96,7 +98,7 @@ wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'it ends'
 for my $language (qw(bash cpp node python))
 {
 	my $consumer = start_consumer($node, $language, LEASE => 3, FALLBACK => 3600);
-	$id = sql(q{SELECT backfill.enqueue('count_words', '{"text": "a", "seconds": 1000}')});
+	$id = sql(q{SELECT backfill.enqueue('count_words', '{"text": "a", "seconds": 30}')});
 	wait_for_consumer_log($consumer, qr/job $id: begins/, "$language: a job is begun");
 	kill_consumer($consumer);
 	my $expires = sql("SELECT extract(epoch FROM lease_expires_at) FROM backfill.job WHERE id = $id");
