@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the benchmarks share: the server, how to fill and drain the queues, how to note what
-# was measured. Sourced by run.sh.
+# was measured. Sourced by run.sh and paused_queue.sh.
 
 sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
 
@@ -98,7 +98,7 @@ peer_name() { case $1 in graphile) printf 'graphile-worker' ;; pg_boss) printf '
 
 # Both sides start each measurement with empty tables and nothing left to write.
 clean_slate() {
-    sql "TRUNCATE backfill.job, bench.raw_job, bench.seen, bench.effect, bench.raw_drain"
+    sql "TRUNCATE backfill.job, bench.raw_job, bench.notify_job, bench.seen, bench.effect, bench.raw_drain"
     sql "CHECKPOINT"
 }
 
@@ -131,6 +131,21 @@ settle() {
     sql "ANALYZE"
     sql "CHECKPOINT"
 }
+
+# A session that listens as a consumer does, from `start_listener` on; what it is told goes to a file.
+start_listener() {
+    {
+        echo 'LISTEN backfill; LISTEN bench;'
+        while sleep 0.1; do echo 'SELECT 1;'; done # psql tells of notifications after a query
+    } | PGAPPNAME=listener psql -XqAt >"$CLUSTER_DIR/notifications" 2>/dev/null &
+    listener=$!
+    until [[ $(sql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listener' AND query = 'SELECT 1;'") == 1 ]]; do sleep 0.02; done
+}
+stop_listener() {
+    sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'listener'" >/dev/null
+    wait "$listener" || true # its session was ended
+}
+count_notifications() { grep -c "notification \"$1\"" "$CLUSTER_DIR/notifications" || true; }
 
 # A transaction, as of a dump, that keeps every dead row alive.
 hold_snapshot() {

@@ -67,6 +67,29 @@ measure_enqueue() {
     done
 }
 
+# The same for jobs that consumers claim, with eight producers, while one consumer listens: beside
+# an INSERT that tells nobody, and one with a trigger that notifies.
+measure_external() {
+    local turn turns=$((seconds_each / 2)) what='enqueue for consumers, one per transaction, 8 clients' name
+    local -A sum=([external]=0 [insert]=0 [notify]=0)
+    set_executors 0
+    clean_slate
+    start_listener
+    for ((turn = 0; turn < turns; turn++)); do
+        for name in external insert notify; do
+            sum[$name]=$((sum[$name] + $(rate_of "$name.pgbench" 8 postgres)))
+        done
+    done
+    stop_listener
+    for name in backfill bench; do
+        (($(count_notifications "$name") > 0)) || die "the consumer was not notified on channel \"$name\""
+    done
+    say "    the consumer got $(count_notifications backfill) notifications from backfill, $(count_notifications bench) from the trigger"
+    record "$what" jobs/s backfill $((sum[external] / turns)) INSERT $((sum[insert] / turns))
+    record "$what" jobs/s "trigger, NOTIFY" $((sum[notify] / turns)) INSERT $((sum[insert] / turns))
+    record "$what" jobs/s backfill $((sum[external] / turns)) "trigger, NOTIFY" $((sum[notify] / turns))
+}
+
 # Rows per second of one statement that makes so many: statement_rate ROWS SQL
 statement_rate() {
     clean_slate
@@ -77,8 +100,8 @@ statement_rate() {
 
 # Many jobs in one statement.
 measure_bulk() {
-    local ours peer columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
-    local shape="SELECT now() AS run_at, now() AS created_at, 0 AS priority, 0 AS attempts, 8 AS max_attempts, 'bench_noop' AS task, 'bulk' AS queue, p AS payload FROM unnest($(payloads "$bulk_jobs")) p"
+    local ours peer shape columns='run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload'
+    shape="SELECT now() AS run_at, now() AS created_at, 0 AS priority, 0 AS attempts, 8 AS max_attempts, 'bench_noop' AS task, 'bulk' AS queue, p AS payload FROM unnest($(payloads "$bulk_jobs")) p"
     set_executors 0
     fill 5000
     fill_raw 5000

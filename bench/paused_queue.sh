@@ -11,28 +11,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source ../test/lib/common.sh
 source ../test/lib/cluster.sh
+source lib.sh
 
 runs=${RUNS:-5}
 jobs=${JOBS:-100000}
 backlog=${BACKLOG:-100000}
 executors=${EXECUTORS:-2}
 
-sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
-
-# Set the number of executors; with 0, wait until the old ones have ended.
-set_executors() {
-    local tries
-    cluster_reload backfill.max_executors="$1"
-    (($1 == 0)) || return 0
-    for ((tries = 0; tries < 500; tries++)); do
-        [[ $(sql "SELECT count(*) FROM backfill.workers WHERE kind = 'executor'") != 0 ]] || return 0
-        sleep 0.02
-    done
-    die "the executors did not end within 10 seconds of setting backfill.max_executors to 0"
-}
-
-# Jobs per second that the executors finish while so many paused jobs wait: drain_rate BACKLOG
-drain_rate() {
+# Jobs per second that the executors finish while so many paused jobs wait: drain_beside BACKLOG
+drain_beside() {
     local rate left
     set_executors 0
     sql "TRUNCATE backfill.job, bench.seen"
@@ -56,11 +43,11 @@ main() {
     sql "SELECT backfill.pause_queue('paused')" >/dev/null
     for ((run = 1; run <= runs; run++)); do
         if ((run % 2)); then
-            without=$(drain_rate 0)
-            with=$(drain_rate "$backlog")
+            without=$(drain_beside 0)
+            with=$(drain_beside "$backlog")
         else
-            with=$(drain_rate "$backlog")
-            without=$(drain_rate 0)
+            with=$(drain_beside "$backlog")
+            without=$(drain_beside 0)
         fi
         ratios+=("$(awk "BEGIN { printf \"%.3f\", $with / $without }")")
         say "run $run of $runs: $without jobs/s alone, $with jobs/s beside $backlog paused jobs, ratio ${ratios[-1]}"

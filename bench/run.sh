@@ -6,6 +6,7 @@
 #
 #   latency    from an enqueue to the start of the job, on an idle system
 #   enqueue    one job per transaction, with 1, 8 and 16 clients
+#   external   the same for jobs of consumers, with 8 clients
 #   bulk       many jobs in one statement
 #   drain      of no-op jobs            insert     of jobs that insert one row
 #   snapshot   drain while an old snapshot keeps all dead rows alive
@@ -26,7 +27,7 @@ source ../test/lib/cluster.sh
 source lib.sh
 source measures.sh
 
-all_measures=(latency enqueue bulk drain insert snapshot backlog scheduled wal idle limits)
+all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle limits)
 if [[ ${QUICK:-0} != 0 ]]; then
     : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
     : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${IDLE_SETTLE:=3}"

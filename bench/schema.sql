@@ -29,6 +29,23 @@ BEGIN
 END;
 $$;
 
+-- The same with the usual trigger that tells consumers of every job.
+CREATE TABLE bench.notify_job (LIKE bench.raw_job INCLUDING ALL) WITH (
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_threshold = 20000,
+    autovacuum_vacuum_insert_scale_factor = 0.0,
+    autovacuum_vacuum_insert_threshold = 200000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
+CREATE FUNCTION bench.notify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('bench', NEW.task_identifier);
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER notify AFTER INSERT ON bench.notify_job FOR EACH ROW EXECUTE FUNCTION bench.notify();
+
 -- The handlers: nothing, one row, and the moment of the start.
 CREATE FUNCTION bench.note_start(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,6 +59,7 @@ CREATE TABLE bench.seen (
 
 SELECT backfill.register_task('bench_noop', 'bench.noop(jsonb)');
 SELECT backfill.register_task('bench_insert', 'bench.put(jsonb)');
+SELECT backfill.register_task('bench_external');
 SELECT backfill.register_task('bench_latency', 'bench.note_start(jsonb)');
 
 -- The usual worker loop, in its fastest form that we know: claim and delete 64 jobs in one

@@ -54,14 +54,16 @@ packages_of() {
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
             "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" python3-croniter \
-            prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer
+            prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
+            python3-psycopg libpqxx-dev jq shellcheck
+        npm_packages # fetch_example_modules needs them
         ;;
-    bench) # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
-        command -v npm >/dev/null || printf '%s\n' npm nodejs
-        ;;
+    bench) npm_packages ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
     *) die "unknown group \"$1\"; there are build, demo, test and bench" ;;
     esac
 }
+
+npm_packages() { command -v npm >/dev/null || printf '%s\n' npm nodejs; }
 
 # Installing a server normally creates a cluster and starts it. We want neither.
 # Both files are ours alone and are removed again.
@@ -149,22 +151,29 @@ fetch_pgq() {
     fetch_package "$package" || warn "could not fetch package $package: the benchmarks will do without PGQ"
 }
 
-# The job queues from npm that the benchmarks compare with, in the versions of the lock file.
-fetch_peers() {
-    local dir=$BACKFILL_ROOT/bench/peers log
+# The packages from npm that a directory's lock file names, once: npm_install DIRECTORY
+npm_install() {
+    local dir=$BACKFILL_ROOT/$1 log status=0
     if cmp -s "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"; then
         return 0
     fi
-    say "installing the job queues to compare with, from npm"
+    say "installing what $1 needs from npm"
     log=$(mktemp "$TMPDIR/backfill-npm.XXXXXX")
-    # The Node.js that runs them is one of the packages, so it does not matter which one runs npm.
-    if ! (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts </dev/null >"$log" 2>&1); then
-        cat "$log" >&2
-        rm -f "$log"
-        die "npm could not install the job queues to compare with; PEERS=0 bench/run.sh does without them"
-    fi
+    (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts </dev/null >"$log" 2>&1) || status=$?
+    ((status == 0)) || cat "$log" >&2
     rm -f "$log"
+    ((status == 0)) || return "$status"
     cp "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"
+}
+
+# The job queues that the benchmarks compare with. The Node.js that runs them is one of the
+# packages, so it does not matter which one runs npm.
+fetch_peers() {
+    npm_install bench/peers || die "npm could not install the job queues to compare with; PEERS=0 bench/run.sh does without them"
+}
+
+fetch_example_modules() {
+    npm_install examples/node || die "npm could not install what the example consumer for Node.js needs"
 }
 
 main() {
@@ -179,6 +188,7 @@ main() {
     done
     ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
+    [[ " ${groups[*]} " != *" test "* ]] || fetch_example_modules
     if [[ " ${groups[*]} " == *" bench "* ]]; then
         fetch_pgq
         fetch_peers

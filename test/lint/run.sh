@@ -26,6 +26,7 @@ rules=(
     "documented       every function, procedure and view is documented"
     "test_files       every test file is picked up, and has what it needs"
     "sleeps           tests wait for conditions, they do not sleep"
+    "shell            shell scripts pass shellcheck"
     "white_space      no trailing white space, a newline at the end"
     "hosts            no host names of package registries, no paths of one machine"
 )
@@ -201,6 +202,17 @@ plant_test_files() { mv test/t/001_wake.pl test/t/wake.pl; }
 
 check_sleeps() { perl "$lint_dir/sleeps.pl" $(tree_files test | grep -E '^test/(sql|specs|pgtap|t|lib)/.*\.(sql|spec|pl|pm)$') || true; }
 plant_sleeps() { echo 'SELECT pg_sleep(1);' >>test/sql/queues.sql; }
+
+# Not asked for: 2034 and 2154, for files that are sourced share variables; 2046, for lists of files
+# are split into words here. The examples are for others to copy: they pass everything.
+check_shell() {
+    local files
+    command -v shellcheck >/dev/null || { echo "shellcheck is not installed"; return; }
+    mapfile -t files < <(tree_files | grep -E '\.sh$|^\.ci/run$')
+    shellcheck -f gcc -S warning -e SC2034,SC2046,SC2154 "${files[@]}" || true
+    shellcheck -f gcc $(tree_files examples | grep '\.sh$') || true
+}
+plant_shell() { echo 'local not_in_a_function' >>bench/plot.sh; }
 
 check_white_space() {
     local files
