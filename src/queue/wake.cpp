@@ -6,6 +6,7 @@
 #include "backfill/queue/wake.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/low_water.hpp"
 
 namespace backfill::queue::wake
@@ -57,6 +58,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
     case XACT_EVENT_PREPARE:
         forget();
         low_water::drop_notes();
+        job_end::on_transaction_end(false);
         break;
     default:
         break;
@@ -112,6 +114,7 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
     low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
     if (bgworker::available())
         pass_on(work);
+    job_end::on_transaction_end(work.outcome == Outcome::kCommitted);
 }
 
 } // namespace
