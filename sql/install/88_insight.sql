@@ -80,7 +80,7 @@ DECLARE
     now constant timestamptz := pg_catalog.clock_timestamp();
     standby constant boolean := pg_catalog.pg_is_in_recovery();
     server record;
-    found record;
+    seen record;
     executors integer;
     busy integer;
     max_executors integer;
@@ -96,9 +96,9 @@ BEGIN
     RETURN NEXT;
 
     check_name := 'version'; status := 'ok'; hint := NULL;
-    SELECT e.extversion INTO found FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill';
-    detail := pg_catalog.format('library %s, extension %s', server.library_version, found.extversion);
-    IF found.extversion <> server.library_version THEN
+    SELECT e.extversion INTO seen FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill';
+    detail := pg_catalog.format('library %s, extension %s', server.library_version, seen.extversion);
+    IF seen.extversion <> server.library_version THEN
         status := 'critical';
         hint := 'Run ALTER EXTENSION backfill UPDATE, or restart the server if its library is the older one.';
     END IF;
@@ -146,7 +146,7 @@ BEGIN
     RETURN NEXT;
 
     check_name := 'oldest_ready_job'; status := 'ok'; detail := 'no job is ready'; hint := NULL;
-    SELECT j.id, j.run_at, now - j.run_at > max_wait AS late INTO found
+    SELECT j.id, j.run_at, now - j.run_at > max_wait AS late INTO seen
       FROM backfill.job j
      WHERE j.run_at <= now AND j.lease_expires_at IS NULL
        AND j.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
@@ -154,28 +154,28 @@ BEGIN
        AND NOT backfill._claimed(j.ctid, j.xmax)
      ORDER BY j.run_at, j.id LIMIT 1;
     IF FOUND THEN
-        detail := pg_catalog.format('job %s since %s', found.id, found.run_at);
-        IF found.late THEN
+        detail := pg_catalog.format('job %s since %s', seen.id, seen.run_at);
+        IF seen.late THEN
             status := 'warning';
-            detail := detail || '; ' || coalesce(backfill.why_not_running(found.id), '');
+            detail := detail || '; ' || coalesce(backfill.why_not_running(seen.id), '');
             hint := 'backfill.why_not_running(id) says why a job waits.';
         END IF;
     END IF;
     RETURN NEXT;
 
     check_name := 'unregistered_tasks'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', j.task_identifier, j.jobs) ORDER BY j.jobs DESC, j.task_identifier) AS names INTO found
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', j.task_identifier, j.jobs) ORDER BY j.jobs DESC, j.task_identifier) AS names INTO seen
       FROM (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
      WHERE j.task_identifier NOT IN (SELECT t.task_identifier FROM backfill.task t);
-    IF found.names IS NOT NULL THEN
+    IF seen.names IS NOT NULL THEN
         status := 'warning';
-        detail := 'jobs wait for tasks that nobody has registered: ' || backfill._listing(found.names);
+        detail := 'jobs wait for tasks that nobody has registered: ' || backfill._listing(seen.names);
         hint := 'Call backfill.register_task(), or claim them by naming the task to claim_jobs().';
     END IF;
     RETURN NEXT;
 
     check_name := 'handlers'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.array_agg(h.problem ORDER BY h.problem) AS names INTO found
+    SELECT pg_catalog.array_agg(h.problem ORDER BY h.problem) AS names INTO seen
       FROM (SELECT CASE WHEN p.oid IS NULL THEN pg_catalog.format('%s: %I.%I does not exist', t.task_identifier, t.handler_schema, t.handler_name)
                         WHEN r.oid IS NOT NULL AND NOT (pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
                                                         AND pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'))
@@ -188,15 +188,15 @@ BEGIN
                                ORDER BY a.ordinality) = t.handler_argtypes
              WHERE t.handler_name IS NOT NULL) h
      WHERE h.problem IS NOT NULL;
-    IF found.names IS NOT NULL THEN
+    IF seen.names IS NOT NULL THEN
         status := 'critical';
-        detail := backfill._listing(found.names);
+        detail := backfill._listing(seen.names);
         hint := 'Jobs of these tasks become dead letters. Create the function again, grant EXECUTE, or register the task anew.';
     END IF;
     RETURN NEXT;
 
     check_name := 'roles'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.array_agg(DISTINCT c.problem) AS names INTO found
+    SELECT pg_catalog.array_agg(DISTINCT c.problem) AS names INTO seen
       FROM (SELECT CASE WHEN r.oid IS NULL THEN pg_catalog.format('%s does not exist', t.run_as)
                         WHEN NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000 THEN pg_catalog.format('%s has no LOGIN', t.run_as)
                         WHEN NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
@@ -205,53 +205,53 @@ BEGIN
               FROM backfill.task t LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
              WHERE t.handler_name IS NOT NULL) c
      WHERE c.problem IS NOT NULL;
-    IF found.names IS NOT NULL THEN
+    IF seen.names IS NOT NULL THEN
         status := 'critical';
-        detail := 'no executor can log in as the roles of some tasks: ' || backfill._listing(found.names);
+        detail := 'no executor can log in as the roles of some tasks: ' || backfill._listing(seen.names);
         hint := 'Give the role what it lacks, or register its tasks with another run_as.';
     END IF;
     RETURN NEXT;
 
     check_name := 'dead_letters'; status := 'ok'; detail := NULL; hint := NULL;
     SELECT pg_catalog.sum(d.letters) AS letters, pg_catalog.min(d.oldest) AS oldest, pg_catalog.max(d.newest) AS newest,
-           pg_catalog.array_agg(pg_catalog.format('%s (%s)', d.task_identifier, d.letters) ORDER BY d.letters DESC, d.task_identifier) AS names INTO found
+           pg_catalog.array_agg(pg_catalog.format('%s (%s)', d.task_identifier, d.letters) ORDER BY d.letters DESC, d.task_identifier) AS names INTO seen
       FROM (SELECT l.task_identifier, pg_catalog.count(*) AS letters, pg_catalog.min(l.failed_at) AS oldest, pg_catalog.max(l.failed_at) AS newest
               FROM backfill.dead_letter l GROUP BY l.task_identifier) d;
-    IF found.letters > 0 THEN
+    IF seen.letters > 0 THEN
         status := 'warning';
-        detail := pg_catalog.format('%s, the oldest since %s, the latest since %s: %s', found.letters, found.oldest, found.newest, backfill._listing(found.names));
+        detail := pg_catalog.format('%s, the oldest since %s, the latest since %s: %s', seen.letters, seen.oldest, seen.newest, backfill._listing(seen.names));
         hint := 'See backfill.dlq; requeue_dlq_job() and delete_dlq_job() settle them.';
     END IF;
     RETURN NEXT;
 
     check_name := 'expired_leases'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.count(*) AS leases, pg_catalog.min(j.lease_expires_at) AS oldest INTO found
+    SELECT pg_catalog.count(*) AS leases, pg_catalog.min(j.lease_expires_at) AS oldest INTO seen
       FROM backfill.job j WHERE j.lease_expires_at < now - interval '10 seconds';
-    IF found.leases > 0 AND NOT standby THEN
+    IF seen.leases > 0 AND NOT standby THEN
         status := 'warning';
-        detail := pg_catalog.format('%s ran out, the first at %s, and nobody has ended them', found.leases, found.oldest);
+        detail := pg_catalog.format('%s ran out, the first at %s, and nobody has ended them', seen.leases, seen.oldest);
         hint := 'The dispatcher does that: see whether it runs. SELECT backfill.release_stale_job_locks() does it now.';
     END IF;
     RETURN NEXT;
 
     check_name := 'paused_queues'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', q.queue_name, q.jobs) ORDER BY q.jobs DESC, q.queue_name) AS names INTO found
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', q.queue_name, q.jobs) ORDER BY q.jobs DESC, q.queue_name) AS names INTO seen
       FROM (SELECT p.queue_name, pg_catalog.count(*) AS jobs
               FROM backfill.queue p JOIN backfill.job j ON j.queue_name = p.queue_name WHERE p.paused GROUP BY p.queue_name) q;
-    IF found.names IS NOT NULL THEN
-        status := 'warning'; detail := 'jobs wait in paused queues: ' || backfill._listing(found.names); hint := 'backfill.resume_queue() lets them go on.';
+    IF seen.names IS NOT NULL THEN
+        status := 'warning'; detail := 'jobs wait in paused queues: ' || backfill._listing(seen.names); hint := 'backfill.resume_queue() lets them go on.';
     END IF;
     RETURN NEXT;
 
     check_name := 'schedules'; status := 'ok'; detail := NULL; hint := NULL;
-    SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO found
+    SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO seen
       FROM (SELECT CASE WHEN c.checked_until < now - interval '3 minutes' THEN pg_catalog.format('%s: the clock has not ticked since %s', c.name, c.checked_until)
                         WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: %s', c.name, c.last_error) END AS problem
               FROM backfill.cron_schedule c) s
      WHERE s.problem IS NOT NULL;
-    IF found.names IS NOT NULL AND NOT standby THEN
+    IF seen.names IS NOT NULL AND NOT standby THEN
         status := 'critical';
-        detail := backfill._listing(found.names);
+        detail := backfill._listing(seen.names);
         hint := CASE WHEN pg_catalog.current_setting('backfill.cron_clock', true) = 'external' THEN 'backfill.cron_clock is external: something must call backfill.cron_tick() every minute.'
                      WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN 'Extension pg_cron, which calls backfill.cron_tick(), is not installed in this database.'
                      ELSE 'pg_cron calls backfill.cron_tick() every minute: see cron.job and cron.job_run_details.' END;
@@ -259,16 +259,16 @@ BEGIN
     RETURN NEXT;
 
     check_name := 'dead_rows'; status := 'ok'; hint := NULL;
-    SELECT pg_catalog.pg_stat_get_dead_tuples('backfill.job'::pg_catalog.regclass) AS dead_rows, v.holder, v.xmin_age, v.since INTO found
+    SELECT pg_catalog.pg_stat_get_dead_tuples('backfill.job'::pg_catalog.regclass) AS dead_rows, v.holder, v.xmin_age, v.since INTO seen
       FROM (SELECT 1) one LEFT JOIN (SELECT * FROM backfill._vacuum_holders() h LIMIT 1) v ON true;
-    detail := pg_catalog.format('backfill.job has some %s dead rows', found.dead_rows);
-    IF found.holder IS NOT NULL THEN
-        detail := detail || pg_catalog.format('; the oldest snapshot is that of %s, %s transactions old%s', found.holder, found.xmin_age,
-                                              ', since ' || found.since);
+    detail := pg_catalog.format('backfill.job has some %s dead rows', seen.dead_rows);
+    IF seen.holder IS NOT NULL THEN
+        detail := detail || pg_catalog.format('; the oldest snapshot is that of %s, %s transactions old%s', seen.holder, seen.xmin_age,
+                                              ', since ' || seen.since);
     END IF;
-    IF found.dead_rows >= max_dead_rows THEN
+    IF seen.dead_rows >= max_dead_rows THEN
         status := 'warning';
-        hint := CASE WHEN found.holder IS NULL THEN 'Nobody holds vacuum back, but it does not keep up: see pg_stat_progress_vacuum and the setting autovacuum.'
+        hint := CASE WHEN seen.holder IS NULL THEN 'Nobody holds vacuum back, but it does not keep up: see pg_stat_progress_vacuum and the setting autovacuum.'
                      ELSE 'Vacuum cannot remove rows that died after the oldest snapshot was taken: end its transaction, or drop its slot.' END;
     END IF;
     RETURN NEXT;

@@ -473,19 +473,6 @@ class Diagnosis
                           "the extension has version " + quoted_name(installed) + ", the library " +
                               quoted_name(BACKFILL_VERSION) +
                               ": run ALTER EXTENSION backfill UPDATE, or restart the server"};
-        const std::string extension_lockers = ask_text(
-            "SELECT pg_catalog.string_agg(coalesce('process ' || l.pid, 'a prepared transaction'),"
-            "         ', ')"
-            "  FROM pg_catalog.pg_locks l"
-            "  JOIN pg_catalog.pg_extension e ON e.extname = 'backfill' AND l.objid = e.oid"
-            " WHERE l.locktype = 'object' AND l.database = $1 AND l.granted"
-            "   AND l.classid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
-            "   AND l.mode = 'AccessExclusiveLock'"
-            "   AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
-            {oid_param(MyDatabaseId)});
-        if (!extension_lockers.empty())
-            return Answer{"extension_locked",
-                          "the extension is being changed by " + extension_lockers};
         if (guc::max_executors == 0)
             return Answer{"no_executors", "backfill.max_executors is 0"};
         if (!bgworker::has_dispatcher(MyDatabaseId))
@@ -674,7 +661,24 @@ class Diagnosis
 
 std::string why_not_running(int64 job_id)
 {
-    const Answer answer = Diagnosis(job_id).answer();
+    Answer answer{};
+    const auto error = pg::in_subtransaction([&] {
+        const int nest_level = pg::call([] {
+            const int level = NewGUCNestLevel();
+            (void) set_config_option("lock_timeout", "1000", PGC_USERSET, PGC_S_SESSION,
+                                     GUC_ACTION_SAVE, true, 0, false);
+            return level;
+        });
+        answer = Diagnosis(job_id).answer();
+        pg::call([&] { AtEOXact_GUC(false, nest_level); });
+    });
+    if (error && error->sqlstate == "55P03")
+        answer = {"table_locked", "a table of the extension is locked, by DROP EXTENSION perhaps"};
+    else if (error) {
+        const char *const state = error->sqlstate.c_str();
+        fail(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]), error->message,
+             error->detail, error->hint);
+    }
     return std::string(answer.code) + ": " + answer.text;
 }
 
