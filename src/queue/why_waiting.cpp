@@ -493,9 +493,7 @@ class Diagnosis
         if (!has_place)
             return {"no_dispatcher", "no dispatcher runs in this database; the launcher has not "
                                      "noticed it yet, or looks after as many as it can"};
-        const int64 workers = ask_count("SELECT pg_catalog.count(*)"
-                                        "  FROM backfill._worker_processes()",
-                                        {});
+        const int64 workers = ask_count("SELECT backfill._worker_processes()", {});
         if (workers >= max_worker_processes)
             return no_slot("a dispatcher");
         return {"no_dispatcher",
