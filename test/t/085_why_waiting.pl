@@ -367,17 +367,13 @@ ends($id, 'it comes back');
 $node->safe_psql('postgres', 'CREATE DATABASE wanted');
 $node->safe_psql('wanted', $setup);
 my $inside = $node->background_psql('wanted');
-$id = $inside->query_safe(q{SELECT backfill.enqueue('run', run_at => now() + interval '2 seconds')});
-my $copy = start_psql($node, 'postgres', 'CREATE DATABASE copy TEMPLATE wanted');
-my $answer = '';
-for my $try (1 .. 10000)
-{
-	$copy->{run}->pump_nb;
-	$answer = $inside->query_safe("SELECT backfill.why_not_running($id)");
-	last if $answer =~ /^database_blocked/;
-}
+my $copying = $node->background_psql('postgres', on_error_stop => 0);
+$copying->query_until(qr/started/, "\\echo started\nCREATE DATABASE copy TEMPLATE wanted;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE copy%' AND state = 'active'});
+$id = $inside->query_safe(q{SELECT backfill.enqueue('run')});
+my $answer = $inside->query_safe("SELECT backfill.why_not_running($id)");
 like($answer, qr/^database_blocked: process \d+ has ended the workers of this database for the time of its command/, 'a command that wants the database for itself');
-finish_psql($copy);
+$copying->quit;
 $inside->quit;
 ends($id, 'it is over, and the job runs', $node, 'wanted');
 
