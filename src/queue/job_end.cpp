@@ -14,12 +14,13 @@ namespace
 
 constexpr int kMaxEnded = 1024;
 
-/* Plain data: the callback must not fail. What a rollback to a savepoint has undone stays in
- * it; who waits looks into the tables. */
+/* Plain data: the callbacks must not fail. How deep in savepoints each was noted never
+ * decreases from one to the next. */
 struct Ended {
     int count;
     bool more;
     bgworker::EndedJob jobs[kMaxEnded];
+    int levels[kMaxEnded];
 };
 Ended ended;
 
@@ -27,10 +28,12 @@ void collect(int64 job_id, JobEnd end) noexcept
 {
     if (!bgworker::available())
         return;
-    if (ended.count < kMaxEnded)
-        ended.jobs[ended.count++] = {job_id, end};
-    else
+    if (ended.count == kMaxEnded) {
         ended.more = true;
+        return;
+    }
+    ended.levels[ended.count] = GetCurrentTransactionNestLevel();
+    ended.jobs[ended.count++] = {job_id, end};
 }
 
 /* --- History ------------------------------------------------------------------------- */
@@ -193,6 +196,15 @@ int trim_history(int limit)
                              "    ORDER BY o.keep_until LIMIT $1))",
                              params)
             .rows);
+}
+
+void on_subtransaction_end(bool committed, int level) noexcept
+{
+    if (!committed)
+        while (ended.count > 0 && ended.levels[ended.count - 1] >= level)
+            ended.count--;
+    for (int i = ended.count - 1; i >= 0 && ended.levels[i] >= level; i--)
+        ended.levels[i] = level - 1;
 }
 
 void on_transaction_end(bool committed) noexcept

@@ -69,6 +69,8 @@ void on_transaction_end(XactEvent event, void *) noexcept
 void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
 {
     const int level = GetCurrentTransactionNestLevel();
+    if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
+        job_end::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
     if (pending.taken_at < level)
         return;
     if (event == SUBXACT_EVENT_ABORT_SUB)

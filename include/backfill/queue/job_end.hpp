@@ -40,8 +40,10 @@ void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const
 /* Deletes up to `limit` rows whose time is over; returns how many. For the dispatcher. */
 int trim_history(int limit);
 
-/* The end of the current transaction; called by wake.cpp. `prepared` counts as neither. */
+/* The end of the current transaction, or of the subtransaction of a nesting level; called by
+ * wake.cpp. */
 void on_transaction_end(bool committed) noexcept;
+void on_subtransaction_end(bool committed, int level) noexcept;
 
 /* --- The result of the job that this process runs --- */
 
