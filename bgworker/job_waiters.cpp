@@ -2,6 +2,7 @@
 #include "backfill/bgworker/job_waiters.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/guard.hpp"
 
 namespace backfill::bgworker
 {
@@ -66,7 +67,7 @@ void take_waiter_place(int64 job_id)
     if (!available() || my_place != nullptr)
         return;
     if (!exit_registered)
-        before_shmem_exit(on_session_exit, static_cast<Datum>(0));
+        pg::call([] { before_shmem_exit(on_session_exit, static_cast<Datum>(0)); });
     exit_registered = true;
     JobWaiters &all = shared().job_waiters;
     SharedLock lock;

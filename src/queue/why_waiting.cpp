@@ -99,6 +99,11 @@ int64 ask_count(const char *sql, std::initializer_list<pg::Param> params)
     return result.has_value ? DatumGetInt64(result.first_value) : 0;
 }
 
+bool in_progress(TransactionId xid)
+{
+    return pg::call([&] { return TransactionIdIsInProgress(xid); });
+}
+
 /* Who has this transaction: a process, since when, or a prepared transaction. */
 std::string owner_of(TransactionId xid)
 {
@@ -225,7 +230,7 @@ class Diagnosis
     Answer absent() const
     {
         const SeenJob dirty = read_job(id_, true);
-        if (dirty.found && TransactionIdIsInProgress(dirty.xmin))
+        if (dirty.found && in_progress(dirty.xmin))
             return {"not_committed", "it is enqueued, or changed, by " + owner_of(dirty.xmin) +
                                          ", and can run when that is committed"};
         const std::string letter = ask_text(
@@ -271,7 +276,7 @@ class Diagnosis
     MaybeAnswer claimed() const
     {
         const RowClaim claim = RowClaim::of_job(tid_);
-        if (TransactionIdIsValid(claim.changing) && TransactionIdIsInProgress(claim.changing))
+        if (TransactionIdIsValid(claim.changing) && in_progress(claim.changing))
             return running(claim.changing);
         if (TransactionIdIsValid(claim.locking))
             return Answer{"row_locked", "its row is locked by " + owner_of(claim.locking)};
