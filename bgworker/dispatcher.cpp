@@ -22,6 +22,7 @@
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/claim.hpp"
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
@@ -41,6 +42,8 @@ namespace
 
 constexpr int kMaxSweepFactor = 32;
 constexpr int kOrphanBatch = 100;
+constexpr int kHistoryBatch = 5000;
+constexpr TimestampTz kHistoryPauseUs = 10000000;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row somebody is changing. */
 constexpr int kBusyLeaseMs = 100;
@@ -67,6 +70,7 @@ struct Memory {
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
     TimestampTz last_cleanup = 0;
     TimestampTz last_cleanup_clock = clock::kReal;  /* what backfill.fake_now was then */
+    TimestampTz next_trim = 0;                      /* of the history */
     std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
     TimestampTz last_sweep = 0;
     TimestampTz sweep_time = 0; /* how long it took, in microseconds */
@@ -434,6 +438,24 @@ void reap_executors()
     memory().executors = std::move(alive);
 }
 
+/* For people to see; called when there are any, or have been. */
+void publish_held_roles()
+{
+    static bool published = false;
+    const TimestampTz now = GetCurrentTimestamp();
+    HeldRole held[kMaxHeldRoles] = {};
+    int count = 0;
+    for (const auto &[role, backoff] : memory().backoff)
+        if (count < kMaxHeldRoles && backoff.holds(now))
+            held[count++] = {role, backoff.not_before()};
+    if (count == 0 && !published)
+        return;
+    published = count > 0;
+    SharedLock lock;
+    if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
+        memcpy(slot->held, held, sizeof(held));
+}
+
 bool on_hold(Oid role)
 {
     const auto found = memory().backoff.find(role);
@@ -699,6 +721,20 @@ void settle_charges()
     memory().charged.clear();
 }
 
+/* Deletes a batch of the history that is no longer wanted. Returns whether to go on at once. */
+bool trim_history_when_due()
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now < memory().next_trim)
+        return false;
+    int trimmed = 0;
+    (void) without_waiting("delete old history",
+                           [&] { trimmed = queue::job_end::trim_history(kHistoryBatch); });
+    const bool more = trimmed == kHistoryBatch;
+    memory().next_trim = more ? now : now + kHistoryPauseUs;
+    return more;
+}
+
 /* Sweeps become rarer while they find nothing. */
 void note_sweep(TimestampTz start)
 {
@@ -718,6 +754,7 @@ long dispatcher_iteration()
     }
     Look look;
     int orphans = 0;
+    bool more_history = false;
     const TimestampTz start = GetCurrentTimestamp();
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
@@ -725,6 +762,7 @@ long dispatcher_iteration()
         clean_up_when_due();
         (void) without_waiting("move the jobs of missing roles to the dead letter queue",
                                [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
+        more_history = trim_history_when_due();
         const std::optional<TimestampTz> leases = end_leases(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
@@ -745,13 +783,14 @@ long dispatcher_iteration()
     serve_idle_roles_first(look.roles);
     for (const RoleWork &work : look.roles)
         provide_executors(work, shortage);
+    publish_held_roles();
     note_slots(shortage.exhausted);
     if (shortage.missed)
         memory().sweep_factor = 1;
     if (sweep)
         note_sweep(start);
     pgstat_report_activity(STATE_IDLE, nullptr);
-    return orphans == kOrphanBatch ? 0 : wait_time(look, shortage);
+    return orphans == kOrphanBatch || more_history ? 0 : wait_time(look, shortage);
 }
 
 } // namespace

@@ -83,6 +83,8 @@ void on_job_start(const queue::JobRow &row, const queue::Task &task)
     slot.attempt = row.attempts() + 1;
     strlcpy(slot.task, task.identifier.c_str(), sizeof(slot.task));
     slot.state_since = now;
+    slot.progress = -1;
+    slot.progress_message[0] = '\0';
     SpinLockRelease(&slot.mutex);
 }
 

@@ -52,20 +52,6 @@ struct DatabaseList {
     int count;
 };
 
-bool is_listed(const char *database_name)
-{
-    /* A list that cannot be parsed is treated as *: running jobs is the safer mistake. */
-    List *names = NIL;
-    char *copy = pstrdup(guc::databases);
-    if (strcmp(copy, "*") == 0 || !SplitIdentifierString(copy, ',', &names))
-        return true;
-    ListCell *cell;
-    foreach (cell, names)
-        if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
-            return true;
-    return false;
-}
-
 /* Every database that a worker may connect to and that the settings name. */
 DatabaseList connectable_databases()
 {
@@ -263,6 +249,20 @@ void forget_latch(int, Datum) noexcept
 }
 
 } // namespace
+
+bool is_listed(const char *database_name)
+{
+    /* A list that cannot be parsed is treated as *: running jobs is the safer mistake. */
+    List *names = NIL;
+    char *copy = pstrdup(guc::databases);
+    if (strcmp(copy, "*") == 0 || !SplitIdentifierString(copy, ',', &names))
+        return true;
+    ListCell *cell;
+    foreach (cell, names)
+        if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
+            return true;
+    return false;
+}
 
 void register_launcher()
 {

@@ -54,6 +54,8 @@ void create_shared_memory()
             state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
         ConditionVariableInit(&state->consumers);
+        pg_atomic_init_u32(&state->job_waiters.count, 0);
+        ConditionVariableInit(&state->job_waiters.ended);
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
     }
@@ -215,6 +217,33 @@ int executor_xids(TransactionId *xids, int limit) noexcept
     return count;
 }
 
+std::vector<WorkerSlot> copy_workers()
+{
+    std::vector<WorkerSlot> workers;
+    if (!available())
+        return workers;
+    workers.reserve(static_cast<std::size_t>(state->worker_count));
+    const SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kNone || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        workers.push_back(worker); /* reserved: does not allocate */
+        SpinLockRelease(&worker.mutex);
+    }
+    return workers;
+}
+
+std::optional<DatabaseSlot> copy_database()
+{
+    if (!available())
+        return std::nullopt;
+    const SharedLock lock(LW_SHARED);
+    const DatabaseSlot *slot = find_database(MyDatabaseId, false);
+    return slot == nullptr ? std::nullopt : std::optional(*slot);
+}
+
 bool enter_bulk_lane(Oid database, int slot)
 {
     if (guc::reserved_urgent_executors == 0)
@@ -278,6 +307,8 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         worker.state_since = worker.started_at;
         worker.jobs_done = 0;
         worker.jobs_failed = 0;
+        worker.progress = -1;
+        worker.progress_message[0] = '\0';
         SpinLockRelease(&worker.mutex);
         return {i, worker.generation};
     }

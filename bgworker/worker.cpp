@@ -11,6 +11,7 @@ constexpr long kFirstErrorPauseMs = 100;
 constexpr long kLongestErrorPauseMs = 30000;
 
 WorkerArguments my_arguments;
+bool attached = false;
 
 /* Runs after the transaction has been aborted and before the process leaves shared memory. */
 void on_worker_exit(int, Datum) noexcept
@@ -86,6 +87,7 @@ void attach_worker(Datum)
     BackgroundWorkerInitializeConnectionByOid(my_arguments.database, my_arguments.role,
                                               pg::kWorkerConnectFlags);
     mark_ready();
+    attached = true;
 }
 
 WorkerSlot &my_slot()
@@ -96,6 +98,17 @@ WorkerSlot &my_slot()
 int my_slot_number()
 {
     return my_arguments.slot;
+}
+
+void publish_progress(double fraction, const char *message) noexcept
+{
+    if (!attached)
+        return;
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.progress = fraction;
+    strlcpy(slot.progress_message, message, sizeof(slot.progress_message));
+    SpinLockRelease(&slot.mutex);
 }
 
 bool was_called()

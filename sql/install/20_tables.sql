@@ -15,6 +15,7 @@ CREATE TABLE backfill.task (
     run_as text COLLATE "C" NOT NULL,
     notify_channel text COLLATE "C",
     registered_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    keep_history interval,
     -- A handler is stored by name: pg_upgrade refuses reg* columns, and a dropped
     -- function must give a clear error instead of a dangling oid.
     CONSTRAINT task_handler_complete CHECK (
@@ -137,6 +138,7 @@ ALTER SEQUENCE backfill.dead_letter_id_seq OWNED BY backfill.dead_letter.id;
 COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
 -- One entry per key: a job that was requeued and fails again updates its entry.
 CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WHERE job_key IS NOT NULL;
+CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
@@ -145,6 +147,31 @@ CREATE TABLE backfill.no_retry (
     job_id bigint PRIMARY KEY
 );
 COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when their key was removed or enqueued again: they end with this run, however it ends.';
+
+-- What is kept of jobs that have ended, and of attempts that failed before: of tasks that are
+-- registered with keep_history only. src/queue/job_end.cpp writes it below SQL: no triggers, no
+-- expressions or predicates in indexes.
+CREATE TABLE backfill.job_history (
+    job_id bigint NOT NULL,
+    finished_at timestamptz NOT NULL,
+    keep_until timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    started_at timestamptz,
+    priority smallint NOT NULL,
+    attempt smallint NOT NULL,
+    max_attempts smallint NOT NULL,
+    outcome text COLLATE "C" NOT NULL, -- retried: a failed attempt; else the job's end
+    task_identifier text COLLATE "C" NOT NULL,
+    queue_name text COLLATE "C",
+    job_key text COLLATE "C",
+    worker text COLLATE "C",
+    error jsonb,
+    result jsonb
+);
+CREATE INDEX job_history_job_idx ON backfill.job_history (job_id);
+CREATE INDEX job_history_keep_until_idx ON backfill.job_history (keep_until);
+COMMENT ON TABLE backfill.job_history IS
+    'Jobs that have ended, and their failed attempts, of tasks registered with keep_history; see the view backfill.history.';
 
 -- How errors are classified. Rules of a task beat general ones, a user's beat the
 -- built-in ones, a whole SQLSTATE beats a class; texts are tried in order of their id.
@@ -211,4 +238,5 @@ SELECT pg_catalog.pg_extension_config_dump('backfill.job', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.job_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.claim_token_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('backfill.job_history', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.dead_letter_id_seq', '');

@@ -25,14 +25,16 @@ CREATE FUNCTION backfill._workers(
     OUT started_at timestamptz,
     OUT state_since timestamptz,
     OUT jobs_done bigint,
-    OUT jobs_failed bigint)
+    OUT jobs_failed bigint,
+    OUT progress double precision,
+    OUT progress_message text)
 RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'backfill_workers';
 COMMENT ON FUNCTION backfill._workers() IS 'This database''s workers, from shared memory; the rows of the view backfill.workers.';
 
-CREATE FUNCTION backfill._claimed(xmax xid)
+CREATE FUNCTION backfill._claimed(ctid tid, xmax xid)
 RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_claimed';
-COMMENT ON FUNCTION backfill._claimed(xid) IS
-    'Whether a visible job row is being run: a transaction in progress has deleted it.';
+COMMENT ON FUNCTION backfill._claimed(tid, xid) IS
+    'Whether a visible row of backfill.job is being run: a transaction in progress has deleted it. Who only locks it does not count.';
 
 CREATE FUNCTION backfill._installed()
 RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_installed';

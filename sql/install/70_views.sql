@@ -14,19 +14,23 @@ SELECT j.id,
        j.job_key,
        coalesce(j.retry_policy, 'default') AS retry_policy,
        CASE WHEN j.lease_expires_at > backfill._now() THEN 'leased'
-            WHEN backfill._claimed(j.xmax) THEN 'running'
+            WHEN backfill._claimed(j.ctid, j.xmax) THEN 'running'
             WHEN j.run_at > backfill._now() THEN 'scheduled'
             ELSE 'ready' END AS state,
        j.last_error,
        coalesce(j.worker, w.kind || ' ' || w.pid) AS worker,
        j.lease_expires_at,
-       j.created_at
+       j.created_at,
+       p.progress,
+       p.progress_message
   FROM backfill.job j
-  LEFT JOIN backfill._workers() w ON w.xid = j.xmax;
+  LEFT JOIN backfill._workers() w ON w.xid = j.xmax
+  LEFT JOIN backfill._workers() p ON p.job_id = j.id;
 COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
 COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer)';
 COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';
 COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
+COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
 COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this server with its pid, or the name an external consumer gave.';
 
 CREATE VIEW backfill.queues AS
@@ -68,10 +72,14 @@ SELECT w.pid,
        w.state_since,
        w.started_at,
        w.jobs_done,
-       w.jobs_failed
+       w.jobs_failed,
+       w.progress,
+       w.progress_message
   FROM backfill._workers() w
   LEFT JOIN pg_catalog.pg_roles r ON r.oid = w.role_oid;
 COMMENT ON VIEW backfill.workers IS 'The background workers of this database and what they do now.';
+COMMENT ON COLUMN backfill.workers.state_since IS 'While a job runs: when it began.';
+COMMENT ON COLUMN backfill.workers.progress IS 'Of the running job, 0 to 1, as its handler says by set_progress().';
 COMMENT ON COLUMN backfill.workers.jobs_done IS 'Jobs that this worker has finished since it started.';
 
 CREATE VIEW backfill.tasks AS
@@ -95,7 +103,8 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        t.timeout,
        t.notify_channel,
        coalesce(j.jobs, 0) AS jobs,
-       t.registered_at
+       t.registered_at,
+       t.keep_history
   FROM backfill.task t
   FULL JOIN (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
     ON j.task_identifier = t.task_identifier
@@ -106,6 +115,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
 COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
 COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
+COMMENT ON COLUMN backfill.tasks.keep_history IS 'How long ended jobs stay in backfill.history; NULL: not at all.';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
 
 CREATE VIEW backfill.dlq AS

@@ -38,7 +38,7 @@ BEGIN ATOMIC
                                    FROM (SELECT coalesce(b.queue_name, '') AS queue_name,
                                                 b.run_at <= backfill._now() AS due,
                                                 coalesce(b.lease_expires_at > backfill._now(), false)
-                                                    OR backfill._claimed(b.xmax) AS active
+                                                    OR backfill._claimed(b.ctid, b.xmax) AS active
                                            FROM backfill.job b) a
                                   GROUP BY a.queue_name) j
                         ON j.queue_name = c.queue_name

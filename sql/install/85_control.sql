@@ -64,6 +64,7 @@ BEGIN
         RETURNING j.*
     LOOP
         PERFORM backfill._note_cancelled(waiting.task_identifier, waiting.queue_name, waiting.priority);
+        PERFORM backfill._note_ended(waiting);
         RETURN NEXT waiting;
     END LOOP;
 END;

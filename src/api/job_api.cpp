@@ -4,6 +4,7 @@
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/finish.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/run_job.hpp"
@@ -120,10 +121,37 @@ BACKFILL_FUNCTION(backfill_bury)
             row.set(queue::Column::kLastError, arguments.datum(2));
         letter = queue::dead_letter::write(row, reason);
         stats::note_buried(row);
+        queue::job_end::note_end(queue::config()->find_task(row.task_identifier()), row,
+                                 queue::job_end::JobEnd::kDead);
     }
     table.close();
     fcinfo->isnull = letter == 0;
     return Int64GetDatum(letter);
+}
+
+/* A waiting job is deleted: cancelled. */
+BACKFILL_FUNCTION(backfill_note_ended)
+{
+    const pg::Arguments arguments(fcinfo);
+    const queue::JobRow row = pg::call([&] {
+        queue::JobRow deformed;
+        HeapTupleHeader header = DatumGetHeapTupleHeader(arguments.datum(0));
+        TupleDesc columns = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
+                                                   HeapTupleHeaderGetTypMod(header));
+        HeapTupleData tuple;
+        tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+        ItemPointerSetInvalid(&tuple.t_self);
+        tuple.t_tableOid = InvalidOid;
+        tuple.t_data = header;
+        if (columns->natts != queue::kColumnCount)
+            elog(ERROR, "_note_ended() must get a row of backfill.job");
+        heap_deform_tuple(&tuple, columns, deformed.values, deformed.nulls);
+        ReleaseTupleDesc(columns);
+        return deformed;
+    });
+    queue::job_end::note_end(queue::config()->find_task(row.task_identifier()), row,
+                             queue::job_end::JobEnd::kCancelled);
+    return static_cast<Datum>(0);
 }
 
 /* Rows are changed from outside: executors shall look again when this is over. */

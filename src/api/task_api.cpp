@@ -125,6 +125,18 @@ void check_timeout(const Interval *timeout)
              "It must be between 1 millisecond and 24 days.");
 }
 
+void check_keep_history(const Interval *keep_history)
+{
+    if (keep_history == nullptr)
+        return;
+    const double days = pg::approximate_days(*keep_history);
+    if (days < 0 || days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY) ||
+        pg::to_microseconds(*keep_history) < 1)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "keep_history is out of range: " + pg::to_text(*keep_history),
+             "It must be longer than 0 and not exceed 36500 days.");
+}
+
 void check_channel(std::optional<std::string_view> channel)
 {
     if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
@@ -204,6 +216,7 @@ BACKFILL_FUNCTION(backfill_register_task)
     const auto retry_policy = arguments.text(5);
     const Interval *timeout = arguments.interval(6);
     const auto channel = arguments.text(8);
+    const Interval *keep_history = arguments.interval(9);
 
     pg::call([] { PreventCommandIfReadOnly("register_task()"); });
     queue::check_task_identifier(identifier);
@@ -217,6 +230,7 @@ BACKFILL_FUNCTION(backfill_register_task)
         queue::check_retry_policy(*queue::config(), *retry_policy);
     check_timeout(timeout);
     check_channel(channel);
+    check_keep_history(keep_history);
     const Oid run_as = check_run_as(arguments.oid(7), "task");
     check_login(run_as);
     std::optional<FunctionName> name;
@@ -243,19 +257,21 @@ BACKFILL_FUNCTION(backfill_register_task)
         {INTERVALOID, PointerGetDatum(timeout), timeout == nullptr},
         text_param(pg::role_name(run_as)),
         text_param(channel),
+        {INTERVALOID, PointerGetDatum(keep_history), keep_history == nullptr},
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.task (task_identifier, handler_schema, handler_name,"
         "   handler_argtypes, queue_name, priority, max_attempts, retry_policy, timeout, run_as,"
-        "   notify_channel)"
+        "   notify_channel, keep_history)"
         " VALUES ($1, $2, $3, CASE WHEN $3 IS NOT NULL THEN '{jsonb}'::text[] END,"
-        "   $4, $5, $6, $7, $8, $9, $10)"
+        "   $4, $5, $6, $7, $8, $9, $10, $11)"
         " ON CONFLICT (task_identifier) DO UPDATE SET"
         "   handler_schema = excluded.handler_schema, handler_name = excluded.handler_name,"
         "   handler_argtypes = excluded.handler_argtypes, queue_name = excluded.queue_name,"
         "   priority = excluded.priority, max_attempts = excluded.max_attempts,"
         "   retry_policy = excluded.retry_policy, timeout = excluded.timeout,"
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
+        "   keep_history = excluded.keep_history,"
         "   registered_at = pg_catalog.now()",
         params);
     return static_cast<Datum>(0);

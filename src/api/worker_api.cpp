@@ -2,6 +2,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/queue_config.hpp"
+#include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/wake.hpp"
 
 using namespace backfill;
@@ -24,25 +25,6 @@ const char *state_name(const bgworker::WorkerSlot &worker)
     default:
         return worker.kind == bgworker::WorkerKind::kDispatcher ? "active" : "busy";
     }
-}
-
-/* This database's workers, copied at one moment. */
-std::vector<bgworker::WorkerSlot> copy_workers()
-{
-    std::vector<bgworker::WorkerSlot> workers;
-    if (!bgworker::available())
-        return workers;
-    workers.reserve(static_cast<std::size_t>(bgworker::shared().worker_count));
-    const bgworker::SharedLock lock(LW_SHARED);
-    for (int i = 0; i < bgworker::shared().worker_count; i++) {
-        bgworker::WorkerSlot &worker = bgworker::shared().workers[i];
-        if (worker.kind == bgworker::WorkerKind::kNone || worker.database != MyDatabaseId)
-            continue;
-        SpinLockAcquire(&worker.mutex);
-        workers.push_back(worker); /* reserved: does not allocate */
-        SpinLockRelease(&worker.mutex);
-    }
-    return workers;
 }
 
 std::vector<std::string> text_elements(const pg::Arguments &arguments, int n)
@@ -106,7 +88,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
 
 BACKFILL_FUNCTION(backfill_workers)
 {
-    const std::vector<bgworker::WorkerSlot> workers = copy_workers();
+    const std::vector<bgworker::WorkerSlot> workers = bgworker::copy_workers();
     pg::ResultSet result(fcinfo);
     for (const bgworker::WorkerSlot &worker : workers) {
         const bool executor = worker.kind == bgworker::WorkerKind::kExecutor;
@@ -124,26 +106,43 @@ BACKFILL_FUNCTION(backfill_workers)
             TimestampTzGetDatum(worker.state_since),
             Int64GetDatum(static_cast<int64>(worker.jobs_done)),
             Int64GetDatum(static_cast<int64>(worker.jobs_failed)),
+            Float8GetDatum(worker.progress),
+            pg::from_text(worker.progress_message),
         };
         const bool nulls[std::size(values)] = {
-            worker.pid == 0, false,     !executor, false, !TransactionIdIsValid(worker.xid),
-            !running,        !running,  !running,  false, false,
-            !executor,       !executor,
+            worker.pid == 0,
+            false,
+            !executor,
+            false,
+            !TransactionIdIsValid(worker.xid),
+            !running,
+            !running,
+            !running,
+            false,
+            false,
+            !executor,
+            !executor,
+            !running || worker.progress < 0,
+            !running || worker.progress_message[0] == '\0',
         };
         result.add(values, nulls);
     }
     return static_cast<Datum>(0);
 }
 
-/* Whether who locks or deletes a row that a query sees was doing so when the query's
- * snapshot was taken. Its end since then does not count, unless it was an abort: then the
- * row is free again. */
+/* Whether who deletes a row that a query sees was doing so when the query's snapshot was taken.
+ * Its end since then does not count, unless it was an abort: then the row is free again. Nor does
+ * who only locks the row: xmax alone does not tell, so we look at the row. */
 BACKFILL_FUNCTION(backfill_claimed)
 {
-    const TransactionId xmax = DatumGetTransactionId(pg::Arguments(fcinfo).datum(0));
-    return BoolGetDatum(TransactionIdIsNormal(xmax) && pg::call([&] {
-                            return XidInMVCCSnapshot(xmax, GetActiveSnapshot()) &&
-                                   !TransactionIdDidAbort(xmax);
+    const pg::Arguments arguments(fcinfo);
+    const auto tid = *reinterpret_cast<ItemPointer>(DatumGetPointer(arguments.datum(0)));
+    if (!TransactionIdIsValid(DatumGetTransactionId(arguments.datum(1))))
+        return BoolGetDatum(false); /* the rule: a job that waits */
+    const TransactionId deleter = queue::RowClaim::of_job(tid).changing;
+    return BoolGetDatum(TransactionIdIsNormal(deleter) && pg::call([&] {
+                            return XidInMVCCSnapshot(deleter, GetActiveSnapshot()) &&
+                                   !TransactionIdDidAbort(deleter);
                         }));
 }
 

@@ -283,6 +283,8 @@ class Batch
         if (!is_superseded(table_, row))
             return true;
         stats::note_dropped(row, stats::DropReason::kSuperseded);
+        job_end::note_end(config_->find_task(row.task_identifier()), row,
+                          job_end::JobEnd::kSuperseded);
         return false;
     }
 

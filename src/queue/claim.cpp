@@ -179,6 +179,8 @@ class Claimer
         pg::call([] { CommandCounterIncrement(); });
         if (is_superseded(table_, row)) {
             stats::note_dropped(row, stats::DropReason::kSuperseded);
+            job_end::note_end(config_->find_task(row.task_identifier()), row,
+                              job_end::JobEnd::kSuperseded);
             return false;
         }
         const TimestampTz now = clock::now();

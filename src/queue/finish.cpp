@@ -9,6 +9,7 @@
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -158,8 +159,10 @@ Datum error_to_jsonb(const core::ErrorInfo &error)
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run)
 {
+    const job_end::Runner runner{run.started_at, {}};
+    const int attempt = row.attempts() + 1;
     if (run.error)
-        return finish_failure(table, config, task, row, *run.error);
+        return finish_failure(table, config, task, row, *run.error, runner);
     switch (run.verdict.kind) {
     case Verdict::Kind::kSnooze:
         return finish_unrun(table, task, row, run.verdict.delay_us);
@@ -170,23 +173,28 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         dead.set(Column::kLastError, error_to_jsonb(error));
         stats::note_failed(row, core::RetryDecision::kPermanent);
         stats::note_dead_letter(row, core::RetryDecision::kPermanent);
+        job_end::note_end(task, dead, job_end::JobEnd::kDiscarded, {attempt, runner, true, {}});
         return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
     }
     default:
         dead_letter::forget(row);
+        job_end::note_end(task, row, job_end::JobEnd::kCompleted,
+                          {attempt, runner, false, run.result});
         return Outcome::kDone;
     }
 }
 
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
-                       const core::ErrorInfo &error)
+                       const core::ErrorInfo &error, const job_end::Runner &runner)
 {
     return finish_failure(table, config, task, row, error,
-                          config.error_rules().classify(row.task_identifier(), error.sqlstate));
+                          config.error_rules().classify(row.task_identifier(), error.sqlstate),
+                          runner);
 }
 
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
-                       const core::ErrorInfo &error, core::ErrorClass error_class)
+                       const core::ErrorInfo &error, core::ErrorClass error_class,
+                       const job_end::Runner &runner)
 {
     const int attempts = row.attempts() + 1;
     const core::RetryDecision decision = core::decide_retry(
@@ -195,6 +203,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     stats::note_failed(row, decision);
     if (is_superseded(table, row)) {
         stats::note_dropped(row, stats::DropReason::kSuperseded);
+        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
         log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
@@ -202,6 +211,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
         row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
         run_again(table, task, row, delay);
+        job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
         log_failure(row, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;
@@ -210,11 +220,13 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     if (decision == core::RetryDecision::kRetry) {
         const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
         run_again(table, task, row, requested_delay(error).value_or(backoff));
+        job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
         log_failure(row, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
     stats::note_dead_letter(row, decision);
+    job_end::note_end(task, row, job_end::JobEnd::kDead, {attempts, runner, true, {}});
     return bury(row, error, failure_reason(decision, attempts, error));
 }
 
@@ -227,6 +239,7 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
                                 {},
                                 {}};
     const int attempts = row.attempts() + 1;
+    const job_end::Runner runner{0, std::string(row.text_or_empty(Column::kWorker))};
     row.clear_lease();
     row.set(Column::kLastError, error_to_jsonb(error));
     const core::RetryDecision decision = attempts < row.max_attempts()
@@ -235,15 +248,18 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     stats::note_failed(row, decision);
     if (is_superseded(table, row)) {
         stats::note_dropped(row, stats::DropReason::kSuperseded);
+        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
         log_failure(row, error, "was lost and is superseded by a newer job with its key", LOG);
         return Outcome::kSuperseded;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kExhausted) {
         stats::note_dead_letter(row, decision);
+        job_end::note_end(task, row, job_end::JobEnd::kDead, {attempts, runner, true, {}});
         return bury(row, error, failure_reason(decision, attempts, error));
     }
     give_back(table, task, row);
+    job_end::note_failed_attempt(task, row, attempts, runner);
     stats::note_retry(row);
     log_failure(row, error, "was lost and is ready again", LOG);
     return Outcome::kRetried;
@@ -254,6 +270,7 @@ Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optiona
     row.clear_lease();
     if (is_superseded(table, row)) {
         stats::note_dropped(row, stats::DropReason::kSuperseded);
+        job_end::note_end(task, row, job_end::JobEnd::kSuperseded);
         return Outcome::kSuperseded;
     }
     if (delay_us)

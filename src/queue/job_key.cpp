@@ -2,6 +2,7 @@
 #include "backfill/queue/job_key.hpp"
 
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -25,7 +26,10 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
             wake::announce_taken();
             stats::note_dropped(found.row, stats::DropReason::kSuperseded);
             if (!removed && !result.waiting)
-                result.waiting = found.row;
+                result.waiting = found.row; /* lives on with its id */
+            else
+                job_end::note_end(config()->find_task(found.row.task_identifier()), found.row,
+                                  job_end::JobEnd::kSuperseded);
         } else if (removal == RemoveResult::kBusy && !removed) {
             forbid_retry(found.row.id());
         }

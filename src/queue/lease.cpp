@@ -92,6 +92,8 @@ std::vector<int64> complete(std::vector<int64> ids, int64 token)
             continue;
         stats::note_claim_end(*row, stats::RunEnd::kCompleted);
         dead_letter::forget(*row);
+        job_end::note_end(current->find_task(row->task_identifier()), *row,
+                          job_end::JobEnd::kCompleted, {row->attempts() + 1, {}, false, {}});
         hooks::notify(*current, core::HookEvent::kJobComplete, &*row);
         completed.push_back(id);
     }
@@ -143,9 +145,10 @@ std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
             current->error_rules().classify_text(row->task_identifier(), error);
         const core::ErrorClass given =
             permanent.value_or(false) ? core::ErrorClass::kPermanent : core::ErrorClass::kRetry;
+        const job_end::Runner consumer{0, std::string(row->text_or_empty(Column::kWorker))};
         row->clear_lease();
         outcome = finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
-                                 info, permanent ? given : by_text);
+                                 info, permanent ? given : by_text, consumer);
         note_inserted();
         hooks::notify(*current, core::HookEvent::kJobFail, &*row, &info);
         if (*outcome == Outcome::kDeadLettered)

@@ -9,8 +9,6 @@ namespace backfill::queue
 namespace
 {
 
-/* pg_advisory_lock(bigint) uses 1, (int, int) uses 2. */
-constexpr uint16 kQueueSlotClass = 0xBF01;
 constexpr uint16 kJobKeyClass = 0xBF02;
 constexpr uint16 kQueueDepthClass = 0xBF03;
 

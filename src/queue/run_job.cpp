@@ -4,6 +4,7 @@
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/queue/job_end.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -87,10 +88,20 @@ void try_deferred_constraints()
         throw core::ErrorInfo(*error);
 }
 
-/* timeout_us 0: no limit. */
-void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeout_us)
+/* A handler that returns jsonb has a result, unless it has called set_result(). */
+void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)
 {
-    pg::call([&] {
+    if (!is_null && !job_end::current_result() &&
+        pg::call([&] { return get_func_rettype(handler->fn_oid) == JSONBOID; }))
+        job_end::set_result(returned);
+}
+
+/* timeout_us 0: no limit. */
+void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeout_us,
+                  bool keep_result)
+{
+    bool is_null = true;
+    const Datum returned = pg::call([&] {
         const int nest_level = NewGUCNestLevel();
         Oid user;
         int security;
@@ -115,7 +126,8 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         if (timeout_us > 0)
             enable_timeout_after(STATEMENT_TIMEOUT, static_cast<int>(Max(timeout_us / 1000, 1)));
         pgstat_init_function_usage(fcinfo, &usage);
-        (void) FunctionCallInvoke(fcinfo);
+        const Datum value = FunctionCallInvoke(fcinfo);
+        is_null = fcinfo->isnull;
         pgstat_end_function_usage(&usage, true);
         if (timeout_us > 0)
             disable_timeout(STATEMENT_TIMEOUT, false);
@@ -124,7 +136,10 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         error_context_stack = context.previous;
         AtEOXact_GUC(false, nest_level);
         SetUserIdAndSecContext(user, security);
+        return value;
     });
+    if (keep_result)
+        keep_returned(handler, returned, is_null);
 }
 
 /* What a job may have left in the session and what can be removed at once. Temporary
@@ -175,6 +190,7 @@ class RunningMark
     {
         running = &row;
         current_verdict() = {};
+        job_end::forget_result();
     }
     ~RunningMark() { running = nullptr; }
     RunningMark(const RunningMark &) = delete;
@@ -198,7 +214,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
             if (!may_go_on(config, core::HookEvent::kBeforeJobRun, row))
                 return;
             FmgrInfo *const handler = find_handler(task, GetUserId());
-            call_handler(handler, row.get(Column::kPayload), job, timeout_us);
+            call_handler(handler, row.get(Column::kPayload), job, timeout_us,
+                         task.keep_history_us > 0);
             (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
             try_deferred_constraints();
         });
@@ -216,7 +233,7 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     }
     if (session == SessionKind::kExecutor)
         clean_session();
-    return {std::move(error), current_verdict()};
+    return {std::move(error), current_verdict(), started, job_end::current_result()};
 }
 
 const JobRow *running_job()

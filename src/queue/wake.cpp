@@ -7,6 +7,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/hint_faults.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/low_water.hpp"
 
 namespace backfill::queue::wake
@@ -58,6 +59,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
     case XACT_EVENT_PREPARE:
         forget();
         low_water::drop_notes();
+        job_end::on_transaction_end(false);
         break;
     default:
         break;
@@ -68,6 +70,8 @@ void on_transaction_end(XactEvent event, void *) noexcept
 void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
 {
     const int level = GetCurrentTransactionNestLevel();
+    if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
+        job_end::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
     if (pending.taken_at < level)
         return;
     if (event == SUBXACT_EVENT_ABORT_SUB)
@@ -115,11 +119,11 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
         low_water::drop_notes();
     else
         low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
-    if (!bgworker::available() || fault == HintFault::kLost)
-        return;
-    pass_on(work);
-    if (fault == HintFault::kRepeated)
+    if (bgworker::available() && fault != HintFault::kLost)
         pass_on(work);
+    if (bgworker::available() && fault == HintFault::kRepeated)
+        pass_on(work);
+    job_end::on_transaction_end(work.outcome == Outcome::kCommitted);
 }
 
 } // namespace

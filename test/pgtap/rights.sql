@@ -59,7 +59,7 @@ SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
-       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_note_cancelled|_bury|_installed|_cron_tick)$'
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_note_cancelled|_note_ended|_bury|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
@@ -75,7 +75,7 @@ CREATE FUNCTION pg_temp.readable(role name) RETURNS SETOF name LANGUAGE sql AS $
     SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT')
 $$;
 SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
-    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,_lock_job_keys,current_job,snooze,discard,priority,priority_band,backoff_delay,version}'::name[],
+    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
     'what a producer may execute');
 SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
 SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job}'::name[], 'what a consumer may read');
@@ -141,6 +141,9 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.backoff_delay(0, '1 s', '1 s', 1, 0, 1)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.version()$$, '{producer,consumer,monitor,admin}'),
     ($$CALL backfill.process_available_jobs()$$, '{consumer,admin}'),
+    ($$SELECT backfill.why_not_running(1)$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.health()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.history$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.claim_jobs('w')$$, '{consumer,admin}'),
     ($$SELECT * FROM backfill.claim_jobs('w', tasks => '{elsewhere}')$$, '{consumer,admin}'),
     ($$SELECT backfill.heartbeat(1)$$, '{consumer,admin}'),

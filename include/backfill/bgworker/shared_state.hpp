@@ -10,6 +10,7 @@
  * current job. */
 #pragma once
 
+#include "backfill/bgworker/job_waiters.hpp"
 #include "backfill/core/low_water.hpp"
 #include "backfill/core/rate_window.hpp"
 #include "backfill/pg/pg.hpp"
@@ -21,6 +22,7 @@ enum class WorkerKind : int { kNone, kDispatcher, kExecutor };
 enum class WorkerState : int { kStarting, kIdle, kBusy };
 
 inline constexpr int kMaxTaskName = 128 * 4 + 1; /* 128 characters in any encoding */
+inline constexpr int kMaxProgressMessage = 256;  /* bytes, with the terminating zero */
 inline constexpr int kMaxDatabases = 256;
 inline constexpr int kMaxRateWindows = 1024;
 
@@ -49,7 +51,16 @@ struct WorkerSlot {
     TimestampTz state_since;
     uint64 jobs_done;
     uint64 jobs_failed;
+    float8 progress; /* of the current job; below 0: it has not said */
+    char progress_message[kMaxProgressMessage];
 };
+
+/* An executor could not log in as the role: none is started before then. */
+struct HeldRole {
+    Oid role; /* InvalidOid: free */
+    TimestampTz until;
+};
+inline constexpr int kMaxHeldRoles = 8;
 
 enum class DatabaseStatus : int {
     kUnknown, /* nobody has looked yet whether it has the extension */
@@ -67,6 +78,7 @@ struct DatabaseSlot {
     bool consumers;       /* there may be something new for external consumers */
     /* No lease runs out before then that the dispatcher, having read this, could not see. */
     TimestampTz lease_low;
+    HeldRole held[kMaxHeldRoles]; /* for people to see; the dispatcher knows them all */
 };
 
 /* The starts of one rate-limited queue; queue_id 0: free. */
@@ -83,6 +95,7 @@ struct SharedState {
     core::LowWaterMarks marks;
     Latch *launcher;
     ConditionVariable consumers; /* of all databases: sessions that wait for jobs to claim */
+    JobWaiters job_waiters;
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
     RateSlot rates[kMaxRateWindows];
@@ -117,6 +130,11 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id);
 /* The xids of the executors of this database that are in the middle of a batch; at most
  * `limit` of them. What these have claimed comes back only with an announcement. */
 int executor_xids(TransactionId *xids, int limit) noexcept;
+
+/* The workers of this database, as they are at one moment, and its slot, if it has one. For
+ * functions that show them. */
+std::vector<WorkerSlot> copy_workers();
+std::optional<DatabaseSlot> copy_database();
 
 /* Whether one more executor of the database may run jobs that are not urgent, seeing to
  * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until

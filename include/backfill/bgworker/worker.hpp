@@ -41,6 +41,7 @@ class StartBackoff
         return first;
     }
     bool holds(TimestampTz now) const { return not_before_ > now; }
+    TimestampTz not_before() const { return not_before_; }
 
   private:
     static constexpr TimestampTz kLongestPauseUs = 60000000;
@@ -73,6 +74,9 @@ void attach_worker(Datum main_argument);
 /* The calling worker's slot. */
 WorkerSlot &my_slot();
 int my_slot_number();
+/* The current job of the calling worker says how far it is; fraction below 0: unknown. Visible to
+ * all at once. Does nothing in other processes. */
+void publish_progress(double fraction, const char *message) noexcept;
 /* Whether somebody has woken the calling worker since its slot's `woken` was cleared, or
  * wants it to end. The latch alone does not tell: a wait for a lock resets it. */
 bool was_called();

@@ -28,6 +28,7 @@ extern "C" {
 #include "access/heapam.h"
 #include "access/multixact.h"
 #include "access/relation.h"
+#include "access/subtrans.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -103,6 +104,7 @@ extern "C" {
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 }
 
 #include "backfill/pg/compat.hpp"

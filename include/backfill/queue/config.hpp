@@ -29,6 +29,7 @@ struct Task {
     std::optional<int> max_attempts;
     std::optional<std::string> retry_policy;
     int64 timeout_us = 0;       /* 0: no limit */
+    int64 keep_history_us = 0;  /* how long ended jobs are kept; 0: not at all */
     std::string notify_channel; /* of its consumers */
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_table.hpp"
 #include "backfill/queue/run_job.hpp"
 
@@ -34,9 +35,10 @@ bool is_superseded(JobTable &table, const JobRow &row);
  * attempt and a later run_at, or write it to the dead letter queue. The error is classified by
  * its SQLSTATE, or as given. */
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
-                       const core::ErrorInfo &error);
+                       const core::ErrorInfo &error, const job_end::Runner &runner = {});
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, JobRow row,
-                       const core::ErrorInfo &error, core::ErrorClass error_class);
+                       const core::ErrorInfo &error, core::ErrorClass error_class,
+                       const job_end::Runner &runner = {});
 
 /* A leased job whose consumer was not heard of in time: one attempt more, and it is ready again
  * at once, or in the dead letter queue. */

@@ -11,6 +11,10 @@
 namespace backfill::queue
 {
 
+/* Lock tags of queue slots: (queue id, slot, this class). pg_advisory_lock(bigint) uses class 1,
+ * (int, int) uses 2. */
+inline constexpr uint16 kQueueSlotClass = 0xBF01;
+
 /* The queues that this transaction may run jobs of. One object per transaction.
  *
  * A consumer's lease outlives its transaction: the job's row says which slot it has. The row is

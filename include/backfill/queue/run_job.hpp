@@ -24,6 +24,8 @@ struct Verdict {
 struct RunResult {
     std::optional<core::ErrorInfo> error; /* the handler failed; its effects are gone */
     Verdict verdict;                      /* else: what it wants */
+    TimestampTz started_at = 0;
+    std::optional<Datum> result; /* jsonb, if the task keeps a history */
 };
 
 /* Runs the handler of a job that this transaction has claimed. The handler's effects

@@ -1,0 +1,102 @@
+/* job_waiters.cpp - see job_waiters.hpp. */
+#include "backfill/bgworker/job_waiters.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/guard.hpp"
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+JobWaiter *my_place = nullptr;
+
+/* FATAL ends a session without unwinding the stack. */
+void on_session_exit(int, Datum) noexcept
+{
+    leave_waiter_place();
+}
+
+} // namespace
+
+const char *job_end_name(JobEnd end)
+{
+    switch (end) {
+    case JobEnd::kCompleted:
+        return "completed";
+    case JobEnd::kDead:
+        return "dead";
+    case JobEnd::kDiscarded:
+        return "discarded";
+    case JobEnd::kCancelled:
+        return "cancelled";
+    case JobEnd::kSuperseded:
+        return "superseded";
+    default:
+        return "gone";
+    }
+}
+
+void tell_job_waiters(const EndedJob *jobs, int count, bool more) noexcept
+{
+    JobWaiters &all = shared().job_waiters;
+    if (pg_atomic_read_u32(&all.count) == 0)
+        return;
+    bool found = more;
+    {
+        SharedLock lock;
+        for (JobWaiter &waiter : all.waiters) {
+            if (waiter.pid == 0 || waiter.database != MyDatabaseId)
+                continue;
+            for (int i = 0; i < count; i++) {
+                if (jobs[i].job_id != waiter.job_id)
+                    continue;
+                waiter.end = jobs[i].end; /* of several the last one counts */
+                found = true;
+            }
+        }
+    }
+    if (found)
+        ConditionVariableBroadcast(&all.ended);
+}
+
+void take_waiter_place(int64 job_id)
+{
+    static bool exit_registered = false;
+    if (!available() || my_place != nullptr)
+        return;
+    if (!exit_registered)
+        pg::call([] { before_shmem_exit(on_session_exit, static_cast<Datum>(0)); });
+    exit_registered = true;
+    JobWaiters &all = shared().job_waiters;
+    SharedLock lock;
+    for (JobWaiter &waiter : all.waiters) {
+        if (waiter.pid != 0)
+            continue;
+        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, JobEnd::kUnknown};
+        my_place = &waiter;
+        (void) pg_atomic_fetch_add_u32(&all.count, 1);
+        return;
+    }
+}
+
+void leave_waiter_place() noexcept
+{
+    if (my_place == nullptr)
+        return;
+    SharedLock lock;
+    my_place->pid = 0;
+    my_place = nullptr;
+    (void) pg_atomic_fetch_sub_u32(&shared().job_waiters.count, 1);
+}
+
+JobEnd told_job_end()
+{
+    if (my_place == nullptr)
+        return JobEnd::kUnknown;
+    SharedLock lock(LW_SHARED);
+    return my_place->end;
+}
+
+} // namespace backfill::bgworker

@@ -1,0 +1,56 @@
+/* job_end.hpp - what is kept of a job when it ends: its place in the history, and a word to who
+ * waits for it.
+ *
+ * Only tasks registered with keep_history have a history: each end of a job, and each failed
+ * attempt before, is a row of backfill.job_history, written by the transaction that ends the job
+ * or attempt. Everything else costs a few stores: the ids of ended jobs are collected, and the
+ * commit looks whether anybody waits for one (bgworker/job_waiters.hpp).
+ *
+ * Whoever adds another way to end a job calls note_end(). */
+#pragma once
+
+#include "backfill/bgworker/job_waiters.hpp"
+#include "backfill/queue/config.hpp"
+#include "backfill/queue/job_row.hpp"
+
+namespace backfill::queue::job_end
+{
+
+using bgworker::JobEnd;
+
+/* Who ran the job. */
+struct Runner {
+    TimestampTz started_at = 0; /* 0: nobody knows */
+    std::string worker;         /* empty: this process */
+};
+
+/* Which run it was that ended the job, if one did. */
+struct LastRun {
+    int attempt = 0; /* 0: it did not run */
+    Runner runner;
+    bool failed = false;         /* with the row's last_error */
+    std::optional<Datum> result; /* jsonb */
+};
+
+/* The current transaction ends the job; task is null if it is not registered (any more). */
+void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run = {});
+/* An attempt has failed with the row's last_error, and the job will run again. */
+void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const Runner &runner);
+
+/* Deletes up to `limit` rows whose time is over; returns how many. For the dispatcher. */
+int trim_history(int limit);
+
+/* The end of the current transaction, or of the subtransaction of a nesting level; called by
+ * wake.cpp. */
+void on_transaction_end(bool committed) noexcept;
+void on_subtransaction_end(bool committed, int level) noexcept;
+
+/* --- The result of the job that this process runs --- */
+
+/* Before a job runs: there is none. */
+void forget_result() noexcept;
+/* jsonb; copied. The last one counts. */
+void set_result(Datum result);
+std::optional<Datum> current_result();
+
+} // namespace backfill::queue::job_end

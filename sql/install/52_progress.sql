@@ -1,0 +1,58 @@
+-- How far a running job is, what came of it, and waiting for that.
+
+CREATE FUNCTION backfill.set_progress(fraction double precision, message text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_set_progress';
+COMMENT ON FUNCTION backfill.set_progress(double precision, text) IS
+    'From a handler: how much of the job is done, 0 to 1 (NULL: unknown), and what it is doing. Others see it at once in backfill.jobs and backfill.workers.';
+
+CREATE FUNCTION backfill.set_result(result jsonb)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_set_result';
+COMMENT ON FUNCTION backfill.set_result(jsonb) IS
+    'From a handler: what came of the job, for backfill.history and await_job(); the last call counts. A handler that returns jsonb need not call it. Kept if its task is registered with keep_history.';
+
+-- No SET clause: the procedure ends its transaction before it waits.
+CREATE PROCEDURE backfill.await_job(
+    job_id bigint,
+    timeout interval DEFAULT '30 seconds',
+    INOUT outcome text DEFAULT NULL,
+    INOUT result jsonb DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_await_job';
+COMMENT ON PROCEDURE backfill.await_job(bigint, interval, text, jsonb) IS
+    'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (ended before, and nobody kept how) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
+
+CREATE FUNCTION backfill._note_ended(job backfill.job)
+RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_note_ended';
+COMMENT ON FUNCTION backfill._note_ended(backfill.job) IS 'Keeps of a waiting job that is deleted that it was cancelled, and tells those who wait for its end.';
+
+CREATE VIEW backfill.history AS
+SELECT h.job_id AS id,
+       h.task_identifier,
+       h.queue_name,
+       h.priority,
+       h.job_key,
+       h.outcome,
+       h.attempt AS attempts,
+       h.max_attempts,
+       h.created_at,
+       h.started_at,
+       h.finished_at,
+       h.worker,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.result END AS result,
+       h.error,
+       e.earlier_errors,
+       h.keep_until
+  FROM backfill.job_history h
+ CROSS JOIN LATERAL (
+     SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                'attempt', a.attempt, 'started_at', a.started_at, 'failed_at', a.finished_at, 'worker', a.worker, 'error', a.error)
+                ORDER BY a.finished_at) AS earlier_errors
+       FROM backfill.job_history a WHERE a.job_id = h.job_id AND a.outcome = 'retried') e
+ WHERE h.outcome <> 'retried';
+COMMENT ON VIEW backfill.history IS 'Jobs that have ended, of tasks registered with keep_history.';
+COMMENT ON COLUMN backfill.history.outcome IS 'completed, dead (in the dead letter queue), discarded (by its handler), cancelled or superseded (by a newer job with its key)';
+COMMENT ON COLUMN backfill.history.attempts IS 'How many times it was run; after free retries that number does not grow.';
+COMMENT ON COLUMN backfill.history.started_at IS 'When the last run began; NULL for external consumers.';
+COMMENT ON COLUMN backfill.history.result IS 'What the handler returned or set; NULL for roles that may not read it (monitors).';
+COMMENT ON COLUMN backfill.history.error IS 'Of the last run, if it failed.';
+COMMENT ON COLUMN backfill.history.earlier_errors IS 'The attempts that failed before, the last 20 of them: attempt, started_at, failed_at, worker and error of each.';
+COMMENT ON COLUMN backfill.history.keep_until IS 'When it is deleted.';

@@ -1,0 +1,86 @@
+/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql). */
+#include "backfill/bgworker/launcher.hpp"
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/datum.hpp"
+#include "backfill/queue/why_waiting.hpp"
+#include "backfill/stats/counters.hpp"
+
+using namespace backfill;
+
+namespace
+{
+
+/* Whether anything was counted without its own labels. */
+bool has_other_labels()
+{
+    if (!stats::available())
+        return false;
+    for (const stats::JobCountersCopy &copy : stats::copy_job_counters())
+        if (copy.task == "other" && copy.queue == "other" && copy.band == "other")
+            return true;
+    return false;
+}
+
+Datum to_oid_array(const std::vector<Oid> &oids)
+{
+    std::vector<Datum> elements;
+    for (const Oid oid : oids)
+        elements.push_back(ObjectIdGetDatum(oid));
+    return pg::call([&] {
+        return PointerGetDatum(construct_array(elements.data(), static_cast<int>(elements.size()),
+                                               OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+    });
+}
+
+bool has_launcher()
+{
+    const bgworker::SharedLock lock(LW_SHARED);
+    return bgworker::shared().launcher != nullptr;
+}
+
+bool is_listed_here()
+{
+    return pg::call([] {
+        const char *name = get_database_name(MyDatabaseId);
+        return name != nullptr && bgworker::is_listed(name);
+    });
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_why_not_running)
+{
+    return pg::from_text(queue::why_not_running(*pg::Arguments(fcinfo).int8(0)));
+}
+
+BACKFILL_FUNCTION(backfill_server_state)
+{
+    const bool preloaded = bgworker::available();
+    const auto database = bgworker::copy_database();
+    const TimestampTz now = GetCurrentTimestamp();
+    std::vector<Oid> held;
+    if (database)
+        for (const bgworker::HeldRole &role : database->held)
+            if (OidIsValid(role.role) && role.until > now)
+                held.push_back(role.role);
+    Datum values[] = {
+        BoolGetDatum(preloaded),
+        pg::from_text(BACKFILL_VERSION),
+        BoolGetDatum(preloaded && has_launcher()),
+        BoolGetDatum(preloaded && bgworker::has_dispatcher(MyDatabaseId)),
+        BoolGetDatum(preloaded && is_listed_here()),
+        Int32GetDatum(database ? database->blocked_by : 0),
+        TimestampTzGetDatum(database ? database->retry_at : 0),
+        to_oid_array(held),
+        BoolGetDatum(has_other_labels()),
+    };
+    bool nulls[std::size(values)] = {};
+    nulls[5] = !database || database->blocked_by == 0;
+    nulls[6] = !database || database->retry_at == 0;
+    return pg::call([&] {
+        TupleDesc columns;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "_server_state() must return a row");
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+    });
+}

@@ -1,0 +1,215 @@
+/* progress_api.cpp - SQL functions by which a handler tells how far it is and what came of it, and
+ * by which others wait for that. */
+#include "backfill/bgworker/worker.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/pg/table.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/job_end.hpp"
+#include "backfill/queue/run_job.hpp"
+
+#include <cmath>
+
+using namespace backfill;
+
+namespace
+{
+
+void require_job(const char *function)
+{
+    if (!queue::is_running_job())
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             std::string(function) + " must be called by the handler of a job", {},
+             "No job is running in this session.");
+}
+
+/* Cut between two characters. */
+std::string clipped(std::string_view text, int bytes)
+{
+    const int length =
+        pg::call([&] { return pg_mbcliplen(text.data(), static_cast<int>(text.size()), bytes); });
+    return std::string(text.substr(0, static_cast<std::size_t>(length)));
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_set_progress)
+{
+    const pg::Arguments arguments(fcinfo);
+    require_job("set_progress()");
+    const auto fraction = arguments.float8(0);
+    if (fraction && !(*fraction >= 0 && *fraction <= 1))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "fraction is out of range: " + std::string(pg::call([&] {
+                 return static_cast<const char *>(
+                     DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(*fraction))));
+             })),
+             "It must be between 0 and 1.");
+    const std::string message =
+        clipped(arguments.text(1).value_or(std::string_view()), bgworker::kMaxProgressMessage - 1);
+    bgworker::publish_progress(fraction.value_or(-1), message.c_str());
+    return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_set_result)
+{
+    const pg::Arguments arguments(fcinfo);
+    require_job("set_result()");
+    if (arguments.is_null(0))
+        queue::job_end::forget_result();
+    else
+        queue::job_end::set_result(arguments.datum(0));
+    return static_cast<Datum>(0);
+}
+
+/* --- await_job --------------------------------------------------------------------------- */
+
+namespace
+{
+
+/* How often a session that waits looks by itself. */
+constexpr long kLongestNapMs = 5000;
+constexpr double kLongestTimeoutDays = 24;
+
+class WaiterPlace
+{
+  public:
+    explicit WaiterPlace(int64 job_id) { bgworker::take_waiter_place(job_id); }
+    ~WaiterPlace() { bgworker::leave_waiter_place(); }
+    WaiterPlace(const WaiterPlace &) = delete;
+    WaiterPlace &operator=(const WaiterPlace &) = delete;
+};
+
+struct Ending {
+    std::string outcome;
+    std::optional<Datum> result; /* in the caller's memory */
+};
+
+/* Who may not enqueue jobs of the task may not know what comes of them. */
+bool may_see_result(std::string_view task)
+{
+    const Oid role = GetUserId();
+    return queue::config()->may_enqueue(role, task);
+}
+
+/* What the history knows of the job's end. */
+std::optional<Ending> ending_in_history(const pg::Param &id, MemoryContext memory)
+{
+    const pg::TableRows rows = pg::query_as_owner("SELECT h.outcome, h.task_identifier, h.result"
+                                                  "  FROM backfill.job_history h"
+                                                  " WHERE h.job_id = $1 AND h.outcome <> 'retried'"
+                                                  " ORDER BY h.finished_at DESC LIMIT 1",
+                                                  std::span(&id, 1));
+    if (rows.count == 0)
+        return std::nullopt;
+    const pg::TableRow &row = rows.rows[0];
+    Ending ending{pg::to_string(row.values[0]), std::nullopt};
+    if (!row.nulls[2] && may_see_result(pg::to_view(row.values[1])))
+        ending.result = pg::call([&] {
+            const MemoryContext caller = MemoryContextSwitchTo(memory);
+            const Datum copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.values[2]));
+            MemoryContextSwitchTo(caller);
+            return copy;
+        });
+    return ending;
+}
+
+/* Nothing if the job waits or runs. */
+std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
+{
+    const pg::Param id{INT8OID, Int64GetDatum(job_id), false};
+    if (pg::execute_as_owner("SELECT j.id FROM backfill.job j WHERE j.id = $1", std::span(&id, 1))
+            .rows > 0)
+        return std::nullopt;
+    if (auto ending = ending_in_history(id, memory))
+        return ending;
+    const bgworker::JobEnd told = bgworker::told_job_end();
+    if (told != bgworker::JobEnd::kUnknown)
+        return Ending{bgworker::job_end_name(told), std::nullopt};
+    const bool dead =
+        pg::execute_as_owner("SELECT d.id FROM backfill.dead_letter d WHERE d.original_job_id = $1",
+                             std::span(&id, 1))
+            .rows > 0;
+    return Ending{
+        bgworker::job_end_name(dead ? bgworker::JobEnd::kDead : bgworker::JobEnd::kUnknown),
+        std::nullopt};
+}
+
+/* Sleeps until a job ends that somebody waits for. Holds no snapshot: the caller has just ended
+ * the transaction that looked. */
+void nap(long ms)
+{
+    pg::call([&] {
+        if (bgworker::available())
+            (void) ConditionVariableTimedSleep(&bgworker::shared().job_waiters.ended, ms,
+                                               PG_WAIT_EXTENSION);
+        else {
+            (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+                             PG_WAIT_EXTENSION);
+            ResetLatch(MyLatch);
+        }
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
+Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
+{
+    const WaiterPlace place(job_id);
+    for (;;) {
+        /* First, so that an end that comes while we look wakes us. */
+        if (bgworker::available())
+            pg::call(
+                [] { ConditionVariablePrepareToSleep(&bgworker::shared().job_waiters.ended); });
+        auto ending = find_ending(job_id, memory);
+        pg::call([] { SPI_commit(); });
+        if (ending)
+            return *ending;
+        const TimestampTz now = GetCurrentTimestamp();
+        if (now >= deadline)
+            return {"timeout", std::nullopt};
+        nap(Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
+                bgworker::available() ? kLongestNapMs : guc::poll_interval_ms));
+    }
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_await_job)
+{
+    const pg::Arguments arguments(fcinfo);
+    const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
+                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
+    if (atomic)
+        fail(ERRCODE_ACTIVE_SQL_TRANSACTION,
+             "await_job() cannot be called in a transaction block or a function",
+             "It would hold the transaction open while it waits.",
+             "CALL it by itself, in autocommit mode.");
+    const auto job_id = arguments.int8(0);
+    if (!job_id)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "job_id must not be null");
+    const Interval *timeout = arguments.interval(1);
+    if (timeout == nullptr)
+        fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "timeout must not be null");
+    const double days = pg::approximate_days(*timeout);
+    if (days < 0 || days > kLongestTimeoutDays)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range: " + pg::to_text(*timeout),
+             "It must be between 0 and 24 days.");
+    const TimestampTz deadline = GetCurrentTimestamp() + pg::to_microseconds(*timeout);
+
+    const MemoryContext caller = CurrentMemoryContext;
+    pg::call([] { SPI_connect_ext(SPI_OPT_NONATOMIC); });
+    const Ending ending = await_ending(*job_id, deadline, caller);
+    pg::call([] {
+        if (bgworker::available())
+            ConditionVariableCancelSleep();
+        SPI_finish();
+    });
+    const Datum outcome = pg::from_text(ending.outcome);
+    return pg::call([&] {
+        TupleDesc columns;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "await_job() must return a row");
+        Datum values[] = {outcome, ending.result.value_or(static_cast<Datum>(0))};
+        bool nulls[] = {false, !ending.result.has_value()};
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
+    });
+}

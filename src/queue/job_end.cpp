@@ -1,0 +1,246 @@
+/* job_end.cpp - see job_end.hpp. */
+#include "backfill/queue/job_end.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
+#include "backfill/pg/table.hpp"
+
+namespace backfill::queue::job_end
+{
+
+namespace
+{
+
+/* --- Ended jobs, until the transaction's end ---------------------------------------- */
+
+constexpr int kMaxEnded = 1024;
+
+/* Plain data: the callbacks must not fail. How deep in savepoints each was noted never
+ * decreases from one to the next. */
+struct Ended {
+    int count;
+    bool more;
+    bgworker::EndedJob jobs[kMaxEnded];
+    int levels[kMaxEnded];
+};
+Ended ended;
+
+void collect(int64 job_id, JobEnd end) noexcept
+{
+    if (!bgworker::available())
+        return;
+    if (ended.count == kMaxEnded) {
+        ended.more = true;
+        return;
+    }
+    ended.levels[ended.count] = GetCurrentTransactionNestLevel();
+    ended.jobs[ended.count++] = {job_id, end};
+}
+
+/* --- History ------------------------------------------------------------------------- */
+
+/* So many failed attempts of a job are kept, the last ones. */
+constexpr int kKeptAttempts = 20;
+constexpr const char *kRetried = "retried";
+
+/* The columns of backfill.job_history. */
+enum HistoryColumn {
+    kJobId,
+    kFinishedAt,
+    kKeepUntil,
+    kCreatedAt,
+    kStartedAt,
+    kPriority,
+    kAttempt,
+    kMaxAttempts,
+    kOutcome,
+    kTaskIdentifier,
+    kQueueName,
+    kJobKey,
+    kWorker,
+    kError,
+    kResult,
+    kHistoryColumns
+};
+
+struct HistoryRow {
+    Datum values[kHistoryColumns] = {};
+    bool nulls[kHistoryColumns];
+
+    HistoryRow() { std::fill(std::begin(nulls), std::end(nulls), true); }
+    void set(HistoryColumn column, Datum value)
+    {
+        values[column] = value;
+        nulls[column] = false;
+    }
+    void copy(HistoryColumn column, const JobRow &row, Column source)
+    {
+        if (!row.is_null(source))
+            set(column, row.get(source));
+    }
+};
+
+std::string worker_name(const JobRow &row, const Runner &runner)
+{
+    if (!runner.worker.empty())
+        return runner.worker;
+    if (!row.is_null(Column::kWorker)) /* an external consumer */
+        return pg::to_string(row.get(Column::kWorker));
+    /* "executor 42", as the view backfill.workers has it. */
+    constexpr std::string_view kOurs = "backfill ";
+    const std::string_view type = MyBgworkerEntry != nullptr ? MyBgworkerEntry->bgw_type : "";
+    const bool is_ours = type.substr(0, kOurs.size()) == kOurs;
+    return std::string(is_ours ? type.substr(kOurs.size()) : "session") + " " +
+           std::to_string(MyProcPid);
+}
+
+/* Below SQL, like the jobs themselves: the caller needs no rights. The indexes of the table are
+ * plain ones, as catalogs have. */
+void write(HistoryRow &row)
+{
+    Relation table = pg::open_table("job_history", RowExclusiveLock);
+    pg::call([&] {
+        HeapTuple tuple = heap_form_tuple(RelationGetDescr(table), row.values, row.nulls);
+        CatalogTupleInsert(table, tuple);
+        heap_freetuple(tuple);
+        table_close(table, NoLock);
+    });
+}
+
+void record(const Task &task, const JobRow &row, const char *outcome, const LastRun &run)
+{
+    const TimestampTz now = clock::now();
+    HistoryRow history;
+    history.copy(kJobId, row, Column::kId);
+    history.set(kFinishedAt, TimestampTzGetDatum(now));
+    history.set(kKeepUntil, TimestampTzGetDatum(now + task.keep_history_us));
+    history.copy(kCreatedAt, row, Column::kCreatedAt);
+    if (run.runner.started_at != 0)
+        history.set(kStartedAt, TimestampTzGetDatum(run.runner.started_at));
+    history.copy(kPriority, row, Column::kPriority);
+    const int attempt = run.attempt > 0 ? run.attempt : row.attempts();
+    history.set(kAttempt, Int16GetDatum(static_cast<int16>(attempt)));
+    history.copy(kMaxAttempts, row, Column::kMaxAttempts);
+    history.set(kOutcome, pg::from_text(outcome));
+    history.copy(kTaskIdentifier, row, Column::kTaskIdentifier);
+    if (!row.text_or_empty(Column::kQueueName).empty())
+        history.copy(kQueueName, row, Column::kQueueName);
+    history.copy(kJobKey, row, Column::kJobKey);
+    if (run.attempt > 0)
+        history.set(kWorker, pg::from_text(worker_name(row, run.runner)));
+    if (run.failed)
+        history.copy(kError, row, Column::kLastError);
+    if (run.result)
+        history.set(kResult, *run.result);
+    write(history);
+}
+
+/* A job may be retried for ever at no cost. */
+void forget_old_attempts(const JobRow &row)
+{
+    const pg::Param params[] = {{INT8OID, row.get(Column::kId), false},
+                                {INT4OID, Int32GetDatum(kKeptAttempts), false}};
+    (void) pg::execute_as_owner(
+        "DELETE FROM backfill.job_history h"
+        " WHERE h.job_id = $1 AND h.outcome = 'retried' AND h.finished_at <="
+        "   (SELECT o.finished_at FROM backfill.job_history o"
+        "     WHERE o.job_id = $1 AND o.outcome = 'retried'"
+        "     ORDER BY o.finished_at DESC OFFSET $2 LIMIT 1)",
+        params);
+}
+
+bool keeps_history(const Task *task)
+{
+    return task != nullptr && task->keep_history_us > 0;
+}
+
+/* --- The result ------------------------------------------------------------------------ */
+
+/* Plain data, in memory of its own: it is set inside of the job's subtransaction. */
+MemoryContext result_memory = nullptr;
+bool has_result = false;
+Datum result_value;
+
+} // namespace
+
+void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run)
+{
+    collect(row.id(), end);
+    if (keeps_history(task))
+        record(*task, row, bgworker::job_end_name(end), run);
+}
+
+void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const Runner &runner)
+{
+    if (!keeps_history(task))
+        return;
+    LastRun run;
+    run.attempt = attempt;
+    run.runner = runner;
+    run.failed = true;
+    record(*task, row, kRetried, run);
+    if (attempt + row.free_retries() > kKeptAttempts) {
+        pg::call([] { CommandCounterIncrement(); });
+        forget_old_attempts(row);
+    }
+}
+
+int trim_history(int limit)
+{
+    const pg::Param params[] = {
+        {INT8OID, Int64GetDatum(limit), false},
+        {TIMESTAMPTZOID, TimestampTzGetDatum(clock::now()), false}};
+    return static_cast<int>(
+        pg::execute_as_owner("DELETE FROM backfill.job_history h WHERE h.ctid = ANY (ARRAY("
+                             "   SELECT o.ctid FROM backfill.job_history o"
+                             "    WHERE o.keep_until <= $2"
+                             "    ORDER BY o.keep_until LIMIT $1))",
+                             params)
+            .rows);
+}
+
+void on_subtransaction_end(bool committed, int level) noexcept
+{
+    if (!committed)
+        while (ended.count > 0 && ended.levels[ended.count - 1] >= level)
+            ended.count--;
+    for (int i = ended.count - 1; i >= 0 && ended.levels[i] >= level; i--)
+        ended.levels[i] = level - 1;
+}
+
+void on_transaction_end(bool committed) noexcept
+{
+    if (ended.count == 0)
+        return;
+    if (committed && bgworker::available())
+        bgworker::tell_job_waiters(ended.jobs, ended.count, ended.more);
+    ended.count = 0;
+    ended.more = false;
+}
+
+void forget_result() noexcept
+{
+    has_result = false;
+}
+
+void set_result(Datum result)
+{
+    pg::call([&] {
+        if (result_memory == nullptr)
+            result_memory =
+                AllocSetContextCreate(TopMemoryContext, "backfill result", ALLOCSET_SMALL_SIZES);
+        has_result = false;
+        MemoryContextReset(result_memory);
+        const MemoryContext caller = MemoryContextSwitchTo(result_memory);
+        result_value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
+        MemoryContextSwitchTo(caller);
+        has_result = true;
+    });
+}
+
+std::optional<Datum> current_result()
+{
+    return has_result ? std::optional(result_value) : std::nullopt;
+}
+
+} // namespace backfill::queue::job_end

@@ -1,0 +1,417 @@
+# why_not_running(): for every reason that a job can wait the answer is right, code and particulars,
+# and when the obstacle is gone the job runs. One server with an executor or two, one without
+# workers, a standby, and one with too few worker slots.
+use strict;
+use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use Backfill;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $sweeping = "backfill.poll_interval = '50ms'\n";
+my $node = preloaded('why',
+	conf => $sweeping . "backfill.max_executors = 1\nmax_prepared_transactions = 5\nbackfill.executor_idle_timeout = '1h'\n",
+	init => { allows_streaming => 1 });
+my $setup = q{
+	CREATE EXTENSION backfill;
+	CREATE TABLE ran (name text);
+	CREATE FUNCTION run(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		IF payload ? 'wait' THEN
+			PERFORM backfill.set_progress(0.5, 'half way');
+			PERFORM pg_advisory_xact_lock_shared(1);
+		END IF;
+		IF payload ? 'fail' THEN RAISE 'no luck'; END IF;
+		INSERT INTO ran VALUES (payload->>'name');
+	END $$;
+	SELECT backfill.set_retry_policy('slowly', 3, '1 hour', '1 hour', 1, 0);
+	SELECT backfill.register_task('run', 'run(jsonb)'), backfill.register_task('gate', 'run(jsonb)'),
+	       backfill.register_task('fail', 'run(jsonb)', retry_policy => 'slowly'), backfill.register_task('external'),
+	       backfill.register_task('kept', 'run(jsonb)', keep_history => '1 day');
+};
+$node->safe_psql('postgres', $setup);
+
+sub enqueue
+{
+	my ($arguments, $server, $db) = @_;
+	return ($server // $node)->safe_psql($db // 'postgres', "SELECT backfill.enqueue($arguments)");
+}
+
+sub why
+{
+	my ($id, $server, $db) = @_;
+	return ($server // $node)->safe_psql($db // 'postgres', "SELECT backfill.why_not_running($id)");
+}
+
+# Assertions: the answer comes to be this, in one line; and: the job comes to an end.
+sub is_why
+{
+	my ($id, $like, $name, $server, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $answer = '';
+	for my $try (1 .. 100)
+	{
+		$answer = why($id, $server, $db);
+		last if $answer =~ $like;
+	}
+	return like($answer, $like, $name);
+}
+
+sub ends
+{
+	my ($id, $name, $server, $db) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return wait_until($server // $node, $db // 'postgres', "SELECT NOT EXISTS (SELECT FROM backfill.job WHERE id = $id)", $name);
+}
+
+sub configure
+{
+	my ($server, $name, $value) = @_;
+	$server->safe_psql('postgres', "ALTER SYSTEM SET $name = '$value'");
+	$server->reload;
+	$server->poll_query_until('postgres', "SELECT current_setting('$name') = '$value'") or die "$name is not $value";
+	return;
+}
+
+my $session = $node->background_psql('postgres');
+my $other = $node->background_psql('postgres');
+my $session_pid = $session->query_safe('SELECT pg_backend_pid()');
+my $other_pid = $other->query_safe('SELECT pg_backend_pid()');
+
+# --- There is no such job, or not yet.
+
+is_why(0, qr/^unknown: no job has had this id; the last one given is 0$/, 'no job at all');
+my $id = enqueue(q{'run'});
+ends($id, 'a job runs');
+is_why($id, qr/^ended: it was completed, cancelled or removed/, 'a job that has ended');
+is_why($id + 1, qr/^unknown: no job has had this id; the last one given is $id$/, 'an id that nobody has got yet');
+$id = enqueue(q{'kept'});
+ends($id, 'a job whose task keeps its history');
+is_why($id, qr/^ended: it ended at \d{4}-.*: completed$/, 'says how it ended');
+$id = enqueue(q{'run', '{"fail": 1}', max_attempts => 1});
+ends($id, 'a job fails');
+is_why($id, qr/^dead: it is in the dead letter queue \(id 1\) since \d{4}-.*: the only attempt failed: no luck$/, 'a dead letter');
+
+like($node->safe_psql('postgres', q{BEGIN; SELECT backfill.why_not_running(backfill.enqueue('run')); ROLLBACK}),
+	qr/^not_committed: this transaction/, 'a job that the session itself has enqueued just now');
+$id = $session->query_safe(q{BEGIN; SELECT backfill.enqueue('run')});
+is_why($id, qr/^not_committed: .* by process $session_pid, whose transaction has been open since \d{4}-/, 'one that another session has');
+$session->query_safe('COMMIT');
+ends($id, 'with the commit it runs');
+$id = $node->safe_psql('postgres', q{BEGIN; SELECT backfill.enqueue('run'); PREPARE TRANSACTION 'held'});
+is_why($id, qr/^not_committed: .* by the prepared transaction 'held' of \d{4}-/, 'one that a prepared transaction has');
+$node->safe_psql('postgres', q{COMMIT PREPARED 'held'});
+ends($id, 'with COMMIT PREPARED it runs');
+
+# --- It is not its time.
+
+$id = enqueue(q{'run', run_at => '2100-01-01 00:00 UTC'});
+is_why($id, qr/^scheduled: it is due at 2100-01-01 00:00:00.*$/, 'due later');
+$node->safe_psql('postgres', "SELECT backfill.reschedule_jobs(ARRAY[$id]::bigint[], attempts => 8, max_attempts => 8)");
+is_why($id, qr/^no_attempts: it has no attempts left \(8 of 8\)/, 'due later, but it has no attempts left');
+$node->safe_psql('postgres', "SELECT backfill.reschedule_jobs(ARRAY[$id]::bigint[], run_at => now(), attempts => 0)");
+ends($id, 'it runs when it is due');
+$id = enqueue(q{'fail', '{"fail": 1}'});
+is_why($id, qr/^retry_later: attempt 2 of 3 is due at \d{4}-.*; the last error was P0001 no luck$/, 'a retry');
+
+# --- Somebody has it.
+
+$session->query_safe('SELECT pg_advisory_lock(1)');
+my $gate = enqueue(q{'gate', '{"wait": 1}'});
+is_why($gate, qr/^running: executor \d+ has been running it since \d{4}-.*, attempt 1 of 8, 50 % done: half way$/, 'it runs');
+my ($executor) = why($gate) =~ /executor (\d+)/;
+is($executor, (worker_pids($node, 'executor'))[0], 'in that executor');
+
+# Behind it: the executor is not free.
+$id = enqueue(q{'run'});
+my $later = enqueue(q{'run', priority => 1});
+is_why($id, qr/^no_executor_free: the only executor is busy: 1 with gate as \S+; 0 ready jobs come before it$/, 'the executor is busy');
+is_why($later, qr/; 1 ready job comes before it$/, 'jobs that come first are counted');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+ends($later, 'then it is free');
+
+# A job whose batch goes on: a task that was fast so far shares one.
+enqueue(qq{'run', '{"name": "learn"}'}) for 1 .. 20;
+wait_until($node, 'postgres', q{SELECT count(*) = 20 FROM ran WHERE name = 'learn'}, 'a task is known to be fast');
+$session->query_safe('SELECT pg_advisory_lock(1)');
+my @batch = split /\n/, $node->safe_psql('postgres',
+	q{SELECT backfill.enqueue('run', p) FROM unnest(ARRAY['{}', '{"wait": 1}']::jsonb[]) WITH ORDINALITY u (p, n) ORDER BY n});
+is_why($batch[1], qr/^running: executor $executor has been running it/, 'the second job of a batch runs');
+is_why($batch[0], qr/^running: executor $executor has run it and is about to commit$/, 'the first one has run');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+ends($batch[1], 'both end');
+
+# Rows that are locked or changed by sessions. The paused queue keeps executors away until then.
+$node->safe_psql('postgres', q{SELECT backfill.pause_queue('held')});
+$id = enqueue(q{'run', queue_name => 'held'});
+is_why($id, qr/^queue_paused: queue "held" is paused/, 'a paused queue');
+$session->query_safe("BEGIN; SELECT FROM backfill.job WHERE id = $id FOR UPDATE");
+$node->safe_psql('postgres', q{SELECT backfill.resume_queue('held')});
+is_why($id, qr/^row_locked: its row is locked by process $session_pid, whose transaction has been open since \d{4}-/, 'its row is locked');
+is($node->safe_psql('postgres', "SELECT state FROM backfill.jobs WHERE id = $id"), 'ready', 'which is not to run');
+$session->query_safe('COMMIT');
+ends($id, 'unlocked, it runs');
+$node->safe_psql('postgres', q{SELECT backfill.pause_queue('held')});
+$id = enqueue(q{'run', queue_name => 'held'});
+$_->query_safe("BEGIN; SELECT FROM backfill.job WHERE id = $id FOR KEY SHARE") for $session, $other;
+$node->safe_psql('postgres', q{SELECT backfill.resume_queue('held')});
+is_why($id, qr/^row_locked: its row is locked by process (?:$session_pid|$other_pid), /, 'its row is locked by two at once');
+$session->query_safe('COMMIT');
+is_why($id, qr/^row_locked: its row is locked by process $other_pid, /, 'one of them is still there');
+is($node->safe_psql('postgres', "SELECT state FROM backfill.jobs WHERE id = $id"), 'ready', 'and the view says ready');
+$other->query_safe('COMMIT');
+ends($id, 'unlocked by both, it runs');
+for my $statement ('UPDATE backfill.job SET priority = 1', 'DELETE FROM backfill.job')
+{
+	$node->safe_psql('postgres', q{SELECT backfill.pause_queue('held')});
+	$id = enqueue(q{'run', queue_name => 'held'});
+	$session->query_safe("BEGIN; $statement WHERE id = $id");
+	$node->safe_psql('postgres', q{SELECT backfill.resume_queue('held')});
+	is_why($id, qr/^claimed: its row is being run, changed or deleted by process $session_pid, /, "$statement in an open transaction");
+	$session->query_safe('ROLLBACK');
+	ends($id, 'rolled back, it runs');
+}
+$session->query_safe('BEGIN; LOCK TABLE backfill.job IN SHARE MODE');
+$id = $session->query_safe('SELECT max(id) FROM backfill.job');
+is_why($id, qr/^table_locked: the table backfill.job is locked by process $session_pid \(ShareLock\)$/, 'the table is locked against writers');
+$session->query_safe('LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE');
+is_why($id, qr/^table_locked: .* process $session_pid \(AccessExclusiveLock\)/, 'the table is locked against everybody');
+$session->query_safe('ROLLBACK; BEGIN; LOCK TABLE backfill.task IN ACCESS EXCLUSIVE MODE');
+is_why($id, qr/^table_locked: a table of the extension is locked/, 'another table is: that is not waited for');
+$session->query_safe('ROLLBACK');
+is_why($id, qr/^retry_later: /, 'the locks are gone');
+
+# --- Nobody can run it.
+
+$id = enqueue(q{'newcomer'});
+is_why($id, qr/^unregistered: task "newcomer" is not registered/, 'an unregistered task');
+$node->safe_psql('postgres', q{SELECT backfill.register_task('newcomer', 'run(jsonb)')});
+ends($id, 'registered, it runs');
+
+# --- Consumers.
+
+my @external = map { enqueue(q{'external', queue_name => 'for consumers'}) } 1 .. 2;
+is_why($external[0], qr/^no_consumer: task "external" has no handler: .*; no consumer has a job of this task now$/, 'nobody claims it');
+my $claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 1', n => 1)});
+is_why($external[0], qr/^leased: consumer "consumer 1" has it until \d{4}-/, 'somebody has claimed it');
+is_why($external[1], qr/^no_consumer: .*; these have jobs of this task now: "consumer 1"$/, 'who could claim another');
+
+# --- Queues.
+
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('for consumers', 1)});
+is_why($external[1], qr/^no_consumer: /, 'a lease from before the limit takes no place');
+$node->safe_psql('postgres', "SELECT backfill.complete_jobs(ARRAY[$external[0]]::bigint[], $claim)");
+$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 2', n => 1)});
+$external[2] = enqueue(q{'external', queue_name => 'for consumers'});
+is_why($external[2], qr/^queue_full: queue "for consumers" runs 1 job at a time: consumer "consumer 2" with job $external[1]; 0 ready jobs come before it$/,
+	'a queue that a lease fills');
+$node->safe_psql('postgres', "SELECT backfill.complete_jobs(ARRAY[$external[1]]::bigint[], $claim)");
+is_why($external[2], qr/^no_consumer: /, 'its end makes room');
+
+configure($node, 'backfill.max_executors', 2);
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('serial', 1)});
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$gate = enqueue(q{'gate', '{"wait": 1}', queue_name => 'serial'});
+is_why($gate, qr/^running: /, 'the first job of a serial queue runs');
+my @serial = map { enqueue(q{'run', queue_name => 'serial'}) } 1 .. 2;
+is_why($serial[0], qr/^queue_full: queue "serial" runs 1 job at a time: executor \d+ with job $gate; 0 ready jobs come before it$/, 'the second waits for it');
+is_why($serial[1], qr/; 1 ready job comes before it$/, 'the third for two');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+ends($serial[1], 'all run, one after the other');
+
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('slow', rate_limit => 1, rate_period => '1 hour')});
+my @slow = map { enqueue(q{'run', queue_name => 'slow'}) } 1 .. 2;
+is_why($slow[1], qr/^rate_limited: queue "slow" has used up its rate; it starts the next job at \d{4}-/, 'a queue that has used up its rate');
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('slow')});
+ends($slow[1], 'without the limit it runs');
+
+# --- Executors for urgent jobs only, none at all.
+
+configure($node, 'backfill.reserved_urgent_executors', 1);
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$gate = enqueue(q{'gate', '{"wait": 1}'});
+is_why($gate, qr/^running: /, 'a job that is not urgent runs');
+$id = enqueue(q{'run'});
+is_why($id, qr/^reserved: 1 of 2 executors are reserved for urgent jobs, and the others are busy: .*1 with gate as \S+.*; 0 ready jobs come before it$/,
+	'another has to wait: an executor is kept for urgent ones');
+my $urgent = enqueue(q{'run', priority => -20});
+ends($urgent, 'which an urgent job gets');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+ends($id, 'then it runs');
+configure($node, 'backfill.reserved_urgent_executors', 0);
+
+configure($node, 'backfill.max_executors', 0);
+wait_for_workers($node, 'executor', undef, 0, 'no executors any more');
+$id = enqueue(q{'run'});
+is_why($id, qr/^no_executors: backfill.max_executors is 0$/, 'no executors are allowed');
+configure($node, 'backfill.max_executors', 1);
+ends($id, 'one is, and it runs');
+
+# --- The role cannot log in.
+
+$node->safe_psql('postgres', q{
+	CREATE ROLE worker LOGIN; GRANT INSERT ON ran TO worker; GRANT EXECUTE ON FUNCTION run(jsonb) TO worker;
+	SELECT backfill.grant_producer('worker');
+	SELECT backfill.register_task('as worker', 'run(jsonb)', run_as => 'worker');
+	ALTER ROLE worker NOLOGIN});
+$id = enqueue(q{'as worker'});
+SKIP:
+{
+	skip 'workers need no LOGIN', 1 if $node->pg_version >= 17;
+	is_why($id, qr/^role_cannot_log_in: no executor can log in as role "worker": it has no LOGIN$/, 'a role without LOGIN');
+}
+$node->safe_psql('postgres', q{ALTER ROLE worker LOGIN; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
+is_why($id, qr/^role_cannot_log_in: no executor can log in as role "worker": it may not CONNECT to the database$/, 'a role without CONNECT');
+# After a failed start, whatever its reason was, there is a pause.
+my $held = '';
+for my $try (1 .. 50)
+{
+	$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
+	$id = enqueue(q{'as worker'});
+	$node->poll_query_until('postgres', 'SELECT cardinality(held_roles) > 0 FROM backfill._server_state()') or die 'no role is held';
+	$node->safe_psql('postgres', q{GRANT CONNECT ON DATABASE postgres TO PUBLIC});
+	$held = why($id);
+	last if $held =~ /server's log/;
+}
+like($held, qr/^role_cannot_log_in: no executor can log in as role "worker", see the server's log; the next try is at \d{4}-/, 'until the next try');
+ends($id, 'when it can, the job runs');
+
+# --- Nobody was told of it: rows that came past the engine.
+
+configure($node, 'backfill.poll_interval', '1h');
+my $by_hand = q{INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload)
+	VALUES ('2000-01-01', now(), %d, 0, 3, 0, '%s', '', '{}') RETURNING id};
+# The dispatcher may have been about to sweep when it read that.
+$node->safe_psql('postgres', q{SELECT backfill.register_task('silent', 'run(jsonb)')});
+my @silent;
+for my $try (1 .. 100)
+{
+	$id = $node->safe_psql('postgres', sprintf($by_hand, 0, 'silent'));
+	ends(enqueue(q{'newcomer'}), 'the dispatcher and the executor have looked') if $try == 1;
+	last if why($id) =~ /^ready/;
+}
+is_why($id, qr/^ready: an executor takes it now, or at the latest after the dispatcher's next sweep$/, 'a row that nobody has announced is ready');
+$node->safe_psql('postgres', 'DROP FUNCTION run(jsonb) CASCADE');
+is_why($id, qr/^handler_unusable: an executor takes it now, but it will fail: handler public.run\(jsonb\) of task "silent" does not exist$/,
+	'its handler is gone');
+$node->safe_psql('postgres', q{CREATE FUNCTION run(payload jsonb) RETURNS void LANGUAGE sql AS ''});
+# Dead entries before the first ready job raise the mark of their range.
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$node->safe_psql('postgres', q{SELECT count(backfill.enqueue('newcomer', queue_name => 'marked', priority => 3)) FROM generate_series(1, 300)});
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE queue_name = 'marked'}, 'many jobs run');
+$node->safe_psql('postgres', q{SELECT count(backfill.enqueue('newcomer', queue_name => 'marked', priority => 3)) FROM generate_series(1, 3)});
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE queue_name = 'marked'}, 'and some more');
+my $hidden = $node->safe_psql('postgres', sprintf($by_hand =~ s/'', '\{\}'/'marked', '{}'/r, 3, 'newcomer'));
+is_why($hidden, qr/^unannounced: nobody has told the executors of it/, 'one that executors do not even see');
+$reader->query_safe('COMMIT');
+$reader->quit;
+configure($node, 'backfill.poll_interval', '50ms');
+ends($hidden, 'the sweep finds it');
+ends($id, 'and the other');
+
+# --- A standby.
+
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->start;
+$id = enqueue(q{'external'});
+$node->wait_for_catchup($standby);
+is_why($id, qr/^standby: this server is in recovery/, 'on a standby nothing runs', $standby);
+is_why($hidden, qr/^ended: /, 'but one can look', $standby);
+$standby->stop;
+
+# --- The database is not served.
+
+$session->quit;
+$other->quit;
+$node->append_conf('postgresql.conf', "backfill.databases = 'elsewhere'\n");
+$node->restart;
+wait_for_workers($node, 'dispatcher', undef, 0, 'no dispatcher');
+$id = enqueue(q{'run'});
+is_why($id, qr/^database_not_served: backfill.databases does not name database "postgres"$/, 'another database is named');
+is_why($external[2], qr/; no dispatcher runs, so those that listen on channel "backfill" are not told$/, 'consumers hear nothing then');
+$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 3', n => 1)});
+$node->safe_psql('postgres', "UPDATE backfill.job SET lease_expires_at = now() - interval '1 hour' WHERE id = $external[2]");
+is_why($external[2], qr/^lease_expired: the lease of consumer "consumer 3" ran out at \d{4}-.*; the next claim_jobs\(\) makes it ready again$/, 'a lease that nobody ends');
+$node->safe_psql('postgres', q{
+	CREATE ROLE leaver LOGIN; GRANT EXECUTE ON FUNCTION run(jsonb) TO leaver;
+	SELECT backfill.register_task('orphan', 'run(jsonb)', run_as => 'leaver');
+	DROP OWNED BY leaver; DROP ROLE leaver});
+my $orphan = enqueue(q{'orphan'});
+is_why($orphan, qr/^role_missing: role "leaver" of task "orphan" does not exist: its jobs become dead letters$/, 'a role that is gone');
+$node->append_conf('postgresql.conf', "backfill.databases = '*'\n");
+$node->reload;
+ends($id, 'it is named, and it runs');
+ends($orphan, 'jobs without a role end');
+is_why($orphan, qr/^dead: .*role "leaver" of task "orphan" does not exist/, 'as dead letters');
+
+$node->safe_psql('postgres', 'CREATE DATABASE template IS_TEMPLATE true');
+$node->safe_psql('template', $setup);
+$id = enqueue(q{'run'}, $node, 'template');
+is_why($id, qr/^database_not_served: database "template" is a template, or allows no connections/, 'a template', $node, 'template');
+
+# The launcher stands still, so the dispatcher does not come back.
+my ($launcher) = worker_pids($node, 'launcher');
+kill 'STOP', $launcher;
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type IN ('backfill dispatcher', 'backfill executor')});
+wait_for_workers($node, 'executor', undef, 0, 'the executors are ended');
+$id = enqueue(q{'run'});
+is_why($id, qr/^no_dispatcher: no dispatcher runs in this database; the launcher starts one/, 'no dispatcher');
+kill 'CONT', $launcher;
+ends($id, 'it comes back');
+
+# A command that needs the database for itself ends the workers. Our own session makes it wait, for five seconds.
+$node->safe_psql('postgres', 'CREATE DATABASE wanted');
+$node->safe_psql('wanted', $setup);
+my $inside = $node->background_psql('wanted');
+my $copying = $node->background_psql('postgres', on_error_stop => 0);
+$copying->query_until(qr/started/, "\\echo started\nCREATE DATABASE copy TEMPLATE wanted;\n");
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE copy%' AND state = 'active'});
+$id = $inside->query_safe(q{SELECT backfill.enqueue('run')});
+my $answer = $inside->query_safe("SELECT backfill.why_not_running($id)");
+like($answer, qr/^database_blocked: process \d+ has ended the workers of this database for the time of its command/, 'a command that wants the database for itself');
+$copying->quit;
+$inside->quit;
+ends($id, 'it is over, and the job runs', $node, 'wanted');
+
+# --- The extension's version.
+
+$node->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'backfill'});
+$node->restart;
+$id = enqueue(q{'run'});
+is_why($id, qr/^version_mismatch: the extension has version "0.0.1", the library "[0-9.]+": run ALTER EXTENSION/, 'another version than the library');
+my $version = $node->safe_psql('postgres', 'SELECT backfill.version()');
+$node->safe_psql('postgres', "UPDATE pg_extension SET extversion = '$version' WHERE extname = 'backfill'");
+ends($id, 'the same again, and it runs');
+$node->stop;
+
+# --- Worker slots: the launcher and the server's own launcher of subscriptions have one each.
+
+$node->append_conf('postgresql.conf', "max_worker_processes = 2\n");
+$node->start;
+$id = enqueue(q{'run'});
+is_why($id, qr/^no_worker_slot: no background worker slot is free for a dispatcher: raise max_worker_processes \(2\)$/, 'no slot for a dispatcher');
+$node->append_conf('postgresql.conf', "max_worker_processes = 3\nbackfill.databases = 'postgres'\n");
+$node->restart;
+is_why($id, qr/^no_worker_slot: no background worker slot is free for an executor: raise max_worker_processes \(3\)$/, 'no slot for an executor');
+$node->append_conf('postgresql.conf', "max_worker_processes = 4\n");
+$node->restart;
+ends($id, 'with one more it runs');
+$node->stop;
+
+# --- Not preloaded.
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->start;
+$id = enqueue(q{'run'});
+is_why($id, qr/^not_preloaded: backfill is not in shared_preload_libraries: run jobs with CALL/, 'the library is not preloaded');
+$node->safe_psql('postgres', 'CALL backfill.process_available_jobs()');
+ends($id, 'the session itself runs it');
+$node->stop;
+
+check_log($node);
+check_log($standby);
+done_testing();
