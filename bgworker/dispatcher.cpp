@@ -67,6 +67,7 @@ struct Memory {
     SlotShortage shortage;
     bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
+    std::optional<LostClaims> lost_claims; /* being looked after, but not committed */
 };
 
 Memory &memory()
@@ -281,6 +282,26 @@ std::optional<TimestampTz> end_leases(bool sweep)
     if (expired.more)
         note_due(next, expired.jobs == 0 ? now + kBusyLeaseMs * 1000 : now);
     return next;
+}
+
+/* Releases the jobs of procedures whose executors are gone. Returns when to look again. */
+std::optional<TimestampTz> release_lost_claims(bool sweep)
+{
+    LostClaims claims = take_lost_claims(MyDatabaseId);
+    memory().lost_claims = claims;
+    if (!(claims.any || sweep) || !queue::leases::release_orphaned(claims.crashed))
+        return std::nullopt;
+    memory().lost_claims->any = true;
+    put_back_lost_claims(MyDatabaseId, *memory().lost_claims);
+    return GetCurrentTimestamp() + kBusyLeaseMs * 1000;
+}
+
+/* After an error the next pass looks again. */
+void remember_lost_claims()
+{
+    if (memory().lost_claims)
+        put_back_lost_claims(MyDatabaseId, *memory().lost_claims);
+    memory().lost_claims.reset();
 }
 
 /* `sweep`: also for jobs that nobody announced. */
@@ -655,6 +676,7 @@ long dispatcher_iteration()
 {
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
     clear_woken();
+    remember_lost_claims();
     if (!begin_extension_transaction()) {
         set_status(DatabaseStatus::kAbsent, std::nullopt);
         end_worker();
@@ -668,10 +690,13 @@ long dispatcher_iteration()
         without_waiting("move the jobs of missing roles to the dead letter queue",
                         [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         const std::optional<TimestampTz> leases = end_leases(sweep);
+        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
+        note_due(look.next_due, claims);
     }
     commit_transaction();
+    memory().lost_claims.reset();
     if (look.has_told)
         wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);

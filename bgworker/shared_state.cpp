@@ -4,6 +4,13 @@
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
 
+extern "C" {
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+}
+
+#include <unistd.h>
+
 namespace backfill::bgworker
 {
 
@@ -13,6 +20,8 @@ namespace
 constexpr char kName[] = "backfill";
 constexpr int kStopPollMs = 10;
 constexpr int kStartTimeoutMs = 60000;
+/* A worker that was told to stop has so long before it may be ended. */
+constexpr int kObeyMs = 1000;
 
 SharedState *state = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
@@ -37,6 +46,20 @@ void request_shared_memory()
     RequestNamedLWLockTranche(kName, 2);
 }
 
+/* Whether the server, about to start, was not shut down in order. In the postmaster. */
+bool was_crash()
+{
+    static bool first_start = true;
+    bool checksum_ok = false;
+    if (!std::exchange(first_start, false))
+        return true; /* it makes shared memory anew only after a crash */
+    ControlFileData *control = get_controlfile(DataDir, &checksum_ok);
+    const bool in_order = checksum_ok && (control->state == DB_SHUTDOWNED ||
+                                          control->state == DB_SHUTDOWNED_IN_RECOVERY);
+    pfree(control);
+    return !in_order;
+}
+
 void create_shared_memory()
 {
     if (previous_startup_hook != nullptr)
@@ -52,6 +75,7 @@ void create_shared_memory()
         if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
             state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
+        state->after_crash = was_crash();
         ConditionVariableInit(&state->consumers);
         for (int i = 0; i < state->worker_count; i++)
             SpinLockInit(&state->workers[i].mutex);
@@ -271,6 +295,9 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         SpinLockAcquire(&worker.mutex);
         worker.xid = InvalidTransactionId;
         worker.job_id = 0;
+        worker.claim_token = 0;
+        worker.stoppable_job = 0;
+        worker.stop_asked_at = 0;
         worker.attempt = 0;
         worker.task[0] = '\0';
         worker.state_since = worker.started_at;
@@ -290,6 +317,13 @@ void release_worker(int slot, uint64 generation)
         return;
     const WorkerKind kind = worker.kind;
     free_slot(worker);
+    SpinLockAcquire(&worker.mutex);
+    const bool had_claim = worker.claim_token != 0;
+    worker.claim_token = 0;
+    worker.stoppable_job = 0;
+    SpinLockRelease(&worker.mutex);
+    if (DatabaseSlot *database = had_claim ? find_database(worker.database, true) : nullptr)
+        database->lost_claims = true;
     /* Its parent may have been replaced and then gets no notice from the postmaster. */
     if (kind == WorkerKind::kDispatcher)
         wake_launcher();
@@ -313,6 +347,131 @@ bool has_logged_in(int slot, uint64 generation)
     SharedLock lock(LW_SHARED);
     const WorkerSlot &worker = state->workers[slot];
     return worker.generation == generation && worker.logged_in;
+}
+
+void open_to_stop(WorkerSlot &slot, int64 job_id)
+{
+    SpinLockAcquire(&slot.mutex);
+    slot.stoppable_job = job_id;
+    slot.stop_asked_at = 0;
+    SpinLockRelease(&slot.mutex);
+}
+
+bool close_to_stop(WorkerSlot &slot)
+{
+    SpinLockAcquire(&slot.mutex);
+    const bool told = slot.stop_asked_at != 0;
+    slot.stoppable_job = 0;
+    slot.stop_asked_at = 0;
+    SpinLockRelease(&slot.mutex);
+    /* The signal has been sent while the lock was held; the return of any system call has it. */
+    if (told)
+        (void) getppid();
+    return told;
+}
+
+bool is_told_to_stop(WorkerSlot &slot)
+{
+    SpinLockAcquire(&slot.mutex);
+    const bool told = slot.stop_asked_at != 0;
+    SpinLockRelease(&slot.mutex);
+    return told;
+}
+
+namespace
+{
+
+/* The executor that runs the job's handler; null if none does. Caller holds the lock. */
+WorkerSlot *runner_of(int64 job_id)
+{
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const bool found = worker.stoppable_job == job_id;
+        SpinLockRelease(&worker.mutex);
+        if (found)
+            return &worker;
+    }
+    return nullptr;
+}
+
+} // namespace
+
+bool is_stoppable(int64 job_id)
+{
+    SharedLock lock(LW_SHARED);
+    return runner_of(job_id) != nullptr;
+}
+
+bool tell_to_stop(int64 job_id)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    SharedLock lock(LW_SHARED); /* so that its process cannot leave the slot */
+    WorkerSlot *worker = runner_of(job_id);
+    if (worker == nullptr)
+        return false;
+    SpinLockAcquire(&worker->mutex);
+    const bool found = worker->stoppable_job == job_id;
+    if (found && worker->stop_asked_at == 0) {
+        worker->stop_asked_at = now;
+        /* Under the lock: else the signal could hit the next job. It is a short system call. */
+        (void) kill(worker->pid, SIGINT);
+    } else if (found && now - worker->stop_asked_at >= kObeyMs * 1000) {
+        (void) kill(worker->pid, SIGTERM);
+    }
+    SpinLockRelease(&worker->mutex);
+    return found;
+}
+
+bool has_busy_executor()
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId &&
+            worker.state != WorkerState::kIdle)
+            return true;
+    }
+    return false;
+}
+
+bool is_claim_alive(int64 claim_token)
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const bool found = worker.claim_token == claim_token;
+        SpinLockRelease(&worker.mutex);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+LostClaims take_lost_claims(Oid database)
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    if (slot == nullptr)
+        return {false, false, true};
+    const bool from_before = !std::exchange(slot->claims_checked, true);
+    const bool any = std::exchange(slot->lost_claims, false);
+    return {from_before, from_before && state->after_crash, from_before || any};
+}
+
+void put_back_lost_claims(Oid database, const LostClaims &claims)
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    if (slot == nullptr)
+        return;
+    slot->claims_checked = slot->claims_checked && !claims.from_before;
+    slot->lost_claims = slot->lost_claims || claims.any;
 }
 
 void signal_ready(Oid database, Oid role, int jobs)

@@ -105,6 +105,7 @@ Task read_task(const pg::TableRow &table_row)
     task.run_as = row.text(9);
     task.run_as_oid = role_oid(task.run_as);
     task.notify_channel = row.optional_text(10).value_or(std::string(kDefaultChannel));
+    task.is_procedure = DatumGetBool(row.datum(12));
     return task;
 }
 

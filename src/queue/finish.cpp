@@ -24,6 +24,7 @@ constexpr std::size_t kMaxErrorText = 8192;
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
 constexpr char kLeaseRanOut[] = "JB005";
+constexpr char kServerCrashed[] = "57P02";
 /* For the log: an error that a consumer reports has none (external_routine_exception). */
 constexpr char kReportedError[] = "38000";
 
@@ -134,9 +135,8 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 
 bool is_superseded(JobTable &table, const JobRow &row)
 {
-    if (row.is_null(Column::kJobKey))
-        return false;
-    const bool newer = has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
+    const bool newer = !row.is_null(Column::kJobKey) &&
+                       has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
     const bool forbidden = is_retry_forbidden(row.id());
     if (forbidden)
         allow_retry(row.id()); /* the job ends here, and the note with it */
@@ -157,6 +157,13 @@ Datum error_to_jsonb(const core::ErrorInfo &error)
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run)
 {
+    if (run.cancelled) {
+        allow_retry(row.id()); /* the job ends here, and the note with it */
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dropped(row, stats::DropReason::kCancelled);
+        log_failure(row, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran", LOG);
+        return Outcome::kCancelled;
+    }
     if (run.error)
         return finish_failure(table, config, task, row, *run.error);
     switch (run.verdict.kind) {
@@ -217,14 +224,13 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     return bury(row, error, failure_reason(decision, attempts, error));
 }
 
-Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
+namespace
 {
-    const core::ErrorInfo error{kLeaseRanOut,
-                                "the lease of worker \"" +
-                                    std::string(row.text_or_empty(Column::kWorker)) + "\" ran out",
-                                {},
-                                {},
-                                {}};
+
+/* One attempt more, and ready again at once, or dead. */
+Outcome finish_without_a_word(JobTable &table, const Task *task, JobRow row,
+                              const core::ErrorInfo &error)
+{
     const int attempts = row.attempts() + 1;
     row.clear_lease();
     row.set(Column::kLastError, error_to_jsonb(error));
@@ -246,6 +252,24 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     stats::note_retry(row);
     log_failure(row, error, "was lost and is ready again", LOG);
     return Outcome::kRetried;
+}
+
+} // namespace
+
+Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
+{
+    const std::string worker(row.text_or_empty(Column::kWorker));
+    return finish_without_a_word(
+        table, task, row, {kLeaseRanOut, "the lease of worker \"" + worker + "\" ran out", {}, {}, {}});
+}
+
+Outcome finish_crashed(JobTable &table, const Task *task, JobRow row)
+{
+    const std::string worker(row.text_or_empty(Column::kWorker));
+    stats::note_lost_run(row);
+    return finish_without_a_word(
+        table, task, row,
+        {kServerCrashed, "the server crashed while \"" + worker + "\" ran the job", {}, {}, {}});
 }
 
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us)

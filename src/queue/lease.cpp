@@ -1,6 +1,7 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/queue/lease.hpp"
 
+#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -16,7 +17,7 @@ namespace
 
 bool is_held(const JobRow &row, int64 token)
 {
-    return !row.is_null(Column::kClaimToken) &&
+    return !row.is_null(Column::kClaimToken) && !row.is_in_executor() &&
            DatumGetInt64(row.get(Column::kClaimToken)) == token &&
            !row.is_null(Column::kLeaseExpiresAt) &&
            DatumGetTimestampTz(row.get(Column::kLeaseExpiresAt)) > GetCurrentTimestamp();
@@ -186,12 +187,42 @@ Expired expire(TimestampTz from, TimestampTz until, int limit)
     return result;
 }
 
+bool release_orphaned(bool crashed)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    LatestSnapshot snapshot;
+    bool busy = false;
+    snapshot.renew();
+    for (const FoundJob &job : table.find_leases(DT_NOEND, DT_NOEND, PG_INT32_MAX)) {
+        /* Published before the row could be seen, and until its end is visible. */
+        if (bgworker::available() &&
+            bgworker::is_claim_alive(DatumGetInt64(job.row.get(Column::kClaimToken))))
+            continue;
+        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
+        busy = busy || removed == RemoveResult::kBusy;
+        if (removed != RemoveResult::kRemoved)
+            continue;
+        pg::call([] { CommandCounterIncrement(); });
+        wake::announce_slots();
+        const Task *task = current->find_task(job.row.task_identifier());
+        if (crashed)
+            (void) finish_crashed(table, task, job.row);
+        else
+            (void) finish_unrun(table, task, job.row, std::nullopt);
+        note_inserted();
+    }
+    snapshot.pop();
+    table.close();
+    return busy;
+}
+
 int take_away(const std::vector<std::string> &workers)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     const auto is_theirs = [&](const JobRow &row) {
-        return !row.is_null(Column::kLeaseExpiresAt) &&
+        return !row.is_null(Column::kLeaseExpiresAt) && !row.is_in_executor() &&
                std::find(workers.begin(), workers.end(), row.text_or_empty(Column::kWorker)) !=
                    workers.end();
     };

@@ -96,4 +96,13 @@ inline List *insert_index_entries(ResultRelInfo *relation, TupleTableSlot *slot,
 #endif
 }
 
+inline void run_portal(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+    (void) PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion);
+#else
+    (void) PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion);
+#endif
+}
+
 } // namespace backfill::pg

@@ -16,6 +16,7 @@ enum class Outcome {
     kSnoozed,      /* the same, because the handler wants it */
     kDeadLettered, /* in the dead letter queue */
     kSuperseded,   /* dropped: a newer job carries its key */
+    kCancelled,    /* dropped: somebody has told its run to stop */
 };
 
 /* What last_error keeps of an error. */
@@ -26,8 +27,8 @@ Datum error_to_jsonb(const core::ErrorInfo &error);
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run);
 
-/* Whether nobody wants a (further) run of a keyed job: a newer job carries its key, or its key was
- * removed or enqueued again while it ran. If so, what forbade it is forgotten with the job. */
+/* Whether nobody wants a (further) run of a job: a newer job carries its key, or it was cancelled,
+ * or its key removed or enqueued again, while it ran. If so, what forbade it is forgotten with the job. */
 bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more
@@ -41,6 +42,9 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
 /* A leased job whose consumer was not heard of in time: one attempt more, and it is ready again
  * at once, or in the dead letter queue. */
 Outcome finish_lost(JobTable &table, const Task *task, JobRow row);
+
+/* The same for a procedure's job whose executor the server took along when it crashed. */
+Outcome finish_crashed(JobTable &table, const Task *task, JobRow row);
 
 /* A job that shall run again at no cost: in its old place, or after a delay. */
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us);

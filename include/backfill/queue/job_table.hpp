@@ -47,6 +47,8 @@ class JobTable
     /* The same, but waits for whoever is changing the row. Never returns kBusy. */
     RemoveResult remove_waiting(ItemPointerData tid);
     void insert(const JobRow &row);
+    /* A copy that needs neither the table nor this transaction. */
+    JobRow detach(const JobRow &row, MemoryContext memory) const;
 
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */

@@ -34,7 +34,11 @@ struct Expired {
 /* Makes up to `limit` jobs ready, or dead letters, whose leases have run out between two times;
  * what somebody is changing just now is passed over. */
 Expired expire(TimestampTz from, TimestampTz until, int limit);
-/* The same, now, for all leases of these workers. Waits for whoever is changing them. */
+/* Releases the jobs of procedures whose executors are gone, which it knows by the claims
+ * published in shared memory: at no cost, or, after a crash of the server, at that of an
+ * attempt. Returns whether somebody is changing one of them just now. */
+bool release_orphaned(bool crashed);
+/* Ends now, like expire(), all leases of these workers. Waits for whoever is changing them. */
 int take_away(const std::vector<std::string> &workers);
 
 } // namespace backfill::queue::leases
