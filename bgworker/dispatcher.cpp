@@ -83,6 +83,8 @@ struct Memory {
     bool version_reported = false;
     std::vector<ledger::Entry> charged; /* in the transaction in progress */
     TimestampTz no_charge_before = 0;
+    bool look_for_lost_claims = true; /* until that is done and committed */
+    bool lost_claims_left = true;
 };
 
 Memory &memory()
@@ -297,6 +299,17 @@ std::optional<TimestampTz> end_leases(bool sweep)
     if (expired.more)
         note_due(next, expired.jobs == 0 ? now + kBusyLeaseMs * 1000 : now);
     return next;
+}
+
+/* Releases the jobs of procedures whose executors are gone. Returns when to look again. */
+std::optional<TimestampTz> release_lost_claims(bool sweep)
+{
+    bool &wanted = memory().look_for_lost_claims;
+    wanted = take_lost_claims(MyDatabaseId) || sweep || wanted;
+    memory().lost_claims_left = wanted && queue::leases::release_orphaned();
+    if (!memory().lost_claims_left)
+        return std::nullopt;
+    return clock::now() + kBusyLeaseMs * 1000;
 }
 
 /* `sweep`: also for jobs that nobody announced. */
@@ -764,12 +777,15 @@ long dispatcher_iteration()
                                [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         more_history = trim_history_when_due();
         const std::optional<TimestampTz> leases = end_leases(sweep);
+        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
         note_due(look.next_due, charges);
+        note_due(look.next_due, claims);
     }
     commit_transaction();
     settle_charges();
+    memory().look_for_lost_claims = memory().lost_claims_left;
     if (look.has_told)
         wake_consumers();
     set_status(DatabaseStatus::kPresent, look.next_due);

@@ -1,7 +1,8 @@
 /* executor.cpp - runs jobs, logged in as the role of their tasks.
  *
  * Each iteration is one transaction: claim and run as many jobs as fit (batch.hpp),
- * commit, and look again until nothing is ready. Then it says that it is idle, looks
+ * commit, and look again until nothing is ready. A procedure's job is only claimed there, and
+ * run after the commit (procedure.hpp). Then it says that it is idle, looks
  * once more (a commit may have come between), and sleeps until its latch is set.
  *
  * The process lives and dies with its role: nothing a handler does can reach a more
@@ -11,6 +12,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/queue/run_limit.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {
@@ -37,10 +39,22 @@ std::optional<UnchargedFailure> &uncharged_failure()
     return failure;
 }
 
+/* The procedure's job that is ours, from its claim to the commit of its outcome. */
+struct Procedure {
+    queue::ProcedureClaim claim;
+    std::optional<queue::ProcedureRun> run; /* when it has ended */
+};
+std::optional<Procedure> &procedure()
+{
+    static std::optional<Procedure> instance;
+    return instance;
+}
+
 int64 jobs_run = 0;
 int started_with_synchronous_commit = 0;
 bool announced_start = false;
 bool idle = false;
+bool starting = true; /* neither idle nor busy yet: the dispatcher counts on us */
 TimestampTz idle_since = 0;
 
 /* --- What others see of us ----------------------------------------------------- */
@@ -55,8 +69,9 @@ void set_state(WorkerState state)
 
 void set_idle(bool now_idle)
 {
-    if (idle == now_idle)
+    if (idle == now_idle && !starting)
         return;
+    starting = false;
     idle = now_idle;
     idle_since = GetCurrentTimestamp();
     set_state(idle ? WorkerState::kIdle : WorkerState::kBusy);
@@ -98,12 +113,31 @@ void on_job_end(bool failed)
     SpinLockRelease(&slot.mutex);
 }
 
+/* Others shall see the claim only together with us. */
+void on_claim(int64 claim_token)
+{
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.claim_token = claim_token;
+    SpinLockRelease(&slot.mutex);
+}
+
+/* Of a claim whose transaction has ended: the job goes on. */
+void on_claim_committed()
+{
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.xid = InvalidTransactionId;
+    SpinLockRelease(&slot.mutex);
+}
+
 void on_batch_end()
 {
     WorkerSlot &slot = my_slot();
     SpinLockAcquire(&slot.mutex);
     slot.xid = InvalidTransactionId;
     slot.job_id = 0;
+    slot.claim_token = 0;
     SpinLockRelease(&slot.mutex);
 }
 
@@ -142,6 +176,7 @@ queue::BatchResult run_one_batch()
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
     options.on_start = on_job_start;
     options.on_end = on_job_end;
+    options.on_claim = on_claim;
     options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs > 0)
         solo_jobs--;
@@ -184,6 +219,31 @@ void reset_session()
     queue::mark_session_clean();
 }
 
+/* --- Procedures ---------------------------------------------------------------- */
+
+/* Records the outcome, which is tried until it succeeds: after an error the next iteration
+ * comes here again. */
+void finish_procedure()
+{
+    if (queue::session_is_dirty())
+        reset_session();
+    if (!begin_extension_transaction())
+        end_worker();
+    queue::record_outcome(procedure()->claim, *procedure()->run);
+    commit_transaction();
+    const queue::RunResult &result = procedure()->run->result;
+    on_job_end(result.error.has_value() || result.cancelled);
+    on_batch_end();
+    procedure().reset();
+}
+
+void run_claimed_procedure()
+{
+    queue::mark_session_dirty(); /* what it sets, and commits, stays */
+    procedure()->run = queue::run_procedure(procedure()->claim);
+    finish_procedure();
+}
+
 /* Calls the hooks worker_start or worker_shutdown, in a transaction of their own. */
 void notify_worker_event(core::HookEvent event)
 {
@@ -221,6 +281,12 @@ long executor_iteration()
         announced_start = true;
         notify_worker_event(core::HookEvent::kWorkerStart);
     }
+    if (procedure()) {
+        if (!procedure()->run)
+            end_worker(); /* an error of ours that says nothing about the job: it is released */
+        finish_procedure();
+        return 0;
+    }
     if (shall_end())
         end_executor();
     if (idle)
@@ -236,7 +302,13 @@ long executor_iteration()
         stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
     }
     const bool committed = commit_batch(result);
-    on_batch_end();
+    if (committed && result.procedure) {
+        on_claim_committed();
+        procedure() = Procedure{std::move(*result.procedure), std::nullopt};
+        run_claimed_procedure();
+    } else {
+        on_batch_end();
+    }
     if (queue::session_is_dirty())
         reset_session();
     jobs_run += result.jobs;
@@ -280,5 +352,6 @@ void backfill_executor_main(Datum argument)
     attach_worker(argument);
     ledger::open_entry();
     set_session_defaults();
+    backfill::queue::set_stoppable_slot(&my_slot());
     worker_loop(executor_iteration);
 }

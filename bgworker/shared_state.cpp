@@ -5,6 +5,8 @@
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
 
+#include <unistd.h>
+
 namespace backfill::bgworker
 {
 
@@ -14,6 +16,8 @@ namespace
 constexpr char kName[] = "backfill";
 constexpr int kStopPollMs = 10;
 constexpr int kStartTimeoutMs = 60000;
+/* A worker that was told to stop has so long before it may be ended. */
+constexpr int kObeyMs = 1000;
 
 SharedState *state = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
@@ -302,6 +306,9 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         SpinLockAcquire(&worker.mutex);
         worker.xid = InvalidTransactionId;
         worker.job_id = 0;
+        worker.claim_token = 0;
+        worker.stoppable_job = 0;
+        worker.stop_asked_at = 0;
         worker.attempt = 0;
         worker.task[0] = '\0';
         worker.state_since = worker.started_at;
@@ -323,6 +330,13 @@ void release_worker(int slot, uint64 generation)
         return;
     const WorkerKind kind = worker.kind;
     free_slot(worker);
+    SpinLockAcquire(&worker.mutex);
+    const bool had_claim = worker.claim_token != 0;
+    worker.claim_token = 0;
+    worker.stoppable_job = 0;
+    SpinLockRelease(&worker.mutex);
+    if (DatabaseSlot *database = had_claim ? find_database(worker.database, true) : nullptr)
+        database->lost_claims = true;
     /* Its parent may have been replaced and then gets no notice from the postmaster. */
     if (kind == WorkerKind::kDispatcher)
         wake_launcher();
@@ -346,6 +360,117 @@ bool has_logged_in(int slot, uint64 generation)
     SharedLock lock(LW_SHARED);
     const WorkerSlot &worker = state->workers[slot];
     return worker.generation == generation && worker.logged_in;
+}
+
+void open_to_stop(WorkerSlot &slot, int64 job_id)
+{
+    SpinLockAcquire(&slot.mutex);
+    slot.stoppable_job = job_id;
+    slot.stop_asked_at = 0;
+    SpinLockRelease(&slot.mutex);
+}
+
+bool close_to_stop(WorkerSlot &slot)
+{
+    SpinLockAcquire(&slot.mutex);
+    const bool told = slot.stop_asked_at != 0;
+    slot.stoppable_job = 0;
+    slot.stop_asked_at = 0;
+    SpinLockRelease(&slot.mutex);
+    /* The signal has been sent while the lock was held; the return of any system call has it. */
+    if (told)
+        (void) getppid();
+    return told;
+}
+
+bool is_told_to_stop(WorkerSlot &slot)
+{
+    SpinLockAcquire(&slot.mutex);
+    const bool told = slot.stop_asked_at != 0;
+    SpinLockRelease(&slot.mutex);
+    return told;
+}
+
+namespace
+{
+
+/* The executor that runs the job's handler; null if none does. Caller holds the lock. */
+WorkerSlot *runner_of(int64 job_id)
+{
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const bool found = worker.stoppable_job == job_id;
+        SpinLockRelease(&worker.mutex);
+        if (found)
+            return &worker;
+    }
+    return nullptr;
+}
+
+} // namespace
+
+bool is_stoppable(int64 job_id)
+{
+    SharedLock lock(LW_SHARED);
+    return runner_of(job_id) != nullptr;
+}
+
+bool tell_to_stop(int64 job_id)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    SharedLock lock(LW_SHARED); /* so that its process cannot leave the slot */
+    WorkerSlot *worker = runner_of(job_id);
+    if (worker == nullptr)
+        return false;
+    SpinLockAcquire(&worker->mutex);
+    const bool found = worker->stoppable_job == job_id;
+    if (found && worker->stop_asked_at == 0) {
+        worker->stop_asked_at = now;
+        /* Under the lock: else the signal could hit the next job. It is a short system call. */
+        (void) kill(worker->pid, SIGINT);
+    } else if (found && now - worker->stop_asked_at >= kObeyMs * 1000) {
+        (void) kill(worker->pid, SIGTERM);
+    }
+    SpinLockRelease(&worker->mutex);
+    return found;
+}
+
+bool has_busy_executor()
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId &&
+            worker.state != WorkerState::kIdle)
+            return true;
+    }
+    return false;
+}
+
+bool is_claim_alive(int64 claim_token)
+{
+    SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        const bool found = worker.claim_token == claim_token;
+        SpinLockRelease(&worker.mutex);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+bool take_lost_claims(Oid database)
+{
+    const SharedLock lock;
+    DatabaseSlot *slot = find_database(database, false);
+    return slot != nullptr && std::exchange(slot->lost_claims, false);
 }
 
 void signal_ready(Oid database, Oid role, int jobs)

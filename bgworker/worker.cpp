@@ -38,7 +38,9 @@ void mark_ready()
     SharedLock lock;
     WorkerSlot &slot = my_slot();
     slot.logged_in = true;
-    slot.state = WorkerState::kBusy;
+    /* An executor counts as available until it has its first job. */
+    if (slot.kind == WorkerKind::kDispatcher)
+        slot.state = WorkerState::kBusy;
 }
 
 } // namespace

@@ -9,6 +9,7 @@
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/job_key.hpp"
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
@@ -30,6 +31,7 @@ void _PG_init(void)
     queue::init_queue_config();
     queue::init_handlers();
     queue::init_run_job();
+    queue::init_job_key();
     queue::wake::init();
 
     if (process_shared_preload_libraries_in_progress) {

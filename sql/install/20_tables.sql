@@ -16,6 +16,7 @@ CREATE TABLE backfill.task (
     notify_channel text COLLATE "C",
     registered_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     keep_history interval,
+    handler_is_procedure boolean NOT NULL DEFAULT false,
     -- A handler is stored by name: pg_upgrade refuses reg* columns, and a dropped
     -- function must give a clear error instead of a dangling oid.
     CONSTRAINT task_handler_complete CHECK (
@@ -72,6 +73,7 @@ CREATE TABLE backfill.job (
     claim_token bigint,
     dead_letter_id bigint,
     lease_slot integer, -- the place of a leased job in its queue's concurrency
+    timeout_ms integer, -- NULL: the task's
     priority smallint NOT NULL,
     attempts smallint NOT NULL,
     max_attempts smallint NOT NULL,
@@ -123,6 +125,7 @@ CREATE TABLE backfill.dead_letter (
     priority smallint NOT NULL,
     job_key text COLLATE "C",
     max_attempts smallint NOT NULL,
+    timeout_ms integer,
     retry_policy text COLLATE "C",
     failure_reason text NOT NULL,
     failure_count integer NOT NULL,
@@ -142,11 +145,11 @@ CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
--- Jobs whose key was removed, or enqueued again, while they ran.
+-- Jobs that were cancelled, or whose key was removed or enqueued again, while they ran.
 CREATE TABLE backfill.no_retry (
     job_id bigint PRIMARY KEY
 );
-COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when their key was removed or enqueued again: they end with this run, however it ends.';
+COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when they were cancelled, or their key was removed or enqueued again: they end with this run, however it ends.';
 
 -- What is kept of jobs that have ended, and of attempts that failed before: of tasks that are
 -- registered with keep_history only. src/queue/job_end.cpp writes it below SQL: no triggers, no

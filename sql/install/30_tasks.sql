@@ -13,7 +13,7 @@ CREATE FUNCTION backfill.register_task(
     keep_history interval DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_register_task';
 COMMENT ON FUNCTION backfill.register_task(text, regprocedure, text, integer, integer, text, interval, regrole, text, interval) IS
-    'Tie a task to the function that runs its jobs (handler NULL: external consumers); registering again replaces every setting.';
+    'Tie a task to the function or procedure that runs its jobs (handler NULL: external consumers); registering again replaces every setting.';
 
 CREATE FUNCTION backfill.unregister_task(task_identifier text)
 RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_unregister_task';
@@ -102,6 +102,10 @@ CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON ba
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.error_rule
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
 ALTER TABLE backfill.error_rule ENABLE ALWAYS TRIGGER config_changed;
+-- So that a claim need not look into the table while it is empty.
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.no_retry
+    FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
+ALTER TABLE backfill.no_retry ENABLE ALWAYS TRIGGER config_changed;
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backfill.hook
     FOR EACH STATEMENT EXECUTE FUNCTION backfill._config_changed();
 ALTER TABLE backfill.hook ENABLE ALWAYS TRIGGER config_changed;

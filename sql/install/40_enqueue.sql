@@ -9,9 +9,10 @@ CREATE FUNCTION backfill.enqueue(
     max_attempts integer DEFAULT NULL,
     job_key text DEFAULT NULL,
     job_key_mode text DEFAULT 'replace',
-    retry_policy text DEFAULT NULL)
+    retry_policy text DEFAULT NULL,
+    timeout interval DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_enqueue';
-COMMENT ON FUNCTION backfill.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text, text) IS
+COMMENT ON FUNCTION backfill.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text, text, interval) IS
     'Enqueue a job in the current transaction; it may run as soon as that commits.';
 
 CREATE FUNCTION backfill.enqueue_fast(task_identifier text, payload jsonb DEFAULT '{}', job_key text DEFAULT NULL)
@@ -54,9 +55,10 @@ CREATE FUNCTION backfill.enqueue_many(
     priority integer DEFAULT NULL,
     run_at timestamptz DEFAULT NULL,
     max_attempts integer DEFAULT NULL,
-    retry_policy text DEFAULT NULL)
+    retry_policy text DEFAULT NULL,
+    timeout interval DEFAULT NULL)
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'backfill_enqueue_many';
-COMMENT ON FUNCTION backfill.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text) IS
+COMMENT ON FUNCTION backfill.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, interval) IS
     'Enqueue one job per payload; returns their ids in the order of the payloads.';
 
 CREATE FUNCTION backfill.enqueue_jobs(jobs jsonb)

@@ -7,7 +7,7 @@ CREATE PROCEDURE backfill.process_available_jobs(
     INOUT processed bigint DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_process_available_jobs';
 COMMENT ON PROCEDURE backfill.process_available_jobs(integer, text[], bigint) IS
-    'Run the ready jobs of tasks that run as the current user, in this session; needs no workers. Returns how many ran.';
+    'Run the ready jobs of tasks that run as the current user, in this session; needs no workers. Returns how many ran. Jobs whose handler is a procedure are left to the workers.';
 
 CREATE FUNCTION backfill._now()
 RETURNS timestamptz LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_now';

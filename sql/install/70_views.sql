@@ -13,13 +13,15 @@ SELECT j.id,
        j.max_attempts,
        j.job_key,
        coalesce(j.retry_policy, 'default') AS retry_policy,
-       CASE WHEN j.lease_expires_at > backfill._now() THEN 'leased'
+       CASE WHEN j.lease_expires_at = 'infinity' THEN 'running' -- a procedure
+            WHEN j.lease_expires_at > backfill._now() THEN 'leased'
             WHEN backfill._claimed(j.ctid, j.xmax) THEN 'running'
             WHEN j.run_at > backfill._now() THEN 'scheduled'
             ELSE 'ready' END AS state,
        j.last_error,
        coalesce(j.worker, w.kind || ' ' || w.pid) AS worker,
-       j.lease_expires_at,
+       nullif(j.lease_expires_at, 'infinity') AS lease_expires_at,
+       j.timeout_ms * interval '1 millisecond' AS timeout,
        j.created_at,
        p.progress,
        p.progress_message
@@ -29,6 +31,7 @@ SELECT j.id,
 COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
 COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer)';
 COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';
+COMMENT ON COLUMN backfill.jobs.timeout IS 'How long the job may run; NULL: as long as its task says.';
 COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
 COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this server with its pid, or the name an external consumer gave.';
@@ -86,6 +89,7 @@ CREATE VIEW backfill.tasks AS
 SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        CASE WHEN t.task_identifier IS NULL THEN 'unregistered'
             WHEN t.handler_name IS NULL THEN 'external'
+            WHEN t.handler_is_procedure THEN 'procedure'
             ELSE 'function' END AS kind,
        h.handler,
        -- Not by to_regprocedure(), which refuses who may not use the function's schema.
@@ -113,7 +117,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
                 pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
                                   pg_catalog.array_to_string(t.handler_argtypes, ', ')) END AS handler) h;
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
-COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
+COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), procedure (the server runs it; it may commit), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
 COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
 COMMENT ON COLUMN backfill.tasks.keep_history IS 'How long ended jobs stay in backfill.history; NULL: not at all.';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';

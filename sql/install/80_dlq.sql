@@ -9,9 +9,10 @@ CREATE FUNCTION backfill._requeue(
     priority integer,
     max_attempts integer,
     job_key text,
-    retry_policy text)
+    retry_policy text,
+    timeout_ms integer)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_requeue';
-COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text) IS
+COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer) IS
     'Insert a job again under its old id; requeue_dlq_job() calls it.';
 
 CREATE FUNCTION backfill.list_dlq_jobs(
@@ -78,7 +79,7 @@ BEGIN
     END IF;
     PERFORM backfill._requeue(letter.original_job_id, letter.id, letter.task_identifier,
                               coalesce(requeue_dlq_job.payload, letter.payload), letter.queue_name, letter.priority,
-                              letter.max_attempts, letter.job_key, letter.retry_policy);
+                              letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms);
     UPDATE backfill.dead_letter d
        SET requeued_count = d.requeued_count + 1,
            last_requeued_at = backfill._now(),

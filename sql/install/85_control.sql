@@ -1,5 +1,5 @@
--- Control over jobs from outside, and what a handler can say about its own job. These
--- act on jobs that wait: one that runs or is leased is passed over, never waited for.
+-- Control over jobs from outside, and what a handler can say about its own job. Except for
+-- cancel_job() these act on jobs that wait: one that runs or is leased is passed over, never waited for.
 
 CREATE FUNCTION backfill._jobs_changed()
 RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_jobs_changed';
@@ -73,16 +73,9 @@ COMMENT ON FUNCTION backfill.complete_jobs(bigint[]) IS
     'Count waiting jobs as done without running them; returns their rows. Running jobs are passed over.';
 
 CREATE FUNCTION backfill.cancel_job(job_id bigint)
-RETURNS boolean
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM backfill.complete_jobs(ARRAY[job_id]);
-    RETURN FOUND;
-END;
-$$;
+RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cancel_job';
 COMMENT ON FUNCTION backfill.cancel_job(bigint) IS
-    'Delete a waiting job; false if there is none with that id, or it runs already.';
+    'End a job, without a retry or a dead letter: a waiting or leased one is deleted, the worker that runs it is told to stop, at once and not only at the commit. False if there is no such job (any more). Called again after a second, it ends a worker that has not obeyed.';
 
 CREATE FUNCTION backfill.remove_job(job_key text)
 RETURNS SETOF backfill.job
@@ -189,7 +182,7 @@ BEGIN ATOMIC
     SELECT backfill._expire_leases(coalesce(release_stale_job_locks.older_than, '0'));
 END;
 COMMENT ON FUNCTION backfill.release_stale_job_locks(interval) IS
-    'End leases that ran out longer ago than this: each costs an attempt, and its job is ready again or dead. Returns how many. The dispatcher does it at once.';
+    'End leases that ran out longer ago than this: each costs an attempt, and its job is ready again or dead. Returns how many. The dispatcher does it at once. Also releases the jobs of procedures whose worker is gone.';
 
 CREATE FUNCTION backfill.release_stale_queue_locks(older_than interval DEFAULT '0')
 RETURNS bigint

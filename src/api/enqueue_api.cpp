@@ -121,15 +121,17 @@ int32 json_integer(std::string_view key, const JsonbValue &value)
 struct Element {
     const char *list;
     std::size_t number;
+    const char *key;
 };
 
 void describe_element(void *element)
 {
     const auto *read = static_cast<const Element *>(element);
-    errcontext("element %zu of %s, run_at", read->number, read->list);
+    errcontext("element %zu of %s, %s", read->number, read->list, read->key);
 }
 
-TimestampTz json_timestamp(std::string_view key, const JsonbValue &value, Element element)
+/* Reads a string by a type's input function. */
+Datum json_input(std::string_view key, const JsonbValue &value, Element element, PGFunction read)
 {
     const std::string input(json_text(key, value));
     return pg::call([&] {
@@ -138,10 +140,21 @@ TimestampTz json_timestamp(std::string_view key, const JsonbValue &value, Elemen
         context.callback = describe_element;
         context.arg = &element;
         error_context_stack = &context; /* call() puts the old one back */
-        return DatumGetTimestampTz(
-            DirectFunctionCall3(timestamptz_in, CStringGetDatum(input.c_str()),
-                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+        return DirectFunctionCall3(read, CStringGetDatum(input.c_str()),
+                                   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
     });
+}
+
+TimestampTz json_timestamp(std::string_view key, const JsonbValue &value, Element element)
+{
+    element.key = "run_at";
+    return DatumGetTimestampTz(json_input(key, value, element, timestamptz_in));
+}
+
+std::optional<int32> json_timeout(std::string_view key, const JsonbValue &value, Element element)
+{
+    element.key = "timeout";
+    return queue::check_timeout(DatumGetIntervalP(json_input(key, value, element, interval_in)));
 }
 
 void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element element)
@@ -166,11 +179,13 @@ void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element 
         spec.job_key_mode = queue::parse_job_key_mode(json_text(key, value));
     else if (key == "retry_policy")
         spec.retry_policy = json_text(key, value);
+    else if (key == "timeout")
+        spec.timeout_ms = json_timeout(key, value, element);
     else
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "key \"" + std::string(key) + "\" of a job specification is unknown", {},
              "Known keys: task_identifier, payload, queue_name, priority, run_at, max_attempts, "
-             "job_key, job_key_mode, retry_policy.");
+             "job_key, job_key_mode, retry_policy, timeout.");
 }
 
 JobSpec read_spec(JsonbValue &object, Element element)
@@ -246,6 +261,7 @@ BACKFILL_FUNCTION(backfill_enqueue)
     spec.job_key_mode =
         queue::parse_job_key_mode(queue::require_text("job_key_mode", arguments.text(7)));
     spec.retry_policy = arguments.text(8);
+    spec.timeout_ms = queue::check_timeout(arguments.interval(9));
     return enqueue_one(fcinfo, "enqueue()", spec);
 }
 
@@ -310,6 +326,7 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
     spec.run_at = arguments.timestamptz(4);
     spec.max_attempts = arguments.int4(5);
     spec.retry_policy = arguments.text(6);
+    spec.timeout_ms = queue::check_timeout(arguments.interval(7));
 
     std::vector<std::optional<int64>> ids;
     RowMemory memory;
@@ -338,7 +355,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     std::vector<JobSpec> specs;
     std::vector<std::string_view> keys;
     for (JsonbValue &element : array_elements(jobs)) {
-        const Element position{"jobs", specs.size() + 1};
+        const Element position{"jobs", specs.size() + 1, ""};
         specs.push_back(for_element(position, [&] { return read_spec(element, position); }));
         if (specs.back().job_key)
             keys.push_back(*specs.back().job_key);
@@ -350,7 +367,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     Enqueuer enqueuer("enqueue_jobs()");
     enqueuer.expect_many();
     for (const JobSpec &spec : specs)
-        ids.push_back(for_element({"jobs", ids.size() + 1}, [&] {
+        ids.push_back(for_element({"jobs", ids.size() + 1, ""}, [&] {
             return memory.run([&] { return enqueuer.enqueue(spec); });
         }));
     enqueuer.finish();
@@ -434,6 +451,7 @@ BACKFILL_FUNCTION(backfill_requeue)
     spec.job_key = arguments.text(7);
     /* NULL in the letter means the policy "default", not the task's own. */
     spec.retry_policy = arguments.text(8).value_or(queue::kDefaultPolicy);
+    spec.timeout_ms = arguments.int4(9);
 
     Enqueuer enqueuer("requeue_dlq_job()");
     enqueuer.requeue(spec);

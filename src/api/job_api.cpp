@@ -1,6 +1,7 @@
 /* job_api.cpp - SQL functions that act on one job: from inside its handler, or on a
  * waiting one from outside. */
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/cancel.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/finish.hpp"
@@ -101,6 +102,12 @@ BACKFILL_FUNCTION(backfill_discard)
     const auto reason = queue::require_text("reason", arguments.text(0));
     queue::set_verdict({queue::Verdict::Kind::kDiscard, 0, std::string(reason)});
     return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_cancel_job)
+{
+    pg::call([] { PreventCommandIfReadOnly("cancel_job()"); });
+    return BoolGetDatum(queue::cancel_job(*pg::Arguments(fcinfo).int8(0)));
 }
 
 /* Moves a waiting job to the dead letter queue; NULL if it does not wait. */

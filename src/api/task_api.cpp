@@ -12,7 +12,6 @@ namespace
 {
 
 constexpr int kMaxPolicyName = 128;
-constexpr double kLongestTimeoutDays = 24; /* the timer counts milliseconds in an int */
 
 pg::Param text_param(std::optional<std::string_view> value)
 {
@@ -30,10 +29,11 @@ pg::Param int2_param(std::optional<int32> value)
 struct FunctionName {
     std::string schema;
     std::string name;
+    bool is_procedure;
 };
 
-/* Checks that a function can be `what`, a handler or a hook. */
-FunctionName check_signature(Oid function, const std::string &what)
+/* Checks that a function can be `what`, a handler or a hook. Only a handler may be a procedure. */
+FunctionName check_signature(Oid function, const std::string &what, bool procedures)
 {
     struct Facts {
         const char *schema;
@@ -43,6 +43,7 @@ FunctionName check_signature(Oid function, const std::string &what)
         bool returns_set;
         bool takes_jsonb;
         bool is_trigger;
+        bool has_out;
     };
     const Facts facts = pg::call([&] {
         HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -56,8 +57,8 @@ FunctionName check_signature(Oid function, const std::string &what)
                              form->prokind,
                              form->proretset,
                              form->pronargs == 1 && form->proargtypes.values[0] == JSONBOID,
-                             form->prorettype == TRIGGEROID ||
-                                 form->prorettype == EVENT_TRIGGEROID};
+                             form->prorettype == TRIGGEROID || form->prorettype == EVENT_TRIGGEROID,
+                             !heap_attisnull(tuple, Anum_pg_proc_proallargtypes, nullptr)};
         ReleaseSysCache(tuple);
         return found;
     });
@@ -66,18 +67,22 @@ FunctionName check_signature(Oid function, const std::string &what)
     if (facts.is_temporary)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " is temporary",
              "It would be gone with this session.", "Create the function in a schema that stays.");
-    if (facts.kind == PROKIND_PROCEDURE)
+    const bool is_procedure = facts.kind == PROKIND_PROCEDURE;
+    if (is_procedure && !procedures)
         fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
-             "Only functions can be used: a job's effects and its completion are one transaction.",
+             "It is called in the middle of a transaction.",
              "Write it as a function that returns void.");
-    if (facts.kind != PROKIND_FUNCTION || facts.returns_set || facts.is_trigger)
+    if (is_procedure && facts.has_out)
+        fail(ERRCODE_WRONG_OBJECT_TYPE, what + " " + shown + " has output arguments", {},
+             "A procedure that runs jobs is a plain p(jsonb).");
+    if ((facts.kind != PROKIND_FUNCTION && !is_procedure) || facts.returns_set || facts.is_trigger)
         fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a " + what,
              "It is an aggregate, a window function, a trigger function, or returns a set.",
              "A " + what + " is a plain function f(jsonb).");
     if (!facts.takes_jsonb)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
              {}, "A " + what + " is a plain function f(jsonb).");
-    return {facts.schema, facts.name};
+    return {facts.schema, facts.name, is_procedure};
 }
 
 /* The role whose rights a `what`, a task or a hook, has. */
@@ -113,16 +118,6 @@ void check_login(Oid role)
              "run_as role \"" + pg::role_name(role) + "\" cannot log in",
              "Before PostgreSQL 17 the workers that run its jobs must log in as the role.",
              "ALTER ROLE ... LOGIN (no password is needed), or choose another role.");
-}
-
-void check_timeout(const Interval *timeout)
-{
-    if (timeout == nullptr)
-        return;
-    const double days = pg::approximate_days(*timeout);
-    if (days < 0 || days > kLongestTimeoutDays || pg::to_microseconds(*timeout) < 1000)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range: " + pg::to_text(*timeout),
-             "It must be between 1 millisecond and 24 days.");
 }
 
 void check_keep_history(const Interval *keep_history)
@@ -228,19 +223,20 @@ BACKFILL_FUNCTION(backfill_register_task)
         queue::check_max_attempts(*max_attempts);
     if (retry_policy)
         queue::check_retry_policy(*queue::config(), *retry_policy);
-    check_timeout(timeout);
+    (void) queue::check_timeout(timeout);
     check_channel(channel);
     check_keep_history(keep_history);
     const Oid run_as = check_run_as(arguments.oid(7), "task");
     check_login(run_as);
     std::optional<FunctionName> name;
     if (handler) {
-        name = check_signature(*handler, "handler");
+        name = check_signature(*handler, "handler", true);
         queue::Task task;
         task.identifier = identifier;
         task.handler_schema = name->schema;
         task.handler_name = name->name;
         task.handler_argtypes = {"jsonb"};
+        task.is_procedure = name->is_procedure;
         task.handler_signature =
             queue::handler_signature(name->schema, name->name, task.handler_argtypes);
         (void) queue::check_handler(task, run_as);
@@ -258,13 +254,14 @@ BACKFILL_FUNCTION(backfill_register_task)
         text_param(pg::role_name(run_as)),
         text_param(channel),
         {INTERVALOID, PointerGetDatum(keep_history), keep_history == nullptr},
+        {BOOLOID, BoolGetDatum(name && name->is_procedure), false},
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.task (task_identifier, handler_schema, handler_name,"
         "   handler_argtypes, queue_name, priority, max_attempts, retry_policy, timeout, run_as,"
-        "   notify_channel, keep_history)"
+        "   notify_channel, keep_history, handler_is_procedure)"
         " VALUES ($1, $2, $3, CASE WHEN $3 IS NOT NULL THEN '{jsonb}'::text[] END,"
-        "   $4, $5, $6, $7, $8, $9, $10, $11)"
+        "   $4, $5, $6, $7, $8, $9, $10, $11, $12)"
         " ON CONFLICT (task_identifier) DO UPDATE SET"
         "   handler_schema = excluded.handler_schema, handler_name = excluded.handler_name,"
         "   handler_argtypes = excluded.handler_argtypes, queue_name = excluded.queue_name,"
@@ -272,7 +269,8 @@ BACKFILL_FUNCTION(backfill_register_task)
         "   retry_policy = excluded.retry_policy, timeout = excluded.timeout,"
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
         "   keep_history = excluded.keep_history,"
-        "   registered_at = pg_catalog.now()",
+        "   registered_at = pg_catalog.now(),"
+        "   handler_is_procedure = excluded.handler_is_procedure",
         params);
     return static_cast<Datum>(0);
 }
@@ -355,7 +353,7 @@ BACKFILL_FUNCTION(backfill_register_hook)
     const auto task = arguments.text(2);
     if (task)
         queue::check_task_identifier(*task);
-    const FunctionName name = check_signature(*function, "hook");
+    const FunctionName name = check_signature(*function, "hook", false);
     const Oid run_as = check_run_as(arguments.oid(3), "hook");
     queue::Task hook;
     hook.is_hook = true;

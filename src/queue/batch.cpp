@@ -73,7 +73,9 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
         const bool wanted =
             options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
                                                task.identifier) != options.tasks.end();
-        if (wanted && task.has_handler() && task.run_as_oid == GetUserId())
+        /* A procedure needs a session without a transaction around it. */
+        const bool possible = !task.is_procedure || options.session == SessionKind::kExecutor;
+        if (wanted && possible && task.has_handler() && task.run_as_oid == GetUserId())
             names.push_back(task.identifier);
     }
     return names;
@@ -115,7 +117,7 @@ class Batch
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
                 continue;
-            const bool slow = TaskSpeed::may_be_slow(task->identifier);
+            const bool slow = task->is_procedure || TaskSpeed::may_be_slow(task->identifier);
             if (slow && result_.jobs > 0) {
                 result_.more = true;
                 break;
@@ -126,7 +128,10 @@ class Batch
                 give_rate_back(*row);
                 continue;
             }
-            run_claimed(*row, *task);
+            if (task->is_procedure)
+                hand_over(*row, *task);
+            else
+                run_claimed(*row, *task);
             if (slow || session_is_dirty()) {
                 result_.more = true;
                 break;
@@ -288,24 +293,41 @@ class Batch
         return false;
     }
 
-    void run_claimed(const JobRow &row, const Task &task)
+    /* Keeps the row of a procedure's job, as claimed, for the caller to run it. */
+    void hand_over(const JobRow &row, const Task &task)
+    {
+        start(row, task);
+        const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
+        result_.procedure = claim_for_procedure(table_, row, slots_.lease(limit), config_, task);
+        options_.on_claim(result_.procedure->token());
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+    }
+
+    void start(const JobRow &row, const Task &task)
     {
         result_.jobs++;
         result_.last_job_id = row.id();
         if (options_.on_start != nullptr)
             options_.on_start(row, task);
-        const TimestampTz start = GetCurrentTimestamp();
-        const lost_run::InLedger in_ledger(row, start);
+    }
+
+    void run_claimed(const JobRow &row, const Task &task)
+    {
+        start(row, task);
+        const TimestampTz started = GetCurrentTimestamp();
+        const lost_run::InLedger in_ledger(row, started);
         const uint64 xids_before = writing_subtransactions();
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        stats::note_run(row, clock::of(start), end - start, end_of(run));
+        stats::note_run(row, clock::of(started), end - started, end_of(run));
         const Outcome outcome = finish_job(table_, *config_, &task, row, run);
         notify_outcome(row, run, outcome);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         in_ledger.check_end();
-        TaskSpeed::record(task.identifier, end - start);
+        TaskSpeed::record(task.identifier, end - started);
+        if (run.cancelled)
+            result_.more = true; /* whoever cancelled it shall not wait for our next jobs */
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
     }
@@ -313,7 +335,7 @@ class Batch
     /* For the metrics: a job that is discarded has failed for good. */
     static stats::RunEnd end_of(const RunResult &run)
     {
-        if (run.error || run.verdict.kind == Verdict::Kind::kDiscard)
+        if (run.error || run.cancelled || run.verdict.kind == Verdict::Kind::kDiscard)
             return stats::RunEnd::kFailed;
         return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
                                                           : stats::RunEnd::kCompleted;
@@ -322,7 +344,7 @@ class Batch
     void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
     {
         const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
-        if (error != nullptr) {
+        if (error != nullptr && !run.cancelled) {
             hooks::notify(*config_, core::HookEvent::kAfterJobRun, &row, error);
             hooks::notify(*config_, core::HookEvent::kJobFail, &row, error);
         } else if (outcome == Outcome::kDone) {

@@ -106,6 +106,7 @@ Task read_task(const pg::TableRow &table_row)
     task.run_as_oid = role_oid(task.run_as);
     task.notify_channel = row.optional_text(10).value_or(std::string(kDefaultChannel));
     task.keep_history_us = row.microseconds(12);
+    task.is_procedure = DatumGetBool(row.datum(13));
     return task;
 }
 

@@ -26,16 +26,16 @@ constexpr char kUpdate[] =
     "UPDATE backfill.dead_letter AS d"
     " SET original_job_id = $2, payload = $4, max_attempts = $8, failure_reason = $10,"
     "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
-    "     failed_at = backfill._now()"
+    "     failed_at = backfill._now(), timeout_ms = $15"
     " WHERE d.id = $1"
     " RETURNING d.id";
 
 constexpr char kInsert[] =
     "INSERT INTO backfill.dead_letter AS d (original_job_id, task_identifier, payload, queue_name,"
     "   priority, job_key, max_attempts, retry_policy, failure_reason, failure_count, last_error,"
-    "   original_created_at, original_run_at, failed_at)"
+    "   original_created_at, original_run_at, failed_at, timeout_ms)"
     " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-    "   backfill._now())"
+    "   backfill._now(), $15)"
     " ON CONFLICT (job_key) WHERE job_key IS NOT NULL DO UPDATE"
     " SET original_job_id = excluded.original_job_id, task_identifier = excluded.task_identifier,"
     "     payload = excluded.payload, queue_name = excluded.queue_name,"
@@ -43,7 +43,7 @@ constexpr char kInsert[] =
     "     retry_policy = excluded.retry_policy, failure_reason = excluded.failure_reason,"
     "     failure_count = d.failure_count + excluded.failure_count,"
     "     last_error = excluded.last_error, original_run_at = excluded.original_run_at,"
-    "     failed_at = excluded.failed_at"
+    "     failed_at = excluded.failed_at, timeout_ms = excluded.timeout_ms"
     " RETURNING d.id";
 
 } // namespace
@@ -66,6 +66,7 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kLastError, JSONBOID),
         column_param(row, Column::kCreatedAt, TIMESTAMPTZOID),
         column_param(row, Column::kRunAt, TIMESTAMPTZOID),
+        column_param(row, Column::kTimeoutMs, INT4OID),
     };
     if (!row.is_null(Column::kDeadLetterId)) {
         const pg::StatementResult updated = pg::execute_as_owner(kUpdate, params);

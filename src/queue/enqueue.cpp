@@ -21,6 +21,7 @@ constexpr std::string_view kReservedQueue = "dead_letter";
 constexpr int kMaxTaskLength = 128;
 constexpr int kMaxQueueLength = 128;
 constexpr int kMaxKeyLength = 512;
+constexpr double kLongestTimeoutDays = 24; /* the timer counts milliseconds in an int */
 
 std::string in_quotes(std::string_view value)
 {
@@ -107,6 +108,17 @@ void check_max_attempts(int32 value)
              "It must be between 1 and 32767; the first run counts as an attempt.");
 }
 
+std::optional<int32> check_timeout(const Interval *timeout)
+{
+    if (timeout == nullptr)
+        return std::nullopt;
+    const double days = pg::approximate_days(*timeout);
+    if (days < 0 || days > kLongestTimeoutDays || pg::to_microseconds(*timeout) < 1000)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "timeout is out of range: " + pg::to_text(*timeout),
+             "It must be between 1 millisecond and 24 days.");
+    return static_cast<int32>(pg::to_microseconds(*timeout) / 1000);
+}
+
 void check_retry_policy(const Config &config, std::string_view value)
 {
     if (!config.find_policy(value))
@@ -180,6 +192,8 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kCreatedAt, TimestampTzGetDatum(now_));
     if (spec.dead_letter_id)
         row.set(Column::kDeadLetterId, Int64GetDatum(*spec.dead_letter_id));
+    if (spec.timeout_ms)
+        row.set(Column::kTimeoutMs, Int32GetDatum(*spec.timeout_ms));
     row.set(Column::kPriority, Int16GetDatum(static_cast<int16>(priority)));
     row.set(Column::kAttempts, Int16GetDatum(0));
     row.set(Column::kMaxAttempts, Int16GetDatum(static_cast<int16>(*max_attempts)));
@@ -291,8 +305,8 @@ void Enqueuer::requeue(const JobSpec &spec)
         if (!table_.find_by_key(*spec.job_key).empty())
             refuse("another job with job_key " + in_quotes(*spec.job_key) +
                    " is waiting or running");
-        allow_retry(*spec.id);
     }
+    allow_retry(*spec.id);
     const Task *task = config_->find_task(spec.task_identifier);
     const JobRow row = make_row(spec, task);
     insert(row, task);

@@ -136,9 +136,8 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 
 bool is_superseded(JobTable &table, const JobRow &row)
 {
-    if (row.is_null(Column::kJobKey))
-        return false;
-    const bool newer = has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
+    const bool newer = !row.is_null(Column::kJobKey) &&
+                       has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
     const bool forbidden = is_retry_forbidden(row.id());
     if (forbidden)
         allow_retry(row.id()); /* the job ends here, and the note with it */
@@ -161,6 +160,14 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
 {
     const job_end::Runner runner{run.started_at, {}};
     const int attempt = row.attempts() + 1;
+    if (run.cancelled) {
+        allow_retry(row.id()); /* the job ends here, and the note with it */
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dropped(row, stats::DropReason::kCancelled);
+        job_end::note_end(task, row, job_end::JobEnd::kCancelled, {attempt, runner, false, {}});
+        log_failure(row, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran", LOG);
+        return Outcome::kCancelled;
+    }
     if (run.error)
         return finish_failure(table, config, task, row, *run.error, runner);
     switch (run.verdict.kind) {
@@ -232,14 +239,11 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
 
 Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
 {
-    const core::ErrorInfo error{kLeaseRanOut,
-                                "the lease of worker \"" +
-                                    std::string(row.text_or_empty(Column::kWorker)) + "\" ran out",
-                                {},
-                                {},
-                                {}};
+    const std::string worker(row.text_or_empty(Column::kWorker));
+    const core::ErrorInfo error{
+        kLeaseRanOut, "the lease of worker \"" + worker + "\" ran out", {}, {}, {}};
     const int attempts = row.attempts() + 1;
-    const job_end::Runner runner{0, std::string(row.text_or_empty(Column::kWorker))};
+    const job_end::Runner runner{0, worker};
     row.clear_lease();
     row.set(Column::kLastError, error_to_jsonb(error));
     const core::RetryDecision decision = attempts < row.max_attempts()

@@ -100,10 +100,16 @@ Oid check_handler(const Task &task, Oid role)
                  ? "Create the function again, or call backfill.unregister_hook()."
                  : "Create the function again, or register the task with another handler; then "
                    "requeue the job with backfill.requeue_dlq_job().");
-    if (found.kind != PROKIND_FUNCTION || found.returns_set)
+    if (task.is_procedure && found.kind != PROKIND_PROCEDURE)
+        fail(ERRCODE_WRONG_OBJECT_TYPE, what + " is not a procedure any more", {},
+             "Register the task again.");
+    if (!task.is_procedure && (found.kind != PROKIND_FUNCTION || found.returns_set))
         fail(ERRCODE_WRONG_OBJECT_TYPE, what + " cannot be called",
-             "It is a procedure, an aggregate, a window function, or returns a set.",
-             "Use a plain function.");
+             found.kind == PROKIND_PROCEDURE && !task.is_hook
+                 ? "It has become a procedure."
+                 : "It is a procedure, an aggregate, a window function, or returns a set.",
+             found.kind == PROKIND_PROCEDURE && !task.is_hook ? "Register the task again."
+                                                              : "Use a plain function.");
     if (!found.schema_usable || !found.executable)
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
              "role \"" + pg::role_name(role) + "\" may not execute " + what,

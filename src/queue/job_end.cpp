@@ -187,9 +187,8 @@ void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const
 
 int trim_history(int limit)
 {
-    const pg::Param params[] = {
-        {INT8OID, Int64GetDatum(limit), false},
-        {TIMESTAMPTZOID, TimestampTzGetDatum(clock::now()), false}};
+    const pg::Param params[] = {{INT8OID, Int64GetDatum(limit), false},
+                                {TIMESTAMPTZOID, TimestampTzGetDatum(clock::now()), false}};
     return static_cast<int>(
         pg::execute_as_owner("DELETE FROM backfill.job_history h WHERE h.ctid = ANY (ARRAY("
                              "   SELECT o.ctid FROM backfill.job_history o"

@@ -9,6 +9,54 @@
 namespace backfill::queue
 {
 
+namespace
+{
+
+/* Whether backfill.no_retry is known to be empty, as it nearly always is: every claim asks. A
+ * trigger tells of changes. Plain data: the callback runs in the middle of anything. */
+bool no_retry_empty = false;
+bool no_retry_stale = true;
+Oid no_retry_oid = InvalidOid;
+
+void on_relation_changed(Datum, Oid relation) noexcept
+{
+    if (relation == InvalidOid || relation == no_retry_oid)
+        no_retry_stale = true;
+}
+
+/* Whether a snapshot taken now sees a row; of this job, if one is given. */
+bool has_no_retry(const int64 *job_id)
+{
+    Relation table = pg::open_table("no_retry", AccessShareLock);
+    const Oid index_oid = pg::relation_oid("no_retry_pkey");
+    no_retry_oid = pg::call([&] { return RelationGetRelid(table); });
+    return pg::call([&] {
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        if (job_id != nullptr)
+            ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*job_id));
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
+                                              job_id != nullptr ? 1 : 0, &key);
+        const bool found = HeapTupleIsValid(systable_getnext(scan));
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+        return found;
+    });
+}
+
+bool is_no_retry_empty()
+{
+    if (no_retry_stale) {
+        no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
+        no_retry_empty = false;
+        no_retry_empty = !has_no_retry(nullptr);
+    }
+    return no_retry_empty && !no_retry_stale;
+}
+
+} // namespace
+
 KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove)
 {
     KeyedJobs result;
@@ -62,19 +110,12 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 
 bool is_retry_forbidden(int64 id)
 {
-    Relation table = pg::open_table("no_retry", AccessShareLock);
-    const Oid index_oid = pg::relation_oid("no_retry_pkey");
-    return pg::call([&] {
-        PushActiveSnapshot(GetLatestSnapshot());
-        ScanKeyData key;
-        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
-        const bool found = HeapTupleIsValid(systable_getnext(scan));
-        systable_endscan(scan);
-        PopActiveSnapshot();
-        table_close(table, AccessShareLock);
-        return found;
-    });
+    return !is_no_retry_empty() && has_no_retry(&id);
+}
+
+void init_job_key()
+{
+    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
 }
 
 } // namespace backfill::queue

@@ -331,6 +331,20 @@ void JobTable::flush()
     pending_bytes_ = 0;
 }
 
+JobRow JobTable::detach(const JobRow &row, MemoryContext memory) const
+{
+    JobRow copy = row;
+    pg::call([&] {
+        const MemoryContext caller = MemoryContextSwitchTo(memory);
+        TupleDesc columns = RelationGetDescr(heap_);
+        for (int i = 0; i < kColumnCount; i++)
+            if (!row.nulls[i] && TupleDescAttr(columns, i)->attlen == -1)
+                copy.values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.values[i]));
+        MemoryContextSwitchTo(caller);
+    });
+    return copy;
+}
+
 int JobTable::count_in_queue(std::string_view queue_name, int limit)
 {
     Relation index = ready_index();

@@ -1,10 +1,12 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/queue/lease.hpp"
 
+#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
@@ -17,7 +19,7 @@ namespace
 
 bool is_held(const JobRow &row, int64 token)
 {
-    return !row.is_null(Column::kClaimToken) &&
+    return !row.is_null(Column::kClaimToken) && !row.is_in_executor() &&
            DatumGetInt64(row.get(Column::kClaimToken)) == token &&
            !row.is_null(Column::kLeaseExpiresAt) &&
            DatumGetTimestampTz(row.get(Column::kLeaseExpiresAt)) > clock::now();
@@ -190,12 +192,43 @@ Expired expire(TimestampTz from, TimestampTz until, int limit)
     return result;
 }
 
+bool release_orphaned()
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    LatestSnapshot snapshot;
+    bool busy = false;
+    snapshot.renew();
+    for (const FoundJob &job : table.find_leases(DT_NOEND, DT_NOEND, PG_INT32_MAX)) {
+        /* Published before the row could be seen, and until its end is visible. */
+        if (bgworker::available() &&
+            bgworker::is_claim_alive(DatumGetInt64(job.row.get(Column::kClaimToken))))
+            continue;
+        if (bgworker::ledger::awaits_charge(lost_run::run_of(job.row))) {
+            busy = true;
+            continue;
+        }
+        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
+        busy = busy || removed == RemoveResult::kBusy;
+        if (removed != RemoveResult::kRemoved)
+            continue;
+        pg::call([] { CommandCounterIncrement(); });
+        wake::announce_slots();
+        (void) finish_unrun(table, current->find_task(job.row.task_identifier()), job.row,
+                            std::nullopt);
+        note_inserted();
+    }
+    snapshot.pop();
+    table.close();
+    return busy;
+}
+
 int take_away(const std::vector<std::string> &workers)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     const auto is_theirs = [&](const JobRow &row) {
-        return !row.is_null(Column::kLeaseExpiresAt) &&
+        return !row.is_null(Column::kLeaseExpiresAt) && !row.is_in_executor() &&
                std::find(workers.begin(), workers.end(), row.text_or_empty(Column::kWorker)) !=
                    workers.end();
     };

@@ -4,7 +4,9 @@
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
+#include "backfill/queue/job_context.hpp"
 #include "backfill/queue/job_end.hpp"
+#include "backfill/queue/run_limit.hpp"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -29,22 +31,6 @@ bool deferrable_exists = false;
 void on_relation_changed(Datum, Oid) noexcept
 {
     deferrable_known = false;
-}
-
-struct JobContext {
-    long long id;
-    const char *task;
-    const char *queue;
-    int attempt;
-    int max_attempts;
-};
-
-/* Adds the job to the context of every message that is raised while it runs. */
-void describe_job(void *argument)
-{
-    const auto *job = static_cast<const JobContext *>(argument);
-    errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d", job->id, job->task,
-               job->queue, job->attempt, job->max_attempts);
 }
 
 bool has_deferrable_triggers()
@@ -96,9 +82,7 @@ void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)
         job_end::set_result(returned);
 }
 
-/* timeout_us 0: no limit. */
-void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeout_us,
-                  bool keep_result)
+void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, bool keep_result)
 {
     bool is_null = true;
     const Datum returned = pg::call([&] {
@@ -111,7 +95,7 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
 
         ErrorContextCallback context;
         context.previous = error_context_stack;
-        context.callback = describe_job;
+        context.callback = add_job_context;
         context.arg = &job;
         error_context_stack = &context;
 
@@ -123,14 +107,10 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         fcinfo->args[0].value = payload;
         fcinfo->args[0].isnull = false;
         PushActiveSnapshot(GetTransactionSnapshot());
-        if (timeout_us > 0)
-            enable_timeout_after(STATEMENT_TIMEOUT, static_cast<int>(Max(timeout_us / 1000, 1)));
         pgstat_init_function_usage(fcinfo, &usage);
         const Datum value = FunctionCallInvoke(fcinfo);
         is_null = fcinfo->isnull;
         pgstat_end_function_usage(&usage, true);
-        if (timeout_us > 0)
-            disable_timeout(STATEMENT_TIMEOUT, false);
         PopActiveSnapshot();
 
         error_context_stack = context.previous;
@@ -142,8 +122,14 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, int64 timeo
         keep_returned(handler, returned, is_null);
 }
 
-/* What a job may have left in the session and what can be removed at once. Temporary
- * objects cannot: their removal is part of the job's transaction. */
+} // namespace
+
+Verdict &current_verdict()
+{
+    static Verdict verdict;
+    return verdict;
+}
+
 void clean_session()
 {
     pg::call([] {
@@ -158,13 +144,6 @@ void clean_session()
         dirty = true;
 }
 
-Verdict &current_verdict()
-{
-    static Verdict verdict;
-    return verdict;
-}
-
-/* Asks the deciding hooks; false if they have decided about the job. */
 bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
 {
     if (!hooks::any(config, event))
@@ -183,57 +162,51 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     }
 }
 
-class RunningMark
+RunningMark::RunningMark(const JobRow &row)
 {
-  public:
-    explicit RunningMark(const JobRow &row)
-    {
-        running = &row;
-        current_verdict() = {};
-        job_end::forget_result();
-    }
-    ~RunningMark() { running = nullptr; }
-    RunningMark(const RunningMark &) = delete;
-    RunningMark &operator=(const RunningMark &) = delete;
-};
+    running = &row;
+    current_verdict() = {};
+    job_end::forget_result();
+}
 
-} // namespace
+RunningMark::~RunningMark()
+{
+    running = nullptr;
+}
 
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session)
 {
     const std::string queue(row.text_or_empty(Column::kQueueName));
-    JobContext job{static_cast<long long>(row.id()), task.identifier.c_str(), queue.c_str(),
-                   row.attempts() + 1, row.max_attempts()};
-    /* In a user's session the timer may be in use for his own statement_timeout. */
-    const int64 timeout_us = get_timeout_active(STATEMENT_TIMEOUT) ? 0 : task.timeout_us;
-    const TimestampTz started = GetCurrentTimestamp();
-    std::optional<core::ErrorInfo> error;
+    JobContext job = describe(row, task, queue);
+    RunLimit limit(row, task);
+    RunResult result;
+    result.started_at = GetCurrentTimestamp();
     {
         const RunningMark mark(row);
-        error = pg::in_subtransaction([&] {
-            if (!may_go_on(config, core::HookEvent::kBeforeJobRun, row))
-                return;
-            FmgrInfo *const handler = find_handler(task, GetUserId());
-            call_handler(handler, row.get(Column::kPayload), job, timeout_us,
-                         task.keep_history_us > 0);
-            (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
-            try_deferred_constraints();
+        result.error = pg::in_subtransaction([&] {
+            limit.begin();
+            if (may_go_on(config, core::HookEvent::kBeforeJobRun, row)) {
+                FmgrInfo *const handler = find_handler(task, GetUserId());
+                call_handler(handler, row.get(Column::kPayload), job, task.keep_history_us > 0);
+                (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
+                try_deferred_constraints();
+            }
+            limit.check();
+            limit.end();
         });
+        limit.end();
     }
-    if (error) {
-        if (timeout_us > 0)
-            pg::call([] { disable_timeout(STATEMENT_TIMEOUT, false); });
-        const bool canceled = error->sqlstate == kQueryCanceled;
-        if (canceled && timeout_us > 0 && GetCurrentTimestamp() - started >= timeout_us)
-            error->message = "job ran longer than the timeout of its task, " +
-                             std::to_string(timeout_us / 1000) + " ms";
-        else if (canceled && session == SessionKind::kUser)
-            /* The user wants the statement to end, not the job to fail. */
-            fail(ERRCODE_QUERY_CANCELED, error->message);
-    }
+    if (result.error)
+        limit.explain(result);
+    if (result.error && !result.cancelled && !limit.timed_out() &&
+        result.error->sqlstate == kQueryCanceled && session == SessionKind::kUser)
+        /* The user wants the statement to end, not the job to fail. */
+        fail(ERRCODE_QUERY_CANCELED, result.error->message);
     if (session == SessionKind::kExecutor)
         clean_session();
-    return {std::move(error), current_verdict(), started, job_end::current_result()};
+    result.verdict = current_verdict();
+    result.result = job_end::current_result();
+    return result;
 }
 
 const JobRow *running_job()

@@ -45,7 +45,10 @@ struct WorkerSlot {
     /* Guarded by the spinlock. */
     slock_t mutex;
     TransactionId xid;
-    int64 job_id; /* 0: none */
+    int64 job_id;              /* 0: none */
+    int64 claim_token;         /* of a procedure's job, until its outcome is committed; 0: none */
+    int64 stoppable_job;       /* the job whose handler others may tell to stop; 0: none */
+    TimestampTz stop_asked_at; /* somebody has told it to; 0: nobody has */
     int attempt;
     char task[kMaxTaskName];
     TimestampTz state_since;
@@ -76,6 +79,7 @@ struct DatabaseSlot {
     TimestampTz retry_at; /* no worker could be started: not before then */
     bool queue_was_full;  /* somebody passed over a full queue since the last release */
     bool consumers;       /* there may be something new for external consumers */
+    bool lost_claims;     /* an executor has ended that had claimed a procedure's job */
     /* No lease runs out before then that the dispatcher, having read this, could not see. */
     TimestampTz lease_low;
     HeldRole held[kMaxHeldRoles]; /* for people to see; the dispatcher knows them all */
@@ -156,6 +160,23 @@ void release_worker(int slot, uint64 generation);
 bool forget_worker(int slot, uint64 generation);
 /* Whether the worker of a reservation has logged in. */
 bool has_logged_in(int slot, uint64 generation);
+
+/* Of the calling worker, whose slot this is: from open_to_stop() on, others may tell the job's
+ * handler to stop, by a cancel. close_to_stop() returns whether somebody has; no cancel of theirs
+ * is under way after it. */
+void open_to_stop(WorkerSlot &slot, int64 job_id);
+bool close_to_stop(WorkerSlot &slot);
+bool is_told_to_stop(WorkerSlot &slot);
+/* For others: whether a worker of this database runs the handler of a job; tells it to stop, and
+ * ends a worker that was told long ago. */
+bool is_stoppable(int64 job_id);
+bool tell_to_stop(int64 job_id);
+bool has_busy_executor();
+
+/* Whether an executor of this database has published this claim. */
+bool is_claim_alive(int64 claim_token);
+/* For the dispatcher: whether an executor with a claim has ended since it last asked. */
+bool take_lost_claims(Oid database);
 
 /* A transaction with new work has committed. `jobs` of the role are ready (role
  * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle

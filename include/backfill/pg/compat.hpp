@@ -108,4 +108,13 @@ inline void *allocate_for_setting(Size size)
 #endif
 }
 
+inline void run_portal(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
+{
+#if PG_VERSION_NUM >= 180000
+    (void) PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion);
+#else
+    (void) PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion);
+#endif
+}
+
 } // namespace backfill::pg

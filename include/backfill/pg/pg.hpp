@@ -81,6 +81,8 @@ extern "C" {
 #include "storage/procsignal.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
+#include "tcop/dest.h"
+#include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"

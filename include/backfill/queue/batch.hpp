@@ -5,6 +5,7 @@
  * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
 #pragma once
 
+#include "backfill/queue/procedure.hpp"
 #include "backfill/queue/run_job.hpp"
 
 namespace backfill::queue
@@ -20,12 +21,16 @@ struct BatchOptions {
     /* How a job's start and end are made known; may be null. */
     void (*on_start)(const JobRow &row, const Task &task) = nullptr;
     void (*on_end)(bool failed) = nullptr;
+    /* A procedure's job is claimed; called before the claim's commit. */
+    void (*on_claim)(int64 claim_token) = nullptr;
 };
 
 struct BatchResult {
     int jobs = 0;      /* how many ran, failures included */
     bool more = false; /* there may be further ready jobs */
     int64 last_job_id = 0;
+    /* The only job of the batch, which the caller has to run after the commit. */
+    std::optional<ProcedureClaim> procedure;
 };
 
 /* Runs ready jobs of tasks that run as the current user. Needs a transaction. */

@@ -23,6 +23,7 @@ struct Task {
     std::string handler_schema; /* empty: no handler, external consumers */
     std::string handler_name;
     std::vector<std::string> handler_argtypes;
+    bool is_procedure = false;
     std::string handler_signature; /* the three as one, for people: public.send(jsonb) */
     std::optional<std::string> queue_name;
     std::optional<int> priority;

@@ -30,6 +30,7 @@ struct JobSpec {
     std::optional<std::string_view> job_key;
     JobKeyMode job_key_mode = JobKeyMode::kReplace;
     std::optional<std::string_view> retry_policy;
+    std::optional<int32> timeout_ms;
     Datum flags = 0; /* text[]; 0: none */
     /* A requeued dead letter keeps its id and knows its letter. */
     std::optional<int64> id;
@@ -46,6 +47,8 @@ void check_task_identifier(std::string_view value);
 void check_queue_name(std::string_view value);
 void check_priority(int32 value);
 void check_max_attempts(int32 value);
+/* Returns it in milliseconds; nothing for NULL. */
+std::optional<int32> check_timeout(const Interval *timeout);
 void check_retry_policy(const Config &config, std::string_view value);
 JobKeyMode parse_job_key_mode(std::string_view value);
 

@@ -17,6 +17,7 @@ enum class Outcome {
     kSnoozed,      /* the same, because the handler wants it */
     kDeadLettered, /* in the dead letter queue */
     kSuperseded,   /* dropped: a newer job carries its key */
+    kCancelled,    /* dropped: somebody has told its run to stop */
 };
 
 /* What last_error keeps of an error. */
@@ -27,8 +28,9 @@ Datum error_to_jsonb(const core::ErrorInfo &error);
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run);
 
-/* Whether nobody wants a (further) run of a keyed job: a newer job carries its key, or its key was
- * removed or enqueued again while it ran. If so, what forbade it is forgotten with the job. */
+/* Whether nobody wants a (further) run of a job: a newer job carries its key, or it was cancelled,
+ * or its key removed or enqueued again, while it ran. If so, what forbade it is forgotten with the
+ * job. */
 bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more

@@ -21,10 +21,14 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
 /* Whether a job other than `id` that is newer carries the key. */
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
 
-/* Whether this job's key was removed or enqueued again while it ran: it must not run again. */
+/* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not
+ * run again. */
 bool is_retry_forbidden(int64 id);
 void forbid_retry(int64 id);
 /* For a dead letter that is requeued under its old id. */
 void allow_retry(int64 id);
+
+/* Registers an invalidation callback; once per process, from _PG_init. */
+void init_job_key();
 
 } // namespace backfill::queue

@@ -17,6 +17,7 @@ enum class Column : int {
     kClaimToken,
     kDeadLetterId,
     kLeaseSlot,
+    kTimeoutMs,
     kPriority,
     kAttempts,
     kMaxAttempts,
@@ -58,6 +59,13 @@ struct JobRow {
     int free_retries() const { return DatumGetInt16(get(Column::kFreeRetries)); }
     int max_attempts() const { return DatumGetInt16(get(Column::kMaxAttempts)); }
     std::string_view task_identifier() const { return pg::to_view(get(Column::kTaskIdentifier)); }
+    /* A procedure's job that an executor of this server has claimed: its lease does not run out,
+     * but is void when the executor is gone (procedure.hpp). */
+    bool is_in_executor() const
+    {
+        return !is_null(Column::kLeaseExpiresAt) &&
+               TIMESTAMP_IS_NOEND(DatumGetTimestampTz(get(Column::kLeaseExpiresAt)));
+    }
     /* Nobody has it any more. */
     void clear_lease()
     {

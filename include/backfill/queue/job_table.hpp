@@ -51,6 +51,8 @@ class JobTable
      * at the latest by flush(). Until then nobody sees it. */
     void insert_later(const JobRow &row);
     void flush();
+    /* A copy that needs neither the table nor this transaction. */
+    JobRow detach(const JobRow &row, MemoryContext memory) const;
 
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */

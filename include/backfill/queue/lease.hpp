@@ -34,7 +34,12 @@ struct Expired {
 /* Makes up to `limit` jobs ready, or dead letters, whose leases have run out between two times;
  * what somebody is changing just now is passed over. */
 Expired expire(TimestampTz from, TimestampTz until, int limit);
-/* The same, now, for all leases of these workers. Waits for whoever is changing them. */
+/* Releases the jobs of procedures whose executors are gone, which it knows by the claims
+ * published in shared memory: at no cost, for the ledger charges those whose fault it was
+ * (lost_run.hpp). Returns whether one of them has to wait, for its charge or for somebody who is
+ * changing it just now. */
+bool release_orphaned();
+/* Ends now, like expire(), all leases of these workers. Waits for whoever is changing them. */
 int take_away(const std::vector<std::string> &workers);
 
 } // namespace backfill::queue::leases

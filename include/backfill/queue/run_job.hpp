@@ -23,6 +23,7 @@ struct Verdict {
 
 struct RunResult {
     std::optional<core::ErrorInfo> error; /* the handler failed; its effects are gone */
+    bool cancelled = false;               /* the same, because somebody has cancelled the job */
     Verdict verdict;                      /* else: what it wants */
     TimestampTz started_at = 0;
     std::optional<Datum> result; /* jsonb, if the task keeps a history */
@@ -33,6 +34,26 @@ struct RunResult {
  * and the error is returned. Settings that the handler changed are put back either way.
  * Errors: Failure 57014 if the user cancels a kUser session. */
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
+
+/* --- For run_job() and procedure.cpp only. --- */
+
+/* The job is the one that runs in this process, for a scope; starts with no verdict. */
+class RunningMark
+{
+  public:
+    explicit RunningMark(const JobRow &row);
+    ~RunningMark();
+    RunningMark(const RunningMark &) = delete;
+    RunningMark &operator=(const RunningMark &) = delete;
+};
+Verdict &current_verdict();
+/* Asks the deciding hooks; false if they have decided about the job. */
+bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row);
+/* Removes what a job may have left in the session and what can be removed at once. Temporary
+ * objects cannot: their removal is part of the job's transaction. */
+void clean_session();
+
+/* --- For everybody. --- */
 
 /* The job whose handler runs in this process, and what it decides; null if none does. */
 const JobRow *running_job();

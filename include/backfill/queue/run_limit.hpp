@@ -1,0 +1,53 @@
+/* run_limit.hpp - what ends a handler from outside: its time limit, and cancel_job().
+ *
+ * Both cancel the handler's statement, as pg_cancel_backend() does, and leave a note that tells
+ * them apart from it. The note counts, not the error: a handler that catches the cancel has
+ * timed out, or is cancelled, all the same. The time limit cancels again every second, for a
+ * handler may catch it and go on. One job at a time; used by run_job.cpp and procedure.cpp. */
+#pragma once
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/run_job.hpp"
+
+namespace backfill::queue
+{
+
+/* The slot through which others can cancel this process's jobs; once, by an executor. */
+void set_stoppable_slot(bgworker::WorkerSlot *slot);
+
+/* The job's own limit, or else its task's; 0: none. Microseconds. */
+int64 time_limit_us(const JobRow &row, const Task &task);
+
+class RunLimit
+{
+  public:
+    RunLimit(const JobRow &row, const Task &task);
+    ~RunLimit() { end(); }
+    RunLimit(const RunLimit &) = delete;
+    RunLimit &operator=(const RunLimit &) = delete;
+
+    /* From here on, to end(), the handler can be cancelled. */
+    void begin();
+    /* Throws if the handler must not be regarded as successful. */
+    void check() const;
+    /* No cancel of ours is under way after this. Raises nothing. */
+    void end() noexcept;
+
+    /* After end(): why. */
+    bool timed_out() const { return timed_out_; }
+    bool cancelled() const { return cancelled_; }
+    /* Puts the reason into the result, whose error is what the handler raised, if it did. */
+    void explain(RunResult &result) const;
+
+  private:
+    core::ErrorInfo timeout_error() const;
+
+    int64 job_id_;
+    int64 limit_us_;
+    bool own_; /* the limit is the job's own */
+    bool active_ = false;
+    bool timed_out_ = false;
+    bool cancelled_ = false;
+};
+
+} // namespace backfill::queue

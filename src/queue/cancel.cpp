@@ -1,0 +1,91 @@
+/* cancel.cpp - see cancel.hpp. */
+#include "backfill/queue/cancel.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/job_end.hpp"
+#include "backfill/queue/job_key.hpp"
+#include "backfill/queue/job_table.hpp"
+#include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+/* An executor that has just taken the job says so within microseconds; one that has done it
+ * commits, as a rule, within backfill.batch_time. */
+constexpr int kLongestWaitMs = 100;
+
+enum class Try { kDone, kChanged, kRunning };
+
+Try delete_row(JobTable &table, const FoundJob &job)
+{
+    const bool leased = !job.row.is_null(Column::kLeaseExpiresAt);
+    if (job.row.is_in_executor())
+        return Try::kRunning;
+    const RemoveResult removed =
+        leased ? table.remove_waiting(job.tid) : table.remove(job.tid, InvalidSnapshot);
+    if (removed == RemoveResult::kBusy)
+        return Try::kRunning;
+    if (removed == RemoveResult::kGone)
+        return Try::kChanged;
+    pg::call([] { CommandCounterIncrement(); });
+    wake::announce_taken();
+    if (leased) {
+        wake::announce_slots();
+        stats::note_claim_end(job.row, stats::RunEnd::kFailed);
+        stats::note_failed(job.row, core::RetryDecision::kPermanent);
+    }
+    stats::note_dropped(job.row, stats::DropReason::kCancelled);
+    job_end::note_end(config()->find_task(job.row.task_identifier()), job.row,
+                      job_end::JobEnd::kCancelled);
+    return Try::kDone;
+}
+
+bool stop_run(int64 id)
+{
+    if (!bgworker::available() || !bgworker::is_stoppable(id))
+        return false;
+    /* First: the executor may die as soon as it is told. */
+    forbid_retry(id);
+    if (bgworker::tell_to_stop(id))
+        return true;
+    allow_retry(id);
+    return false;
+}
+
+void nap()
+{
+    pg::call([] {
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1,
+                         PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
+} // namespace
+
+bool cancel_job(int64 id)
+{
+    JobTable table;
+    bool cancelled = false;
+    for (int waited = 0; !cancelled;) {
+        const std::vector<FoundJob> rows = table.find_by_id(id);
+        if (rows.empty())
+            break;
+        const Try result = delete_row(table, rows.front());
+        cancelled = result == Try::kDone || (result == Try::kRunning && stop_run(id));
+        if (result != Try::kRunning || cancelled)
+            continue;
+        if (!bgworker::available() || !bgworker::has_busy_executor() || waited++ == kLongestWaitMs)
+            break;
+        nap();
+    }
+    table.close();
+    return cancelled;
+}
+
+} // namespace backfill::queue

@@ -1,0 +1,109 @@
+/* run_limit.cpp - see run_limit.hpp. */
+#include "backfill/queue/run_limit.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+constexpr char kQueryCanceled[] = "57014";
+constexpr int kRepeatMs = 1000;
+
+bgworker::WorkerSlot *stoppable_slot = nullptr;
+bool timer_registered = false;
+TimeoutId timer;
+volatile sig_atomic_t time_is_up = 0;
+
+/* In a signal handler. */
+void on_time_up() noexcept
+{
+    time_is_up = 1;
+    InterruptPending = true;
+    QueryCancelPending = true;
+    SetLatch(MyLatch);
+}
+
+} // namespace
+
+void set_stoppable_slot(bgworker::WorkerSlot *slot)
+{
+    stoppable_slot = slot;
+}
+
+int64 time_limit_us(const JobRow &row, const Task &task)
+{
+    if (row.is_null(Column::kTimeoutMs))
+        return task.timeout_us;
+    return static_cast<int64>(DatumGetInt32(row.get(Column::kTimeoutMs))) * 1000;
+}
+
+RunLimit::RunLimit(const JobRow &row, const Task &task)
+    : job_id_(row.id()), limit_us_(time_limit_us(row, task)), own_(!row.is_null(Column::kTimeoutMs))
+{
+}
+
+void RunLimit::begin()
+{
+    pg::call([&] {
+        time_is_up = 0;
+        if (limit_us_ > 0 && !timer_registered) {
+            timer = RegisterTimeout(USER_TIMEOUT, on_time_up);
+            timer_registered = true;
+        }
+        active_ = true;
+        if (stoppable_slot != nullptr)
+            bgworker::open_to_stop(*stoppable_slot, job_id_);
+        if (limit_us_ > 0)
+            enable_timeout_every(timer, GetCurrentTimestamp() + limit_us_, kRepeatMs);
+    });
+}
+
+void RunLimit::check() const
+{
+    const bool told = stoppable_slot != nullptr && bgworker::is_told_to_stop(*stoppable_slot);
+    if (told || time_is_up != 0)
+        throw core::ErrorInfo{kQueryCanceled, "canceling the job", {}, {}, {}};
+}
+
+void RunLimit::end() noexcept
+{
+    if (!active_)
+        return;
+    active_ = false;
+    if (limit_us_ > 0)
+        disable_timeout(timer, false);
+    timed_out_ = time_is_up != 0;
+    time_is_up = 0;
+    cancelled_ = stoppable_slot != nullptr && bgworker::close_to_stop(*stoppable_slot);
+    /* It has done its work, or has come too late. */
+    if (timed_out_ || cancelled_)
+        QueryCancelPending = false;
+}
+
+core::ErrorInfo RunLimit::timeout_error() const
+{
+    return {kQueryCanceled,
+            std::string("job ran longer than ") +
+                (own_ ? "its timeout, " : "the timeout of its task, ") +
+                std::to_string(limit_us_ / 1000) + " ms",
+            {},
+            {},
+            {}};
+}
+
+void RunLimit::explain(RunResult &result) const
+{
+    if (cancelled_) {
+        result.cancelled = true;
+    } else if (timed_out_) {
+        core::ErrorInfo error = timeout_error();
+        if (result.error && result.error->sqlstate == kQueryCanceled) {
+            error.detail = result.error->detail;
+            error.context = result.error->context;
+        }
+        result.error = std::move(error);
+    }
+}
+
+} // namespace backfill::queue
