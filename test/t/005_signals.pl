@@ -101,6 +101,7 @@ create_workload($node, 'other');
 set_conf('backfill.max_executors', 4);
 $position = log_position($node);
 my $bench = start_workload($node, 'other', 3);
+wait_until($node, 'other', 'SELECT count(*) > 50 FROM effect', 'the load has begun');
 my $cancels = $node->safe_psql(
 	'other', q{
 	DO $$
