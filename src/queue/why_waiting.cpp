@@ -8,6 +8,7 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_row.hpp"
@@ -213,7 +214,7 @@ class Diagnosis
         using Check = MaybeAnswer (Diagnosis::*)() const;
         constexpr Check kChecks[] = {
             &Diagnosis::standby,   &Diagnosis::locked_table, &Diagnosis::claimed,
-            &Diagnosis::leased,    &Diagnosis::later,        &Diagnosis::task,
+            &Diagnosis::uncharged, &Diagnosis::leased,    &Diagnosis::later,        &Diagnosis::task,
             &Diagnosis::paused,    &Diagnosis::full,         &Diagnosis::rate,
             &Diagnosis::consumers, &Diagnosis::server,       &Diagnosis::unannounced,
             &Diagnosis::executors, &Diagnosis::doomed,
@@ -290,25 +291,52 @@ class Diagnosis
         for (const WorkerSlot &worker : bgworker::copy_workers()) {
             if (!TransactionIdEquals(worker.xid, top))
                 continue;
-            const std::string name = "executor " + std::to_string(worker.pid);
             if (worker.job_id != id_)
-                return {"running", name + " has run it and is about to commit"};
-            std::string text = name + " has been running it since " + at_time(worker.state_since) +
-                               ", attempt " + std::to_string(worker.attempt) + " of " +
-                               std::to_string(row_.max_attempts());
-            if (worker.progress >= 0)
-                text += ", " + std::to_string(static_cast<int>(worker.progress * 100)) + " % done";
-            if (worker.progress_message[0] != '\0')
-                text += ": " + in_one_line(worker.progress_message);
-            return {"running", text};
+                return {"running", "executor " + std::to_string(worker.pid) +
+                                       " has run it and is about to commit"};
+            return running_in(worker);
         }
         return {"claimed", "its row is being run, changed or deleted by " + owner_of(xid)};
+    }
+
+    Answer running_in(const WorkerSlot &worker) const
+    {
+        std::string text = "executor " + std::to_string(worker.pid) + " has been running it since " +
+                           at_time(worker.state_since) + ", attempt " +
+                           std::to_string(worker.attempt) + " of " +
+                           std::to_string(row_.max_attempts());
+        if (worker.progress >= 0)
+            text += ", " + std::to_string(static_cast<int>(worker.progress * 100)) + " % done";
+        if (worker.progress_message[0] != '\0')
+            text += ": " + in_one_line(worker.progress_message);
+        return {"running", text};
+    }
+
+    /* The job of a procedure. */
+    Answer in_executor() const
+    {
+        const int64 token = DatumGetInt64(row_.get(Column::kClaimToken));
+        for (const WorkerSlot &worker : bgworker::copy_workers())
+            if (worker.claim_token == token)
+                return running_in(worker);
+        return {"run_lost", pg::to_string(row_.get(Column::kWorker)) +
+                                ", which ran it, has ended: the dispatcher makes it ready again"};
+    }
+
+    MaybeAnswer uncharged() const
+    {
+        if (!bgworker::ledger::awaits_charge(lost_run::run_of(row_)))
+            return std::nullopt;
+        return Answer{"uncharged", "its last run has ended the process that ran it: the dispatcher "
+                                   "counts that as a failed attempt, and then it goes on"};
     }
 
     MaybeAnswer leased() const
     {
         if (row_.is_null(Column::kLeaseExpiresAt))
             return std::nullopt;
+        if (row_.is_in_executor())
+            return in_executor();
         const TimestampTz until = DatumGetTimestampTz(row_.get(Column::kLeaseExpiresAt));
         const std::string consumer = quoted_name(row_.text_or_empty(Column::kWorker));
         if (until > now_)

@@ -377,6 +377,41 @@ $copying->quit;
 $inside->quit;
 ends($id, 'it is over, and the job runs', $node, 'wanted');
 
+# --- Its last run has ended its process, or its executor has gone; the dispatcher is held up.
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION ends_itself(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_terminate_backend(pg_backend_pid()) $$;
+	CREATE PROCEDURE takes_long(payload jsonb) LANGUAGE plpgsql AS $$
+	BEGIN
+		COMMIT;
+		PERFORM pg_advisory_xact_lock_shared(1);
+	END $$;
+	SELECT backfill.register_task('ends_itself', 'ends_itself(jsonb)', retry_policy => 'slowly'), backfill.register_task('takes_long', 'takes_long(jsonb)')});
+$session->query_safe('SELECT pg_advisory_lock(1)');
+my $procedure = enqueue(q{'takes_long'});
+is_why($procedure, qr/^running: executor \d+ has been running it since \d{4}-.*, attempt 1 of 8$/, 'a procedure runs');
+my ($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
+my ($executor_pid) = worker_pids($node, 'executor', 'postgres');
+kill 'STOP', $dispatcher;
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($executor_pid)");
+is_why($procedure, qr/^run_lost: executor $executor_pid, which ran it, has ended: the dispatcher makes it ready again$/, 'its executor has ended');
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+kill 'CONT', $dispatcher;
+ends($procedure, 'the dispatcher goes on, and it runs');
+
+$session->query_safe('SELECT pg_advisory_lock(1)');
+my $before = enqueue(q{'gate', '{"wait": true}'});
+is_why($before, qr/^running: /, 'an executor is busy');
+$id = enqueue(q{'ends_itself'});
+($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
+kill 'STOP', $dispatcher;
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+is_why($id, qr/^uncharged: its last run has ended the process that ran it/, 'the end of its process is not counted yet');
+kill 'CONT', $dispatcher;
+is_why($id, qr/^retry_later: attempt 2 of 3 is due at .*; the last error was JB006 /, 'then it is');
+ends($before, 'the other one has run');
+
 # --- The extension's version.
 
 $node->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'backfill'});
