@@ -105,7 +105,7 @@ TABLE waiting;
 -- new one waits beside it.
 TRUNCATE backfill.job RESTART IDENTITY;
 SELECT backfill.enqueue('t', '"leased"', job_key => 'k');
-UPDATE backfill.job SET lease_expires_at = 'infinity', claim_token = 1, worker = 'consumer';
+UPDATE backfill.job SET lease_expires_at = '2100-01-01', claim_token = 1, worker = 'consumer';
 SELECT backfill.enqueue('t', '"dedupe"', job_key => 'k', job_key_mode => 'unsafe_dedupe');
 SELECT backfill.enqueue('t', '"new"', job_key => 'k');
 SELECT backfill.enqueue('t', '"newer"', job_key => 'k', job_key_mode => 'preserve_run_at');
