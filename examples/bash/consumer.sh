@@ -110,6 +110,7 @@ next_beat=$((SECONDS + (lease + 2) / 3))
 dir=$(mktemp -d) || exit
 mkfifo "$dir/events"
 exec {events}<>"$dir/events"
+partial='' # of the line that is being read
 post() { printf '%s\n' "$*" >&"$events"; }
 
 stop() {
@@ -216,6 +217,8 @@ keep_leases() {
             fi
         done
     done
+    # Should nobody wait for jobs any more.
+    [[ -z $waiter ]] || kill -0 "$waiter" 2>/dev/null || post claim
     next_beat=$((SECONDS + (lease + 2) / 3))
 }
 
@@ -228,13 +231,19 @@ release_running() {
     done
 }
 
-# The next line of the pipe, or nothing if there is something else to do before.
+# The next line of the pipe, or nothing if there is something else to do before. A time limit that
+# strikes in the middle of a line leaves its beginning for the next call.
 next_event() {
-    local until=$next_beat
+    local until=$next_beat line=''
     ((!deadline || deadline > until)) || until=$deadline
     event=()
     ((until > SECONDS)) || return 0
-    read -r -t "$((until - SECONDS))" -u "$events" -a event
+    if read -r -t "$((until - SECONDS))" -u "$events" line; then
+        read -r -a event <<<"$partial$line"
+        partial=''
+    else
+        partial+=$line
+    fi
 }
 
 log 'begins'
