@@ -686,11 +686,12 @@ long dispatcher_iteration()
     const TimestampTz start = GetCurrentTimestamp();
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
+        /* Before the cleaning up, which knows of no crash. */
+        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         clean_up_when_due();
         without_waiting("move the jobs of missing roles to the dead letter queue",
                         [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         const std::optional<TimestampTz> leases = end_leases(sweep);
-        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
         note_due(look.next_due, claims);
