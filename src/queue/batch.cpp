@@ -280,8 +280,7 @@ class Batch
     {
         start(row, task);
         const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
-        result_.procedure =
-            claim_for_procedure(table_, row, slots_.lease(limit), config_, task);
+        result_.procedure = claim_for_procedure(table_, row, slots_.lease(limit), config_, task);
         options_.on_claim(result_.procedure->token());
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
     }

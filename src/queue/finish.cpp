@@ -260,7 +260,8 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
 {
     const std::string worker(row.text_or_empty(Column::kWorker));
     return finish_without_a_word(
-        table, task, row, {kLeaseRanOut, "the lease of worker \"" + worker + "\" ran out", {}, {}, {}});
+        table, task, row,
+        {kLeaseRanOut, "the lease of worker \"" + worker + "\" ran out", {}, {}, {}});
 }
 
 Outcome finish_crashed(JobTable &table, const Task *task, JobRow row)

@@ -84,7 +84,8 @@ void RunLimit::end() noexcept
 core::ErrorInfo RunLimit::timeout_error() const
 {
     return {kQueryCanceled,
-            std::string("job ran longer than ") + (own_ ? "its timeout, " : "the timeout of its task, ") +
+            std::string("job ran longer than ") +
+                (own_ ? "its timeout, " : "the timeout of its task, ") +
                 std::to_string(limit_us_ / 1000) + " ms",
             {},
             {},

@@ -43,9 +43,9 @@ struct WorkerSlot {
     /* Guarded by the spinlock. */
     slock_t mutex;
     TransactionId xid;
-    int64 job_id; /* 0: none */
-    int64 claim_token; /* of a procedure's job, until its outcome is committed; 0: none */
-    int64 stoppable_job; /* the job whose handler others may tell to stop; 0: none */
+    int64 job_id;              /* 0: none */
+    int64 claim_token;         /* of a procedure's job, until its outcome is committed; 0: none */
+    int64 stoppable_job;       /* the job whose handler others may tell to stop; 0: none */
     TimestampTz stop_asked_at; /* somebody has told it to; 0: nobody has */
     int attempt;
     char task[kMaxTaskName];

@@ -28,7 +28,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
                    const RunResult &run);
 
 /* Whether nobody wants a (further) run of a job: a newer job carries its key, or it was cancelled,
- * or its key removed or enqueued again, while it ran. If so, what forbade it is forgotten with the job. */
+ * or its key removed or enqueued again, while it ran. If so, what forbade it is forgotten with the
+ * job. */
 bool is_superseded(JobTable &table, const JobRow &row);
 
 /* After a failure whose effects are rolled back: insert the job again with one more
