@@ -772,12 +772,12 @@ long dispatcher_iteration()
     const bool sweep = start >= next_sweep();
     if (version_matches()) {
         const std::optional<TimestampTz> charges = charge_lost_runs();
+        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         clean_up_when_due();
         (void) without_waiting("move the jobs of missing roles to the dead letter queue",
                                [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
         more_history = trim_history_when_due();
         const std::optional<TimestampTz> leases = end_leases(sweep);
-        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
         look = look_for_work(sweep);
         note_due(look.next_due, leases);
         note_due(look.next_due, charges);

@@ -68,6 +68,8 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " is temporary",
              "It would be gone with this session.", "Create the function in a schema that stays.");
     const bool is_procedure = facts.kind == PROKIND_PROCEDURE;
+    const std::string hint =
+        "A " + what + " is a plain function " + (procedures ? "or procedure " : "") + "f(jsonb).";
     if (is_procedure && !procedures)
         fail(ERRCODE_FEATURE_NOT_SUPPORTED, what + " " + shown + " is a procedure",
              "It is called in the middle of a transaction.",
@@ -77,11 +79,10 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
              "A procedure that runs jobs is a plain p(jsonb).");
     if ((facts.kind != PROKIND_FUNCTION && !is_procedure) || facts.returns_set || facts.is_trigger)
         fail(ERRCODE_WRONG_OBJECT_TYPE, "function " + shown + " cannot be a " + what,
-             "It is an aggregate, a window function, a trigger function, or returns a set.",
-             "A " + what + " is a plain function f(jsonb).");
+             "It is an aggregate, a window function, a trigger function, or returns a set.", hint);
     if (!facts.takes_jsonb)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
-             {}, "A " + what + " is a plain function f(jsonb).");
+             {}, hint);
     return {facts.schema, facts.name, is_procedure};
 }
 

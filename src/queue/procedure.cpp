@@ -124,7 +124,9 @@ std::optional<core::ErrorInfo> in_transactions(MemoryContext memory, JobContext 
     if (error)
         pg::call([&] {
             AbortCurrentTransaction();
-            /* A portal that has seen a commit is not its last transaction's to drop. */
+            /* A portal that has seen a commit is not its last transaction's to drop; loops over
+             * queries have pinned theirs. */
+            PortalErrorCleanup();
             PortalHashTableDeleteAll();
             MemoryContextSwitchTo(memory);
         });

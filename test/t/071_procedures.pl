@@ -30,6 +30,10 @@ $node->safe_psql(
 		COMMIT;
 		IF payload ? 'sql' THEN
 			EXECUTE payload->>'sql';
+			COMMIT;
+		END IF;
+		IF payload ? 'fail' THEN
+			RAISE 'and fails';
 		END IF;
 		IF payload ? 'sleep' AND job.attempt = 1 THEN
 			PERFORM pg_sleep(3600);
@@ -44,7 +48,7 @@ $node->safe_psql(
 	CREATE FUNCTION state_of_session(payload jsonb) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO ran (name, note) SELECT payload->>'name', concat_ws(', ', current_user, session_user, current_setting('search_path'),
 			current_setting('work_mem'), current_setting('lock_timeout'), current_setting('default_transaction_read_only'),
-			current_setting('my.own', true), current_setting('application_name'),
+			nullif(current_setting('my.own', true), ''), current_setting('application_name'),
 			(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = 0),
 			(SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_listening_channels()),
 			to_regclass('pg_temp.left_over')) $$;
@@ -84,8 +88,8 @@ has_ended($id, 'plain', "worker 1 of 3, 1 of $id, 3 of $id");
 is($node->safe_psql('postgres', q{SELECT jobs_done, jobs_failed, job_id IS NULL AS rests FROM backfill.workers WHERE kind = 'executor'}),
 	'1|0|t', 'its executor counts it');
 is( $node->safe_psql('postgres', q{SELECT string_agg(name || ' ' || value, ', ' ORDER BY name) FROM backfill.metrics()
-		WHERE name IN ('backfill_jobs_started', 'backfill_jobs_completed', 'backfill_jobs_duration_seconds_count') AND value > 0}),
-	'backfill_jobs_completed 1, backfill_jobs_duration_seconds_count 1, backfill_jobs_started 1', 'so do the metrics');
+		WHERE name IN ('backfill_jobs_started', 'backfill_jobs_completed') AND value > 0}),
+	'backfill_jobs_completed 1, backfill_jobs_started 1', 'so do the metrics');
 
 # A payload that is stored out of line.
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('act', jsonb_build_object('name', 'long', 'text',
@@ -119,17 +123,15 @@ wait_until($node, 'postgres', q{SELECT count(*) FROM ran WHERE name = 'session b
 my $i = 0;
 for my $leak (
 	'SET work_mem = 12345', 'SET search_path = pg_temp', 'SET lock_timeout = 1', 'SET default_transaction_read_only = on',
-	'SET ROLE pg_read_all_data', q{SELECT set_config('my.own', 'x', false)}, 'SELECT pg_advisory_lock(1)', 'LISTEN a',
-	'CREATE TEMP TABLE left_over AS SELECT 1', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1', 'SET SESSION AUTHORIZATION DEFAULT',
+	'SET ROLE pg_read_all_data', q{SELECT set_config('my.own', 'x', false)}, 'SELECT pg_advisory_lock(1)',
+	'CREATE TEMP TABLE left_over AS SELECT 1', 'DECLARE c CURSOR WITH HOLD FOR SELECT 1', 'PREPARE s AS SELECT 1', 'SET SESSION AUTHORIZATION DEFAULT',
 	q{SET default_transaction_isolation = 'serializable'}, 'SET application_name = own')
 {
-	my $json = $leak =~ s/"/\\"/gr;
-	# A COMMIT follows, or an error.
-	for my $end ('', q{; RAISE 'and fails'})
+	# A COMMIT follows, and perhaps an error.
+	for my $end ('', ', "fail": true')
 	{
 		$i++;
-		my $sql = $leak =~ /^SELECT/ ? $leak =~ s/^SELECT/PERFORM/r : $leak;
-		$id = enqueue('later', qq[{"name": "leak $i", "sql": "DO \$d\$ BEGIN $sql; COMMIT$end; END \$d\$"}]);
+		$id = enqueue('later', qq[{"name": "leak $i", "sql": "$leak"$end}]);
 		enqueue('state', qq[{"name": "after $i"}]);
 		wait_until($node, 'postgres', "SELECT count(*) FROM ran WHERE name = 'after $i'", "$leak$end: the next job", 1);
 		is( $node->safe_psql('postgres', "SELECT note FROM ran WHERE name = 'after $i'"),
@@ -222,12 +224,12 @@ is($node->safe_psql('postgres', "SELECT state, attempts FROM backfill.jobs WHERE
 $pid = $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id");
 my $position = log_position($node);
 kill 'KILL', $pid;
-$node->wait_for_log(qr/job $id was lost and is ready again: the server crashed while "executor $pid" ran the job/, $position);
+$node->wait_for_log(qr/job $id is charged an attempt: the server crashed while it ran/, $position);
 wait_until($node, 'postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id", 'its second attempt ends well', 0);
 is($node->safe_psql('postgres', "SELECT string_agg(note, ', ' ORDER BY id) FROM ran WHERE name = 'alone'"),
 	"worker 1 of 3, worker 1 of 3, worker 2 of 3, 1 of $id, 3 of $id", 'with every effect that was committed');
 
-# An immediate shutdown is a crash; a fast one is none.
+# A shutdown is not the job's fault, a fast one or an immediate one.
 ($id, $pid) = hang('stopped');
 $node->stop('fast');
 $node->start;
@@ -235,7 +237,9 @@ wait_until($node, 'postgres', "SELECT attempt FROM backfill.workers WHERE job_id
 wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE w.job_id = $id AND a.wait_event = 'PgSleep'", 'it hangs again', 1);
 $node->stop('immediate');
 $node->start;
-has_ended($id, 'stopped', "worker 1 of 3, worker 1 of 3, worker 2 of 3, 1 of $id, 3 of $id");
+wait_until($node, 'postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id", 'nor is an immediate one counted', 1);
+is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'it is cancelled');
+has_ended($id, 'stopped', 'worker 1 of 3, worker 1 of 3, worker 1 of 3');
 
 # The same job crashes the server max_attempts times.
 $id = enqueue('later', q{{"name": "crashes", "sleep": true}}, ', max_attempts => 1');
@@ -243,7 +247,8 @@ wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers w JOIN pg_s
 $pid = $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id");
 kill 'KILL', $pid;
 $node->wait_for_log(qr/job $id failed for good and is in the dead letter queue: the server crashed/);
-has_ended($id, 'crashes', 'worker 1 of 1', qq{dead: the only attempt failed: the server crashed while "executor $pid" ran the job});
+has_ended($id, 'crashes', 'worker 1 of 1',
+	'dead: the only attempt failed: the server crashed while it ran: its executor was killed (signal 9), or left without a word');
 
 # --- DROP EXTENSION does not wait for it.
 

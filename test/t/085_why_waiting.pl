@@ -387,7 +387,9 @@ $node->safe_psql(
 		COMMIT;
 		PERFORM pg_advisory_xact_lock_shared(1);
 	END $$;
-	SELECT backfill.register_task('ends_itself', 'ends_itself(jsonb)', retry_policy => 'slowly'), backfill.register_task('takes_long', 'takes_long(jsonb)')});
+	CREATE FUNCTION waits(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock_shared(1) $$;
+	SELECT backfill.register_task('ends_itself', 'ends_itself(jsonb)', retry_policy => 'slowly'), backfill.register_task('takes_long', 'takes_long(jsonb)'),
+	       backfill.register_task('waits', 'waits(jsonb)')});
 $session->query_safe('SELECT pg_advisory_lock(1)');
 my $procedure = enqueue(q{'takes_long'});
 is_why($procedure, qr/^running: executor \d+ has been running it since \d{4}-.*, attempt 1 of 8$/, 'a procedure runs');
@@ -401,7 +403,7 @@ kill 'CONT', $dispatcher;
 ends($procedure, 'the dispatcher goes on, and it runs');
 
 $session->query_safe('SELECT pg_advisory_lock(1)');
-my $before = enqueue(q{'gate', '{"wait": true}'});
+my $before = enqueue(q{'waits'});
 is_why($before, qr/^running: /, 'an executor is busy');
 $id = enqueue(q{'ends_itself'});
 ($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
