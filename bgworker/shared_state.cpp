@@ -4,11 +4,6 @@
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
 
-extern "C" {
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
-}
-
 #include <unistd.h>
 
 namespace backfill::bgworker
