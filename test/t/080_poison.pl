@@ -97,6 +97,9 @@ poisonous('pg_terminate_backend() of itself', '{"terminate": true}', 0, 'it term
 sql(qq{CREATE FUNCTION poison_late(jsonb) RETURNS void LANGUAGE c AS '$module';
 	SELECT backfill.register_task('poison', 'poison_late(jsonb)', retry_policy => 'quick')});
 poisonous('SIGTERM to itself in the last moment', '{}', 0, 'it terminated the process that ran it');
+sql(qq{CREATE PROCEDURE poison_late_procedure(jsonb) LANGUAGE c AS '$module', 'poison_late';
+	SELECT backfill.register_task('poison', 'poison_late_procedure(jsonb)', retry_policy => 'quick')});
+poisonous('SIGTERM to itself in the last moment of a procedure', '{}', 0, 'it terminated the process that ran it');
 
 sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
 
