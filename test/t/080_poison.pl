@@ -103,6 +103,13 @@ poisonous('SIGTERM to itself in the last moment of a procedure', '{}', 0, 'it te
 
 sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
 
+# Its history names the executor, not who has charged it.
+sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick', keep_history => '1 day');
+	SELECT backfill.enqueue('poison', '{"terminate": true}')});
+query_until('SELECT count(*) = 0 FROM backfill.job', 'a job with a history has ended');
+is( sql(q{SELECT outcome, worker ~ '^executor \d+$', started_at < finished_at, earlier_errors->0->>'worker' ~ '^executor \d+$' FROM backfill.history}),
+	'dead|t|t|t', 'who ran it, and since when');
+
 # Want of memory is an ordinary error, if the server notices.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.enqueue('poison', '{"poison": "memory"}')});
 query_until('SELECT count(*) = 0 FROM backfill.job', 'no memory: the job has ended');
