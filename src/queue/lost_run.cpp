@@ -96,8 +96,7 @@ Charged charge(const bgworker::ledger::Entry &entry)
         found.row.clear_lease();
         warn(found.row, error);
         stats::note_lost_run(found.row);
-        const job_end::Runner runner{entry.run.started_at,
-                                     "executor " + std::to_string(entry.pid)};
+        const job_end::Runner runner{entry.run.started_at, "executor " + std::to_string(entry.pid)};
         (void) finish_failure(table, *current, task, found.row, error, runner);
         result = Charged::kYes;
         break;
