@@ -82,8 +82,8 @@ Charged charge(const bgworker::ledger::Entry &entry)
     for (FoundJob &found : table.find_by_id(entry.run.job_id)) {
         const Task *const task = current->find_task(found.row.task_identifier());
         /* A consumer has it by now: the task has changed. */
-        const bool is_consumers = !found.row.is_null(Column::kLeaseExpiresAt) &&
-                                  (task == nullptr || !task->has_handler());
+        const bool is_consumers =
+            !found.row.is_null(Column::kLeaseExpiresAt) && !found.row.is_in_executor();
         if (!is_before(found.row, entry.run) || is_consumers)
             continue;
         if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved) {
