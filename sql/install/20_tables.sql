@@ -171,6 +171,8 @@ CREATE TABLE backfill.job_history (
     error jsonb,
     result jsonb
 );
+-- It has no key, and rows are deleted: a publication of all tables would forbid that.
+ALTER TABLE backfill.job_history REPLICA IDENTITY FULL;
 CREATE INDEX job_history_job_idx ON backfill.job_history (job_id);
 CREATE INDEX job_history_keep_until_idx ON backfill.job_history (keep_until);
 COMMENT ON TABLE backfill.job_history IS

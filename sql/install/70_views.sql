@@ -27,7 +27,9 @@ SELECT j.id,
        p.progress_message
   FROM backfill.job j
   LEFT JOIN backfill._workers() w ON w.xid = j.xmax
-  LEFT JOIN backfill._workers() p ON p.job_id = j.id;
+  -- Who has met an error of ours still shows the job that he ran, which another may run by now.
+  LEFT JOIN backfill._workers() p ON p.job_id = j.id
+        AND (p.xid = j.xmax OR j.lease_expires_at = 'infinity' AND j.worker = p.kind || ' ' || p.pid);
 COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
 COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer)';
 COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';

@@ -84,11 +84,18 @@ struct Ending {
     std::optional<Datum> result; /* in the caller's memory */
 };
 
-/* Who may not enqueue jobs of the task may not know what comes of them. */
+/* Who may not enqueue jobs of the task may not know what comes of them; consumers, say, who can
+ * call await_job(), but not enqueue(). */
 bool may_see_result(std::string_view task)
 {
-    const Oid role = GetUserId();
-    return queue::config()->may_enqueue(role, task);
+    const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};
+    return queue::config()->may_enqueue(GetUserId(), task) &&
+           pg::execute_as_owner("SELECT p.oid FROM pg_catalog.pg_proc p"
+                                " WHERE p.proname = 'enqueue'"
+                                "   AND p.pronamespace = 'backfill'::pg_catalog.regnamespace"
+                                "   AND pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')",
+                                std::span(&role, 1))
+                   .rows > 0;
 }
 
 /* What the history knows of the job's end. */

@@ -82,8 +82,8 @@ Charged charge(const bgworker::ledger::Entry &entry)
     for (FoundJob &found : table.find_by_id(entry.run.job_id)) {
         const Task *const task = current->find_task(found.row.task_identifier());
         /* A consumer has it by now: the task has changed. */
-        const bool is_consumers = !found.row.is_null(Column::kLeaseExpiresAt) &&
-                                  (task == nullptr || !task->has_handler());
+        const bool is_consumers =
+            !found.row.is_null(Column::kLeaseExpiresAt) && !found.row.is_in_executor();
         if (!is_before(found.row, entry.run) || is_consumers)
             continue;
         if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved) {
@@ -96,7 +96,8 @@ Charged charge(const bgworker::ledger::Entry &entry)
         found.row.clear_lease();
         warn(found.row, error);
         stats::note_lost_run(found.row);
-        (void) finish_failure(table, *current, task, found.row, error);
+        const job_end::Runner runner{entry.run.started_at, "executor " + std::to_string(entry.pid)};
+        (void) finish_failure(table, *current, task, found.row, error, runner);
         result = Charged::kYes;
         break;
     }

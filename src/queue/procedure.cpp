@@ -220,6 +220,7 @@ ProcedureRun run_procedure(const ProcedureClaim &claim)
             limit.check();
         });
         limit.end();
+        in_ledger.check_end();
     }
     if (run.result.error)
         limit.explain(run.result);

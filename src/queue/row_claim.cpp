@@ -18,7 +18,8 @@ struct RowMark {
 /* Both at one moment: the row may be changed while we look. */
 RowMark read_mark(Relation table, ItemPointerData tid)
 {
-    if (ItemPointerGetBlockNumberNoCheck(&tid) >= RelationGetNumberOfBlocks(table))
+    if (!ItemPointerIsValid(&tid) ||
+        ItemPointerGetBlockNumberNoCheck(&tid) >= RelationGetNumberOfBlocks(table))
         return {};
     HeapTupleData tuple;
     Buffer buffer;

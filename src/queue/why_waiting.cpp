@@ -430,7 +430,8 @@ class Diagnosis
             "    WHERE l.locktype = 'advisory' AND l.database = $2 AND l.classid = $3"
             "      AND l.objsubid = $4 AND l.granted AND l.objid::bigint < $5"
             "    UNION ALL "
-            "   SELECT 'consumer \"' || j.worker || '\" with job ' || j.id"
+            "   SELECT CASE WHEN j.lease_expires_at = 'infinity' THEN j.worker"
+            "               ELSE 'consumer \"' || j.worker || '\"' END || ' with job ' || j.id"
             "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_slot < $5"
             "    LIMIT 5) h",
             params);

@@ -67,6 +67,13 @@ SELECT is_empty($$
      WHERE pronamespace = 'backfill'::regnamespace AND pronargs > 0 AND (proargnames IS NULL OR '' = ANY (proargnames))
 $$, 'every argument has a name');
 
+-- A publication FOR ALL TABLES must not forbid us to delete rows.
+SELECT is_empty($$
+    SELECT c.oid::regclass FROM pg_class c
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind = 'r' AND c.relreplident <> 'f'
+       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND c.relreplident = 'd')
+$$, 'every table has a replica identity');
+
 -- A dump loses nothing.
 SELECT is_empty($$
     SELECT c.oid::regclass FROM pg_class c

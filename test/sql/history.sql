@@ -123,6 +123,14 @@ CALL backfill.await_job(:id);
 RESET ROLE;
 DROP OWNED BY regress_producer;
 DROP ROLE regress_producer;
+-- A consumer may not enqueue at all.
+CREATE ROLE regress_consumer;
+SELECT backfill.grant_consumer('regress_consumer');
+SET ROLE regress_consumer;
+CALL backfill.await_job(:id);
+RESET ROLE;
+DROP OWNED BY regress_consumer;
+DROP ROLE regress_consumer;
 
 -- Arguments.
 CALL refused($$backfill.set_progress(0.5)$$);

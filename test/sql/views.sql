@@ -64,3 +64,6 @@ DELETE FROM backfill.tasks;
 UPDATE backfill.workers SET pid = 1;
 DELETE FROM backfill.queues;
 DELETE FROM backfill.retry_policies;
+
+-- What is no row's place is nobody's.
+SELECT backfill._claimed('(0,0)', '1') AS no_place, backfill._claimed('(4294967295,1)', '1') AS no_block;

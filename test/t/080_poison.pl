@@ -97,8 +97,18 @@ poisonous('pg_terminate_backend() of itself', '{"terminate": true}', 0, 'it term
 sql(qq{CREATE FUNCTION poison_late(jsonb) RETURNS void LANGUAGE c AS '$module';
 	SELECT backfill.register_task('poison', 'poison_late(jsonb)', retry_policy => 'quick')});
 poisonous('SIGTERM to itself in the last moment', '{}', 0, 'it terminated the process that ran it');
+sql(qq{CREATE PROCEDURE poison_late_procedure(jsonb) LANGUAGE c AS '$module', 'poison_late';
+	SELECT backfill.register_task('poison', 'poison_late_procedure(jsonb)', retry_policy => 'quick')});
+poisonous('SIGTERM to itself in the last moment of a procedure', '{}', 0, 'it terminated the process that ran it');
 
 sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
+
+# Its history names the executor, not who has charged it.
+sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick', keep_history => '1 day');
+	SELECT backfill.enqueue('poison', '{"terminate": true}')});
+query_until('SELECT count(*) = 0 FROM backfill.job', 'a job with a history has ended');
+is( sql(q{SELECT outcome, worker ~ '^executor \d+$', started_at < finished_at, earlier_errors->0->>'worker' ~ '^executor \d+$' FROM backfill.history}),
+	'dead|t|t|t', 'who ran it, and since when');
 
 # Want of memory is an ordinary error, if the server notices.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.enqueue('poison', '{"poison": "memory"}')});

@@ -391,8 +391,11 @@ $node->safe_psql(
 	SELECT backfill.register_task('ends_itself', 'ends_itself(jsonb)', retry_policy => 'slowly'), backfill.register_task('takes_long', 'takes_long(jsonb)'),
 	       backfill.register_task('waits', 'waits(jsonb)')});
 $session->query_safe('SELECT pg_advisory_lock(1)');
-my $procedure = enqueue(q{'takes_long'});
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('procedures', 1)});
+my $procedure = enqueue(q{'takes_long', queue_name => 'procedures'});
 is_why($procedure, qr/^running: executor \d+ has been running it since \d{4}-.*, attempt 1 of 8$/, 'a procedure runs');
+my $next = enqueue(q{'takes_long', queue_name => 'procedures'});
+is_why($next, qr/^queue_full: queue "procedures" runs 1 job at a time: executor \d+ with job $procedure; 0 ready jobs come before it$/, 'it fills its queue');
 my ($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
 my ($executor_pid) = worker_pids($node, 'executor', 'postgres');
 kill 'STOP', $dispatcher;
@@ -401,6 +404,25 @@ is_why($procedure, qr/^run_lost: executor $executor_pid, which ran it, has ended
 $session->query_safe('SELECT pg_advisory_unlock(1)');
 kill 'CONT', $dispatcher;
 ends($procedure, 'the dispatcher goes on, and it runs');
+ends($next, 'and then the next');
+
+# A procedure that has ended its executor is charged, also if nobody knows its task any more.
+$node->safe_psql(
+	'postgres', q{
+	CREATE PROCEDURE ends_itself_too(payload jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$;
+	SELECT backfill.register_task('ends_itself_too', 'ends_itself_too(jsonb)')});
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$next = enqueue(q{'takes_long'});
+is_why($next, qr/^running: /, 'an executor is there, and busy');
+$procedure = enqueue(q{'ends_itself_too'});
+($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
+kill 'STOP', $dispatcher;
+$session->query_safe('SELECT pg_advisory_unlock(1)');
+is_why($procedure, qr/^uncharged: /, 'its run is to be charged');
+$node->safe_psql('postgres', q{SELECT backfill.unregister_task('ends_itself_too')});
+kill 'CONT', $dispatcher;
+wait_until($node, 'postgres', "SELECT attempts, lease_expires_at IS NULL FROM backfill.job WHERE id = $procedure", 'it is charged', '1|t');
+$node->safe_psql('postgres', "SELECT backfill.cancel_job($procedure)");
 
 $session->query_safe('SELECT pg_advisory_lock(1)');
 my $before = enqueue(q{'waits'});
