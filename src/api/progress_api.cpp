@@ -67,6 +67,7 @@ namespace
 {
 
 /* How often a session that waits looks by itself. */
+constexpr TimestampTz kLongestTellingUs = USECS_PER_SEC;
 constexpr long kLongestNapMs = 5000;
 constexpr double kLongestTimeoutDays = 24;
 
@@ -161,6 +162,8 @@ void nap(long ms)
 Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
 {
     const WaiterPlace place(job_id);
+    bool seen = false;           /* an earlier look has found the job */
+    TimestampTz vanished_at = 0; /* and a later one nothing */
     for (;;) {
         /* First, so that an end that comes while we look wakes us. */
         if (bgworker::available())
@@ -168,13 +171,19 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
                 [] { ConditionVariablePrepareToSleep(&bgworker::shared().job_waiters.ended); });
         auto ending = find_ending(job_id, memory);
         pg::call([] { SPI_commit(); });
-        if (ending)
-            return *ending;
         const TimestampTz now = GetCurrentTimestamp();
+        /* Rows are gone a moment before their transaction tells how the job has ended. */
+        const bool is_untold = ending && seen && bgworker::available() &&
+                               ending->outcome == job_end_name(bgworker::JobEnd::kUnknown);
+        if (is_untold && vanished_at == 0)
+            vanished_at = now;
+        if (ending && !(is_untold && now - vanished_at < kLongestTellingUs))
+            return *ending;
+        seen = seen || !ending;
         if (now >= deadline)
             return {"timeout", std::nullopt};
-        nap(Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
-                bgworker::available() ? kLongestNapMs : guc::poll_interval_ms));
+        const long longest = bgworker::available() ? kLongestNapMs : guc::poll_interval_ms;
+        nap(Min(TimestampDifferenceMilliseconds(now, deadline) + 1, is_untold ? 10 : longest));
     }
 }
 

@@ -382,7 +382,8 @@ class Batch
 std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
 {
     for (const FoundJob &found : table.find_by_id(job_id)) {
-        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
+        if (!found.row.is_null(Column::kLeaseExpiresAt) ||
+            table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
             continue;
         low_water::note_claimed(found.row);
         pg::call([] { CommandCounterIncrement(); });

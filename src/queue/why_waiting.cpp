@@ -8,11 +8,11 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_row.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
@@ -213,11 +213,11 @@ class Diagnosis
                                      "that is committed"};
         using Check = MaybeAnswer (Diagnosis::*)() const;
         constexpr Check kChecks[] = {
-            &Diagnosis::standby,   &Diagnosis::locked_table, &Diagnosis::claimed,
-            &Diagnosis::uncharged, &Diagnosis::leased,    &Diagnosis::later,        &Diagnosis::task,
-            &Diagnosis::paused,    &Diagnosis::full,         &Diagnosis::rate,
-            &Diagnosis::consumers, &Diagnosis::server,       &Diagnosis::unannounced,
-            &Diagnosis::executors, &Diagnosis::doomed,
+            &Diagnosis::standby,     &Diagnosis::locked_table, &Diagnosis::claimed,
+            &Diagnosis::uncharged,   &Diagnosis::leased,       &Diagnosis::later,
+            &Diagnosis::task,        &Diagnosis::paused,       &Diagnosis::full,
+            &Diagnosis::rate,        &Diagnosis::consumers,    &Diagnosis::server,
+            &Diagnosis::unannounced, &Diagnosis::executors,    &Diagnosis::doomed,
         };
         for (const Check check : kChecks)
             if (const MaybeAnswer found = (this->*check)())
@@ -301,9 +301,9 @@ class Diagnosis
 
     Answer running_in(const WorkerSlot &worker) const
     {
-        std::string text = "executor " + std::to_string(worker.pid) + " has been running it since " +
-                           at_time(worker.state_since) + ", attempt " +
-                           std::to_string(worker.attempt) + " of " +
+        std::string text = "executor " + std::to_string(worker.pid) +
+                           " has been running it since " + at_time(worker.state_since) +
+                           ", attempt " + std::to_string(worker.attempt) + " of " +
                            std::to_string(row_.max_attempts());
         if (worker.progress >= 0)
             text += ", " + std::to_string(static_cast<int>(worker.progress * 100)) + " % done";

@@ -1,7 +1,7 @@
 /* datetime.hpp - PostgreSQL's reader of dates and times.
  *
- * Not in pg.hpp, nor its version difference in compat.hpp: utils/datetime.h has global names such as
- * "days". */
+ * Not in pg.hpp, nor its version difference in compat.hpp: utils/datetime.h has global names such
+ * as "days". */
 #pragma once
 
 #include "backfill/pg/pg.hpp"
