@@ -134,14 +134,21 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 
 } // namespace
 
-bool is_superseded(JobTable &table, const JobRow &row)
+std::optional<Outcome> drop_if_unwanted(JobTable &table, const Task *task, const JobRow &row,
+                                        const job_end::LastRun &run)
 {
     const bool newer = !row.is_null(Column::kJobKey) &&
                        has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
-    const bool forbidden = is_retry_forbidden(row.id());
-    if (forbidden)
-        allow_retry(row.id()); /* the job ends here, and the note with it */
-    return newer || forbidden;
+    const NoRetry forbidden = why_no_retry(row.id());
+    if (!newer && forbidden == NoRetry::kNone)
+        return std::nullopt;
+    allow_retry(row.id()); /* the job ends here, and the note with it */
+    const bool cancelled = forbidden == NoRetry::kCancelled;
+    stats::note_dropped(row,
+                        cancelled ? stats::DropReason::kCancelled : stats::DropReason::kSuperseded);
+    job_end::note_end(task, row,
+                      cancelled ? job_end::JobEnd::kCancelled : job_end::JobEnd::kSuperseded, run);
+    return cancelled ? Outcome::kCancelled : Outcome::kSuperseded;
 }
 
 Datum error_to_jsonb(const core::ErrorInfo &error)
@@ -208,11 +215,13 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         error_class, attempts, row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
     stats::note_failed(row, decision);
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
-        log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
-        return Outcome::kSuperseded;
+    if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
+        log_failure(row, error,
+                    dropped == Outcome::kCancelled
+                        ? "failed and was cancelled"
+                        : "failed and is superseded by a newer job with its key",
+                    LOG);
+        return *dropped;
     }
     if (decision == core::RetryDecision::kFreeRetry) {
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
@@ -250,11 +259,13 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
                                              ? core::RetryDecision::kRetry
                                              : core::RetryDecision::kExhausted;
     stats::note_failed(row, decision);
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
-        log_failure(row, error, "was lost and is superseded by a newer job with its key", LOG);
-        return Outcome::kSuperseded;
+    if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
+        log_failure(row, error,
+                    dropped == Outcome::kCancelled
+                        ? "was lost and was cancelled"
+                        : "was lost and is superseded by a newer job with its key",
+                    LOG);
+        return *dropped;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kExhausted) {
@@ -272,11 +283,8 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us)
 {
     row.clear_lease();
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded);
-        return Outcome::kSuperseded;
-    }
+    if (const auto dropped = drop_if_unwanted(table, task, row))
+        return *dropped;
     if (delay_us)
         run_again(table, task, row, *delay_us);
     else

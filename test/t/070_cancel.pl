@@ -53,7 +53,7 @@ $node->safe_psql(
 	SELECT backfill.register_task('function', 'dawdle(jsonb)', retry_policy => 'tomorrow');
 	SELECT backfill.register_task('procedure', 'dawdle_and_commit(jsonb)', retry_policy => 'tomorrow');
 	SELECT backfill.register_task('stubborn', 'stubborn(jsonb)', retry_policy => 'tomorrow');
-	SELECT backfill.register_task('deaf', 'deaf(jsonb)', retry_policy => 'tomorrow');
+	SELECT backfill.register_task('deaf', 'deaf(jsonb)', retry_policy => 'tomorrow', keep_history => '1 day');
 });
 
 # Enqueues a job that will hang, and waits until it sleeps. Returns its id and its executor's pid.
@@ -185,6 +185,7 @@ is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'a hand
 wait_until($node, 'postgres', "SELECT backfill.cancel_job($id) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)",
 	'and again and again, which ends its executor');
 is_left($id, 'deaf', 'gone', '');
+is($node->safe_psql('postgres', "SELECT outcome FROM backfill.history WHERE id = $id"), 'cancelled', 'and the job counts as cancelled');
 
 # --- A fast shutdown: within a second, and the attempt is given back.
 
