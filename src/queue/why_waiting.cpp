@@ -8,15 +8,16 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_row.hpp"
 #include "backfill/queue/locks.hpp"
+#include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/row_claim.hpp"
+#include "backfill/queue/run_job.hpp"
 
 namespace backfill::queue
 {
@@ -195,6 +196,11 @@ class Diagnosis
 
     Answer answer()
     {
+        /* Its handler asks; a function's row is gone already, for us. */
+        if (const JobRow *own = running_job(); own != nullptr && own->id() == id_)
+            return {"running", "this session runs it, attempt " +
+                                   std::to_string(own->attempts() + 1) + " of " +
+                                   std::to_string(own->max_attempts())};
         const std::string lockers = table_lockers(true);
         if (!lockers.empty())
             return table_locked(lockers);
@@ -213,11 +219,11 @@ class Diagnosis
                                      "that is committed"};
         using Check = MaybeAnswer (Diagnosis::*)() const;
         constexpr Check kChecks[] = {
-            &Diagnosis::standby,   &Diagnosis::locked_table, &Diagnosis::claimed,
-            &Diagnosis::uncharged, &Diagnosis::leased,    &Diagnosis::later,        &Diagnosis::task,
-            &Diagnosis::paused,    &Diagnosis::full,         &Diagnosis::rate,
-            &Diagnosis::consumers, &Diagnosis::server,       &Diagnosis::unannounced,
-            &Diagnosis::executors, &Diagnosis::doomed,
+            &Diagnosis::standby,     &Diagnosis::locked_table, &Diagnosis::claimed,
+            &Diagnosis::uncharged,   &Diagnosis::leased,       &Diagnosis::later,
+            &Diagnosis::task,        &Diagnosis::paused,       &Diagnosis::full,
+            &Diagnosis::rate,        &Diagnosis::consumers,    &Diagnosis::server,
+            &Diagnosis::unannounced, &Diagnosis::executors,    &Diagnosis::doomed,
         };
         for (const Check check : kChecks)
             if (const MaybeAnswer found = (this->*check)())
@@ -257,7 +263,7 @@ class Diagnosis
             return {"unknown",
                     "no job has had this id; the last one given is " + std::to_string(last_id)};
         return {"ended", "it was completed, cancelled or removed, or its enqueueing was rolled "
-                         "back; its task keeps no history"};
+                         "back; the history does not know"};
     }
 
     /* --- Somebody has it --- */
@@ -301,9 +307,9 @@ class Diagnosis
 
     Answer running_in(const WorkerSlot &worker) const
     {
-        std::string text = "executor " + std::to_string(worker.pid) + " has been running it since " +
-                           at_time(worker.state_since) + ", attempt " +
-                           std::to_string(worker.attempt) + " of " +
+        std::string text = "executor " + std::to_string(worker.pid) +
+                           " has been running it since " + at_time(worker.state_since) +
+                           ", attempt " + std::to_string(worker.attempt) + " of " +
                            std::to_string(row_.max_attempts());
         if (worker.progress >= 0)
             text += ", " + std::to_string(static_cast<int>(worker.progress * 100)) + " % done";
@@ -430,7 +436,8 @@ class Diagnosis
             "    WHERE l.locktype = 'advisory' AND l.database = $2 AND l.classid = $3"
             "      AND l.objsubid = $4 AND l.granted AND l.objid::bigint < $5"
             "    UNION ALL "
-            "   SELECT 'consumer \"' || j.worker || '\" with job ' || j.id"
+            "   SELECT CASE WHEN j.lease_expires_at = 'infinity' THEN j.worker" /* a procedure */
+            "               ELSE 'consumer \"' || j.worker || '\"' END || ' with job ' || j.id"
             "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_slot < $5"
             "    LIMIT 5) h",
             params);

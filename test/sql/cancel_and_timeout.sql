@@ -100,6 +100,14 @@ SELECT payload FROM effect;
 SELECT count(*) AS notes FROM backfill.no_retry;
 SELECT id = :id AS cancelled, outcome FROM backfill.history WHERE id IN (:id, :removed_id) ORDER BY id;
 
+-- A handler asks after its own job, whose row its transaction has deleted.
+CREATE FUNCTION ask(payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_array(backfill.why_not_running(id), backfill.cancel_job(id)) FROM backfill.current_job() $$;
+SELECT backfill.register_task('ask', 'ask(jsonb)', keep_history => '1 day');
+SELECT backfill.enqueue('ask') IS NOT NULL;
+CALL backfill.process_available_jobs();
+SELECT outcome, result FROM backfill.history WHERE task_identifier = 'ask';
+
 -- Sessions leave the jobs of procedures to the workers.
 TRUNCATE effect;
 SELECT task_identifier, kind, handler, handler_exists FROM backfill.tasks WHERE task_identifier = 'procedure';

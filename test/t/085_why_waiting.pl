@@ -391,8 +391,11 @@ $node->safe_psql(
 	SELECT backfill.register_task('ends_itself', 'ends_itself(jsonb)', retry_policy => 'slowly'), backfill.register_task('takes_long', 'takes_long(jsonb)'),
 	       backfill.register_task('waits', 'waits(jsonb)')});
 $session->query_safe('SELECT pg_advisory_lock(1)');
-my $procedure = enqueue(q{'takes_long'});
+my $procedure = enqueue(q{'takes_long', queue_name => 'serial'});
 is_why($procedure, qr/^running: executor \d+ has been running it since \d{4}-.*, attempt 1 of 8$/, 'a procedure runs');
+my $behind = enqueue(q{'run', queue_name => 'serial'});
+is_why($behind, qr/^queue_full: queue "serial" runs 1 job at a time: executor \d+ with job $procedure; 0 ready jobs come before it$/, 'it fills its queue');
+$node->safe_psql('postgres', "SELECT backfill.cancel_job($behind)");
 my ($dispatcher) = worker_pids($node, 'dispatcher', 'postgres');
 my ($executor_pid) = worker_pids($node, 'executor', 'postgres');
 kill 'STOP', $dispatcher;
