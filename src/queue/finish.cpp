@@ -81,7 +81,8 @@ bool may_log_failure()
     return false;
 }
 
-void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *what, int level)
+void log_failure(const JobRow &row, int attempt, const core::ErrorInfo &error, const char *what,
+                 int level)
 {
     if (!may_log_failure())
         return;
@@ -97,7 +98,7 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
                         error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
                         errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
                                    static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
-                                   row.attempts(), row.max_attempts())));
+                                   attempt, row.max_attempts())));
     });
 }
 
@@ -119,7 +120,8 @@ void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
 Outcome bury(const JobRow &row, const core::ErrorInfo &error, const std::string &reason)
 {
     (void) dead_letter::write(row, reason);
-    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
+    log_failure(row, row.attempts(), error, "failed for good and is in the dead letter queue",
+                WARNING);
     return Outcome::kDeadLettered;
 }
 
@@ -172,7 +174,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         stats::note_failed(row, core::RetryDecision::kPermanent);
         stats::note_dropped(row, stats::DropReason::kCancelled);
         job_end::note_end(task, row, job_end::JobEnd::kCancelled, {attempt, runner, false, {}});
-        log_failure(row, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran", LOG);
+        log_failure(row, attempt, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran",
+                    LOG);
         return Outcome::kCancelled;
     }
     if (run.error)
@@ -216,7 +219,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     row.set(Column::kLastError, error_to_jsonb(error));
     stats::note_failed(row, decision);
     if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
-        log_failure(row, error,
+        log_failure(row, attempts, error,
                     dropped == Outcome::kCancelled
                         ? "failed and was cancelled"
                         : "failed and is superseded by a newer job with its key",
@@ -229,7 +232,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         run_again(table, task, row, delay);
         job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
-        log_failure(row, error, "failed and will be retried at no cost", LOG);
+        log_failure(row, attempts, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
@@ -238,7 +241,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         run_again(table, task, row, requested_delay(error).value_or(backoff));
         job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
-        log_failure(row, error, "failed and will be retried", LOG);
+        log_failure(row, attempts, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
     stats::note_dead_letter(row, decision);
@@ -260,7 +263,7 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
                                              : core::RetryDecision::kExhausted;
     stats::note_failed(row, decision);
     if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
-        log_failure(row, error,
+        log_failure(row, attempts, error,
                     dropped == Outcome::kCancelled
                         ? "was lost and was cancelled"
                         : "was lost and is superseded by a newer job with its key",
@@ -276,7 +279,7 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     give_back(table, task, row);
     job_end::note_failed_attempt(task, row, attempts, runner);
     stats::note_retry(row);
-    log_failure(row, error, "was lost and is ready again", LOG);
+    log_failure(row, attempts, error, "was lost and is ready again", LOG);
     return Outcome::kRetried;
 }
 

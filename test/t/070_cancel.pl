@@ -202,6 +202,8 @@ is($node->safe_psql('postgres', "SELECT string_agg(state || ' ' || attempts, ', 
 is($node->safe_psql('postgres', "SELECT count(backfill.cancel_job(id)) FROM backfill.jobs"), 2, 'they are cancelled');
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.jobs', 'and gone', 0);
 
+is(scalar(log_lines($node, qr/ attempt 0 of /, 0)), 0, 'the log counts attempts from 1');
+
 $node->stop;
 check_log($node);
 done_testing();
