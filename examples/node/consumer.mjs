@@ -35,6 +35,7 @@ class Later extends Error {
 // Behaves as the payload says, in place of an outside service. The signal aborts it when the job is
 // not ours any more.
 async function pretend({ payload, attempt }, signal) {
+  if (payload === null || typeof payload !== 'object') throw new Permanent('the payload is not understood')
   const busy = (payload.busy_until ?? 0) - Date.now() / 1000
   if (busy > 0) throw new Later(busy)
   await sleep((payload.seconds ?? 0) * 1000, undefined, { signal })
@@ -42,7 +43,7 @@ async function pretend({ payload, attempt }, signal) {
 }
 
 function textOf({ payload }) {
-  if (payload.text === undefined) throw new Permanent('the payload has no text')
+  if (typeof payload.text !== 'string') throw new Permanent('the payload has no text')
   return payload.text
 }
 

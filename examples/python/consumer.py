@@ -45,6 +45,8 @@ class Later(Exception):
 async def pretend(job):
     """Behave as the payload says, in place of an outside service. Blocking code belongs into
     asyncio.to_thread()."""
+    if not isinstance(job.payload, dict):
+        raise Permanent("the payload is not understood")
     busy = job.payload.get("busy_until", 0) - time.time()
     if busy > 0:
         raise Later(busy)
@@ -54,7 +56,7 @@ async def pretend(job):
 
 
 def text_of(job):
-    if "text" not in job.payload:
+    if not isinstance(job.payload.get("text"), str):
         raise Permanent("the payload has no text")
     return job.payload["text"]
 

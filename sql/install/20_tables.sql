@@ -147,9 +147,11 @@ COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the vie
 
 -- Jobs that were cancelled, or whose key was removed or enqueued again, while they ran.
 CREATE TABLE backfill.no_retry (
-    job_id bigint PRIMARY KEY
+    job_id bigint PRIMARY KEY,
+    cancelled boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when they were cancelled, or their key was removed or enqueued again: they end with this run, however it ends.';
+COMMENT ON COLUMN backfill.no_retry.cancelled IS 'Whether cancel_job() noted it: then the job ends as cancelled, else as superseded.';
 
 -- What is kept of jobs that have ended, and of attempts that failed before: of tasks that are
 -- registered with keep_history only. src/queue/job_end.cpp writes it below SQL: no triggers, no

@@ -102,7 +102,7 @@ void check_worker(std::string_view worker)
 
 std::string_view outcome_name(std::optional<queue::Outcome> outcome)
 {
-    if (!outcome)
+    if (!outcome || *outcome == queue::Outcome::kCancelled)
         return "lost";
     switch (*outcome) {
     case queue::Outcome::kDeadLettered:

@@ -283,14 +283,9 @@ class Batch
         if (options_.session == SessionKind::kUser)
             wake::announce_taken();
         pg::call([] { CommandCounterIncrement(); });
-        /* The key was enqueued again or removed while this job ran, and then its worker
-         * died: it stays removed. */
-        if (!is_superseded(table_, row))
-            return true;
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(config_->find_task(row.task_identifier()), row,
-                          job_end::JobEnd::kSuperseded);
-        return false;
+        /* It was cancelled, or its key enqueued again or removed, while it ran, and then its
+         * worker died: it stays removed. */
+        return !drop_if_unwanted(table_, config_->find_task(row.task_identifier()), row);
     }
 
     /* Keeps the row of a procedure's job, as claimed, for the caller to run it. */

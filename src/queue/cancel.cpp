@@ -49,7 +49,7 @@ bool stop_run(int64 id)
     if (!bgworker::available() || !bgworker::is_stoppable(id))
         return false;
     /* First: the executor may die as soon as it is told. */
-    forbid_retry(id);
+    forbid_retry(id, NoRetry::kCancelled);
     if (bgworker::tell_to_stop(id))
         return true;
     allow_retry(id);

@@ -177,12 +177,8 @@ class Claimer
             return false;
         low_water::note_claimed(row);
         pg::call([] { CommandCounterIncrement(); });
-        if (is_superseded(table_, row)) {
-            stats::note_dropped(row, stats::DropReason::kSuperseded);
-            job_end::note_end(config_->find_task(row.task_identifier()), row,
-                              job_end::JobEnd::kSuperseded);
+        if (drop_if_unwanted(table_, config_->find_task(row.task_identifier()), row))
             return false;
-        }
         const TimestampTz now = clock::now();
         const TimestampTz expires_at = now + request_.lease_us;
         stats::note_claim(row, now);

@@ -81,7 +81,8 @@ bool may_log_failure()
     return false;
 }
 
-void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *what, int level)
+void log_failure(const JobRow &row, int attempt, const core::ErrorInfo &error, const char *what,
+                 int level)
 {
     if (!may_log_failure())
         return;
@@ -97,7 +98,7 @@ void log_failure(const JobRow &row, const core::ErrorInfo &error, const char *wh
                         error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
                         errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
                                    static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
-                                   row.attempts(), row.max_attempts())));
+                                   attempt, row.max_attempts())));
     });
 }
 
@@ -119,7 +120,8 @@ void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
 Outcome bury(const JobRow &row, const core::ErrorInfo &error, const std::string &reason)
 {
     (void) dead_letter::write(row, reason);
-    log_failure(row, error, "failed for good and is in the dead letter queue", WARNING);
+    log_failure(row, row.attempts(), error, "failed for good and is in the dead letter queue",
+                WARNING);
     return Outcome::kDeadLettered;
 }
 
@@ -134,14 +136,21 @@ std::optional<int64> requested_delay(const core::ErrorInfo &error)
 
 } // namespace
 
-bool is_superseded(JobTable &table, const JobRow &row)
+std::optional<Outcome> drop_if_unwanted(JobTable &table, const Task *task, const JobRow &row,
+                                        const job_end::LastRun &run)
 {
     const bool newer = !row.is_null(Column::kJobKey) &&
                        has_newer_keyed_job(table, row.text_or_empty(Column::kJobKey), row.id());
-    const bool forbidden = is_retry_forbidden(row.id());
-    if (forbidden)
-        allow_retry(row.id()); /* the job ends here, and the note with it */
-    return newer || forbidden;
+    const NoRetry forbidden = why_no_retry(row.id());
+    if (!newer && forbidden == NoRetry::kNone)
+        return std::nullopt;
+    allow_retry(row.id()); /* the job ends here, and the note with it */
+    const bool cancelled = forbidden == NoRetry::kCancelled;
+    stats::note_dropped(row,
+                        cancelled ? stats::DropReason::kCancelled : stats::DropReason::kSuperseded);
+    job_end::note_end(task, row,
+                      cancelled ? job_end::JobEnd::kCancelled : job_end::JobEnd::kSuperseded, run);
+    return cancelled ? Outcome::kCancelled : Outcome::kSuperseded;
 }
 
 Datum error_to_jsonb(const core::ErrorInfo &error)
@@ -165,7 +174,8 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         stats::note_failed(row, core::RetryDecision::kPermanent);
         stats::note_dropped(row, stats::DropReason::kCancelled);
         job_end::note_end(task, row, job_end::JobEnd::kCancelled, {attempt, runner, false, {}});
-        log_failure(row, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran", LOG);
+        log_failure(row, attempt, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran",
+                    LOG);
         return Outcome::kCancelled;
     }
     if (run.error)
@@ -208,11 +218,13 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         error_class, attempts, row.max_attempts(), row.free_retries(), guc::max_free_retries);
     row.set(Column::kLastError, error_to_jsonb(error));
     stats::note_failed(row, decision);
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
-        log_failure(row, error, "failed and is superseded by a newer job with its key", LOG);
-        return Outcome::kSuperseded;
+    if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
+        log_failure(row, attempts, error,
+                    dropped == Outcome::kCancelled
+                        ? "failed and was cancelled"
+                        : "failed and is superseded by a newer job with its key",
+                    LOG);
+        return *dropped;
     }
     if (decision == core::RetryDecision::kFreeRetry) {
         const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
@@ -220,7 +232,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         run_again(table, task, row, delay);
         job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
-        log_failure(row, error, "failed and will be retried at no cost", LOG);
+        log_failure(row, attempts, error, "failed and will be retried at no cost", LOG);
         return Outcome::kRetried;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
@@ -229,7 +241,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         run_again(table, task, row, requested_delay(error).value_or(backoff));
         job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);
-        log_failure(row, error, "failed and will be retried", LOG);
+        log_failure(row, attempts, error, "failed and will be retried", LOG);
         return Outcome::kRetried;
     }
     stats::note_dead_letter(row, decision);
@@ -250,11 +262,13 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
                                              ? core::RetryDecision::kRetry
                                              : core::RetryDecision::kExhausted;
     stats::note_failed(row, decision);
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded, {attempts, runner, true, {}});
-        log_failure(row, error, "was lost and is superseded by a newer job with its key", LOG);
-        return Outcome::kSuperseded;
+    if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
+        log_failure(row, attempts, error,
+                    dropped == Outcome::kCancelled
+                        ? "was lost and was cancelled"
+                        : "was lost and is superseded by a newer job with its key",
+                    LOG);
+        return *dropped;
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kExhausted) {
@@ -265,18 +279,15 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     give_back(table, task, row);
     job_end::note_failed_attempt(task, row, attempts, runner);
     stats::note_retry(row);
-    log_failure(row, error, "was lost and is ready again", LOG);
+    log_failure(row, attempts, error, "was lost and is ready again", LOG);
     return Outcome::kRetried;
 }
 
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us)
 {
     row.clear_lease();
-    if (is_superseded(table, row)) {
-        stats::note_dropped(row, stats::DropReason::kSuperseded);
-        job_end::note_end(task, row, job_end::JobEnd::kSuperseded);
-        return Outcome::kSuperseded;
-    }
+    if (const auto dropped = drop_if_unwanted(table, task, row))
+        return *dropped;
     if (delay_us)
         run_again(table, task, row, *delay_us);
     else

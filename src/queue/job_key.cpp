@@ -24,8 +24,8 @@ void on_relation_changed(Datum, Oid relation) noexcept
         no_retry_stale = true;
 }
 
-/* Whether a snapshot taken now sees a row; of this job, if one is given. */
-bool has_no_retry(const int64 *job_id)
+/* What a row says that a snapshot taken now sees; of this job, if one is given. */
+NoRetry find_no_retry(const int64 *job_id)
 {
     Relation table = pg::open_table("no_retry", AccessShareLock);
     const Oid index_oid = pg::relation_oid("no_retry_pkey");
@@ -37,7 +37,14 @@ bool has_no_retry(const int64 *job_id)
             ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*job_id));
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
                                               job_id != nullptr ? 1 : 0, &key);
-        const bool found = HeapTupleIsValid(systable_getnext(scan));
+        NoRetry found = NoRetry::kNone;
+        if (const HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
+            constexpr int kCancelledColumn = 2;
+            bool is_null = false;
+            const Datum cancelled =
+                heap_getattr(tuple, kCancelledColumn, RelationGetDescr(table), &is_null);
+            found = DatumGetBool(cancelled) ? NoRetry::kCancelled : NoRetry::kSuperseded;
+        }
         systable_endscan(scan);
         PopActiveSnapshot();
         table_close(table, AccessShareLock);
@@ -50,7 +57,7 @@ bool is_no_retry_empty()
     if (no_retry_stale) {
         no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
         no_retry_empty = false;
-        no_retry_empty = !has_no_retry(nullptr);
+        no_retry_empty = find_no_retry(nullptr) == NoRetry::kNone;
     }
     return no_retry_empty && !no_retry_stale;
 }
@@ -62,7 +69,7 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
     KeyedJobs result;
     for (const FoundJob &found : table.find_by_key(job_key)) {
         /* What remove_job() has marked no longer has the key, also if its run has failed since. */
-        const bool removed = is_retry_forbidden(found.row.id());
+        const bool removed = why_no_retry(found.row.id()) != NoRetry::kNone;
         if (!removed && !result.any) {
             result.existing_id = found.row.id();
             result.any = true;
@@ -79,23 +86,24 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
                 job_end::note_end(config()->find_task(found.row.task_identifier()), found.row,
                                   job_end::JobEnd::kSuperseded);
         } else if (removal == RemoveResult::kBusy && !removed) {
-            forbid_retry(found.row.id());
+            forbid_retry(found.row.id(), NoRetry::kSuperseded);
         }
     }
     return result;
 }
 
-void forbid_retry(int64 id)
+void forbid_retry(int64 id, NoRetry why)
 {
-    const pg::Param param{INT8OID, Int64GetDatum(id), false};
-    (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id) VALUES ($1)"
+    const pg::Param params[] = {{INT8OID, Int64GetDatum(id), false},
+                                {BOOLOID, BoolGetDatum(why == NoRetry::kCancelled), false}};
+    (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id, cancelled) VALUES ($1, $2)"
                                 " ON CONFLICT DO NOTHING",
-                                std::span(&param, 1));
+                                params);
 }
 
 void allow_retry(int64 id)
 {
-    if (!is_retry_forbidden(id))
+    if (why_no_retry(id) == NoRetry::kNone)
         return;
     const pg::Param param{INT8OID, Int64GetDatum(id), false};
     (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
@@ -108,9 +116,9 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
     return !jobs.empty() && jobs.front().row.id() > id;
 }
 
-bool is_retry_forbidden(int64 id)
+NoRetry why_no_retry(int64 id)
 {
-    return !is_no_retry_empty() && has_no_retry(&id);
+    return is_no_retry_empty() ? NoRetry::kNone : find_no_retry(&id);
 }
 
 void init_job_key()

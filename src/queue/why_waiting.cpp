@@ -17,6 +17,7 @@
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/row_claim.hpp"
+#include "backfill/queue/run_job.hpp"
 
 namespace backfill::queue
 {
@@ -195,6 +196,11 @@ class Diagnosis
 
     Answer answer()
     {
+        /* Its handler asks; a function's row is gone already, for us. */
+        if (const JobRow *own = running_job(); own != nullptr && own->id() == id_)
+            return {"running", "this session runs it, attempt " +
+                                   std::to_string(own->attempts() + 1) + " of " +
+                                   std::to_string(own->max_attempts())};
         const std::string lockers = table_lockers(true);
         if (!lockers.empty())
             return table_locked(lockers);
@@ -257,7 +263,7 @@ class Diagnosis
             return {"unknown",
                     "no job has had this id; the last one given is " + std::to_string(last_id)};
         return {"ended", "it was completed, cancelled or removed, or its enqueueing was rolled "
-                         "back; its task keeps no history"};
+                         "back; the history does not know"};
     }
 
     /* --- Somebody has it --- */

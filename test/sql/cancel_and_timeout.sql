@@ -90,12 +90,23 @@ SELECT backfill.cancel_job(2), count(*) AS dead FROM backfill.dead_letter;
 SELECT id, state FROM backfill.jobs;
 
 -- A job that was cancelled while it ran, and whose executor died: it does not run again, key or no key.
+SELECT backfill.register_task('note', 'note(jsonb)', keep_history => '1 day');
 SELECT backfill.enqueue('note', '"cancelled"') AS id \gset
+SELECT backfill.enqueue('note', '"removed"') AS removed_id \gset
 SELECT backfill.enqueue('note', '"another"') IS NOT NULL;
-INSERT INTO backfill.no_retry VALUES (:id);
+INSERT INTO backfill.no_retry VALUES (:id, true), (:removed_id, false);
 CALL backfill.process_available_jobs();
 SELECT payload FROM effect;
 SELECT count(*) AS notes FROM backfill.no_retry;
+SELECT id = :id AS cancelled, outcome FROM backfill.history WHERE id IN (:id, :removed_id) ORDER BY id;
+
+-- A handler asks after its own job, whose row its transaction has deleted.
+CREATE FUNCTION ask(payload jsonb) RETURNS jsonb LANGUAGE sql AS
+    $$ SELECT jsonb_build_array(backfill.why_not_running(id), backfill.cancel_job(id)) FROM backfill.current_job() $$;
+SELECT backfill.register_task('ask', 'ask(jsonb)', keep_history => '1 day');
+SELECT backfill.enqueue('ask') IS NOT NULL;
+CALL backfill.process_available_jobs();
+SELECT outcome, result FROM backfill.history WHERE task_identifier = 'ask';
 
 -- Sessions leave the jobs of procedures to the workers.
 TRUNCATE effect;

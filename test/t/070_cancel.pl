@@ -53,7 +53,7 @@ $node->safe_psql(
 	SELECT backfill.register_task('function', 'dawdle(jsonb)', retry_policy => 'tomorrow');
 	SELECT backfill.register_task('procedure', 'dawdle_and_commit(jsonb)', retry_policy => 'tomorrow');
 	SELECT backfill.register_task('stubborn', 'stubborn(jsonb)', retry_policy => 'tomorrow');
-	SELECT backfill.register_task('deaf', 'deaf(jsonb)', retry_policy => 'tomorrow');
+	SELECT backfill.register_task('deaf', 'deaf(jsonb)', retry_policy => 'tomorrow', keep_history => '1 day');
 });
 
 # Enqueues a job that will hang, and waits until it sleeps. Returns its id and its executor's pid.
@@ -186,6 +186,7 @@ is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'a hand
 wait_until($node, 'postgres', "SELECT backfill.cancel_job($id) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)",
 	'and again and again, which ends its executor');
 is_left($id, 'deaf', 'gone', '');
+is($node->safe_psql('postgres', "SELECT outcome FROM backfill.history WHERE id = $id"), 'cancelled', 'and the job counts as cancelled');
 
 # --- A fast shutdown: within a second, and the attempt is given back.
 
@@ -201,6 +202,8 @@ wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.workers w JOIN pg_
 is($node->safe_psql('postgres', "SELECT string_agg(state || ' ' || attempts, ', ') FROM backfill.jobs"), 'running 0, running 0', 'without a charge');
 is($node->safe_psql('postgres', "SELECT count(backfill.cancel_job(id)) FROM backfill.jobs"), 2, 'they are cancelled');
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.jobs', 'and gone', 0);
+
+is(scalar(log_lines($node, qr/ attempt 0 of /, 0)), 0, 'the log counts attempts from 1');
 
 $node->stop;
 check_log($node);

@@ -17,7 +17,7 @@ enum class Outcome {
     kSnoozed,      /* the same, because the handler wants it */
     kDeadLettered, /* in the dead letter queue */
     kSuperseded,   /* dropped: a newer job carries its key */
-    kCancelled,    /* dropped: somebody has told its run to stop */
+    kCancelled,    /* dropped: cancel_job() has ended it */
 };
 
 /* What last_error keeps of an error. */
@@ -28,10 +28,11 @@ Datum error_to_jsonb(const core::ErrorInfo &error);
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run);
 
-/* Whether nobody wants a (further) run of a job: a newer job carries its key, or it was cancelled,
- * or its key removed or enqueued again, while it ran. If so, what forbade it is forgotten with the
- * job. */
-bool is_superseded(JobTable &table, const JobRow &row);
+/* Ends a job of which nobody wants a (further) run: a newer job carries its key, or it was
+ * cancelled, or its key removed or enqueued again, while it ran. What forbade the run is forgotten
+ * with the job. The outcome, kSuperseded or kCancelled, or nothing if the job may run. */
+std::optional<Outcome> drop_if_unwanted(JobTable &table, const Task *task, const JobRow &row,
+                                        const job_end::LastRun &run = {});
 
 /* After a failure whose effects are rolled back: insert the job again with one more
  * attempt and a later run_at, or write it to the dead letter queue. The error is classified by

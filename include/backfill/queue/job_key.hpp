@@ -23,8 +23,9 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
 
 /* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not
  * run again. */
-bool is_retry_forbidden(int64 id);
-void forbid_retry(int64 id);
+enum class NoRetry { kNone, kSuperseded, kCancelled };
+NoRetry why_no_retry(int64 id);
+void forbid_retry(int64 id, NoRetry why);
 /* For a dead letter that is requeued under its old id. */
 void allow_retry(int64 id);
 
