@@ -175,6 +175,7 @@ fetch_peers() {
 # Where npm does not reach its registry, Debian's package of the same module does.
 fetch_example_modules() {
     local modules=$BACKFILL_ROOT/examples/node/node_modules
+    [[ ! -L $modules/pg ]] || return 0
     npm_install examples/node && return
     warn "npm could not install what the example consumer for Node.js needs: taking Debian's package node-pg instead"
     installed node-pg || install_packages node-pg
