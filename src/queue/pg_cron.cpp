@@ -95,7 +95,9 @@ void start_clock()
     /* The database was renamed, or comes from a dump of another one: the job moves along. */
     const char *const move =
         "cron.alter_job(j.jobid, database := pg_catalog.current_database()::text)";
-    if (select_clock(move, std::string(kNowhere) + " ORDER BY j.jobid LIMIT 1") == 0)
+    std::string first_nowhere(kNowhere);
+    first_nowhere += " ORDER BY j.jobid LIMIT 1";
+    if (select_clock(move, first_nowhere) == 0)
         (void) pg::execute_as_owner("SELECT cron.schedule('backfill.cron_tick()', '* * * * *',"
                                     "   'SELECT backfill.cron_tick()')",
                                     {});

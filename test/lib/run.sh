@@ -203,7 +203,7 @@ run_tap() {
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
     rm -rf "$tree"
     mkdir "$tree"
-    tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' -cf - . | tar -C "$tree" -xf -
+    tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' --exclude='*.gch' -cf - . | tar -C "$tree" -xf -
     if ((EUID == 0)); then
         chown -R postgres: "$tree"
     fi
