@@ -85,6 +85,10 @@ DECLARE
     busy integer;
     max_executors integer;
 BEGIN
+    IF max_wait IS NULL OR max_dead_rows IS NULL THEN
+        RAISE EXCEPTION '% must not be null', CASE WHEN max_wait IS NULL THEN 'max_wait' ELSE 'max_dead_rows' END
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for the default.';
+    END IF;
     SELECT s.* INTO server FROM backfill._server_state() s;
 
     check_name := 'preloaded'; status := 'ok'; detail := NULL; hint := NULL;

@@ -67,3 +67,7 @@ DELETE FROM backfill.retry_policies;
 
 -- What is no row's place is nobody's.
 SELECT backfill._claimed('(0,0)', '1') AS no_place, backfill._claimed('(4294967295,1)', '1') AS no_block;
+
+-- Without a limit nothing could be said.
+SELECT * FROM backfill.health(max_wait => NULL);
+SELECT * FROM backfill.health(max_dead_rows => NULL);
