@@ -24,10 +24,9 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/lease.hpp"
-#include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
-#include "backfill/queue/rate_limit.hpp"
+#include "backfill/queue/queue_gate.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {
@@ -161,36 +160,6 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
-/* Whether a limited queue takes another job. If it is full, an executor of the role looks
- * again before it rests, and then asks to be told of a slot that is given back; if there is
- * none, we ask. Not otherwise: we would be woken by every commit of a busy serial queue. */
-bool has_room(const queue::QueueLimit &limit, std::string_view queue, queue::JobTable &table,
-              Oid role)
-{
-    if (queue::QueueSlots::has_free_slot(limit, queue, table))
-        return true;
-    if (count_executors(role).of_role > 0)
-        return false;
-    note_queue_full(MyDatabaseId);
-    /* Look again: a slot may have been given back just before that could be seen. */
-    return queue::QueueSlots::has_free_slot(limit, queue, table);
-}
-
-/* Whether a limited queue takes a job of the role now. If only its rate forbids that, notes
- * when it will, should that be earlier than `reopens`. */
-bool is_open(const queue::QueueLimit &limit, std::string_view queue, queue::JobTable &table,
-             Oid role, std::optional<TimestampTz> &reopens)
-{
-    if (limit.paused || !has_room(limit, queue, table, role))
-        return false;
-    if (limit.rate_limit == 0)
-        return true;
-    const TimestampTz later = queue::next_rate_token(limit, clock::now());
-    if (later != 0 && (!reopens || later < *reopens))
-        reopens = later;
-    return later == 0;
-}
-
 /* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
  * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(queue::JobTable &table, queue::NextJobs &next,
@@ -198,6 +167,9 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
                     std::optional<TimestampTz> &reopens)
 {
     std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
+    /* An executor of the role looks into full queues itself before it rests, and asks to be told;
+     * were we told, too, every commit of a busy serial queue would wake us. */
+    const bool has_executors = count_executors(role).of_role > 0;
     int startable = 0;
     bool looking = true;
     while (looking) {
@@ -214,7 +186,8 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
-                if (first && !is_open(queue_limit, queue, table, role, reopens)) {
+                if (first &&
+                    !queue::is_queue_open(queue_limit, queue, table, !has_executors, reopens)) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;

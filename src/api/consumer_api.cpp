@@ -3,6 +3,7 @@
 #include "backfill/clock.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/pg/waiting.hpp"
 #include "backfill/queue/claim.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/lease.hpp"
@@ -234,23 +235,7 @@ BACKFILL_FUNCTION(backfill_take_leases)
 namespace
 {
 
-/* Sleeps until somebody tells of jobs, at most so long. Holds no snapshot: the caller has just
- * ended the transaction that looked. */
-void nap(long ms)
-{
-    pg::call([&] {
-        if (bgworker::available())
-            (void) ConditionVariableTimedSleep(&bgworker::shared().consumers, ms,
-                                               PG_WAIT_EXTENSION);
-        else {
-            (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-                             PG_WAIT_EXTENSION);
-            ResetLatch(MyLatch);
-        }
-        CHECK_FOR_INTERRUPTS();
-    });
-}
-
+/* Holds no snapshot while it sleeps. */
 bool wait_until_claimable(const queue::ClaimFilter &filter, TimestampTz deadline)
 {
     for (;;) {
@@ -263,8 +248,9 @@ bool wait_until_claimable(const queue::ClaimFilter &filter, TimestampTz deadline
         if (claimable || now >= deadline)
             return claimable;
         const bool told = bgworker::available() && bgworker::has_dispatcher(MyDatabaseId);
-        nap(Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
-                told ? kLongestNapMs : guc::poll_interval_ms));
+        pg::nap(bgworker::available() ? &bgworker::shared().consumers : nullptr,
+                Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
+                    told ? kLongestNapMs : guc::poll_interval_ms));
     }
 }
 
@@ -273,13 +259,7 @@ bool wait_until_claimable(const queue::ClaimFilter &filter, TimestampTz deadline
 BACKFILL_FUNCTION(backfill_wait_for_jobs)
 {
     const pg::Arguments arguments(fcinfo);
-    const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
-    if (atomic)
-        fail(ERRCODE_ACTIVE_SQL_TRANSACTION,
-             "wait_for_jobs() cannot be called in a transaction block or a function",
-             "It would hold the transaction open while it waits.",
-             "CALL it by itself, in autocommit mode.");
+    pg::require_top_level_call(fcinfo, "wait_for_jobs()");
     prevent_if_read_only("wait_for_jobs()");
     const int64 timeout_us = check_interval("timeout", arguments.interval(0), 0, 24,
                                             "It must be between 0 and 24 days.");
@@ -292,12 +272,7 @@ BACKFILL_FUNCTION(backfill_wait_for_jobs)
             ConditionVariableCancelSleep();
         SPI_finish();
     });
-    return pg::call([&] {
-        TupleDesc columns;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "wait_for_jobs() must return a row");
-        Datum value = BoolGetDatum(ready);
-        bool is_null = false;
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), &value, &is_null));
-    });
+    const Datum value = BoolGetDatum(ready);
+    const bool is_null = false;
+    return pg::make_row(fcinfo, &value, &is_null);
 }

@@ -77,10 +77,5 @@ BACKFILL_FUNCTION(backfill_server_state)
     bool nulls[std::size(values)] = {};
     nulls[5] = !database || database->blocked_by == 0;
     nulls[6] = !database || database->retry_at == 0;
-    return pg::call([&] {
-        TupleDesc columns;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "_server_state() must return a row");
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
-    });
+    return pg::make_row(fcinfo, values, nulls);
 }

@@ -27,17 +27,6 @@ const queue::JobRow &require_running_job(const char *function)
     return *row;
 }
 
-/* The descriptor of the function's composite result. */
-TupleDesc result_columns(FunctionCallInfo fcinfo)
-{
-    return pg::call([&] {
-        TupleDesc columns = nullptr;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "return type must be a row type");
-        return BlessTupleDesc(columns);
-    });
-}
-
 /* A message in its place would be classified as an error that no rule knows. */
 void check_sqlstate(std::optional<std::string_view> sqlstate)
 {
@@ -57,10 +46,9 @@ void check_sqlstate(std::optional<std::string_view> sqlstate)
 BACKFILL_FUNCTION(backfill_current_job)
 {
     const queue::JobRow &row = require_running_job("current_job()");
-    const TupleDesc columns = result_columns(fcinfo);
     using queue::Column;
     const std::string_view queue_name = row.text_or_empty(Column::kQueueName);
-    Datum values[] = {
+    const Datum values[] = {
         row.get(Column::kId),
         row.get(Column::kTaskIdentifier),
         row.get(Column::kPayload),
@@ -77,7 +65,7 @@ BACKFILL_FUNCTION(backfill_current_job)
     nulls[3] = queue_name.empty();
     nulls[8] = row.is_null(Column::kJobKey);
     nulls[9] = row.is_null(Column::kLastError);
-    return pg::call([&] { return HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)); });
+    return pg::make_row(fcinfo, values, nulls);
 }
 
 BACKFILL_FUNCTION(backfill_snooze)

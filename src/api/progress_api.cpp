@@ -3,6 +3,7 @@
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/pg/waiting.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/run_job.hpp"
@@ -142,23 +143,7 @@ std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
         std::nullopt};
 }
 
-/* Sleeps until a job ends that somebody waits for. Holds no snapshot: the caller has just ended
- * the transaction that looked. */
-void nap(long ms)
-{
-    pg::call([&] {
-        if (bgworker::available())
-            (void) ConditionVariableTimedSleep(&bgworker::shared().job_waiters.ended, ms,
-                                               PG_WAIT_EXTENSION);
-        else {
-            (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-                             PG_WAIT_EXTENSION);
-            ResetLatch(MyLatch);
-        }
-        CHECK_FOR_INTERRUPTS();
-    });
-}
-
+/* Holds no snapshot while it sleeps. */
 Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
 {
     const WaiterPlace place(job_id);
@@ -183,7 +168,8 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
         if (now >= deadline)
             return {"timeout", std::nullopt};
         const long longest = bgworker::available() ? kLongestNapMs : guc::poll_interval_ms;
-        nap(Min(TimestampDifferenceMilliseconds(now, deadline) + 1, is_untold ? 10 : longest));
+        pg::nap(bgworker::available() ? &bgworker::shared().job_waiters.ended : nullptr,
+                Min(TimestampDifferenceMilliseconds(now, deadline) + 1, is_untold ? 10 : longest));
     }
 }
 
@@ -192,13 +178,7 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
 BACKFILL_FUNCTION(backfill_await_job)
 {
     const pg::Arguments arguments(fcinfo);
-    const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
-    if (atomic)
-        fail(ERRCODE_ACTIVE_SQL_TRANSACTION,
-             "await_job() cannot be called in a transaction block or a function",
-             "It would hold the transaction open while it waits.",
-             "CALL it by itself, in autocommit mode.");
+    pg::require_top_level_call(fcinfo, "await_job()");
     const auto job_id = arguments.int8(0);
     if (!job_id)
         fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "job_id must not be null");
@@ -219,13 +199,8 @@ BACKFILL_FUNCTION(backfill_await_job)
             ConditionVariableCancelSleep();
         SPI_finish();
     });
-    const Datum outcome = pg::from_text(ending.outcome);
-    return pg::call([&] {
-        TupleDesc columns;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "await_job() must return a row");
-        Datum values[] = {outcome, ending.result.value_or(static_cast<Datum>(0))};
-        bool nulls[] = {false, !ending.result.has_value()};
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
-    });
+    const Datum values[] = {pg::from_text(ending.outcome),
+                            ending.result.value_or(static_cast<Datum>(0))};
+    const bool nulls[] = {false, !ending.result.has_value()};
+    return pg::make_row(fcinfo, values, nulls);
 }

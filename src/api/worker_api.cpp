@@ -1,5 +1,6 @@
 /* worker_api.cpp - SQL functions about running jobs and the workers that do. */
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/waiting.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/row_claim.hpp"
@@ -53,8 +54,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
 
     /* Inside a transaction block, or in a function, everything is the caller's one
      * transaction; else each batch is committed. */
-    const bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-                        reinterpret_cast<const CallContext *>(fcinfo->context)->atomic;
+    const bool atomic = pg::is_atomic_call(fcinfo);
     queue::BatchOptions options;
     options.session = queue::SessionKind::kUser;
     options.tasks = text_elements(arguments, 1);
@@ -76,14 +76,9 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     }
     pg::call([] { SPI_finish(); });
 
-    return pg::call([&] {
-        TupleDesc columns;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "process_available_jobs() must return a row");
-        Datum value = Int64GetDatum(processed);
-        bool is_null = false;
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), &value, &is_null));
-    });
+    const Datum value = Int64GetDatum(processed);
+    const bool is_null = false;
+    return pg::make_row(fcinfo, &value, &is_null);
 }
 
 BACKFILL_FUNCTION(backfill_workers)

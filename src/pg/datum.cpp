@@ -68,6 +68,18 @@ std::optional<Arguments::Elements> Arguments::array(int n, Oid element_type) con
     return elements;
 }
 
+Datum make_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls)
+{
+    return call([&] {
+        TupleDesc columns = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
+            elog(ERROR, "return type must be a row type");
+        /* PostgreSQL declares them writable but only reads them. */
+        return HeapTupleGetDatum(heap_form_tuple(
+            BlessTupleDesc(columns), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
+    });
+}
+
 ResultSet::ResultSet(FunctionCallInfo fcinfo)
     : result_(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo))
 {

@@ -6,11 +6,10 @@
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
-#include "backfill/queue/rate_limit.hpp"
+#include "backfill/queue/queue_gate.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -122,10 +121,10 @@ class Batch
                 result_.more = true;
                 break;
             }
-            if (!enter_queue(*row))
+            if (!gate_.enter(*row))
                 continue;
             if (!claim(*candidate, *row)) {
-                give_rate_back(*row);
+                gate_.give_back(*row);
                 continue;
             }
             if (task->is_procedure)
@@ -147,7 +146,7 @@ class Batch
   private:
     bool may_continue()
     {
-        if (slots_.taken() >= QueueSlots::kMostTaken)
+        if (gate_.is_exhausted())
             result_.more = true;
         if (result_.jobs == 0)
             return !result_.more;
@@ -199,69 +198,6 @@ class Batch
         return next_.pop();
     }
 
-    /* Takes a slot of the job's queue, or leaves the queue out from now on. */
-    bool enter_queue(const JobRow &row)
-    {
-        const std::string_view queue = row.text_or_empty(Column::kQueueName);
-        const QueueLimit limit = queue_limit(queue);
-        if (!limit.is_limited())
-            return true;
-        if (limit.paused || !rate_allows(limit)) {
-            next_.exclude_queue(queue);
-            return false;
-        }
-        QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
-        if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
-            /* Whoever leaves the queue shall tell us; look again, for it may have left
-             * just before it could see that. */
-            bgworker::note_queue_full(MyDatabaseId);
-            entry = slots_.enter(limit, queue, table_);
-        }
-        if (entry == QueueSlots::Entry::kFull) {
-            next_.exclude_queue(queue);
-            return false;
-        }
-        if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
-            /* A serial queue's order holds only among what is ready now: what we read
-             * before we had the slot may be overtaken. */
-            snapshot_.renew();
-            next_.read_queue(snapshot_, queue, kFirstReadAhead);
-            return false;
-        }
-        const TimestampTz later = limit.rate_limit == 0 ? 0 : take_rate_token(limit, clock::now());
-        if (later == 0)
-            return true;
-        /* Somebody else has just started the last job that the rate allows. */
-        announce_reopening(later);
-        next_.exclude_queue(queue);
-        return false;
-    }
-
-    /* If the queue's rate is used up, lets the dispatcher's timer know until when. Asked
-     * before a slot is taken, which would be held to the end of the transaction. */
-    static bool rate_allows(const QueueLimit &limit)
-    {
-        if (limit.rate_limit == 0)
-            return true;
-        const TimestampTz later = next_rate_token(limit, clock::now());
-        announce_reopening(later);
-        return later == 0;
-    }
-
-    static void announce_reopening(TimestampTz later)
-    {
-        if (later != 0 && bgworker::available())
-            bgworker::signal_due(MyDatabaseId, later);
-    }
-
-    /* The start that was counted did not come about. */
-    void give_rate_back(const JobRow &row)
-    {
-        const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
-        if (limit.rate_limit > 0)
-            return_rate_token(limit, clock::now());
-    }
-
     /* Its last run has ended its process: the dispatcher charges it first. */
     bool awaits_charge(const JobRow &row)
     {
@@ -292,8 +228,7 @@ class Batch
     void hand_over(const JobRow &row, const Task &task)
     {
         start(row, task);
-        const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
-        result_.procedure = claim_for_procedure(table_, row, slots_.lease(limit), config_, task);
+        result_.procedure = claim_for_procedure(table_, row, gate_.lease(row), config_, task);
         options_.on_claim(result_.procedure->token());
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
     }
@@ -362,8 +297,8 @@ class Batch
     std::shared_ptr<const Config> config_;
     JobTable table_;
     NextJobs next_;
-    QueueSlots slots_;
     LatestSnapshot snapshot_;
+    QueueGate gate_{table_, next_, snapshot_};
     MemoryContext job_memory_ = nullptr;
     BatchResult result_;
     TimestampTz started_;

@@ -2,6 +2,7 @@
 #include "backfill/queue/cancel.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/waiting.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/job_table.hpp"
@@ -56,16 +57,6 @@ bool stop_run(int64 id)
     return false;
 }
 
-void nap()
-{
-    pg::call([] {
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1,
-                         PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
-    });
-}
-
 } // namespace
 
 bool cancel_job(int64 id)
@@ -82,7 +73,7 @@ bool cancel_job(int64 id)
             continue;
         if (!bgworker::available() || !bgworker::has_busy_executor() || waited++ == kLongestWaitMs)
             break;
-        nap();
+        pg::nap(nullptr, 1);
     }
     table.close();
     return cancelled;

@@ -8,9 +8,8 @@
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/lease.hpp"
-#include "backfill/queue/locks.hpp"
 #include "backfill/queue/low_water.hpp"
-#include "backfill/queue/rate_limit.hpp"
+#include "backfill/queue/queue_gate.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -59,27 +58,6 @@ Reader reader_here()
     return GetCurrentTransactionNestLevel() == 1 ? Reader::kWorker : Reader::kSession;
 }
 
-/* Whether the queue takes a job now; see is_any_claimable(). */
-bool is_open(const QueueLimit &limit, std::string_view queue, JobTable &table,
-             std::optional<TimestampTz> &later)
-{
-    if (limit.paused)
-        return false;
-    if (!QueueSlots::has_free_slot(limit, queue, table)) {
-        if (bgworker::available())
-            bgworker::note_queue_full(MyDatabaseId);
-        /* It may have got a free one just before that could be seen. */
-        if (!QueueSlots::has_free_slot(limit, queue, table))
-            return false;
-    }
-    if (limit.rate_limit == 0)
-        return true;
-    const TimestampTz next = next_rate_token(limit, clock::now());
-    if (next != 0 && (!later || next < *later))
-        later = next;
-    return next == 0;
-}
-
 class Claimer
 {
   public:
@@ -96,8 +74,7 @@ class Claimer
     std::vector<JobRow> run()
     {
         std::vector<JobRow> claimed;
-        while (static_cast<int>(claimed.size()) < request_.limit &&
-               slots_.taken() < QueueSlots::kMostTaken) {
+        while (static_cast<int>(claimed.size()) < request_.limit && !gate_.is_exhausted()) {
             if (next_.empty()) {
                 snapshot_.renew();
                 next_.read(snapshot_, Max(request_.limit - static_cast<int>(claimed.size()),
@@ -110,12 +87,10 @@ class Claimer
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
                 continue;
-            const QueueLimit limit = queue_limit(row->text_or_empty(Column::kQueueName));
-            if (!enter_queue(limit, *row))
+            if (!gate_.enter(*row))
                 continue;
-            if (!claim(*candidate, *row, limit)) {
-                if (limit.rate_limit > 0)
-                    return_rate_token(limit, clock::now());
+            if (!claim(*candidate, *row)) {
+                gate_.give_back(*row);
                 continue;
             }
             claimed.push_back(*row);
@@ -126,49 +101,7 @@ class Claimer
     }
 
   private:
-    /* Takes a slot of the job's queue, or leaves the queue out from now on. */
-    bool enter_queue(const QueueLimit &limit, const JobRow &row)
-    {
-        if (!limit.is_limited())
-            return true;
-        const std::string_view queue = row.text_or_empty(Column::kQueueName);
-        if (limit.paused || !rate_allows(limit)) {
-            next_.exclude_queue(queue);
-            return false;
-        }
-        QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
-        if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
-            /* As in batch.cpp: whoever leaves the queue shall tell the consumers. */
-            bgworker::note_queue_full(MyDatabaseId);
-            entry = slots_.enter(limit, queue, table_);
-        }
-        if (entry == QueueSlots::Entry::kFull) {
-            next_.exclude_queue(queue);
-            return false;
-        }
-        if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
-            /* A serial queue's order: read again what we read before we had the slot. */
-            snapshot_.renew();
-            next_.read_queue(snapshot_, queue, kReadAhead);
-            return false;
-        }
-        if (limit.rate_limit == 0 || take_rate_token(limit, clock::now()) == 0)
-            return true;
-        next_.exclude_queue(queue);
-        return false;
-    }
-
-    static bool rate_allows(const QueueLimit &limit)
-    {
-        if (limit.rate_limit == 0)
-            return true;
-        const TimestampTz later = next_rate_token(limit, clock::now());
-        if (later != 0 && bgworker::available())
-            bgworker::signal_due(MyDatabaseId, later);
-        return later == 0;
-    }
-
-    bool claim(const Candidate &candidate, JobRow &row, const QueueLimit &limit)
+    bool claim(const Candidate &candidate, JobRow &row)
     {
         const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
         if (removed == RemoveResult::kBusy)
@@ -185,7 +118,7 @@ class Claimer
         row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
         row.set(Column::kClaimToken, Int64GetDatum(token()));
         row.set(Column::kWorker, pg::from_text(request_.worker));
-        if (const auto slot = slots_.lease(limit))
+        if (const auto slot = gate_.lease(row))
             row.set(Column::kLeaseSlot, Int32GetDatum(*slot));
         table_.insert(row);
         pg::call([] { CommandCounterIncrement(); });
@@ -208,8 +141,8 @@ class Claimer
     std::shared_ptr<const Config> config_;
     JobTable table_;
     NextJobs next_;
-    QueueSlots slots_;
     LatestSnapshot snapshot_;
+    QueueGate gate_{table_, next_, snapshot_};
     int64 token_ = 0;
 };
 
@@ -237,7 +170,7 @@ bool is_any_claimable(JobTable &table, NextJobs &next, const LatestSnapshot &sna
             return false;
         const std::string_view queue = row->text_or_empty(Column::kQueueName);
         const QueueLimit limit = queue_limit(queue);
-        if (!limit.is_limited() || is_open(limit, queue, table, later))
+        if (!limit.is_limited() || is_queue_open(limit, queue, table, true, later))
             return true;
         next.exclude_queue(queue);
     }

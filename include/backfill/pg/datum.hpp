@@ -76,6 +76,9 @@ class Arguments
     FunctionCallInfo fcinfo_;
 };
 
+/* The row of a function or procedure that returns one, as it is declared. */
+Datum make_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls);
+
 /* Rows for a set-returning function, materialized. */
 class ResultSet
 {

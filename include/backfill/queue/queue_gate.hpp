@@ -1,0 +1,50 @@
+/* queue_gate.hpp - whether a queue's limits let one more of its jobs start.
+ *
+ * For who claims jobs, an executor or a consumer: QueueGate takes what the job needs. For who
+ * only wants to know, is_queue_open(). The order is the same everywhere: paused, the rate (asked
+ * before a slot is taken, which would be held to the end of the transaction), a slot, the rate's
+ * token. */
+#pragma once
+
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/next_job.hpp"
+
+namespace backfill::queue
+{
+
+class QueueGate
+{
+  public:
+    /* All of one transaction, which outlives the object. */
+    QueueGate(JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
+        : table_(table), next_(next), snapshot_(snapshot)
+    {
+    }
+
+    /* Lets the job in, or sees to it that `next` leaves its queue out from now on. Also false
+     * when it has just got the slot of a serial queue: its order holds only among what is ready
+     * now, so `next` has read it again, and its first job is to come. */
+    bool enter(const JobRow &row);
+    /* The job that was let in is not run after all; its slot is kept. */
+    void give_back(const JobRow &row);
+    /* Leaves the slot to the job's row; its number, or nothing if the queue has no limit. */
+    std::optional<int> lease(const JobRow &row);
+    /* No more slots should be taken in this transaction. */
+    bool is_exhausted() const { return slots_.taken() >= QueueSlots::kMostTaken; }
+
+  private:
+    bool take_slot(const QueueLimit &limit, std::string_view queue);
+
+    JobTable &table_;
+    NextJobs &next_;
+    LatestSnapshot &snapshot_;
+    QueueSlots slots_;
+};
+
+/* Whether a job of the queue could start now. If only the rate forbids it, `later` becomes the
+ * time when it does not, should that be earlier. If it is full and `tell` is set, whoever leaves it
+ * wakes the workers and consumers that are idle. */
+bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,
+                   std::optional<TimestampTz> &later);
+
+} // namespace backfill::queue

@@ -1,0 +1,101 @@
+/* queue_gate.cpp - see queue_gate.hpp. */
+#include "backfill/queue/queue_gate.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/clock.hpp"
+#include "backfill/queue/rate_limit.hpp"
+
+namespace backfill::queue
+{
+
+namespace
+{
+
+/* How many jobs of a serial queue are read again. */
+constexpr int kReread = 16;
+
+/* Lets the dispatcher's timer know until when the rate is used up. */
+bool is_below_rate(TimestampTz later)
+{
+    if (later != 0 && bgworker::available())
+        bgworker::signal_due(MyDatabaseId, later);
+    return later == 0;
+}
+
+} // namespace
+
+bool QueueGate::take_slot(const QueueLimit &limit, std::string_view queue)
+{
+    QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
+    if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
+        /* Whoever leaves the queue shall tell us; look again, for it may have left just
+         * before it could see that. */
+        bgworker::note_queue_full(MyDatabaseId);
+        entry = slots_.enter(limit, queue, table_);
+    }
+    if (entry == QueueSlots::Entry::kFull) {
+        next_.exclude_queue(queue);
+        return false;
+    }
+    if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
+        snapshot_.renew();
+        next_.read_queue(snapshot_, queue, kReread);
+        return false;
+    }
+    return true;
+}
+
+bool QueueGate::enter(const JobRow &row)
+{
+    const std::string_view queue = row.text_or_empty(Column::kQueueName);
+    const QueueLimit limit = queue_limit(queue);
+    if (!limit.is_limited())
+        return true;
+    const bool has_rate = limit.rate_limit > 0;
+    if (limit.paused || (has_rate && !is_below_rate(next_rate_token(limit, clock::now())))) {
+        next_.exclude_queue(queue);
+        return false;
+    }
+    if (!take_slot(limit, queue))
+        return false;
+    /* Somebody else may just have started the last job that the rate allows. */
+    if (!has_rate || is_below_rate(take_rate_token(limit, clock::now())))
+        return true;
+    next_.exclude_queue(queue);
+    return false;
+}
+
+void QueueGate::give_back(const JobRow &row)
+{
+    const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
+    if (limit.rate_limit > 0)
+        return_rate_token(limit, clock::now());
+}
+
+std::optional<int> QueueGate::lease(const JobRow &row)
+{
+    return slots_.lease(queue_limit(row.text_or_empty(Column::kQueueName)));
+}
+
+bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,
+                   std::optional<TimestampTz> &later)
+{
+    if (limit.paused)
+        return false;
+    if (!QueueSlots::has_free_slot(limit, queue, table)) {
+        if (!tell || !bgworker::available())
+            return false;
+        bgworker::note_queue_full(MyDatabaseId);
+        /* It may have got a free one just before that could be seen. */
+        if (!QueueSlots::has_free_slot(limit, queue, table))
+            return false;
+    }
+    if (limit.rate_limit == 0)
+        return true;
+    const TimestampTz next = next_rate_token(limit, clock::now());
+    if (next != 0 && (!later || next < *later))
+        later = next;
+    return next == 0;
+}
+
+} // namespace backfill::queue
