@@ -221,6 +221,27 @@ int executor_xids(TransactionId *xids, int limit) noexcept
     return count;
 }
 
+std::vector<core::ReadAhead> copy_read_aheads()
+{
+    std::vector<core::ReadAhead> copies;
+    if (!available())
+        return copies;
+    copies.reserve(static_cast<std::size_t>(state->worker_count));
+    const TimestampTz now = GetCurrentTimestamp();
+    const SharedLock lock(LW_SHARED);
+    for (int i = 0; i < state->worker_count; i++) {
+        WorkerSlot &worker = state->workers[i];
+        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId ||
+            worker.pid == MyProcPid)
+            continue;
+        SpinLockAcquire(&worker.mutex);
+        if (worker.read_ahead_until > now)
+            copies.push_back(worker.read_ahead);
+        SpinLockRelease(&worker.mutex);
+    }
+    return copies;
+}
+
 std::vector<WorkerSlot> copy_workers()
 {
     std::vector<WorkerSlot> workers;
@@ -316,6 +337,7 @@ Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
         worker.jobs_failed = 0;
         worker.progress = -1;
         worker.progress_message[0] = '\0';
+        worker.read_ahead_until = 0;
         SpinLockRelease(&worker.mutex);
         return {i, worker.generation};
     }

@@ -113,6 +113,17 @@ void publish_progress(double fraction, const char *message) noexcept
     SpinLockRelease(&slot.mutex);
 }
 
+void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
+{
+    if (!attached)
+        return;
+    WorkerSlot &slot = my_slot();
+    SpinLockAcquire(&slot.mutex);
+    slot.read_ahead = read_ahead;
+    slot.read_ahead_until = until;
+    SpinLockRelease(&slot.mutex);
+}
+
 bool was_called()
 {
     SharedLock lock(LW_SHARED);

@@ -1,7 +1,7 @@
 /* batch.cpp - see batch.hpp. */
 #include "backfill/queue/batch.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -25,6 +25,8 @@ namespace
 constexpr int kFirstReadAhead = 16;
 constexpr int kMaxReadAhead = 1024;
 constexpr int64 kLongLookUs = 1000;
+/* How long others pass over what an executor has read ahead, which it runs in far less. */
+constexpr int64 kReadAheadUs = 10000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
  * snapshots. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
@@ -136,6 +138,8 @@ class Batch
                 break;
             }
         }
+        if (shares_read_ahead_)
+            share_read_ahead(false);
         MemoryContextSwitchTo(caller);
         pg::call([&] { MemoryContextDelete(job_memory_); });
         snapshot_.pop();
@@ -190,12 +194,26 @@ class Batch
             const TimestampTz end = GetCurrentTimestamp();
             looking_takes_long = end - start > kLongLookUs;
             read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
+            /* They are as fast as those before, it seems. */
+            if (result_.jobs > 0)
+                share_read_ahead(true);
             if (result_.jobs == 0) {
                 started_ = end; /* looking is no reason to stop after one job */
                 looked_us_ = end - start;
             }
         }
         return next_.pop();
+    }
+
+    /* Lets the other executors begin behind what we are about to run. At the end of the batch,
+     * behind what we have run: until the commit they could only walk over it. */
+    void share_read_ahead(bool with_rest)
+    {
+        if (options_.session == SessionKind::kUser)
+            return;
+        bgworker::publish_read_ahead(next_.read_ahead(with_rest),
+                                     GetCurrentTimestamp() + kReadAheadUs);
+        shares_read_ahead_ = with_rest;
     }
 
     /* Its last run has ended its process: the dispatcher charges it first. */
@@ -306,6 +324,7 @@ class Batch
     int64 looked_us_ = 0;
     int read_ahead_ = kFirstReadAhead;
     int writers_ = 0;
+    bool shares_read_ahead_ = false;
 };
 
 /* Claims the job with this id if it is waiting. */

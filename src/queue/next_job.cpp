@@ -249,6 +249,45 @@ struct Claims {
     }
 };
 
+/* What executors, this one among them, are working through (read_ahead.hpp). */
+class Stretches
+{
+  public:
+    /* Null: there are none to pass over. */
+    explicit Stretches(const core::ReadAhead *own) : own_(own)
+    {
+        if (own != nullptr)
+            others_ = bgworker::copy_read_aheads();
+    }
+    /* Moves `key` behind the stretches that it lies in; whether it lay in one. No allocation. */
+    bool pass(core::RangeId range, core::ReadyKey &key) const noexcept
+    {
+        bool moved = false;
+        while (const core::ReadyKey *end = end_of(range, key)) {
+            key = {end->run_at, end->id + 1};
+            moved = true;
+        }
+        return moved;
+    }
+
+  private:
+    const core::ReadyKey *end_of(core::RangeId range, core::ReadyKey key) const noexcept
+    {
+        if (own_ == nullptr)
+            return nullptr;
+        /* To pass over its own saves only time. */
+        if (const core::ReadyKey *end = own_->end_of(range, key, kFewEntries))
+            return end;
+        for (const core::ReadAhead &other : others_)
+            if (const core::ReadyKey *end = other.end_of(range, key))
+                return end;
+        return nullptr;
+    }
+
+    const core::ReadAhead *own_;
+    std::vector<core::ReadAhead> others_;
+};
+
 bool sorts_before(const Candidate &a, const Candidate &b)
 {
     if (a.priority != b.priority)
@@ -345,6 +384,7 @@ std::optional<Candidate> NextJobs::pop()
     if (empty())
         return std::nullopt;
     const Candidate next = candidates_[position_++];
+    tried_.add(ranges_[static_cast<std::size_t>(next.range)], {next.run_at, next.id});
     switch (next_hint_fault()) {
     case HintFault::kLost:
         return pop();
@@ -352,10 +392,23 @@ std::optional<Candidate> NextJobs::pop()
         position_--;
         return next;
     case HintFault::kWrong:
-        return Candidate{candidates_.front().tid, next.id, next.run_at, next.priority, next.queue};
+        return Candidate{candidates_.front().tid, next.id,    next.run_at,
+                         next.priority,           next.queue, next.range};
     default:
         return next;
     }
+}
+
+core::ReadAhead NextJobs::read_ahead(bool with_rest) const
+{
+    core::ReadAhead read_ahead = tried_;
+    if (with_rest)
+        for (std::size_t i = position_; i < candidates_.size(); i++)
+            read_ahead.add(ranges_[static_cast<std::size_t>(candidates_[i].range)],
+                           {candidates_[i].run_at, candidates_[i].id});
+    if (!ranges_.empty() && next_hint_fault() == HintFault::kWrong)
+        read_ahead.add(ranges_.front(), {PG_INT64_MAX, 0});
+    return read_ahead;
 }
 
 bool NextJobs::is_excluded(std::string_view queue_name) const
@@ -391,7 +444,10 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
     clear();
     queues_.clear();
-    candidates_ = find(snapshot, limit, std::nullopt);
+    ranges_.clear();
+    candidates_ = find(snapshot, limit, {.on_stretches = reader_ != Reader::kWorker});
+    if (candidates_.empty() && passed_over_stretches_)
+        candidates_ = find(snapshot, limit, {});
     cut_off_.reset();
     if (candidates_.size() == static_cast<std::size_t>(limit))
         cut_off_ = candidates_.back();
@@ -413,15 +469,14 @@ void NextJobs::read_queue(const LatestSnapshot &snapshot, std::string_view queue
     position_ = 0;
     const auto others = static_cast<std::ptrdiff_t>(candidates_.size());
     /* What sorts after the last read may sort after jobs of other queues not read yet. */
-    for (const Candidate &candidate : find(snapshot, limit, queue_name))
+    for (const Candidate &candidate : find(snapshot, limit, {.only_queue = queue_name}))
         if (!cut_off_ || !sorts_before(*cut_off_, candidate))
             candidates_.push_back(candidate);
     std::inplace_merge(candidates_.begin(), candidates_.begin() + others, candidates_.end(),
                        sorts_before);
 }
 
-std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
-                                      std::optional<std::string_view> only_queue)
+std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit, Where where)
 {
     const stats::OperationTimer timer(stats::Operation::kFetch);
     const TimestampTz now = clock::now();
@@ -429,7 +484,10 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
     BestCandidates best(limit);
     RangeScans scans;
     Claims claims;
-    const Datum queue_datum = only_queue ? pg::from_text(*only_queue) : static_cast<Datum>(0);
+    const Datum queue_datum =
+        where.only_queue ? pg::from_text(*where.only_queue) : static_cast<Datum>(0);
+    const Stretches stretches(where.on_stretches ? nullptr : &tried_);
+    passed_over_stretches_ = false;
 
     pg::call([&] {
         claims.begin();
@@ -450,17 +508,25 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             const int queue_number = static_cast<int>(queues_.size()) - 1;
             const int priority = scans.range.priority;
             const core::RangeId range = low_water::range_of(task, queue, priority);
+            const int range_number = static_cast<int>(ranges_.size());
+            ranges_.push_back(range);
             const core::ReadyKey mark =
                 reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(range);
             /* Below this no job is ready, nor can one become so without an announcement. */
             core::ReadyKey first{now, PG_INT64_MAX};
             int passed = 0;
             bool known = false;
+            core::ReadyKey start = mark;
+            if (stretches.pass(range, start)) {
+                passed_over_stretches_ = true;
+                known = true;
+                first = mark;
+            }
 
             pg::call([&] {
-                scans.start_jobs(mark, now);
+                scans.start_jobs(start, now);
                 while (scans.next_job()) {
-                    const core::ReadyKey key = scans.key();
+                    core::ReadyKey key = scans.key();
                     const Claims::Owner owner = claims.owner_of(scans.slot);
                     if (owner != Claims::Owner::kExecutor && !known) {
                         known = true;
@@ -471,8 +537,14 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
                         passed += known ? 0 : 1;
                     if (owner != Claims::Owner::kNobody || locked_.count(key.id) > 0)
                         continue;
+                    if (stretches.pass(range, key)) {
+                        passed_over_stretches_ = true;
+                        scans.start_jobs(key, now);
+                        continue;
+                    }
                     if (!best.add({scans.slot->tts_tid, key.id, key.run_at,
-                                   aged_priority(priority, key.run_at, now), queue_number}))
+                                   aged_priority(priority, key.run_at, now), queue_number,
+                                   range_number}))
                         break;
                 }
                 passed += known ? 0 : scans.dead;

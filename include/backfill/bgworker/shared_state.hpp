@@ -13,6 +13,7 @@
 #include "backfill/bgworker/job_waiters.hpp"
 #include "backfill/core/low_water.hpp"
 #include "backfill/core/rate_window.hpp"
+#include "backfill/core/read_ahead.hpp"
 #include "backfill/pg/pg.hpp"
 
 namespace backfill::bgworker
@@ -56,6 +57,8 @@ struct WorkerSlot {
     uint64 jobs_failed;
     float8 progress; /* of the current job; below 0: it has not said */
     char progress_message[kMaxProgressMessage];
+    core::ReadAhead read_ahead;   /* what its batch is working through */
+    TimestampTz read_ahead_until; /* for other executors to pass over until then */
 };
 
 /* An executor could not log in as the role: none is started before then. */
@@ -134,6 +137,9 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id);
 /* The xids of the executors of this database that are in the middle of a batch; at most
  * `limit` of them. What these have claimed comes back only with an announcement. */
 int executor_xids(TransactionId *xids, int limit) noexcept;
+
+/* What other executors of this database are working through. */
+std::vector<core::ReadAhead> copy_read_aheads();
 
 /* The workers of this database, as they are at one moment, and its slot, if it has one. For
  * functions that show them. */

@@ -7,6 +7,7 @@
  * that it has waited. */
 #pragma once
 
+#include "backfill/core/read_ahead.hpp"
 #include "backfill/queue/job_table.hpp"
 
 namespace backfill::queue
@@ -17,7 +18,8 @@ struct Candidate {
     int64 id;
     TimestampTz run_at;
     int64 priority; /* as it counts now: ageing may have lifted it */
-    int queue;      /* its place in NextJobs' list of queues */
+    int queue;      /* its place in NextJobs' lists of queues */
+    int range;      /* and of ranges */
 };
 
 /* Jobs of the fast bands, which reserved executors are for. */
@@ -58,13 +60,17 @@ class NextJobs
     void set_tasks(std::vector<std::string_view> tasks);
 
     /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
-     * leaving out the excluded queues and jobs. */
+     * leaving out the excluded queues and jobs. A worker passes over what it has read before, and
+     * over what other executors are working through, unless it finds nothing else. */
     void read(const LatestSnapshot &snapshot, int limit);
     /* The same without regard to the marks: finds also what nobody has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
     /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
     void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
     std::optional<Candidate> pop();
+    /* The stretches that it works through: from the first candidate on, to the one that pop()
+     * has given last or, `with_rest`, to the last one read. */
+    core::ReadAhead read_ahead(bool with_rest) const;
     bool empty() const { return position_ == candidates_.size(); }
     /* Forgets the candidates read so far. */
     void clear();
@@ -82,8 +88,13 @@ class NextJobs
     std::optional<TimestampTz> next_run_at(const LatestSnapshot &snapshot, TimestampTz now);
 
   private:
-    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit,
-                                std::optional<std::string_view> only_queue);
+    /* Where to look: from the marks on, or in the ranges of one queue; what is on somebody's
+     * stretch, too, or not. */
+    struct Where {
+        std::optional<std::string_view> only_queue = std::nullopt;
+        bool on_stretches = true;
+    };
+    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, Where where);
     void forget_queue(std::string_view queue_name);
     bool is_excluded(std::string_view queue_name) const;
 
@@ -94,7 +105,10 @@ class NextJobs
     std::vector<std::string> excluded_;
     std::unordered_set<int64> locked_;
     int last_priority_ = PG_INT16_MAX;
-    std::vector<std::string> queues_; /* of the candidates */
+    std::vector<std::string> queues_;    /* of the candidates */
+    std::vector<core::RangeId> ranges_;  /* of the candidates */
+    core::ReadAhead tried_{};            /* what pop() has given */
+    bool passed_over_stretches_ = false; /* in the last find() */
     std::vector<Candidate> candidates_;
     std::optional<Candidate> cut_off_; /* the last one read, if there may be more */
     std::size_t position_ = 0;
