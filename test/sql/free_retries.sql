@@ -51,7 +51,7 @@ CALL runs('{"state": "40002"}', 2);
 CALL runs('{"state": "40003"}', 99);
 -- A replaced job starts anew.
 SELECT backfill.enqueue('raise', '{"state": "40001"}', job_key => 'k') IS NOT NULL AS enqueued;
-CALL backfill.process_available_jobs();
+CALL backfill.process_available_jobs(1);
 SELECT free_retries FROM backfill.job;
 SELECT backfill.enqueue('raise', '{"state": "40001"}', job_key => 'k') IS NOT NULL AS enqueued;
 SELECT free_retries, attempts FROM backfill.job;

@@ -189,7 +189,7 @@ SELECT name, sum(value) FROM backfill.metrics('backfill_dlq') WHERE labels->>'ta
 -- Everything that can become of a job. First a retry that costs no attempt: it is a failed run and a retry like any other.
 SELECT backfill.register_task('m_free', 'work(jsonb)');
 SELECT backfill.enqueue('m_free', '{"sqlstate": "40001"}') IS NOT NULL AS enqueued;
-CALL run();
+CALL backfill.process_available_jobs(1); -- it is due again in a few milliseconds
 SELECT attempts, free_retries FROM backfill.job WHERE task_identifier = 'm_free';
 SELECT count(*) AS jobs FROM backfill.reschedule_jobs(ARRAY(SELECT id FROM backfill.jobs WHERE task_identifier = 'm_free'), run_at => now());
 UPDATE backfill.job SET payload = '{}' WHERE task_identifier = 'm_free';
@@ -365,6 +365,7 @@ SELECT backfill.set_queue('m limited', 2), backfill.pause_queue('m limited');
 SELECT backfill.enqueue('nobody', queue_name => 'm limited') IS NOT NULL AS enqueued;
 SELECT count(backfill.enqueue('nobody', queue_name => 'm depth', run_at => CASE WHEN i > 3 THEN now() + interval '1 h' END)) FROM generate_series(1, 5) i;
 SELECT backfill.enqueue('leased', queue_name => 'm depth') IS NOT NULL, backfill.enqueue('lease ran out', queue_name => 'm depth') IS NOT NULL;
+BEGIN; -- the dispatcher must not see that a lease has run out
 UPDATE backfill.job SET lease_expires_at = now() + CASE task_identifier WHEN 'leased' THEN interval '1 h' ELSE interval '-1 h' END WHERE task_identifier ~ 'lease';
 SELECT name, labels, value FROM backfill.metrics('backfill_queue') WHERE labels->>'queue' NOT IN ('m serial', 'm full', 'm one claim');
 SELECT name, kind, value FROM backfill.metrics('backfill_queue_active') WHERE labels->>'queue' = 'm depth';
@@ -375,6 +376,7 @@ SELECT q.queue_name, q.ready, q.scheduled, q.running + q.leased AS active, q.pau
   LEFT JOIN (SELECT labels->>'queue' AS queue_name, array_agg(value::bigint ORDER BY name, labels->>'state') AS gauges
                FROM backfill.metrics('backfill_queue') GROUP BY 1) m ON m.queue_name = q.queue_name
  WHERE m.gauges IS DISTINCT FROM ARRAY[q.running + q.leased, q.ready, q.scheduled, q.paused::int];
+COMMIT;
 SELECT backfill.resume_queue('m limited');
 SELECT value FROM backfill.metrics('backfill_queue_is') WHERE labels->>'queue' = 'm limited';
 
