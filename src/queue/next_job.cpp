@@ -29,6 +29,17 @@ constexpr AttrNumber kIndexId = 5;
 constexpr int kFewEntries = 16;
 constexpr int kMaxExecutors = 128;
 
+/* For a scan that looks at index entries alone, whether they are dead or alive. */
+IndexScanDesc begin_key_scan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+    IndexScanDesc scan = pg::begin_index_scan(heap, index, snapshot, nkeys);
+    scan->xs_want_itup = true;
+    /* Else each step would walk over the pages of a range's head whose entries are known to be
+     * dead, to find one that may not be. */
+    scan->ignore_killed_tuples = false;
+    return scan;
+}
+
 /* A scan key for (a, b) >= or > (x, y), whose columns follow each other in the index. */
 struct RowKey {
     ScanKeyData members[2];
@@ -79,8 +90,7 @@ struct RangeScans {
         slot = table_slot;
         last_priority = max_priority;
         only_queue = queue;
-        ranges = pg::begin_index_scan(heap, index, snapshot, 2);
-        ranges->xs_want_itup = true;
+        ranges = begin_key_scan(heap, index, snapshot, 2);
         jobs = pg::begin_index_scan(heap, index, snapshot, 5);
     }
     void end()
@@ -190,8 +200,7 @@ struct TaskScan {
 
     void begin(Relation heap, Relation index, Snapshot snapshot)
     {
-        scan = pg::begin_index_scan(heap, index, snapshot, 1);
-        scan->xs_want_itup = true;
+        scan = begin_key_scan(heap, index, snapshot, 1);
         task = PointerGetDatum(cstring_to_text_with_len("", 0));
     }
     void end() { index_endscan(scan); }

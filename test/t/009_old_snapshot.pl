@@ -117,6 +117,36 @@ produce($node, 'postgres', 300);
 is_exactly_once($node, 'postgres', 'a mixed load');
 $holder->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT name FROM told GROUP BY name HAVING count(*) > 1) t}), 0, 'no job ran twice');
+
+# Nor does anybody walk over a range's head once its entries are known to be dead.
+$node->append_conf('postgresql.conf', "backfill.poll_interval = '1h'\nbackfill.max_executors = 1\n");
+$node->reload;
+$node->safe_psql('postgres', 'CREATE DATABASE heads');
+create_extension($node, 'heads');
+$node->safe_psql('heads', q{
+	CREATE FUNCTION nothing(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
+	SELECT backfill.register_task('nothing', 'nothing(jsonb)')});
+
+# Runs so many jobs; returns how many blocks of the index were read meanwhile.
+sub run_jobs
+{
+	my ($count, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $blocks = q{SELECT sum(idx_blks_hit + idx_blks_read) FROM pg_statio_all_indexes WHERE indexrelname = 'job_ready_idx'};
+	my $before = $node->safe_psql('heads', $blocks);
+	$node->safe_psql('heads', "SELECT count(*) FROM backfill.enqueue_many('nothing', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, $count)))");
+	wait_until($node, 'heads', q{SELECT (SELECT count(*) FROM backfill.job), string_agg(state, ',') FROM backfill.workers WHERE kind = 'executor'},
+		$name, '0|idle');
+	return $node->safe_psql('heads', $blocks) - $before;
+}
+
+run_jobs(30000, 'many jobs run');
+$node->safe_psql('heads', q{SET enable_seqscan = off; SET enable_bitmapscan = off;
+	SELECT count(*) FROM backfill.job WHERE task_identifier = 'nothing' AND lease_expires_at IS NULL});
+run_jobs(1, 'and a single one');
+my $walked = run_jobs(1, 'and another one');
+cmp_ok($walked, '>', 0, 'for which the index was read');
+cmp_ok($walked, '<', 100, 'but only where it must be');
 $node->stop;
 check_log($node);
 done_testing();
