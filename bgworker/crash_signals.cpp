@@ -1,4 +1,5 @@
-/* crash_signals.cpp - what an executor's signal handlers leave in the ledger (ledger.hpp).
+/* crash_signals.cpp - what the signal handlers of an executor, and of its parallel workers, leave
+ * in the ledger (ledger.hpp).
  *
  * Each notes who sent the signal, which PostgreSQL's own handlers are not told, and then does
  * what these do. The only file that sets handlers by sigaction(). Everything here is
@@ -50,13 +51,29 @@ void on_terminate(int signal, siginfo_t *info, void *)
     errno = saved_errno;
 }
 
-/* Somebody else has crashed, or the server stops at once: the job is innocent, unless the
- * handler itself did this. The rest is SignalHandlerForCrashExit(). */
+/* The server goes down: the job is innocent, unless a parallel worker of its query was the one
+ * that crashed. */
+void on_crash_of_others()
+{
+    if (mine->signal == 0)
+        end_run();
+}
+
+/* Somebody else has crashed, or the server stops at once, unless the handler itself did this. The
+ * rest is SignalHandlerForCrashExit(). */
 void on_quit(int, siginfo_t *info, void *)
 {
     if (is_our_process() && info->si_pid != MyProcPid)
-        end_run();
+        on_crash_of_others();
     _exit(2);
+}
+
+void note_crash(int signal)
+{
+    if (mine->signal != 0)
+        return;
+    mine->crashed_pid = MyProcPid;
+    mine->signal = signal;
 }
 
 /* Notes the signal and lets it have its way: a fault happens again when we return, and
@@ -67,9 +84,9 @@ void on_crash(int signal, siginfo_t *info, void *)
     const bool sent = info->si_code <= 0;
     if (is_our_process()) {
         if (sent && info->si_pid == PostmasterPid)
-            end_run();
+            on_crash_of_others();
         else
-            mine->signal = signal;
+            note_crash(signal);
     }
     set_default(signal);
     if (sent)
@@ -94,19 +111,23 @@ Terminator terminator() noexcept
     return static_cast<Terminator>(terminated_by);
 }
 
-void install_signal_handlers()
+void install_crash_handlers() noexcept
 {
     stack_t stack;
     memset(&stack, 0, sizeof(stack));
     stack.ss_sp = signal_stack;
     stack.ss_size = sizeof(signal_stack);
     const int on_stack = sigaltstack(&stack, nullptr) == 0 ? SA_ONSTACK : 0;
-
-    set_handler(SIGTERM, on_terminate, SA_RESTART);
-    set_handler(SIGQUIT, on_quit, SA_RESTART);
     /* Not SIGFPE, which is an ordinary error. */
     for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
         set_handler(signal, on_crash, SA_NODEFER | on_stack);
+}
+
+void install_signal_handlers() noexcept
+{
+    set_handler(SIGTERM, on_terminate, SA_RESTART);
+    set_handler(SIGQUIT, on_quit, SA_RESTART);
+    install_crash_handlers();
 }
 
 } // namespace backfill::bgworker::ledger

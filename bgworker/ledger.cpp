@@ -21,7 +21,7 @@ namespace
 
 constexpr char kPath[] = PG_STAT_TMP_DIR "/backfill_running.dat";
 constexpr char kNewPath[] = PG_STAT_TMP_DIR "/backfill_running.dat.new";
-constexpr uint64 kMagic = 0x6261636b66696c01; /* "backfil", version 1 */
+constexpr uint64 kMagic = 0x6261636b66696c02; /* "backfil", version 2 */
 constexpr Size kHeaderSize = PG_CACHE_LINE_SIZE * 2;
 static_assert(sizeof(Header) <= kHeaderSize);
 /* Charges that nobody has settled yet take entries, too. */
@@ -195,6 +195,16 @@ void set_state(Entry &entry, EntryState state) noexcept
         (void) pg_atomic_fetch_add_u32(&header->charges, 1);
 }
 
+/* The entry of an executor, or the one that nobody reads. */
+Entry *find_owned(int pid) noexcept
+{
+    const SharedLock lock(LW_SHARED);
+    for (uint32 i = 0; i < entry_count(); i++)
+        if (entries[i].state == EntryState::kOwned && entries[i].pid == pid)
+            return &entries[i];
+    return &no_entry;
+}
+
 /* Returns whether there was one. */
 bool take_place() noexcept
 {
@@ -270,6 +280,15 @@ void open_entry()
     previous_log_hook = emit_log_hook;
     emit_log_hook = on_log;
     install_signal_handlers();
+}
+
+void join_leader() noexcept
+{
+    if (entries == nullptr || mine != &no_entry || MyProc->lockGroupLeader == nullptr)
+        return;
+    mine = find_owned(MyProc->lockGroupLeader->pid);
+    if (mine != &no_entry)
+        install_crash_handlers();
 }
 
 bool find_charge(const Run &run) noexcept

@@ -6,6 +6,7 @@
 #include "backfill/bgworker/launcher.hpp"
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/hooks/parallel_worker_hook.hpp"
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
@@ -40,6 +41,7 @@ void _PG_init(void)
         stats::init_pending();
         bgworker::register_launcher();
         hooks::install_utility_hook();
+        hooks::install_parallel_worker_hook();
     }
 }
 }

@@ -28,8 +28,11 @@ std::string ended_by(const bgworker::ledger::Entry &entry)
         if (entry.signal == 0)
             return "the server crashed while it ran: its executor was killed (signal 9), or left "
                    "without a word";
-        return "the server crashed while it ran: its executor was terminated by signal " +
-               std::to_string(entry.signal) + " (" + pg_strsignal(entry.signal) + ")";
+        return std::string("the server crashed while it ran: ") +
+               (entry.crashed_pid == entry.pid ? "its executor"
+                                               : "a parallel worker of its query") +
+               " was terminated by signal " + std::to_string(entry.signal) + " (" +
+               pg_strsignal(entry.signal) + ")";
     }
 }
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/parallel.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -63,4 +64,15 @@ poison_late(PG_FUNCTION_ARGS)
 {
 	(void) kill(MyProcPid, SIGTERM);
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(poison_in_worker);
+
+/* poison_in_worker(int) returns int: crashes if it runs in a parallel worker. */
+Datum
+poison_in_worker(PG_FUNCTION_ARGS)
+{
+	if (IsParallelWorker())
+		*(volatile int *) 8 = 1;
+	PG_RETURN_INT32(PG_GETARG_INT32(0));
 }

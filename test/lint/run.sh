@@ -37,6 +37,7 @@ own_headers=(
     "bgworker/ledger.cpp access/xlog.h"
     "bgworker/ledger.cpp storage/fd.h"
     "bgworker/ledger.cpp storage/pmsignal.h"
+    "src/hooks/parallel_worker_hook.cpp access/parallel.h"
     "src/pg/jsonb.cpp utils/datetime.h"
     "src/pg/jsonb.cpp utils/json.h"
     "src/queue/run_job.cpp access/htup_details.h"

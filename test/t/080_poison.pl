@@ -101,6 +101,21 @@ sql(qq{CREATE PROCEDURE poison_late_procedure(jsonb) LANGUAGE c AS '$module', 'p
 	SELECT backfill.register_task('poison', 'poison_late_procedure(jsonb)', retry_policy => 'quick')});
 poisonous('SIGTERM to itself in the last moment of a procedure', '{}', 0, 'it terminated the process that ran it');
 
+# The executor survives the crash of a parallel worker for a moment, and is told to quit like all others.
+sql(qq{
+	CREATE TABLE numbers AS SELECT i FROM generate_series(1, 10000) i;
+	ALTER TABLE numbers SET (parallel_workers = 2);
+	CREATE FUNCTION poison_in_worker(int) RETURNS int LANGUAGE c PARALLEL SAFE AS '$module';
+	CREATE FUNCTION query_in_parallel(payload jsonb) RETURNS void LANGUAGE plpgsql
+		SET parallel_setup_cost = 0 SET parallel_tuple_cost = 0 SET parallel_leader_participation = off AS \$\$
+	BEGIN
+		INSERT INTO effect VALUES (payload->>'token');
+		PERFORM sum(poison_in_worker(i)) FROM numbers;
+	END \$\$;
+	SELECT backfill.register_task('poison', 'query_in_parallel(jsonb)', retry_policy => 'quick')});
+poisonous('a crash in a parallel worker', '{}', 2,
+	'the server crashed while it ran: a parallel worker of its query was terminated by signal 11 \(Segmentation fault\)');
+
 sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
 
 # Its history names the executor, not who has charged it.

@@ -8,6 +8,8 @@
  * when the process is gone is a charge: the dispatcher counts it as a failed attempt
  * (queue/lost_run.hpp).
  *
+ * A crash in a parallel worker of a job's query is noted in the entry of its leader.
+ *
  * Only the culprit is charged. An executor that is told to go clears its entry on the way
  * out: by SIGQUIT of the postmaster (somebody else has crashed, or the server stops at once), by
  * SIGTERM of anybody but itself, or because the postmaster is gone.
@@ -57,6 +59,7 @@ struct Entry {
     int signal; /* that ended it; 0: unknown */
     int pid;
     TimeLineID timeline;
+    int crashed_pid; /* the process that `signal` ended: the executor or a parallel worker of it */
     Run run;
     char message[200]; /* of the FATAL error */
 };
@@ -86,6 +89,10 @@ void init();
 /* Gives the calling executor an entry, and its process the signal handlers that keep the
  * ledger; once, after it has logged in. */
 void open_entry();
+
+/* In a parallel worker: if its leader is an executor, a crash here is the fault of the job there.
+ */
+void join_leader() noexcept;
 
 /* The executor runs this job from now on; end_run() says that it is over. */
 inline void begin_run(const Run &run) noexcept
@@ -134,7 +141,8 @@ void settle(const Entry &charge) noexcept;
 
 /* --- For crash_signals.cpp ---------------------------------------------------------------- */
 
-/* Sets the signal handlers of an executor. */
-void install_signal_handlers();
+/* Sets the signal handlers of an executor; those of a parallel worker of its. */
+void install_signal_handlers() noexcept;
+void install_crash_handlers() noexcept;
 
 } // namespace backfill::bgworker::ledger
