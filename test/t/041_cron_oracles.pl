@@ -79,20 +79,27 @@ my @different = grep { $a[$_] ne ($b[$_] // '') } 0 .. $#a;
 is(join("\n", map { "$starts[$_] $expressions[$_]: we say $a[$_], croniter says $b[$_]" } @different[ 0 .. ($#different < 5 ? $#different : 5) ]),
 	'', scalar(@expressions) . ' random expressions: the same three times as croniter finds');
 
-is($node->safe_psql('postgres', qq{
-	SELECT expression, start, backfill.cron_next(expression, 'UTC', start), pg_cron_next(expression, start, '$legacy') FROM sample
-	 WHERE backfill.cron_next(expression, 'UTC', start) IS DISTINCT FROM pg_cron_next(expression, start, '$legacy') LIMIT 5}),
-	'', 'and the same next time as pg_cron');
+# PostgreSQL 16 and later build extensions so that others do not see their functions.
+my ($found, undef, $why_not) = $node->psql('postgres', "SELECT pg_cron_next('* * * * *', now(), '$legacy')");
+SKIP:
+{
+	skip 'pg_cron hides its parser', 1 if $found != 0 && $why_not =~ /could not find function "parse_cron_entry"/;
 
-# What the one takes, the other takes, and what it refuses is refused.
-my @taken = ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly', '0 0 1-1 * *', '0 0 * * 5-7', '0 0 * * 7', '0-59/59 * * * *', "0\t0  1 1 *");
-push @taken, '0 0 $ * *' unless $legacy eq 't';
-is($node->safe_psql('postgres', qq{SELECT coalesce(backfill.cron_next('$_', 'UTC', '2026-01-05') = pg_cron_next('$_', '2026-01-05', '$legacy'), false)}),
-	't', "both take $_") for @taken;
-my @refused = ('', '*', '* * * *', '60 * * * *', '-1 * * * *', '* 24 * * *', '* * 0 * *', '* * 32 * *', '* * * 0 *', '* * * 13 *', '* * * * 8', '*/0 * * * *', '1/2 * * * *',
-	'1- * * * *', '1-2-3 x * * *', 'jan * * * *', '* * * january *', '* * * * monday', '5-64/30 * * * *', 'x * * * *', '@never');
-is($node->safe_psql('postgres', qq{SELECT pg_cron_next('$_', '2026-01-05', '$legacy')}), '', "pg_cron refuses '$_'") for @refused;
-isnt($node->psql('postgres', qq{SELECT backfill.cron_next('$_', 'UTC', '2026-01-05')}), 0, "so do we") for @refused;
+	is($node->safe_psql('postgres', qq{
+		SELECT expression, start, backfill.cron_next(expression, 'UTC', start), pg_cron_next(expression, start, '$legacy') FROM sample
+		 WHERE backfill.cron_next(expression, 'UTC', start) IS DISTINCT FROM pg_cron_next(expression, start, '$legacy') LIMIT 5}),
+		'', 'and the same next time as pg_cron');
+
+	# What the one takes, the other takes, and what it refuses is refused.
+	my @taken = ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly', '0 0 1-1 * *', '0 0 * * 5-7', '0 0 * * 7', '0-59/59 * * * *', "0\t0  1 1 *");
+	push @taken, '0 0 $ * *' unless $legacy eq 't';
+	is($node->safe_psql('postgres', qq{SELECT coalesce(backfill.cron_next('$_', 'UTC', '2026-01-05') = pg_cron_next('$_', '2026-01-05', '$legacy'), false)}),
+		't', "both take $_") for @taken;
+	my @refused = ('', '*', '* * * *', '60 * * * *', '-1 * * * *', '* 24 * * *', '* * 0 * *', '* * 32 * *', '* * * 0 *', '* * * 13 *', '* * * * 8', '*/0 * * * *', '1/2 * * * *',
+		'1- * * * *', '1-2-3 x * * *', 'jan * * * *', '* * * january *', '* * * * monday', '5-64/30 * * * *', 'x * * * *', '@never');
+	is($node->safe_psql('postgres', qq{SELECT pg_cron_next('$_', '2026-01-05', '$legacy')}), '', "pg_cron refuses '$_'") for @refused;
+	isnt($node->psql('postgres', qq{SELECT backfill.cron_next('$_', 'UTC', '2026-01-05')}), 0, "so do we") for @refused;
+}
 
 $node->stop;
 check_log($node);

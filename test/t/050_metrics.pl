@@ -399,7 +399,9 @@ is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, '
 	my $response = HTTP::Tiny->new(timeout => 60)->get("http://127.0.0.1:$port/metrics");
 	ok($response->{success}, 'the exporter answers');
 	$exporter->kill_kill;
-	unlike($log, qr/level=(error|warn)|rror/, 'and complains about nothing') or note $log;
+	# Newer ones want a file of their own, too, and would have other queries than these.
+	$log =~ s/^.*(postgres_exporter\.yml|is DEPRECATED).*$//mg;
+	unlike($log, qr/level=(error|warn)|rror/i, 'and complains about nothing') or note $log;
 	my $exported = $response->{content};
 	promtool_accepts($exported, 'what the exporter shows');
 	for my $keyword ('TYPE', 'HELP')

@@ -253,15 +253,16 @@ ends($id, 'one is, and it runs');
 $node->safe_psql('postgres', q{
 	CREATE ROLE worker LOGIN; GRANT INSERT ON ran TO worker; GRANT EXECUTE ON FUNCTION run(jsonb) TO worker;
 	SELECT backfill.grant_producer('worker');
-	SELECT backfill.register_task('as worker', 'run(jsonb)', run_as => 'worker');
-	ALTER ROLE worker NOLOGIN});
-$id = enqueue(q{'as worker'});
+	SELECT backfill.register_task('as worker', 'run(jsonb)', run_as => 'worker')});
 SKIP:
 {
 	skip 'workers need no LOGIN', 1 if $node->pg_version >= 17;
+	$node->safe_psql('postgres', 'ALTER ROLE worker NOLOGIN');
+	$id = enqueue(q{'as worker'});
 	is_why($id, qr/^role_cannot_log_in: no executor can log in as role "worker": it has no LOGIN$/, 'a role without LOGIN');
 }
-$node->safe_psql('postgres', q{ALTER ROLE worker LOGIN; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
+$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; ALTER ROLE worker LOGIN});
+$id = enqueue(q{'as worker'});
 is_why($id, qr/^role_cannot_log_in: no executor can log in as role "worker": it may not CONNECT to the database$/, 'a role without CONNECT');
 # After a failed start, whatever its reason was, there is a pause.
 my $held = '';
