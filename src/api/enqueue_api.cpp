@@ -366,6 +366,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     RowMemory memory;
     Enqueuer enqueuer("enqueue_jobs()");
     enqueuer.expect_many();
+    enqueuer.lock_queues(specs);
     for (const JobSpec &spec : specs)
         ids.push_back(for_element({"jobs", ids.size() + 1, ""}, [&] {
             return memory.run([&] { return enqueuer.enqueue(spec); });

@@ -10,6 +10,8 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"
 
+#include <map>
+
 namespace backfill::queue
 {
 
@@ -173,11 +175,34 @@ void Enqueuer::check_permission(std::string_view task_identifier) const
              "Allow it with backfill.grant_producer(role, tasks).");
 }
 
+/* Empty: none. */
+std::string_view Enqueuer::queue_of(const JobSpec &spec, const Task *task)
+{
+    if (spec.no_queue)
+        return {};
+    if (spec.queue_name)
+        return *spec.queue_name;
+    return task != nullptr && task->queue_name ? std::string_view(*task->queue_name)
+                                               : kDefaultQueue;
+}
+
+void Enqueuer::lock_queues(std::span<const JobSpec> specs) const
+{
+    std::map<int32, QueueLimit> limits;
+    for (const JobSpec &spec : specs) {
+        const QueueLimit limit =
+            queue_limit(queue_of(spec, config_->find_task(spec.task_identifier)));
+        if (limit.max_depth > 0)
+            limits.emplace(limit.queue_id, limit);
+    }
+    for (const auto &[id, limit] : limits)
+        lock_queue_depth(limit);
+}
+
 JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
 {
     static const Task unregistered;
     const Task &own = task == nullptr ? unregistered : *task;
-    const auto queue = first_of(spec.queue_name, own.queue_name);
     const auto policy = first_of(spec.retry_policy, own.retry_policy);
     auto max_attempts = spec.max_attempts;
     if (!max_attempts && !spec.retry_policy)
@@ -201,8 +226,7 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     if (spec.flags != 0)
         row.set(Column::kFlags, spec.flags);
     row.set(Column::kTaskIdentifier, pg::from_text(spec.task_identifier));
-    row.set(Column::kQueueName,
-            pg::from_text(spec.no_queue ? std::string_view() : queue.value_or(kDefaultQueue)));
+    row.set(Column::kQueueName, pg::from_text(queue_of(spec, task)));
     if (policy && *policy != kDefaultPolicy)
         row.set(Column::kRetryPolicy, pg::from_text(*policy));
     if (spec.job_key)

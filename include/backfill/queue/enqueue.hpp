@@ -61,6 +61,10 @@ class Enqueuer
     /* Many jobs follow: they are inserted together, and so are not visible before finish(). */
     void expect_many() { many_ = true; }
 
+    /* Takes the locks of their queues that have a max_depth, in an order that is the same for all,
+     * so that lists of jobs for several such queues do not deadlock. */
+    void lock_queues(std::span<const JobSpec> specs) const;
+
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;
     /* Inserts or replaces one job and returns its id; nothing if a hook skipped it. Errors: Failure
@@ -78,6 +82,7 @@ class Enqueuer
 
   private:
     void check_permission(std::string_view task_identifier) const;
+    static std::string_view queue_of(const JobSpec &spec, const Task *task);
     JobRow make_row(const JobSpec &spec, const Task *task) const;
     bool take_over_key(JobRow &row, const JobSpec &spec);
     void insert(const JobRow &row, const Task *task);
