@@ -169,7 +169,7 @@ drain_rate() {
     settle
     set_executors "$1"
     rate=$(sql "CALL bench.watch_executors($2, '60 s', ${series:-NULL})")
-    set_executors 0 # the last batch counts as done a moment before it is committed
+    set_executors 0
     left=$(sql "SELECT count(*) FROM backfill.job")
     [[ -z $held ]] || let_go
     [[ $left == 0 ]] || warn "backfill: $left of $2 jobs were not done in time"
