@@ -23,14 +23,6 @@ void require_job(const char *function)
              "No job is running in this session.");
 }
 
-/* Cut between two characters. */
-std::string clipped(std::string_view text, int bytes)
-{
-    const int length =
-        pg::call([&] { return pg_mbcliplen(text.data(), static_cast<int>(text.size()), bytes); });
-    return std::string(text.substr(0, static_cast<std::size_t>(length)));
-}
-
 } // namespace
 
 BACKFILL_FUNCTION(backfill_set_progress)
@@ -45,8 +37,8 @@ BACKFILL_FUNCTION(backfill_set_progress)
                      DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(*fraction))));
              })),
              "It must be between 0 and 1.");
-    const std::string message =
-        clipped(arguments.text(1).value_or(std::string_view()), bgworker::kMaxProgressMessage - 1);
+    const std::string message(pg::clipped(arguments.text(1).value_or(std::string_view()),
+                                          bgworker::kMaxProgressMessage - 1));
     bgworker::publish_progress(fraction.value_or(-1), message.c_str());
     return static_cast<Datum>(0);
 }

@@ -20,6 +20,17 @@ Datum from_text(std::string_view value)
     });
 }
 
+std::string_view clipped(std::string_view text, std::size_t max_bytes)
+{
+    if (text.size() <= max_bytes)
+        return text;
+    /* No more than is needed is looked at; a character has at most four bytes. */
+    const int length = static_cast<int>(Min(text.size(), max_bytes + 4));
+    const int kept =
+        call([&] { return pg_mbcliplen(text.data(), length, static_cast<int>(max_bytes)); });
+    return text.substr(0, static_cast<std::size_t>(kept));
+}
+
 double approximate_days(const Interval &interval)
 {
     return static_cast<double>(interval.month) * DAYS_PER_MONTH + interval.day +

@@ -268,9 +268,7 @@ class Batch
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        stats::note_run(row, clock::of(started), end - started, end_of(run));
-        const Outcome outcome = finish_job(table_, *config_, &task, row, run);
-        notify_outcome(row, run, outcome);
+        finish_run(table_, *config_, &task, row, run, started, end);
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - started);
@@ -278,28 +276,6 @@ class Batch
             result_.more = true; /* whoever cancelled it shall not wait for our next jobs */
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
-    }
-
-    /* For the metrics: a job that is discarded has failed for good. */
-    static stats::RunEnd end_of(const RunResult &run)
-    {
-        if (run.error || run.cancelled || run.verdict.kind == Verdict::Kind::kDiscard)
-            return stats::RunEnd::kFailed;
-        return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
-                                                          : stats::RunEnd::kCompleted;
-    }
-
-    void notify_outcome(const JobRow &row, const RunResult &run, Outcome outcome)
-    {
-        const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
-        if (error != nullptr && !run.cancelled) {
-            hooks::notify(*config_, core::HookEvent::kAfterJobRun, &row, error);
-            hooks::notify(*config_, core::HookEvent::kJobFail, &row, error);
-        } else if (outcome == Outcome::kDone) {
-            hooks::notify(*config_, core::HookEvent::kJobComplete, &row);
-        }
-        if (outcome == Outcome::kDeadLettered)
-            hooks::notify(*config_, core::HookEvent::kJobPermanentlyFail, &row, error);
     }
 
     /* Committed subtransactions of this transaction that have an xid. */

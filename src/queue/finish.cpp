@@ -9,6 +9,7 @@
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/stats/events.hpp"
@@ -28,18 +29,6 @@ constexpr char kRetryAfter[] = "JB003";
 constexpr char kLeaseRanOut[] = "JB005";
 /* For the log: an error that a consumer reports has none (external_routine_exception). */
 constexpr char kReportedError[] = "38000";
-
-/* At most kMaxErrorText bytes, cut between two characters. */
-std::string_view clipped(std::string_view text)
-{
-    if (text.size() <= kMaxErrorText)
-        return text;
-    const int kept = pg::call([&] {
-        return pg_mbcliplen(text.data(), static_cast<int>(Min(text.size(), kMaxErrorText + 4)),
-                            static_cast<int>(kMaxErrorText));
-    });
-    return text.substr(0, static_cast<std::size_t>(kept));
-}
 
 std::string failure_reason(core::RetryDecision decision, int attempts, const core::ErrorInfo &error)
 {
@@ -157,48 +146,11 @@ Datum error_to_jsonb(const core::ErrorInfo &error)
 {
     pg::JsonbObject object;
     object.add_text("sqlstate", error.sqlstate);
-    object.add_text("message", clipped(error.message));
-    object.add_text("detail", clipped(error.detail));
-    object.add_text("hint", clipped(error.hint));
-    object.add_text("context", clipped(error.context));
+    object.add_text("message", pg::clipped(error.message, kMaxErrorText));
+    object.add_text("detail", pg::clipped(error.detail, kMaxErrorText));
+    object.add_text("hint", pg::clipped(error.hint, kMaxErrorText));
+    object.add_text("context", pg::clipped(error.context, kMaxErrorText));
     return object.finish();
-}
-
-Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
-                   const RunResult &run)
-{
-    const job_end::Runner runner{run.started_at, {}};
-    const int attempt = row.attempts() + 1;
-    if (run.cancelled) {
-        allow_retry(row.id()); /* the job ends here, and the note with it */
-        stats::note_failed(row, core::RetryDecision::kPermanent);
-        stats::note_dropped(row, stats::DropReason::kCancelled);
-        job_end::note_end(task, row, job_end::JobEnd::kCancelled, {attempt, runner, false, {}});
-        log_failure(row, attempt, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran",
-                    LOG);
-        return Outcome::kCancelled;
-    }
-    if (run.error)
-        return finish_failure(table, config, task, row, *run.error, runner);
-    switch (run.verdict.kind) {
-    case Verdict::Kind::kSnooze:
-        return finish_unrun(table, task, row, run.verdict.delay_us);
-    case Verdict::Kind::kDiscard: {
-        const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
-        JobRow dead = row;
-        dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
-        dead.set(Column::kLastError, error_to_jsonb(error));
-        stats::note_failed(row, core::RetryDecision::kPermanent);
-        stats::note_dead_letter(row, core::RetryDecision::kPermanent);
-        job_end::note_end(task, dead, job_end::JobEnd::kDiscarded, {attempt, runner, true, {}});
-        return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
-    }
-    default:
-        dead_letter::forget(row);
-        job_end::note_end(task, row, job_end::JobEnd::kCompleted,
-                          {attempt, runner, false, run.result});
-        return Outcome::kDone;
-    }
 }
 
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
@@ -293,6 +245,81 @@ Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optiona
     else
         give_back(table, task, row);
     return Outcome::kSnoozed;
+}
+
+namespace
+{
+
+/* The job's way on; its handler has run. */
+Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                   const RunResult &run)
+{
+    const job_end::Runner runner{run.started_at, {}};
+    const int attempt = row.attempts() + 1;
+    if (run.cancelled) {
+        allow_retry(row.id()); /* the job ends here, and the note with it */
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dropped(row, stats::DropReason::kCancelled);
+        job_end::note_end(task, row, job_end::JobEnd::kCancelled, {attempt, runner, false, {}});
+        log_failure(row, attempt, {"57014", "by request", {}, {}, {}}, "was cancelled while it ran",
+                    LOG);
+        return Outcome::kCancelled;
+    }
+    if (run.error)
+        return finish_failure(table, config, task, row, *run.error, runner);
+    switch (run.verdict.kind) {
+    case Verdict::Kind::kSnooze:
+        return finish_unrun(table, task, row, run.verdict.delay_us);
+    case Verdict::Kind::kDiscard: {
+        const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
+        JobRow dead = row;
+        dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
+        dead.set(Column::kLastError, error_to_jsonb(error));
+        stats::note_failed(row, core::RetryDecision::kPermanent);
+        stats::note_dead_letter(row, core::RetryDecision::kPermanent);
+        job_end::note_end(task, dead, job_end::JobEnd::kDiscarded, {attempt, runner, true, {}});
+        return bury(dead, error, "discarded by its handler: " + run.verdict.reason);
+    }
+    default:
+        dead_letter::forget(row);
+        job_end::note_end(task, row, job_end::JobEnd::kCompleted,
+                          {attempt, runner, false, run.result});
+        return Outcome::kDone;
+    }
+}
+
+/* For the metrics: a job that is discarded has failed for good. */
+stats::RunEnd end_of(const RunResult &run)
+{
+    if (run.error || run.cancelled || run.verdict.kind == Verdict::Kind::kDiscard)
+        return stats::RunEnd::kFailed;
+    return run.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
+                                                      : stats::RunEnd::kCompleted;
+}
+
+void notify_outcome(const Config &config, const JobRow &row, const RunResult &run, Outcome outcome)
+{
+    const core::ErrorInfo *error = run.error ? &*run.error : nullptr;
+    if (error != nullptr && !run.cancelled) {
+        hooks::notify(config, core::HookEvent::kAfterJobRun, &row, error);
+        hooks::notify(config, core::HookEvent::kJobFail, &row, error);
+    } else if (outcome == Outcome::kDone) {
+        hooks::notify(config, core::HookEvent::kJobComplete, &row);
+    }
+    if (outcome == Outcome::kDeadLettered)
+        hooks::notify(config, core::HookEvent::kJobPermanentlyFail, &row, error);
+}
+
+} // namespace
+
+void finish_run(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                const RunResult &run, TimestampTz started, TimestampTz ended)
+{
+    stats::note_run(row, clock::of(started), ended - started, end_of(run));
+    const Outcome outcome = finish_job(table, config, task, row, run);
+    if (outcome != Outcome::kDone)
+        pg::call([] { CommandCounterIncrement(); }); /* the hooks shall see it */
+    notify_outcome(config, row, run, outcome);
 }
 
 } // namespace backfill::queue

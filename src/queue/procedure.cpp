@@ -133,14 +133,6 @@ std::optional<core::ErrorInfo> in_transactions(MemoryContext memory, JobContext 
     return error;
 }
 
-stats::RunEnd end_of(const RunResult &result)
-{
-    if (result.error || result.cancelled || result.verdict.kind == Verdict::Kind::kDiscard)
-        return stats::RunEnd::kFailed;
-    return result.verdict.kind == Verdict::Kind::kSnooze ? stats::RunEnd::kSnoozed
-                                                         : stats::RunEnd::kCompleted;
-}
-
 /* Takes the job's row out of the table, if it is still the claim's. */
 std::optional<JobRow> take_claimed(JobTable &table, const ProcedureClaim &claim)
 {
@@ -158,20 +150,6 @@ std::optional<JobRow> take_claimed(JobTable &table, const ProcedureClaim &claim)
         wake::announce_slots();
         return found->row;
     }
-}
-
-void notify_outcome(const Config &config, const JobRow &row, const RunResult &result,
-                    Outcome outcome)
-{
-    const core::ErrorInfo *error = result.error ? &*result.error : nullptr;
-    if (outcome == Outcome::kDone)
-        hooks::notify(config, core::HookEvent::kJobComplete, &row);
-    if (error != nullptr && outcome != Outcome::kCancelled) {
-        hooks::notify(config, core::HookEvent::kAfterJobRun, &row, error);
-        hooks::notify(config, core::HookEvent::kJobFail, &row, error);
-    }
-    if (outcome == Outcome::kDeadLettered)
-        hooks::notify(config, core::HookEvent::kJobPermanentlyFail, &row, error);
 }
 
 } // namespace
@@ -238,11 +216,8 @@ void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run)
     snapshot.renew();
     if (auto row = take_claimed(table, claim)) {
         row->clear_lease();
-        stats::note_run(*row, clock::of(run.started), run.ended - run.started, end_of(run.result));
-        const Outcome outcome = finish_job(
-            table, *current, current->find_task(row->task_identifier()), *row, run.result);
-        pg::call([] { CommandCounterIncrement(); });
-        notify_outcome(*current, *row, run.result, outcome);
+        finish_run(table, *current, current->find_task(row->task_identifier()), *row, run.result,
+                   run.started, run.ended);
     }
     snapshot.pop();
     table.close();

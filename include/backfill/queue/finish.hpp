@@ -23,10 +23,10 @@ enum class Outcome {
 /* What last_error keeps of an error. */
 Datum error_to_jsonb(const core::ErrorInfo &error);
 
-/* After the handler's run, however it went. A keyed or requeued job that is done takes
- * its dead letter with it. */
-Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
-                   const RunResult &run);
+/* After the handler's run, however it went: counts it, settles the job, tells the hooks that
+ * watch. A keyed or requeued job that is done takes its dead letter with it. */
+void finish_run(JobTable &table, const Config &config, const Task *task, const JobRow &row,
+                const RunResult &run, TimestampTz started, TimestampTz ended);
 
 /* Ends a job of which nobody wants a (further) run: a newer job carries its key, or it was
  * cancelled, or its key removed or enqueued again, while it ran. What forbade the run is forgotten
