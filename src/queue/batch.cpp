@@ -237,6 +237,12 @@ class Batch
         if (options_.session == SessionKind::kUser)
             wake::announce_taken();
         pg::call([] { CommandCounterIncrement(); });
+        /* Its executor may have died since we looked: whoever gets its row sees the charge. */
+        if (awaits_charge(row)) {
+            (void) finish_unrun(table_, config_->find_task(row.task_identifier()), row,
+                                std::nullopt);
+            return false;
+        }
         /* It was cancelled, or its key enqueued again or removed, while it ran, and then its
          * worker died: it stays removed. */
         return !drop_if_unwanted(table_, config_->find_task(row.task_identifier()), row);
