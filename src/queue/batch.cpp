@@ -88,7 +88,7 @@ class Batch
     explicit Batch(const BatchOptions &options)
         : options_(options), config_(config()),
           next_(table_, own_tasks(*config_, options),
-                options.session == SessionKind::kExecutor ? Reader::kWorker : Reader::kSession),
+                options.session == SessionKind::kExecutor ? Reader::kExecutor : Reader::kSession),
           started_(GetCurrentTimestamp())
     {
         exclude_paused_queues();

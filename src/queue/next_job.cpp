@@ -454,7 +454,7 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     clear();
     queues_.clear();
     ranges_.clear();
-    candidates_ = find(snapshot, limit, {.on_stretches = reader_ != Reader::kWorker});
+    candidates_ = find(snapshot, limit, {.on_stretches = reader_ != Reader::kExecutor});
     if (candidates_.empty() && passed_over_stretches_)
         candidates_ = find(snapshot, limit, {});
     cut_off_.reset();
@@ -558,12 +558,13 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
                 }
                 passed += known ? 0 : scans.dead;
             });
+            const bool may_raise = reader_ == Reader::kWorker || reader_ == Reader::kExecutor;
             if (reader_ == Reader::kSweep && known && first < low_water::mark(range))
                 low_water::announce(range, first);
-            else if (reader_ == Reader::kWorker && next_hint_fault() == HintFault::kWrong)
+            else if (may_raise && next_hint_fault() == HintFault::kWrong)
                 low_water::raise_mark(range, mark, {now + USECS_PER_HOUR, 0},
                                       snapshot.announcements());
-            else if (reader_ == Reader::kWorker && passed >= kFewEntries)
+            else if (may_raise && passed >= kFewEntries)
                 low_water::raise_mark(range, mark, first, snapshot.announcements());
         }
     }

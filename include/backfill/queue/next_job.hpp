@@ -47,7 +47,8 @@ class LatestSnapshot
 enum class Reader {
     kSession, /* whose own claims may be rolled back to a savepoint: raises no marks */
     kWorker,
-    kSweep, /* the dispatcher, looking for jobs that nobody announced: ignores the marks */
+    kExecutor, /* and passes over what executors, itself among them, are working through */
+    kSweep,    /* the dispatcher, looking for jobs that nobody announced: ignores the marks */
 };
 
 class NextJobs
@@ -60,8 +61,8 @@ class NextJobs
     void set_tasks(std::vector<std::string_view> tasks);
 
     /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
-     * leaving out the excluded queues and jobs. A worker passes over what it has read before, and
-     * over what other executors are working through, unless it finds nothing else. */
+     * leaving out the excluded queues and jobs. An executor passes over what it has read before,
+     * and over what others are working through, unless it finds nothing else. */
     void read(const LatestSnapshot &snapshot, int limit);
     /* The same without regard to the marks: finds also what nobody has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
