@@ -226,7 +226,8 @@ run_tap() {
 show_server_logs() {
     local log
     if [[ -f $1/regress_log_$2 ]]; then
-        say "--- the end of regress_log_$2"
+        say "--- what failed in regress_log_$2, and its end"
+        grep -A 20 'Failed test' "$1/regress_log_$2" | head -n 120 || true
         tail -n 15 "$1/regress_log_$2"
     fi
     for log in "$1/$2"_*.log; do
