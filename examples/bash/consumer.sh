@@ -86,12 +86,17 @@ query() {
     done
     for (( ; ; delay = delay < 5 ? delay + 1 : 5)); do
         status=0
-        PGAPPNAME=$worker psql -XqAt -F $'\t' -v ON_ERROR_STOP=1 "${parameters[@]}" <<<"$statement" || status=$?
-        ((status == 2)) || return "$status" # 2: the connection is lost, or there was none
+        PGAPPNAME=$worker LC_ALL=C psql -XqAt -F $'\t' -v ON_ERROR_STOP=1 "${parameters[@]}" <<<"$statement" 2>"$dir/said" || status=$?
+        cat "$dir/said" >&2
+        is_connection_lost "$status" || return "$status"
         ! is_out_of_time || return 2
         sleep "$delay"
     done
 }
+
+# psql ends with 2 if the connection is lost, or there was none. But if it notices that only while it
+# reads the answer, as now and then when the server crashes, it takes that for an error of the statement: 3.
+is_connection_lost() { (($1 == 2)) || { (($1 == 3)) && grep -q '^server closed the connection unexpectedly' "$dir/said"; }; }
 
 # Jobs are answered for as long as there is time; claims end with the request to end.
 is_out_of_time() { [[ -n $stopping ]] && { [[ -n ${claiming:-} ]] || ((SECONDS >= deadline + 5)); }; }
