@@ -39,6 +39,12 @@ SELECT lives_ok($$SELECT backfill.grant_monitor('regress_monitor')$$, 'grant_mon
 SELECT lives_ok($$SELECT backfill.grant_admin('regress_admin')$$, 'grant_admin');
 SELECT throws_ok($$SELECT backfill.grant_producer(NULL)$$, '22004', NULL, 'a bundle for NULL is refused');
 
+SELECT is_empty($$
+    SELECT role, p.oid::regprocedure
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin}'::name[]) role, pg_proc p
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proname ~ '^_health_' AND has_function_privilege(role, p.oid, 'EXECUTE')
+$$, 'the parts of health() are in no bundle');
+
 -- Nobody but the owner may write to a table, use a sequence, or hand out rights.
 SELECT is_empty($$
     SELECT role, c.oid::regclass, r
@@ -143,6 +149,7 @@ INSERT INTO attempt VALUES
     ($$CALL backfill.process_available_jobs()$$, '{consumer,admin}'),
     ($$SELECT backfill.why_not_running(1)$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.health()$$, '{monitor,admin}'),
+    ($$SELECT backfill._health_roles()$$, '{}'),
     ($$SELECT * FROM backfill.history$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.claim_jobs('w')$$, '{consumer,admin}'),
     ($$SELECT * FROM backfill.claim_jobs('w', tasks => '{elsewhere}')$$, '{consumer,admin}'),

@@ -1,0 +1,431 @@
+-- What an operator must know: health() has a row for each check, and each check is a function of its
+-- own, backfill._health_<check>(). They only look, and only health(), which runs as the owner, may call them.
+
+CREATE FUNCTION backfill._worker_processes()
+RETURNS bigint LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
+     WHERE a.backend_type <> ALL (ARRAY['client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer',
+               'checkpointer', 'archiver', 'startup', 'walreceiver', 'walsender', 'walwriter', 'walsummarizer', 'slotsync worker',
+               'io worker', 'logger', 'standalone backend', 'dead-end client backend']);
+END;
+COMMENT ON FUNCTION backfill._worker_processes() IS 'How many of max_worker_processes are in use, by whatever extension or parallel query.';
+
+CREATE FUNCTION backfill._server_state(
+    OUT preloaded boolean,
+    OUT library_version text,
+    OUT launcher boolean,
+    OUT dispatcher boolean,
+    OUT listed boolean,
+    OUT blocked_by integer,
+    OUT no_slot_until timestamptz,
+    OUT held_roles oid[],
+    OUT other_labels boolean)
+RETURNS record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_server_state';
+COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database, for health().';
+
+-- The first five of many names, for a line of text.
+CREATE FUNCTION backfill._listing(names text[])
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.array_to_string(_listing.names[1:5], ', ')
+        || CASE WHEN pg_catalog.cardinality(_listing.names) > 5
+                THEN pg_catalog.format(' and %s more', pg_catalog.cardinality(_listing.names) - 5) ELSE '' END;
+END;
+COMMENT ON FUNCTION backfill._listing(text[]) IS 'The first five of many names, and how many more there are.';
+
+-- Whose snapshots keep vacuum from removing the dead rows of backfill.job; the oldest first.
+CREATE FUNCTION backfill._vacuum_holders(OUT holder text, OUT xmin_age integer, OUT since timestamptz)
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT h.holder, pg_catalog.age(h.xmin), h.since
+      FROM (SELECT CASE WHEN a.backend_type = 'walsender' THEN pg_catalog.format('standby %s (hot_standby_feedback, walsender %s)', a.application_name, a.pid)
+                        ELSE pg_catalog.format('%s %s, user %s, %s', a.backend_type, a.pid, coalesce(a.usename, '?'), coalesce(a.state, 'active')) END AS holder,
+                   a.backend_xmin AS xmin, a.xact_start AS since
+              FROM pg_catalog.pg_stat_activity a
+             WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
+               AND (a.datname = pg_catalog.current_database() OR a.backend_type = 'walsender')
+               AND a.backend_type <> 'autovacuum worker'
+            UNION ALL
+            SELECT pg_catalog.format('%s %s, user %s, %s', a.backend_type, a.pid, coalesce(a.usename, '?'), coalesce(a.state, 'active')), a.backend_xid, a.xact_start
+              FROM pg_catalog.pg_stat_activity a
+             WHERE a.backend_xid IS NOT NULL AND a.backend_xmin IS NULL AND a.pid <> pg_catalog.pg_backend_pid()
+               AND a.datname = pg_catalog.current_database()
+            UNION ALL
+            SELECT pg_catalog.format('replication slot %s (%s)', s.slot_name, CASE WHEN s.active THEN 'active' ELSE 'not in use' END), s.xmin, NULL
+              FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
+            UNION ALL
+            SELECT pg_catalog.format('prepared transaction %s of %s', p.gid, p.owner), p.transaction, p.prepared
+              FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()) h
+     ORDER BY pg_catalog.age(h.xmin) DESC;
+END;
+COMMENT ON FUNCTION backfill._vacuum_holders() IS
+    'Processes, standbys, replication slots and prepared transactions whose snapshots keep vacuum from removing dead rows of backfill.job, the oldest first.';
+
+CREATE FUNCTION backfill._health_preloaded(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+BEGIN
+    check_name := 'preloaded'; status := 'ok';
+    IF NOT server.preloaded THEN
+        status := 'critical';
+        detail := 'backfill is not in shared_preload_libraries: the server does not run jobs';
+        hint := 'Add it and restart the server, or run jobs with CALL backfill.process_available_jobs().';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_preloaded() IS 'A check of health(): whether the library is preloaded.';
+
+CREATE FUNCTION backfill._health_version(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+    seen record;
+BEGIN
+    check_name := 'version'; status := 'ok';
+    SELECT e.extversion INTO seen FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill';
+    detail := pg_catalog.format('library %s, extension %s', server.library_version, seen.extversion);
+    IF seen.extversion <> server.library_version THEN
+        status := 'critical';
+        hint := 'Run ALTER EXTENSION backfill UPDATE, or restart the server if its library is the older one.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_version() IS 'A check of health(): whether the library and the SQL objects are of one version.';
+
+CREATE FUNCTION backfill._health_launcher(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+BEGIN
+    check_name := 'launcher'; status := 'ok';
+    IF pg_catalog.pg_is_in_recovery() THEN
+        detail := 'a standby: jobs run on the primary';
+    ELSIF server.preloaded AND NOT server.launcher THEN
+        status := 'critical'; detail := 'the launcher does not run'; hint := 'See the server''s log.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_launcher() IS 'A check of health(): whether the launcher runs.';
+
+CREATE FUNCTION backfill._health_dispatcher(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+BEGIN
+    check_name := 'dispatcher'; status := 'ok';
+    IF server.preloaded AND NOT pg_catalog.pg_is_in_recovery() AND NOT server.dispatcher THEN
+        status := 'critical';
+        IF NOT server.listed THEN
+            detail := 'backfill.databases does not name this database';
+            hint := 'Name it, or "*", and reload the configuration.';
+        ELSIF server.blocked_by IS NOT NULL THEN
+            detail := pg_catalog.format('process %s has ended the workers of this database for the time of its command', server.blocked_by);
+        ELSE
+            detail := 'no dispatcher runs in this database';
+            hint := 'See the server''s log; it needs a place in max_worker_processes.';
+        END IF;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_dispatcher() IS 'A check of health(): whether this database has a dispatcher.';
+
+CREATE FUNCTION backfill._health_executors(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+    max_executors constant integer := coalesce(pg_catalog.current_setting('backfill.max_executors', true)::integer, 0);
+    executors integer;
+    busy integer;
+BEGIN
+    check_name := 'executors'; status := 'ok';
+    SELECT pg_catalog.count(*), pg_catalog.count(w.job_id) INTO executors, busy FROM backfill._workers() w WHERE w.kind = 'executor';
+    detail := pg_catalog.format('%s of at most %s, %s with a job', executors, max_executors, busy);
+    IF max_executors = 0 AND server.preloaded THEN
+        status := 'warning'; hint := 'Set backfill.max_executors, or run jobs with CALL backfill.process_available_jobs().';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_executors() IS 'A check of health(): how many executors there are.';
+
+CREATE FUNCTION backfill._health_worker_slots(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+BEGIN
+    check_name := 'worker_slots'; status := 'ok';
+    detail := pg_catalog.format('%s of %s in use', backfill._worker_processes(), pg_catalog.current_setting('max_worker_processes'));
+    IF server.no_slot_until > pg_catalog.clock_timestamp()
+       OR server.preloaded AND NOT pg_catalog.pg_is_in_recovery() AND NOT server.dispatcher
+          AND backfill._worker_processes() >= pg_catalog.current_setting('max_worker_processes')::integer THEN
+        status := 'warning'; detail := detail || ': no executor can be started'; hint := 'Raise max_worker_processes, or lower backfill.max_executors.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_worker_slots() IS 'A check of health(): whether the server has room for background workers.';
+
+CREATE FUNCTION backfill._health_oldest_ready_job(max_wait interval, OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now constant timestamptz := backfill._now();
+    seen record;
+BEGIN
+    check_name := 'oldest_ready_job'; status := 'ok'; detail := 'no job is ready';
+    SELECT j.id, j.run_at, now - j.run_at > max_wait AS late INTO seen
+      FROM backfill.job j
+     WHERE j.run_at <= now AND j.lease_expires_at IS NULL
+       AND j.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
+       AND j.task_identifier IN (SELECT t.task_identifier FROM backfill.task t)
+       AND NOT backfill._claimed(j.ctid, j.xmax)
+     ORDER BY j.run_at, j.id LIMIT 1;
+    IF FOUND THEN
+        detail := pg_catalog.format('job %s since %s', seen.id, seen.run_at);
+        IF seen.late THEN
+            status := 'warning';
+            detail := detail || '; ' || coalesce(backfill.why_not_running(seen.id), '');
+            hint := 'backfill.why_not_running(id) says why a job waits.';
+        END IF;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_oldest_ready_job(interval) IS 'A check of health(): the job that has been ready for longest.';
+
+CREATE FUNCTION backfill._health_unregistered_tasks(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'unregistered_tasks'; status := 'ok';
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', j.task_identifier, j.jobs) ORDER BY j.jobs DESC, j.task_identifier) AS names INTO seen
+      FROM (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
+     WHERE j.task_identifier NOT IN (SELECT t.task_identifier FROM backfill.task t);
+    IF seen.names IS NOT NULL THEN
+        status := 'warning';
+        detail := 'jobs wait for tasks that nobody has registered: ' || backfill._listing(seen.names);
+        hint := 'Call backfill.register_task(), or claim them by naming the task to claim_jobs().';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_unregistered_tasks() IS 'A check of health(): jobs whose tasks are not registered.';
+
+CREATE FUNCTION backfill._health_handlers(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'handlers'; status := 'ok';
+    SELECT pg_catalog.array_agg(h.problem ORDER BY h.problem) AS names INTO seen
+      FROM (SELECT CASE WHEN p.oid IS NULL THEN pg_catalog.format('%s: %I.%I does not exist', t.task_identifier, t.handler_schema, t.handler_name)
+                        WHEN r.oid IS NOT NULL AND NOT (pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
+                                                        AND pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'))
+                        THEN pg_catalog.format('%s: role %I may not execute %I.%I', t.task_identifier, t.run_as, t.handler_schema, t.handler_name) END AS problem
+              FROM backfill.task t
+              LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
+              LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.handler_schema
+              LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = t.handler_name
+                    AND ARRAY(SELECT pg_catalog.format_type(a.a, NULL) FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a
+                               ORDER BY a.ordinality) = t.handler_argtypes
+             WHERE t.handler_name IS NOT NULL) h
+     WHERE h.problem IS NOT NULL;
+    IF seen.names IS NOT NULL THEN
+        status := 'critical';
+        detail := backfill._listing(seen.names);
+        hint := 'Jobs of these tasks become dead letters. Create the function again, grant EXECUTE, or register the task anew.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_handlers() IS 'A check of health(): handlers that are gone, or that their roles may not execute.';
+
+CREATE FUNCTION backfill._health_roles(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+    seen record;
+BEGIN
+    check_name := 'roles'; status := 'ok';
+    SELECT pg_catalog.array_agg(DISTINCT c.problem) AS names INTO seen
+      FROM (SELECT CASE WHEN r.oid IS NULL THEN pg_catalog.format('%s does not exist', t.run_as)
+                        WHEN NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000 THEN pg_catalog.format('%s has no LOGIN', t.run_as)
+                        WHEN NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
+                        THEN pg_catalog.format('%s may not CONNECT to this database', t.run_as)
+                        WHEN r.oid = ANY (server.held_roles) THEN pg_catalog.format('%s: an executor could not log in, see the server''s log', t.run_as) END AS problem
+              FROM backfill.task t LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
+             WHERE t.handler_name IS NOT NULL) c
+     WHERE c.problem IS NOT NULL;
+    IF seen.names IS NOT NULL THEN
+        status := 'critical';
+        detail := 'no executor can log in as the roles of some tasks: ' || backfill._listing(seen.names);
+        hint := 'Give the role what it lacks, or register its tasks with another run_as.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_roles() IS 'A check of health(): roles of tasks that executors cannot log in as.';
+
+CREATE FUNCTION backfill._health_dead_letters(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'dead_letters'; status := 'ok';
+    SELECT pg_catalog.sum(d.letters) AS letters, pg_catalog.min(d.oldest) AS oldest, pg_catalog.max(d.newest) AS newest,
+           pg_catalog.array_agg(pg_catalog.format('%s (%s)', d.task_identifier, d.letters) ORDER BY d.letters DESC, d.task_identifier) AS names INTO seen
+      FROM (SELECT l.task_identifier, pg_catalog.count(*) AS letters, pg_catalog.min(l.failed_at) AS oldest, pg_catalog.max(l.failed_at) AS newest
+              FROM backfill.dead_letter l GROUP BY l.task_identifier) d;
+    IF seen.letters > 0 THEN
+        status := 'warning';
+        detail := pg_catalog.format('%s, the oldest since %s, the latest since %s: %s', seen.letters, seen.oldest, seen.newest, backfill._listing(seen.names));
+        hint := 'See backfill.dlq; requeue_dlq_job() and delete_dlq_job() settle them.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_dead_letters() IS 'A check of health(): the dead letters.';
+
+CREATE FUNCTION backfill._health_expired_leases(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now constant timestamptz := backfill._now();
+    seen record;
+BEGIN
+    check_name := 'expired_leases'; status := 'ok';
+    SELECT pg_catalog.count(*) AS leases, pg_catalog.min(j.lease_expires_at) AS oldest INTO seen
+      FROM backfill.job j WHERE j.lease_expires_at < now - interval '10 seconds';
+    IF seen.leases > 0 AND NOT pg_catalog.pg_is_in_recovery() THEN
+        status := 'warning';
+        detail := pg_catalog.format('%s ran out, the first at %s, and nobody has ended them', seen.leases, seen.oldest);
+        hint := 'The dispatcher does that: see whether it runs. SELECT backfill.release_stale_job_locks() does it now.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_expired_leases() IS 'A check of health(): leases that ran out and were not ended.';
+
+CREATE FUNCTION backfill._health_paused_queues(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'paused_queues'; status := 'ok';
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', q.queue_name, q.jobs) ORDER BY q.jobs DESC, q.queue_name) AS names INTO seen
+      FROM (SELECT p.queue_name, pg_catalog.count(*) AS jobs
+              FROM backfill.queue p JOIN backfill.job j ON j.queue_name = p.queue_name WHERE p.paused GROUP BY p.queue_name) q;
+    IF seen.names IS NOT NULL THEN
+        status := 'warning'; detail := 'jobs wait in paused queues: ' || backfill._listing(seen.names); hint := 'backfill.resume_queue() lets them go on.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_paused_queues() IS 'A check of health(): paused queues that have jobs.';
+
+CREATE FUNCTION backfill._health_schedules(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now constant timestamptz := backfill._now();
+    seen record;
+BEGIN
+    check_name := 'schedules'; status := 'ok';
+    SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO seen
+      FROM (SELECT CASE WHEN c.checked_until < now - interval '3 minutes' THEN pg_catalog.format('%s: the clock has not ticked since %s', c.name, c.checked_until)
+                        WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: %s', c.name, c.last_error) END AS problem
+              FROM backfill.cron_schedule c) s
+     WHERE s.problem IS NOT NULL;
+    IF seen.names IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() THEN
+        status := 'critical';
+        detail := backfill._listing(seen.names);
+        hint := CASE WHEN pg_catalog.current_setting('backfill.cron_clock', true) = 'external' THEN 'backfill.cron_clock is external: something must call backfill.cron_tick() every minute.'
+                     WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN 'Extension pg_cron, which calls backfill.cron_tick(), is not installed in this database.'
+                     ELSE 'pg_cron calls backfill.cron_tick() every minute: see cron.job and cron.job_run_details.' END;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_schedules() IS 'A check of health(): schedules whose tick failed, or is missing.';
+
+CREATE FUNCTION backfill._health_dead_rows(max_dead_rows bigint, OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'dead_rows'; status := 'ok';
+    SELECT pg_catalog.pg_stat_get_dead_tuples('backfill.job'::pg_catalog.regclass) AS dead_rows, v.holder, v.xmin_age, v.since INTO seen
+      FROM (SELECT 1) one LEFT JOIN (SELECT * FROM backfill._vacuum_holders() h LIMIT 1) v ON true;
+    detail := pg_catalog.format('backfill.job has some %s dead rows', seen.dead_rows);
+    IF seen.holder IS NOT NULL THEN
+        detail := detail || pg_catalog.format('; the oldest snapshot is that of %s, %s transactions old%s', seen.holder, seen.xmin_age,
+                                              ', since ' || seen.since);
+    END IF;
+    IF seen.dead_rows >= max_dead_rows THEN
+        status := 'warning';
+        hint := CASE WHEN seen.holder IS NULL THEN 'Nobody holds vacuum back, but it does not keep up: see pg_stat_progress_vacuum and the setting autovacuum.'
+                     ELSE 'Vacuum cannot remove rows that died after the oldest snapshot was taken: end its transaction, or drop its slot.' END;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_dead_rows(bigint) IS 'A check of health(): dead rows of backfill.job, and what keeps vacuum from removing them.';
+
+CREATE FUNCTION backfill._health_autovacuum(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    check_name := 'autovacuum'; status := 'ok';
+    IF NOT pg_catalog.current_setting('autovacuum')::boolean OR NOT pg_catalog.current_setting('track_counts')::boolean
+       OR EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.unnest(c.reloptions) o
+                   WHERE c.oid = 'backfill.job'::pg_catalog.regclass AND o IN ('autovacuum_enabled=false', 'autovacuum_enabled=off', 'autovacuum_enabled=0', 'autovacuum_enabled=no')) THEN
+        status := 'warning';
+        detail := pg_catalog.concat_ws(', ', CASE WHEN NOT pg_catalog.current_setting('autovacuum')::boolean THEN 'autovacuum is off' END,
+                                       CASE WHEN NOT pg_catalog.current_setting('track_counts')::boolean THEN 'track_counts is off' END);
+        detail := coalesce(nullif(detail, ''), 'autovacuum is turned off for backfill.job');
+        hint := 'Every job leaves a dead row; without vacuum backfill.job only grows.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_autovacuum() IS 'A check of health(): whether vacuum looks after backfill.job.';
+
+CREATE FUNCTION backfill._health_metrics_labels(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    server constant record := backfill._server_state();
+BEGIN
+    check_name := 'metrics_labels'; status := 'ok';
+    IF server.other_labels THEN
+        status := 'warning';
+        detail := 'some tasks or queues are counted as "other"';
+        hint := 'Raise backfill.metrics_max_label_sets and restart the server.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_metrics_labels() IS 'A check of health(): whether tasks and queues have run out of labels.';
+
+CREATE FUNCTION backfill.health(
+    max_wait interval DEFAULT '5 minutes',
+    max_dead_rows bigint DEFAULT 100000,
+    OUT check_name text,
+    OUT status text,
+    OUT detail text,
+    OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER ROWS 20 SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF max_wait IS NULL OR max_dead_rows IS NULL THEN
+        RAISE EXCEPTION '% must not be null', CASE WHEN max_wait IS NULL THEN 'max_wait' ELSE 'max_dead_rows' END
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Leave it out for the default.';
+    END IF;
+    RETURN QUERY
+              SELECT * FROM backfill._health_preloaded()
+    UNION ALL SELECT * FROM backfill._health_version()
+    UNION ALL SELECT * FROM backfill._health_launcher()
+    UNION ALL SELECT * FROM backfill._health_dispatcher()
+    UNION ALL SELECT * FROM backfill._health_executors()
+    UNION ALL SELECT * FROM backfill._health_worker_slots()
+    UNION ALL SELECT * FROM backfill._health_oldest_ready_job(max_wait)
+    UNION ALL SELECT * FROM backfill._health_unregistered_tasks()
+    UNION ALL SELECT * FROM backfill._health_handlers()
+    UNION ALL SELECT * FROM backfill._health_roles()
+    UNION ALL SELECT * FROM backfill._health_dead_letters()
+    UNION ALL SELECT * FROM backfill._health_expired_leases()
+    UNION ALL SELECT * FROM backfill._health_paused_queues()
+    UNION ALL SELECT * FROM backfill._health_schedules()
+    UNION ALL SELECT * FROM backfill._health_dead_rows(max_dead_rows)
+    UNION ALL SELECT * FROM backfill._health_autovacuum()
+    UNION ALL SELECT * FROM backfill._health_metrics_labels();
+END;
+$$;
+COMMENT ON FUNCTION backfill.health(interval, bigint) IS
+    'What an operator must know, a row for each check: status is ok, warning or critical. max_wait: a ready job may wait so long; max_dead_rows: backfill.job may have so many.';
