@@ -24,6 +24,19 @@ CREATE FUNCTION backfill._server_state(
 RETURNS record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_server_state';
 COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database, for health().';
 
+CREATE FUNCTION backfill._set_aside(
+    OUT kind text,
+    OUT id bigint,
+    OUT name text,
+    OUT failures integer,
+    OUT since timestamptz,
+    OUT retry_at timestamptz,
+    OUT sqlstate text,
+    OUT message text)
+RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'backfill_set_aside';
+COMMENT ON FUNCTION backfill._set_aside() IS
+    'What has failed in this database for reasons of the server''s and is tried again later, from shared memory, for health(): jobs, leases, charges and the like.';
+
 -- The first five of many names, for a line of text.
 CREATE FUNCTION backfill._listing(names text[])
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -392,6 +405,26 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_metrics_labels() IS 'A check of health(): whether tasks and queues have run out of labels.';
 
+-- A job may have been cancelled since.
+CREATE FUNCTION backfill._health_set_aside(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    problems text[];
+BEGIN
+    check_name := 'set_aside'; status := 'ok';
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s %s%s since %s, failed %s times, next try at %s: %s %s', a.kind, a.id, ' (' || a.name || ')',
+                                                  a.since, a.failures, a.retry_at, a.sqlstate, a.message) ORDER BY a.since, a.kind, a.id) INTO problems
+      FROM backfill._set_aside() a
+     WHERE a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id);
+    IF problems IS NOT NULL THEN
+        status := 'warning';
+        detail := backfill._listing(problems);
+        hint := 'Each of them is tried again by itself, at the latest 10 seconds after its trouble is over; all others go on.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_set_aside() IS 'A check of health(): what cannot be settled now, and is tried again later.';
+
 CREATE FUNCTION backfill.health(
     max_wait interval DEFAULT '5 minutes',
     max_dead_rows bigint DEFAULT 100000,
@@ -424,7 +457,8 @@ BEGIN
     UNION ALL SELECT * FROM backfill._health_schedules()
     UNION ALL SELECT * FROM backfill._health_dead_rows(max_dead_rows)
     UNION ALL SELECT * FROM backfill._health_autovacuum()
-    UNION ALL SELECT * FROM backfill._health_metrics_labels();
+    UNION ALL SELECT * FROM backfill._health_metrics_labels()
+    UNION ALL SELECT * FROM backfill._health_set_aside();
 END;
 $$;
 COMMENT ON FUNCTION backfill.health(interval, bigint) IS

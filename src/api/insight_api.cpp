@@ -1,4 +1,4 @@
-/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql). */
+/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql, 89_health.sql). */
 #include "backfill/bgworker/launcher.hpp"
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/datum.hpp"
@@ -78,4 +78,26 @@ BACKFILL_FUNCTION(backfill_server_state)
     nulls[5] = !database || database->blocked_by == 0;
     nulls[6] = !database || database->retry_at == 0;
     return pg::make_row(fcinfo, values, nulls);
+}
+
+BACKFILL_FUNCTION(backfill_set_aside)
+{
+    namespace set_aside = bgworker::set_aside;
+    pg::ResultSet result(fcinfo);
+    for (const set_aside::Entry &entry : set_aside::copy_entries()) {
+        const Datum values[] = {
+            pg::from_text(set_aside::kind_name(entry.kind)),
+            Int64GetDatum(entry.id),
+            pg::from_text(entry.name),
+            Int32GetDatum(entry.failures),
+            TimestampTzGetDatum(entry.since),
+            TimestampTzGetDatum(entry.retry_at),
+            pg::from_text(entry.sqlstate),
+            pg::from_text(entry.message),
+        };
+        bool nulls[std::size(values)] = {};
+        nulls[2] = entry.name[0] == '\0';
+        result.add(values, nulls);
+    }
+    return result.finish();
 }

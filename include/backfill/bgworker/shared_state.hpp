@@ -11,6 +11,7 @@
 #pragma once
 
 #include "backfill/bgworker/job_waiters.hpp"
+#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/core/low_water.hpp"
 #include "backfill/core/rate_window.hpp"
 #include "backfill/core/read_ahead.hpp"
@@ -103,6 +104,7 @@ struct SharedState {
     Latch *launcher;
     ConditionVariable consumers; /* of all databases: sessions that wait for jobs to claim */
     JobWaiters job_waiters;
+    set_aside::List set_aside;
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
     RateSlot rates[kMaxRateWindows];

@@ -1,0 +1,198 @@
+/* set_aside.cpp - see set_aside.hpp. */
+#include "backfill/bgworker/set_aside.hpp"
+
+#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/pg/datum.hpp"
+
+namespace backfill::bgworker::set_aside
+{
+
+namespace
+{
+
+/* Whoever has to try a thing again may be busy for a while; after so long nobody will. */
+constexpr int64 kForgottenUs = 300 * USECS_PER_SEC;
+
+List &list()
+{
+    return shared().set_aside;
+}
+
+bool is_empty() noexcept
+{
+    return !available() || pg_atomic_read_u32(&list().count) == 0;
+}
+
+void free_entry(Entry &entry) noexcept
+{
+    entry.kind = Kind::kNone;
+    (void) pg_atomic_fetch_sub_u32(&list().count, 1);
+}
+
+/* The functions below are for callers that hold the lock. */
+
+Entry *find_entry(Kind kind, int64 id) noexcept
+{
+    for (Entry &entry : list().entries)
+        if (entry.kind == kind && entry.id == id && entry.database == MyDatabaseId)
+            return &entry;
+    return nullptr;
+}
+
+void give_back_forgotten(TimestampTz now) noexcept
+{
+    for (Entry &entry : list().entries)
+        if (entry.kind != Kind::kNone && now - entry.retry_at > kForgottenUs)
+            free_entry(entry);
+}
+
+/* A free entry, or, if there is none, the one that will be tried again soonest: that one loses
+ * least when it is forgotten. */
+Entry &take_entry(bool &evicted) noexcept
+{
+    Entry *soonest = nullptr;
+    for (Entry &entry : list().entries) {
+        if (entry.kind == Kind::kNone) {
+            (void) pg_atomic_fetch_add_u32(&list().count, 1);
+            return entry;
+        }
+        if (soonest == nullptr || entry.retry_at < soonest->retry_at)
+            soonest = &entry;
+    }
+    evicted = true;
+    return *soonest;
+}
+
+int64 delay_after(int failures) noexcept
+{
+    int64 delay = kFirstDelayUs;
+    for (int i = 1; i < failures && delay < kLongestDelayUs; i++)
+        delay *= 2;
+    return Min(delay, kLongestDelayUs);
+}
+
+void copy_text(char *to, std::size_t size, std::string_view from) noexcept
+{
+    memcpy(to, from.data(), Min(from.size(), size - 1));
+    to[Min(from.size(), size - 1)] = '\0';
+}
+
+} // namespace
+
+const char *kind_name(Kind kind)
+{
+    switch (kind) {
+    case Kind::kJob:
+        return "job";
+    case Kind::kLease:
+        return "lease";
+    case Kind::kClaim:
+        return "claim";
+    case Kind::kCharge:
+        return "charge";
+    case Kind::kSchedule:
+        return "schedule";
+    case Kind::kLetter:
+        return "letter";
+    default:
+        return "step";
+    }
+}
+
+TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (!available())
+        return now + kFirstDelayUs;
+    const std::string_view short_name = pg::clipped(name, kMaxName - 1);
+    const std::string_view message = pg::clipped(error.message, kMaxMessage - 1);
+    bool evicted = false;
+    Entry lost;
+    TimestampTz retry_at;
+    {
+        const SharedLock lock;
+        Entry *entry = find_entry(kind, id);
+        if (entry == nullptr) {
+            give_back_forgotten(now);
+            entry = &take_entry(evicted);
+            lost = *entry;
+            *entry = Entry{};
+            entry->kind = kind;
+            entry->database = MyDatabaseId;
+            entry->id = id;
+            entry->since = now;
+        }
+        entry->failures++;
+        entry->retry_at = now + delay_after(entry->failures);
+        copy_text(entry->name, sizeof(entry->name), short_name);
+        copy_text(entry->sqlstate, sizeof(entry->sqlstate), error.sqlstate);
+        copy_text(entry->message, sizeof(entry->message), message);
+        retry_at = entry->retry_at;
+    }
+    if (evicted)
+        pg::call([&] {
+            ereport(LOG, (errmsg("backfill has set aside more than %d things that failed",
+                                 kMaxEntries),
+                          errdetail("%s %lld is tried again at once.", kind_name(lost.kind),
+                                    static_cast<long long>(lost.id)),
+                          errhint("SELECT * FROM backfill.health() shows what is set aside.")));
+        });
+    return retry_at;
+}
+
+bool is_set_aside(Kind kind, int64 id) noexcept
+{
+    if (is_empty())
+        return false;
+    const TimestampTz now = GetCurrentTimestamp();
+    const SharedLock lock(LW_SHARED);
+    const Entry *entry = find_entry(kind, id);
+    return entry != nullptr && entry->retry_at > now;
+}
+
+void clear(Kind kind, int64 id) noexcept
+{
+    if (is_empty())
+        return;
+    const SharedLock lock;
+    if (Entry *entry = find_entry(kind, id))
+        free_entry(*entry);
+}
+
+TimestampTz next_retry(Kind kind) noexcept
+{
+    if (is_empty())
+        return 0;
+    TimestampTz next = 0;
+    const TimestampTz now = GetCurrentTimestamp();
+    const SharedLock lock(LW_SHARED);
+    for (const Entry &entry : list().entries)
+        if (entry.kind == kind && entry.database == MyDatabaseId && entry.retry_at > now &&
+            (next == 0 || entry.retry_at < next))
+            next = entry.retry_at;
+    return next;
+}
+
+std::optional<Entry> find(Kind kind, int64 id)
+{
+    if (is_empty())
+        return std::nullopt;
+    const SharedLock lock(LW_SHARED);
+    const Entry *entry = find_entry(kind, id);
+    return entry == nullptr ? std::nullopt : std::optional(*entry);
+}
+
+std::vector<Entry> copy_entries()
+{
+    std::vector<Entry> entries;
+    if (is_empty())
+        return entries;
+    entries.reserve(kMaxEntries); /* so that nothing is allocated under the lock */
+    const SharedLock lock(LW_SHARED);
+    for (const Entry &entry : list().entries)
+        if (entry.kind != Kind::kNone && entry.database == MyDatabaseId)
+            entries.push_back(entry);
+    return entries;
+}
+
+} // namespace backfill::bgworker::set_aside

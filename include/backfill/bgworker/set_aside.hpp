@@ -1,0 +1,77 @@
+/* set_aside.hpp - what has failed for reasons of ours or the server's, and is tried again later.
+ *
+ * One thing that cannot be done must not stop all others: an outcome that cannot be recorded, a
+ * lease that cannot be ended, a charge, a schedule. Whoever fails with it notes it here and goes on
+ * with the rest; until the time that note_failure() returns, everybody passes over it. The delay
+ * grows with each failure, from 100 ms to 10 s.
+ *
+ * A bounded list in shared memory, of all databases. It is lost with the server, and an entry that
+ * nobody has touched for long is given back: then the thing is simply tried again. Without
+ * shared_preload_libraries there is no list, and nothing is ever set aside. */
+#pragma once
+
+#include "backfill/core/error_info.hpp"
+#include "backfill/pg/pg.hpp"
+
+#include <optional>
+#include <vector>
+
+namespace backfill::bgworker::set_aside
+{
+
+enum class Kind : int {
+    kNone,
+    kJob,      /* id: of the job */
+    kLease,    /* of the leased job */
+    kClaim,    /* of a procedure's job */
+    kCharge,   /* of the job that has ended its process */
+    kSchedule, /* hash or number of the schedule */
+    kLetter,   /* of the dead letter */
+    kStep,     /* number of a step of the dispatcher's pass */
+};
+
+/* As people read it. */
+const char *kind_name(Kind kind);
+
+inline constexpr int kMaxEntries = 256;
+inline constexpr int kMaxName = 128 * 4 + 1; /* 128 characters in any encoding */
+inline constexpr int kMaxMessage = 512;      /* bytes, with the terminating zero */
+inline constexpr int64 kFirstDelayUs = 100000;
+inline constexpr int64 kLongestDelayUs = 10000000;
+
+struct Entry {
+    Kind kind; /* kNone: free */
+    Oid database;
+    int64 id;
+    int failures;         /* one after the other */
+    TimestampTz since;    /* the first of them */
+    TimestampTz retry_at; /* by the machine's clock */
+    char name[kMaxName];  /* a task's, schedule's or step's */
+    char sqlstate[6];
+    char message[kMaxMessage];
+};
+
+/* Part of the shared state; the entries are guarded by its LWLock. */
+struct List {
+    pg_atomic_uint32 count;
+    Entry entries[kMaxEntries];
+};
+
+/* It has failed, in this database. Returns when to try again, by the machine's clock. Logs
+ * nothing about the failure itself, but says so when another entry had to make room. */
+TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error);
+
+/* --- Those below raise nothing; with an empty list they cost one atomic read. --- */
+
+/* Whether it has to be passed over now. */
+bool is_set_aside(Kind kind, int64 id) noexcept;
+/* It has succeeded, and that is committed; or it is gone. */
+void clear(Kind kind, int64 id) noexcept;
+/* When the next thing of this kind in this database may be tried again; 0: there is none. */
+TimestampTz next_retry(Kind kind) noexcept;
+/* The entry, to show it. */
+std::optional<Entry> find(Kind kind, int64 id);
+/* All entries of this database. */
+std::vector<Entry> copy_entries();
+
+} // namespace backfill::bgworker::set_aside
