@@ -1,19 +1,30 @@
 # What the TAP tests share: servers with the library preloaded, and ways to wait for
-# something to become true. Nothing here sleeps for a fixed time.
+# something to become true.
+#
+# A test must not assume that the machine is fast: between any two of its lines a minute may pass.
+# - It waits for a condition: wait_until() for what a query can tell, try_until() for anything else,
+#   $node->wait_for_log(). Each has a deadline, says what it saw last, and ends the file when it has
+#   waited in vain, for what comes after would wait as long.
+# - It looks at work that is still there, because the test itself holds it up: close_gate(), or a lock
+#   of its own that the handler waits for.
+# - A deadline that must not pass (a lease, a time limit) is far away, or made to pass by SQL.
 package Backfill;
 
 use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use IO::Select;
+use IPC::Open3;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_server preloaded create_extension wait_until worker_pids wait_for_workers running_executor
-  start_psql finish_psql run_psqls start_pgbench finish_pgbench resident_kb
+  new_server preloaded create_extension wait_until try_until worker_pids wait_for_workers
+  running_executor close_gate open_gate start_psql finish_psql run_psqls start_pgbench finish_pgbench resident_kb
   log_position log_lines check_log
   create_workload produce start_workload is_exactly_once
 );
@@ -33,7 +44,7 @@ max_worker_processes = 16
 sub new_server
 {
 	my ($name, %params) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = Backfill::Server->new($name);
 	$node->init(%{ $params{init} // {} });
 	$node->append_conf('postgresql.conf', $common_conf . ($params{conf} // ''));
 	return $node;
@@ -56,12 +67,60 @@ sub create_extension
 	return;
 }
 
-# An assertion: the query comes to return t (or what is expected).
+# An assertion: the query comes to return t, or what is expected, which may be a pattern. A result that
+# matches `unless` ends the wait at once, because it shows that waiting is in vain. The server may
+# restart meanwhile.
 sub wait_until
 {
-	my ($node, $db, $query, $name, $expected) = @_;
+	my ($node, $db, $query, $name, $expected, %params) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($node->poll_query_until($db, $query, $expected), $name);
+	my ($came, $seen) = look_for($node, $db, $query, $expected // 't', %params);
+	return pass($name) if $came;
+	fail($name);
+	diag "waited for: " . ($expected // 't') . "\nof the query: $query\nseen last: $seen";
+	die "$name: waited in vain\n";
+}
+
+# An assertion: a function comes to return true. It returns a list: whether it is content, and what it
+# has seen, for the report. For what a single query cannot tell.
+sub try_until
+{
+	my ($name, $try) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	for (;;)
+	{
+		my ($came, $seen) = $try->();
+		return pass($name) if $came;
+		if (time >= $deadline)
+		{
+			fail($name);
+			diag 'seen last: ' . ($seen // '');
+			die "$name: tried in vain\n";
+		}
+		pause(0.01);
+	}
+}
+
+# The one place that sleeps: between two looks.
+sub pause { usleep(1e6 * $_[0]); return; }
+
+# Asks one psql again and again. Returns whether the expected answer came, and the last answer.
+sub look_for
+{
+	my ($node, $db, $query, $expected, %params) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my ($psql, $pause) = (undef, 0.01);
+	for (;;)
+	{
+		$psql //= Backfill::Psql->new($node->connstr($db));
+		my $seen = $psql->ask($query, time > $deadline - 10 ? time + 10 : $deadline);
+		my $came = ref $expected ? $seen =~ $expected : $seen eq $expected;
+		return ($came, $seen) if $came || time >= $deadline || (defined $params{unless} && $seen =~ $params{unless});
+		undef $psql if $psql->{gone};
+		pause($pause);
+		$pause *= 1.5 if $pause < 0.1;
+	}
 }
 
 # Process ids of workers of a kind (launcher, dispatcher, executor), in one database or all.
@@ -86,38 +145,48 @@ sub wait_for_workers
 		$name);
 }
 
-# The process id of an executor that is running a job right now, as soon as there is one.
+# The process id of an executor that is running a job right now, as soon as there is one. It may be
+# done before the caller looks again, unless that job is held up.
 sub running_executor
 {
 	my ($node, $db) = @_;
-	my $pid = '';
-	for my $try (1 .. 1000)
-	{
-		$pid = $node->safe_psql($db,
-			"SELECT pid FROM backfill.workers WHERE kind = 'executor' AND job_id IS NOT NULL LIMIT 1");
-		return $pid if $pid ne '';
-	}
-	die 'no executor runs a job';
+	my ($came, $seen) = look_for($node, $db,
+		"SELECT pid FROM backfill.workers WHERE kind = 'executor' AND job_id IS NOT NULL LIMIT 1", qr/^\d+$/);
+	die "no executor runs a job: $seen" unless $came;
+	return $seen;
 }
 
 # A psql in the background that runs a script; finish_psql() returns (exit code, output, errors).
 sub start_psql
 {
 	my ($node, $db, $sql, @options) = @_;
-	my $session = { in => $sql, out => '', err => '' };
-	$session->{run} = IPC::Run::start(
-		[ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', @options, '-d', $node->connstr($db), '-f', '-' ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	return $session;
+	return start_program({ in => $sql }, 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', @options, '-d', $node->connstr($db), '-f', '-');
 }
 
 sub finish_psql
 {
 	my ($session) = @_;
-	$session->{run}->finish;
+	finish_program($session);
 	chomp(my $out = $session->{out});
 	return ($session->{run}->full_result(0), $out, $session->{err});
+}
+
+# A program in the background. The deadline is for the wait until it has ended, not for its life.
+sub start_program
+{
+	my ($program, @command) = @_;
+	$program->{$_} = '' for 'out', 'err';
+	$program->{timeout} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	$program->{run} = IPC::Run::start(\@command, '<', \$program->{in}, '>', \$program->{out}, '2>', \$program->{err}, $program->{timeout});
+	return $program;
+}
+
+sub finish_program
+{
+	my ($program) = @_;
+	$program->{timeout}->start;
+	$program->{run}->finish;
+	return;
 }
 
 # Run several scripts at the same time; returns what each printed. Dies if one fails.
@@ -141,19 +210,14 @@ sub start_pgbench
 	my ($node, $db, $script, @options) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	append_to_file("$dir/script.sql", $script);
-	my $bench = { out => '', err => '' };
-	$bench->{run} = IPC::Run::start(
-		[ 'pgbench', '-n', '-f', "$dir/script.sql", @options, $node->connstr($db) ],
-		'<', \undef, '>', \$bench->{out}, '2>', \$bench->{err},
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	return $bench;
+	return start_program({ in => '' }, 'pgbench', '-n', '-f', "$dir/script.sql", @options, $node->connstr($db));
 }
 
 # Waits for its end; returns the exit code (a server that crashes meanwhile makes it fail).
 sub finish_pgbench
 {
 	my ($bench) = @_;
-	$bench->{run}->finish;
+	finish_program($bench);
 	note $bench->{err} if $bench->{run}->full_result(0) != 0;
 	return $bench->{run}->full_result(0);
 }
@@ -195,7 +259,8 @@ sub check_log
 }
 
 # --- A workload whose outcome can be checked: every committed enqueue leaves a row in
-# `intended`, every run of a job one in `effect`. Some jobs take a while, some fail at first.
+# `intended`, every run of a job one in `effect`. Some jobs take a while, some fail at first, and
+# those with {"gate": true} wait while the gate is closed.
 
 sub create_workload
 {
@@ -203,10 +268,11 @@ sub create_workload
 	$node->safe_psql(
 		$db, q{
 		CREATE TABLE intended (token bigint GENERATED ALWAYS AS IDENTITY, kind int);
-		CREATE TABLE effect (token bigint, pid int DEFAULT pg_backend_pid());
+		CREATE TABLE effect (token bigint, pid int DEFAULT pg_backend_pid(), at timestamptz DEFAULT clock_timestamp());
 
 		CREATE FUNCTION work(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 		BEGIN
+			PERFORM pg_advisory_xact_lock_shared(20260105) WHERE payload ? 'gate';
 			INSERT INTO effect (token) VALUES ((payload->>'token')::bigint);
 			PERFORM pg_sleep((payload->>'ms')::float8 / 1000) WHERE payload ? 'ms';
 			IF random() < 0.02 THEN
@@ -239,6 +305,23 @@ sub create_workload
 		SELECT backfill.set_retry_policy('quick', 1000, '1 ms', '20 ms', 2, 0.5);
 		SELECT backfill.register_task('work', 'work(jsonb)', retry_policy => 'quick');
 	});
+	return;
+}
+
+# Closes the gate: no job of a workload with {"gate": true} gets past it until open_gate(), or until the
+# server goes down.
+sub close_gate
+{
+	my ($node, $db) = @_;
+	my $gate = $node->background_psql($db);
+	$gate->query_safe('SELECT pg_advisory_lock(20260105)');
+	return $gate;
+}
+
+sub open_gate
+{
+	my ($gate) = @_;
+	eval { $gate->quit }; # the server may have gone meanwhile
 	return;
 }
 
@@ -280,6 +363,89 @@ sub is_exactly_once
 		SELECT 'dead', total_jobs FROM backfill.dlq_stats()}),
 		"lost|0\ntoo many|0\ndead|0",
 		"$name: every committed enqueue ran exactly once");
+	return;
+}
+
+# --- A server whose sessions in the background have their deadline for each query, not for their life.
+package Backfill::Server;
+
+our @ISA = ('PostgreSQL::Test::Cluster');
+
+sub background_psql
+{
+	my ($self, @arguments) = @_;
+	my $session = $self->SUPER::background_psql(@arguments);
+	$session->set_query_timer_restart;
+	return bless $session, 'Backfill::Session';
+}
+
+sub wait_for_log
+{
+	my ($self, $pattern, $offset) = @_;
+	my $deadline = Time::HiRes::time + $PostgreSQL::Test::Utils::timeout_default;
+	for (;;)
+	{
+		my $log = PostgreSQL::Test::Utils::slurp_file($self->logfile, $offset // 0);
+		return ($offset // 0) + length $log if $log =~ $pattern;
+		die "waited in vain for $pattern in the log, which goes on with:\n" . substr($log, -3000) if Time::HiRes::time >= $deadline;
+		Backfill::pause(0.02);
+	}
+}
+
+package Backfill::Session;
+
+our @ISA = ('PostgreSQL::Test::BackgroundPsql');
+
+sub quit
+{
+	my ($self) = @_;
+	$self->{timeout}->start;
+	return $self->SUPER::quit;
+}
+
+# --- A psql that is asked one query after the other. An answer is what it prints, errors included; {gone}
+# tells that it has lost its server.
+package Backfill::Psql;
+
+sub new
+{
+	my ($class, $connstr) = @_;
+	my $pid = IPC::Open3::open3(my $in, my $out, undef, 'psql', '-XqAt', '-d', $connstr);
+	return bless { pid => $pid, in => $in, out => $out, count => 0 }, $class;
+}
+
+sub ask
+{
+	my ($self, $query, $deadline) = @_;
+	my $end = 'end of answer ' . ++$self->{count};
+	local $SIG{PIPE} = 'IGNORE';
+	print { $self->{in} } "$query\n;\n\\echo '$end'\n";
+	my $answer = '';
+	until ($answer =~ s/^\Q$end\E\n\z//m)
+	{
+		my $left = $deadline - Time::HiRes::time;
+		if ($left <= 0 || !IO::Select->new($self->{out})->can_read($left))
+		{
+			$self->{gone} = 1;
+			return $answer . '(no answer until the deadline)';
+		}
+		if (!sysread($self->{out}, $answer, 65536, length $answer))
+		{
+			$self->{gone} = 1;
+			last;
+		}
+	}
+	chomp $answer;
+	return $answer;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $!, $@);
+	close $self->{in};
+	kill('KILL', $self->{pid}) if $self->{gone};
+	waitpid($self->{pid}, 0);
 	return;
 }
 

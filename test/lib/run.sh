@@ -211,6 +211,7 @@ run_tap() {
         log=$work/tap-$name.log
         status=0
         as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
+            PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
             TESTLOGDIR="$tree/tmp_check/log" PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
             prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
             >"$log" 2>&1 </dev/null || status=$?

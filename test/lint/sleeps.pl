@@ -17,6 +17,7 @@ foreach my $file (@ARGV)
 		my $before = substr($text, 0, $at);
 		my $in_body = () = $before =~ /(?<!\w)\$\w*\$/g;
 		my ($line_before) = $before =~ /([^\n]*)$/;
+		next if $file =~ m{lib/Backfill\.pm$} && $line_before =~ /^sub pause \{ $/;
 		next if $in_body % 2 || $line_before =~ /"run"\s*:|^\s*'\w{5}' => q/;
 		printf "%s:%d: %s\n", $file, 1 + ($before =~ tr/\n//), 'sleeps outside of a job';
 		$found = 1;

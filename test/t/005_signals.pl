@@ -100,8 +100,11 @@ is($node->safe_psql('postgres', 'SELECT total_jobs FROM backfill.dlq_stats()'), 
 create_workload($node, 'other');
 set_conf('backfill.max_executors', 4);
 $position = log_position($node);
+my $closed = close_gate($node, 'other');
+produce($node, 'other', 2, '{"gate": true}'); # two jobs that hang until they are hit, and then again
 my $bench = start_workload($node, 'other', 3);
 wait_until($node, 'other', 'SELECT count(*) > 50 FROM effect', 'the load has begun');
+wait_until($node, 'other', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'backfill executor' AND wait_event = 'advisory'}, 'and a job hangs');
 my $cancels = $node->safe_psql(
 	'other', q{
 	DO $$
@@ -113,6 +116,7 @@ my $cancels = $node->safe_psql(
 	END $$;
 	SELECT count(*) > 0 FROM backfill.workers WHERE kind = 'executor'});
 is($cancels, 't', 'cancels rain on busy workers');
+open_gate($closed);
 is(finish_pgbench($bench), 0, 'clients notice nothing');
 is_exactly_once($node, 'other', 'cancels under load');
 cmp_ok(scalar(log_lines($node, qr/ 57014 LOG:  job \d+ failed and will be retried/, $position)),

@@ -74,7 +74,7 @@ sub with_neighbours
 					(SELECT string_agg(md5(k::text), '') FROM generate_series(1, 500) k))
 				ELSE jsonb_build_object('n', i, 'name', 'good') END) ORDER BY i)
 		FROM generate_series(1, 11) i))});
-	$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM backfill.job');
+	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$bad: all jobs have ended");
 	is( $node->safe_psql(
 			'postgres', qq{
 		SELECT string_agg(n::text, ',' ORDER BY n) FILTER (WHERE name = 'good'), count(*) FILTER (WHERE name = '$bad'),
@@ -90,13 +90,12 @@ sub in_transactions
 {
 	my ($bad, $expected, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $transactions = 0;
-	for my $try (1 .. 100)
-	{
-		$transactions = with_neighbours($bad);
-		last if $transactions == $expected;
-	}
-	return is($transactions, $expected, $name);
+	return try_until(
+		$name,
+		sub {
+			my $transactions = with_neighbours($bad);
+			return ($transactions == $expected, "$transactions transactions");
+		});
 }
 
 sub in_one_batch

@@ -93,10 +93,13 @@ $node->safe_psql('postgres', 'CREATE DATABASE live');
 $node->safe_psql('postgres', 'CREATE DATABASE copy_of_live');
 create_extension($node, 'live');
 create_workload($node, 'live');
+my $gate = close_gate($node, 'live');
 produce($node, 'live', 1500, '{"ms": 2}');
+produce($node, 'live', 7, '{"gate": true}'); # they wait until the dump is taken
 my $bench = start_workload($node, 'live', 2);
-running_executor($node, 'live');
+wait_until($node, 'live', 'SELECT count(*) > 50 FROM effect', 'jobs run');
 $node->command_ok([ 'pg_dump', '-f', "$schema.live", '-d', $node->connstr('live') ], 'a dump under load');
+open_gate($gate);
 is(finish_pgbench($bench), 0, 'clients notice nothing');
 is_exactly_once($node, 'live', 'the original');
 $node->command_ok([ 'psql', '-Xq', '-1', '-v', 'ON_ERROR_STOP=1', '-f', "$schema.live", '-d', $node->connstr('copy_of_live') ],

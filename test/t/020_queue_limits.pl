@@ -53,29 +53,42 @@ my $no_jobs = 'SELECT count(*) = 0 FROM backfill.job';
 # --- Concurrency.
 
 # Without a limit the executors do work side by side, or the test below would prove nothing.
-$node->safe_psql('postgres', q{SELECT add('record', 'free', 400, 10)});
-wait_until($node, 'postgres', $no_jobs, 'jobs without a limit end');
-cmp_ok($node->safe_psql('postgres', 'SELECT most_at_once()'), '>', 3, 'more than three of them ran at once');
+my $gate = $node->background_psql('postgres');
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{SELECT add('wait', 'free', 16)});
+wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'running'}, 'without a limit all jobs run at once', 16);
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+wait_until($node, 'postgres', $no_jobs, 'and end');
+cmp_ok($node->safe_psql('postgres', 'SELECT most_at_once()'), '>', 3, 'which the handlers have seen, too');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
-my @sessions = map { start_psql($node, 'postgres', 'CALL backfill.process_available_jobs();' x 20) } (1, 2);
+# Three are at work, whatever the machine does; the others follow when all may go on.
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{SELECT add('wait', 'three', 3)});
+wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'running'}, 'three jobs of a queue with concurrency 3 run', 3);
+my @sessions = map { start_psql($node, 'postgres',
+		'SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1);' . 'CALL backfill.process_available_jobs();' x 20) } (1, 2);
 $node->safe_psql('postgres', q{SELECT add('record', 'three', 5000, 1)});
-wait_until($node, 'postgres', $no_jobs, '5,000 jobs of a queue with concurrency 3 end');
+$gate->query_safe('SELECT pg_advisory_unlock(1)');
+wait_until($node, 'postgres', $no_jobs, 'then 5,000 others, and they end');
 is((finish_psql($_))[0], 0, 'a session that runs jobs meanwhile ends well') for @sessions;
-is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '5000|5000', 'each ran once');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '5003|5000', 'each ran once');
 is($node->safe_psql('postgres', 'SELECT most_at_once()'), 3, 'three at once, never more');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM ran'), '>=', 3, 'in several processes');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # An executor dies in the middle of a job, and the server restarts: its slot is free again
 # and counted once.
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{SELECT add('wait', 'three', 3)});
+wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'running'}, 'three jobs run', 3);
 $node->safe_psql('postgres', q{SELECT add('record', 'three', 1000, 3)});
 my $position = log_position($node);
 is(kill('KILL', running_executor($node, 'postgres')), 1, 'an executor is killed');
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
-$node->poll_query_until('postgres', 'SELECT true');
+eval { $gate->quit };
 wait_until($node, 'postgres', $no_jobs, 'the rest of the jobs end after a crash');
-is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '1000|1000', 'each ran once');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '1003|1000', 'each ran once');
 is($node->safe_psql('postgres', 'SELECT most_at_once()'), 3, 'three at once, never more, after a crash');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
@@ -111,7 +124,7 @@ $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # --- Queues that may start nothing now delay no other, though their jobs come first.
 
-my $gate = $node->background_psql('postgres');
+$gate = $node->background_psql('postgres');
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT add('wait', 'one', 200, 0, -20)});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE queue_name = 'one' AND state = 'running'}, 'a queue is full');

@@ -34,6 +34,7 @@ $node->safe_psql(
 		$$ SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'backfill launcher' $$;
 	CREATE FUNCTION work(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
+		PERFORM pg_advisory_xact_lock_shared(76) WHERE payload ? 'gate';
 		IF payload->>'fate' = 'snooze' AND NOT EXISTS (SELECT FROM snooze s WHERE s.token = (payload->>'token')::bigint) THEN
 			INSERT INTO snooze VALUES ((payload->>'token')::bigint, payload->>'queue', era());
 			PERFORM backfill.snooze('1 ms');
@@ -88,8 +89,9 @@ sub wait_for_truth
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
-	$node->poll_query_until('postgres', q{
-		SELECT NOT EXISTS (TABLE truth EXCEPT TABLE counted) AND NOT EXISTS (TABLE counted EXCEPT TABLE truth)});
+	wait_until($node, 'postgres', q{
+		SELECT coalesce(string_agg(w, ', '), '') FROM (SELECT 'missing: ' || m::text AS w FROM (TABLE truth EXCEPT TABLE counted) m
+			UNION ALL SELECT 'wrong: ' || m::text FROM (TABLE counted EXCEPT TABLE truth) m) d}, "$name: counters follow", '');
 	is($node->safe_psql('postgres', 'TABLE counted ORDER BY what'),
 		$node->safe_psql('postgres', 'TABLE truth ORDER BY what'), "$name: the counters are the truth");
 	# How long the run took that ended its executor nobody knows.
@@ -151,25 +153,32 @@ cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.metrics('bac
 cmp_ok($node->safe_psql('postgres', q{SELECT min(value) FROM backfill.metrics('backfill_db_operations') WHERE labels->>'status' = 'success' AND labels->>'operation' <> 'requeue'}),
 	'>', 0, 'each kind of operation was counted');
 
-# --- Executors end in the middle of a batch: what they undid was not counted.
-$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0, "ms": 1}')) FROM generate_series(1, 600) i});
+# --- Executors end in the middle of a batch: what they undid was not counted. The last jobs wait
+# for a gate, so that there is always an executor with a job.
+my $gate = $node->background_psql('postgres');
+$gate->query_safe('SELECT pg_advisory_lock(76)');
+$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0, "ms": 1}')) FROM generate_series(1, 600) i;
+	SELECT count(produce('q2', '{"share": 0, "gate": true}')) FROM generate_series(1, 10) i});
 for my $round (1 .. 3)
 {
 	my $pid = running_executor($node, 'postgres');
 	is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', "executor $pid is ended");
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+	wait_until($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'and gone');
 }
+$gate->query_safe('SELECT pg_advisory_unlock(76)');
 wait_for_truth('after ended executors');
 
 # --- A crash: counters begin at zero, and are right again from there.
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_completed')}), '>', 600, 'there is something to lose');
-$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0.2, "ms": 2}')) FROM generate_series(1, 900) i});
+$gate->query_safe('SELECT pg_advisory_lock(76)');
+$node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0.2, "ms": 2}')) FROM generate_series(1, 900) i;
+	SELECT count(produce('q2', '{"share": 0.2, "gate": true}')) FROM generate_series(1, 10) i});
 my $position = log_position($node);
 is(kill('KILL', running_executor($node, 'postgres')), 1, 'an executor is killed');
+eval { $gate->quit };
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
-$node->poll_query_until('postgres', 'SELECT true');
+wait_until($node, 'postgres', 'SELECT true', 'the server is back');
 is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_enqueued')}), 0, 'after a crash counters begin at zero');
-cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, 'jobs are left');
 $node->safe_psql('postgres', 'TRUNCATE intended');
 is(finish_pgbench(start_pgbench($node, 'postgres', $producer, '-c', 4, '-t', 50)), 0, 'producers have enqueued again');
 wait_for_truth('after a crash');
@@ -239,7 +248,7 @@ $node->safe_psql(
 	CREATE FUNCTION keyed(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN IF payload ? 'fail' THEN PERFORM pg_advisory_xact_lock_shared(78); RAISE 'in vain'; END IF; END $$;
 	SELECT backfill.register_task('keyed', 'keyed(jsonb)')});
-my $gate = $node->background_psql('postgres');
+$gate = $node->background_psql('postgres');
 $gate->query_safe('SELECT pg_advisory_lock(78)');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('keyed', '{"fail": true}', job_key => k) FROM unnest('{newer,removed}'::text[]) k});
 wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 78 AND NOT granted}, 'two keyed jobs run');
