@@ -135,12 +135,14 @@ CREATE TABLE backfill.dead_letter (
     failed_at timestamptz NOT NULL,
     requeued_count integer NOT NULL DEFAULT 0,
     last_requeued_at timestamptz,
-    notes text
+    notes text,
+    flags text[]
 );
 ALTER SEQUENCE backfill.dead_letter_id_seq OWNED BY backfill.dead_letter.id;
 COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
--- One entry per key: a job that was requeued and fails again updates its entry.
-CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key) WHERE job_key IS NOT NULL;
+-- One entry per key and task: a job that was requeued and fails again updates its entry. Another
+-- task's job with that key must not: its producer may have no right to the letter.
+CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key, task_identifier) WHERE job_key IS NOT NULL;
 CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';

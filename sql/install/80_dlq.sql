@@ -10,9 +10,10 @@ CREATE FUNCTION backfill._requeue(
     max_attempts integer,
     job_key text,
     retry_policy text,
-    timeout_ms integer)
+    timeout_ms integer,
+    flags text[])
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_requeue';
-COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer) IS
+COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer, text[]) IS
     'Insert a job again under its old id; requeue_dlq_job() calls it.';
 
 CREATE FUNCTION backfill.list_dlq_jobs(
@@ -79,7 +80,7 @@ BEGIN
     END IF;
     PERFORM backfill._requeue(letter.original_job_id, letter.id, letter.task_identifier,
                               coalesce(requeue_dlq_job.payload, letter.payload), letter.queue_name, letter.priority,
-                              letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms);
+                              letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms, letter.flags);
     UPDATE backfill.dead_letter d
        SET requeued_count = d.requeued_count + 1,
            last_requeued_at = backfill._now(),
@@ -199,7 +200,7 @@ BEGIN
     RETURN FOUND;
 END;
 $$;
-COMMENT ON FUNCTION backfill.delete_dlq_by_job_key(text) IS 'Delete the dead letter with this job_key; false if there is none.';
+COMMENT ON FUNCTION backfill.delete_dlq_by_job_key(text) IS 'Delete the dead letters with this job_key, of whatever task; false if there is none.';
 
 CREATE FUNCTION backfill.add_to_dlq(job_id bigint, reason text, last_error jsonb DEFAULT NULL)
 RETURNS bigint

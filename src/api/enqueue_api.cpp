@@ -2,6 +2,7 @@
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/locks.hpp"
 
 #include <climits>
@@ -428,12 +429,14 @@ BACKFILL_FUNCTION(backfill_add_job)
     fcinfo->isnull = !row;
     if (!row)
         return static_cast<Datum>(0);
+    queue::JobRow shown = queue::job_rights::visible(*row);
     return pg::call([&] {
         TupleDesc columns = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
             columns->natts != queue::kColumnCount)
             elog(ERROR, "return type must be the row type of backfill.job");
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), row->values, row->nulls));
+        return HeapTupleGetDatum(
+            heap_form_tuple(BlessTupleDesc(columns), shown.values, shown.nulls));
     });
 }
 
@@ -453,6 +456,7 @@ BACKFILL_FUNCTION(backfill_requeue)
     /* NULL in the letter means the policy "default", not the task's own. */
     spec.retry_policy = arguments.text(8).value_or(queue::kDefaultPolicy);
     spec.timeout_ms = arguments.int4(9);
+    spec.flags = arguments.is_null(10) ? 0 : arguments.datum(10);
 
     Enqueuer enqueuer("requeue_dlq_job()");
     enqueuer.requeue(spec);

@@ -6,6 +6,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"
@@ -163,16 +164,7 @@ void Enqueuer::check(const JobSpec &spec) const
              std::string("run_at must be finite: ") +
                  (TIMESTAMP_IS_NOBEGIN(*spec.run_at) ? "-infinity" : "infinity"),
              {}, "Leave run_at out to run the job now.");
-    check_permission(spec.task_identifier);
-}
-
-void Enqueuer::check_permission(std::string_view task_identifier) const
-{
-    if (!config_->may_enqueue(GetUserId(), task_identifier))
-        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to enqueue task " + in_quotes(task_identifier),
-             "Role " + in_quotes(pg::role_name(GetUserId())) + " may enqueue only some tasks.",
-             "Allow it with backfill.grant_producer(role, tasks).");
+    job_rights::check_enqueue(*config_, spec.task_identifier);
 }
 
 /* Empty: none. */
@@ -243,7 +235,7 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
 bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
 {
     const bool dedupe = spec.job_key_mode == JobKeyMode::kUnsafeDedupe;
-    const KeyedJobs existing = find_keyed_jobs(table_, *spec.job_key, !dedupe);
+    const KeyedJobs existing = find_keyed_jobs(table_, *config_, *spec.job_key, !dedupe);
     if (dedupe && existing.any) {
         row.set(Column::kId, Int64GetDatum(existing.existing_id));
         return false;
@@ -253,12 +245,13 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
                                         row.text_or_empty(Column::kQueueName);
     if (existing.waiting) {
         const JobRow &old = *existing.waiting;
-        check_permission(old.task_identifier()); /* who may not enqueue it may not replace it */
         row.set(Column::kId, old.get(Column::kId));
         row.set(Column::kCreatedAt, old.get(Column::kCreatedAt));
         if (spec.job_key_mode == JobKeyMode::kPreserveRunAt && old.attempts() == 0)
             row.set(Column::kRunAt, old.get(Column::kRunAt));
-        if (row.is_null(Column::kDeadLetterId) && !old.is_null(Column::kDeadLetterId))
+        /* A requeued job's letter is settled by who takes its place, unless that is another task's.
+         */
+        if (!old.is_null(Column::kDeadLetterId) && old.task_identifier() == row.task_identifier())
             row.set(Column::kDeadLetterId, old.get(Column::kDeadLetterId));
         /* Two arrays become one: that is how batch jobs are built. */
         pg::call([&] {

@@ -3,6 +3,7 @@
 
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/job_end.hpp"
+#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -64,12 +65,15 @@ bool is_no_retry_empty()
 
 } // namespace
 
-KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove)
+KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_view job_key,
+                          bool remove)
 {
     KeyedJobs result;
     for (const FoundJob &found : table.find_by_key(job_key)) {
         /* What remove_job() has marked no longer has the key, also if its run has failed since. */
         const bool removed = why_no_retry(found.row.id()) != NoRetry::kNone;
+        if (!removed)
+            job_rights::check_key(config, found.row.task_identifier(), job_key);
         if (!removed && !result.any) {
             result.existing_id = found.row.id();
             result.any = true;
@@ -83,7 +87,7 @@ KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove
             if (!removed && !result.waiting)
                 result.waiting = found.row; /* lives on with its id */
             else
-                job_end::note_end(config()->find_task(found.row.task_identifier()), found.row,
+                job_end::note_end(config.find_task(found.row.task_identifier()), found.row,
                                   job_end::JobEnd::kSuperseded);
         } else if (removal == RemoveResult::kBusy && !removed) {
             forbid_retry(found.row.id(), NoRetry::kSuperseded);

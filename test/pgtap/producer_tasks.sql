@@ -43,6 +43,52 @@ SELECT throws_ok($$SELECT backfill.enqueue('mail', '["spy"]', job_key => 'k', jo
 RESET ROLE;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs WHERE job_key = 'k'$$, $$VALUES ('payroll', '["secret"]'::jsonb)$$, 'that job is as it was');
 
+-- ... also while a consumer has it, or when the key is only to be deduplicated.
+SELECT backfill.enqueue('payroll', '["secret"]', 'apart', max_attempts => 5, job_key => 'leased') AS leased_id \gset
+SELECT is(id, :leased_id::bigint, 'a consumer has leased the job') FROM backfill.claim_jobs('w', queues => '{apart}', tasks => '{payroll}') WHERE job_key = 'leased';
+SET ROLE regress_some;
+SELECT throws_ok(format($$SELECT backfill.%s('mail', job_key => %L, job_key_mode => %L)$$, f, key, mode), '42501', format('permission denied for job_key "%s"', key),
+                 format('%s() with the key of another task''s job, %s, %s', f, key, mode))
+  FROM unnest('{enqueue,add_job}'::text[]) f, unnest('{k,leased}'::text[]) key, unnest('{replace,preserve_run_at,unsafe_dedupe}'::text[]) mode
+ ORDER BY key, mode, f;
+SELECT throws_ok($$SELECT backfill.enqueue_jobs('[{"task_identifier": "mail", "job_key": "leased"}]')$$, '42501', NULL, 'enqueue_jobs() with that key');
+SELECT throws_ok($$SELECT backfill.add_jobs(ARRAY[('mail', NULL, NULL, NULL, NULL, 'leased', NULL, NULL)]::backfill.job_spec[])$$, '42501', NULL, 'add_jobs() with that key');
+RESET ROLE;
+SELECT is(backfill.fail_job(id, claim_token, 'busy'), 'retry', 'its failure is retried: nothing has superseded it') FROM backfill.job WHERE job_key = 'leased';
+SELECT results_eq($$SELECT job_key COLLATE "default", task_identifier COLLATE "default" FROM backfill.job WHERE job_key IS NOT NULL ORDER BY 1$$,
+                  $$VALUES ('k', 'payroll'), ('leased', 'payroll')$$, 'the jobs of both keys are there');
+
+-- Dead letters with one key, of two tasks, are two: neither overwrites nor settles the other.
+SELECT backfill.add_to_dlq(backfill.enqueue('payroll', '["secret"]', job_key => 'dead', queue_name => 'q', priority => 3), 'by hand') AS letter \gset
+SET ROLE regress_some;
+SELECT lives_ok($$SELECT backfill.enqueue('mail', '"fails"', job_key => 'dead')$$, 'the key of a dead letter is free');
+RESET ROLE;
+SELECT backfill.fail_job(id, claim_token, 'not found') FROM backfill.claim_jobs('w', tasks => '{mail}', n => 9) WHERE job_key = 'dead';
+SELECT results_eq($$SELECT task_identifier COLLATE "default", payload, queue_name COLLATE "default", priority::int FROM backfill.dlq WHERE job_key = 'dead' ORDER BY id$$,
+                  $$VALUES ('payroll', '["secret"]'::jsonb, 'q', 3), ('mail', '"fails"', 'bulk', 0)$$, 'a job that fails for good leaves another task''s letter alone');
+SET ROLE regress_some;
+SELECT backfill.enqueue('mail', '"succeeds"', job_key => 'dead');
+RESET ROLE;
+SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.claim_jobs('w', tasks => '{mail}', n => 9) WHERE job_key = 'dead';
+SELECT results_eq($$SELECT id, task_identifier COLLATE "default" FROM backfill.dlq WHERE job_key = 'dead'$$, format($$VALUES (%s::bigint, 'payroll')$$, :letter), 'success settles the letter of its own task');
+DELETE FROM backfill.job WHERE job_key IN ('k', 'leased');
+
+-- What add_job() returns: nothing of a job that its caller could not read in the table.
+SELECT backfill.enqueue('mail', '["private"]', job_key => 'shared', run_at => '2100-01-01', retry_policy => 'fast');
+UPDATE backfill.job SET last_error = '{"message": "private"}', worker = 'w', claim_token = 5 WHERE job_key = 'shared';
+SELECT backfill.grant_consumer('regress_all');
+SELECT backfill.grant_producer('regress_all');
+CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb, error jsonb, worker text, token bigint) LANGUAGE sql AS $$
+    SELECT j.task_identifier, j.payload, j.last_error, j.worker, j.claim_token FROM backfill.add_job('mail', '["more"]', job_key => 'shared', job_key_mode => mode) j
+$$;
+SET ROLE regress_some;
+SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'add_job() shows a producer neither payload, error, worker nor token of the job that is there');
+SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'nor the payload that it has added to');
+RESET ROLE;
+SET ROLE regress_all;
+SELECT results_eq($$SELECT task, payload FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', '["private", "more"]'::jsonb)$$, 'who may read the table gets the payload');
+RESET ROLE;
+
 -- Granting again replaces the list.
 SELECT backfill.grant_producer('regress_some', '{payroll}');
 SET ROLE regress_some;

@@ -198,7 +198,7 @@ INSERT INTO attempt VALUES
     ($$INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('fast', 1)$$, '{}'),
     ($$SELECT nextval('backfill.job_id_seq')$$, '{}'),
     ($$SELECT setval('backfill.job_id_seq', 1)$$, '{}'),
-    ($$SELECT backfill._requeue(1, 1, 'note', '{}', 'bulk', 0, 1, NULL, NULL, NULL)$$, '{}'),
+    ($$SELECT backfill._requeue(1, 1, 'note', '{}', 'bulk', 0, 1, NULL, NULL, NULL, NULL)$$, '{}'),
     ($$SELECT backfill._grant(current_user::regrole, 'admin')$$, '{}'),
     ($$SELECT backfill.grant_admin(current_user::regrole)$$, '{}'),
     ($$SELECT backfill.grant_producer(current_user::regrole)$$, '{}'),

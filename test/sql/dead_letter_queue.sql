@@ -96,14 +96,22 @@ CALL run();
 SELECT payload FROM effect;
 TABLE letter;
 
--- One letter per key: a new job of the key that fails updates it.
+-- One letter per key and task: a new job of both that fails updates it, and all that it says.
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.enqueue('check', '{"n": 5}', job_key => 'k');
 CALL run();
-SELECT backfill.enqueue('check_fast', '{"n": 6}', job_key => 'k');
+SELECT backfill.enqueue('check', '{"n": 6}', 'q', 7, max_attempts => 2, job_key => 'k', retry_policy => 'fast', timeout => '1 hour');
 CALL run();
 TABLE letter;
-SELECT task_identifier, queue_name FROM backfill.dlq;
+SELECT task_identifier, queue_name, priority, max_attempts, retry_policy, timeout_ms FROM backfill.dead_letter;
+-- A job of another task with the key has a letter of its own.
+SELECT backfill.enqueue('check_fast', '{"n": 6.5}', job_key => 'k');
+CALL run();
+TABLE letter;
+SELECT task_identifier, queue_name FROM backfill.dlq ORDER BY id;
+SELECT count(*) FROM backfill.requeue_dlq_jobs();
+SELECT backfill.delete_dlq_by_job_key('k'), backfill.delete_dlq_by_job_key('k') AS again;
+TRUNCATE backfill.job;
 -- Without a key each is its own.
 SELECT backfill.enqueue('check', '{"n": 7}'), backfill.enqueue('check', '{"n": 7}');
 CALL run();
@@ -127,6 +135,35 @@ SELECT backfill.enqueue('check', '{"n": 8, "good": true}', job_key => 'k');
 CALL run();
 SELECT payload FROM effect;
 TABLE letter;
+
+-- ... and when it fails, the letter is about what has failed: all of it.
+TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
+SELECT backfill.enqueue('check', '{"n": 8}', job_key => 'k');
+CALL run();
+SELECT backfill.requeue_dlq_job(1);
+SELECT backfill.enqueue('check', '{"n": 8.1}', 'q', 5, max_attempts => 3, job_key => 'k', retry_policy => 'fast');
+CALL run();
+SELECT id, task_identifier, payload, queue_name, priority, max_attempts, retry_policy, failure_count, requeued_count FROM backfill.dead_letter;
+-- Replaced by a job of another task, it is no longer what the letter is about.
+SELECT backfill.requeue_dlq_job(1);
+SELECT backfill.enqueue('check_fast', '{"n": 8.2}', job_key => 'k');
+CALL run();
+SELECT id, original_job_id, task_identifier, payload, queue_name, priority, max_attempts, retry_policy, failure_count, requeued_count FROM backfill.dead_letter ORDER BY id;
+-- Each letter runs its own task again.
+SELECT backfill.requeue_dlq_job(2);
+CALL refused('backfill.requeue_dlq_job(1)');
+SELECT task_identifier, payload FROM backfill.jobs;
+TRUNCATE backfill.job;
+SELECT backfill.requeue_dlq_job(1, payload => '{"n": 8.3, "good": true}');
+SELECT task_identifier, payload FROM backfill.jobs;
+CALL run();
+TABLE letter;
+
+-- Flags that add_job() was given come back, too.
+TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
+SELECT backfill.add_to_dlq((backfill.add_job('check', flags => '{x,y}')).id, 'by hand');
+SELECT backfill.requeue_dlq_job(1);
+SELECT flags FROM backfill.job;
 
 -- Requeueing is part of the caller's transaction.
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;

@@ -7,13 +7,13 @@
 namespace backfill::queue::dead_letter
 {
 
-/* Puts a job that failed for good into the queue, or updates the letter that it was
- * requeued from, or that carries its key. The row holds the final attempts and last_error.
+/* Puts a job that failed for good into the queue, or updates its task's letter that it was
+ * requeued from, or that carries its key. Another task's letter with the key stays. The row holds the final attempts and last_error.
  * Returns the letter's id. */
 int64 write(const JobRow &row, std::string_view reason);
 
 /* Removes the letter of a job that has succeeded after all: the one it was requeued
- * from, and the one that carries its key. */
+ * from, and the one of its task that carries its key. */
 void forget(const JobRow &row);
 
 } // namespace backfill::queue::dead_letter

@@ -81,7 +81,6 @@ class Enqueuer
     const Config &config() const { return *config_; }
 
   private:
-    void check_permission(std::string_view task_identifier) const;
     static std::string_view queue_of(const JobSpec &spec, const Task *task);
     JobRow make_row(const JobSpec &spec, const Task *task) const;
     bool take_over_key(JobRow &row, const JobSpec &spec);

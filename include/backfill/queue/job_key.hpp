@@ -15,8 +15,11 @@ struct KeyedJobs {
 
 /* With remove set, takes the waiting jobs of a key out of the table (the newest is
  * returned); a running job stays, is not waited for, and is not retried: its worker may have
- * decided to do so just now, where we cannot see it yet. The caller holds the key's lock. */
-KeyedJobs find_keyed_jobs(JobTable &table, std::string_view job_key, bool remove);
+ * decided to do so just now, where we cannot see it yet. The caller holds the key's lock.
+ * Errors: Failure 42501 if one of them, waiting, running or leased, is of a task that the current
+ * user may not enqueue. */
+KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_view job_key,
+                          bool remove);
 
 /* Whether a job other than `id` that is newer carries the key. */
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
