@@ -7,6 +7,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/hooks/parallel_worker_hook.hpp"
+#include "backfill/hooks/table_guard.hpp"
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
@@ -34,6 +35,7 @@ void _PG_init(void)
     queue::init_run_job();
     queue::init_job_key();
     queue::wake::init();
+    hooks::install_table_guard();
 
     if (process_shared_preload_libraries_in_progress) {
         bgworker::init_shared_state();

@@ -429,14 +429,16 @@ BACKFILL_FUNCTION(backfill_add_job)
     fcinfo->isnull = !row;
     if (!row)
         return static_cast<Datum>(0);
-    queue::JobRow shown = queue::job_rights::visible(*row);
+    const queue::JobRow shown = queue::job_rights::visible(*row);
     return pg::call([&] {
         TupleDesc columns = nullptr;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE ||
-            columns->natts != queue::kColumnCount)
+        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
             elog(ERROR, "return type must be the row type of backfill.job");
-        return HeapTupleGetDatum(
-            heap_form_tuple(BlessTupleDesc(columns), shown.values, shown.nulls));
+        const auto width = static_cast<Size>(columns->natts);
+        auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * width));
+        auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * width));
+        queue::JobTable::own().spread(shown.values, shown.nulls, columns->natts, values, nulls);
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
     });
 }
 

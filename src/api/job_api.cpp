@@ -128,6 +128,8 @@ BACKFILL_FUNCTION(backfill_bury)
 BACKFILL_FUNCTION(backfill_note_ended)
 {
     const pg::Arguments arguments(fcinfo);
+    pg::OwnTable &own = queue::JobTable::own();
+    Relation table = own.open(AccessShareLock);
     const queue::JobRow row = pg::call([&] {
         queue::JobRow deformed;
         HeapTupleHeader header = DatumGetHeapTupleHeader(arguments.datum(0));
@@ -138,12 +140,18 @@ BACKFILL_FUNCTION(backfill_note_ended)
         ItemPointerSetInvalid(&tuple.t_self);
         tuple.t_tableOid = InvalidOid;
         tuple.t_data = header;
-        if (columns->natts != queue::kColumnCount)
+        if (HeapTupleHeaderGetTypeId(header) != table->rd_rel->reltype)
             elog(ERROR, "_note_ended() must get a row of backfill.job");
-        heap_deform_tuple(&tuple, columns, deformed.values, deformed.nulls);
+        own.deform(&tuple, columns, deformed.values, deformed.nulls);
         ReleaseTupleDesc(columns);
+        table_close(table, AccessShareLock);
         return deformed;
     });
+    /* A row that was never in the table. */
+    for (int i = 0; i < own.column_count(); i++)
+        if (own.column(i).not_null && row.nulls[i])
+            fail(ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                 "column \"" + std::string(own.column(i).name) + "\" of job must not be null");
     queue::job_end::note_end(queue::config()->find_task(row.task_identifier()), row,
                              queue::job_end::JobEnd::kCancelled);
     return static_cast<Datum>(0);

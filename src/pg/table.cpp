@@ -1,6 +1,7 @@
 /* table.cpp - see table.hpp. */
 #include "backfill/pg/table.hpp"
 
+#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/owner_scope.hpp"
 
 namespace backfill::pg
@@ -30,9 +31,9 @@ Relation open_table(const char *name, LOCKMODE lock)
     }
 }
 
-TableRows read_table(const char *name)
+TableRows read_table(OwnTable &own)
 {
-    Relation table = open_table(name, AccessShareLock);
+    Relation table = own.open(AccessShareLock);
     TableRows result{};
     call([&] {
         TupleDesc columns = RelationGetDescr(table);
@@ -50,9 +51,10 @@ TableRows read_table(const char *name)
         ListCell *cell;
         foreach (cell, tuples) {
             TableRow &row = result.rows[result.count++];
-            row.values = static_cast<Datum *>(palloc(sizeof(Datum) * columns->natts));
-            row.nulls = static_cast<bool *>(palloc(sizeof(bool) * columns->natts));
-            heap_deform_tuple(static_cast<HeapTuple>(lfirst(cell)), columns, row.values, row.nulls);
+            const auto width = static_cast<Size>(own.column_count());
+            row.values = static_cast<Datum *>(palloc(sizeof(Datum) * width));
+            row.nulls = static_cast<bool *>(palloc(sizeof(bool) * width));
+            own.deform(static_cast<HeapTuple>(lfirst(cell)), columns, row.values, row.nulls);
         }
         table_close(table, AccessShareLock);
     });
@@ -78,7 +80,8 @@ namespace
 /* Runs sql as the owner; take_result, which is plain code, runs while SPI still has what came
  * of it. */
 template <class Result>
-Result run_as_owner(const char *sql, std::span<const Param> params, void (*take_result)(Result &))
+Result run_as_owner(const char *sql, std::span<const Param> params, Sees sees,
+                    void (*take_result)(Result &))
 {
     const Oid owner = extension_owner();
     Result result{};
@@ -98,9 +101,13 @@ Result run_as_owner(const char *sql, std::span<const Param> params, void (*take_
 
         OwnerScope as_owner(owner);
         /* A worker has none of its own outside of a portal. */
-        PushActiveSnapshot(GetTransactionSnapshot());
+        PushActiveSnapshot(sees == Sees::kLatest ? GetLatestSnapshot() : GetTransactionSnapshot());
         SPI_connect();
-        const int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
+        const int code =
+            sees == Sees::kLatest
+                ? SPI_execute_snapshot(SPI_prepare(sql, count, types), values, nulls,
+                                       GetActiveSnapshot(), InvalidSnapshot, false, true, 0)
+                : SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
         if (code < 0)
             elog(ERROR, "could not execute \"%s\": %s", sql, SPI_result_code_string(code));
         take_result(result);
@@ -139,14 +146,14 @@ void take_rows(TableRows &result)
 
 } // namespace
 
-StatementResult execute_as_owner(const char *sql, std::span<const Param> params)
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params, Sees sees)
 {
-    return run_as_owner<StatementResult>(sql, params, take_first_value);
+    return run_as_owner<StatementResult>(sql, params, sees, take_first_value);
 }
 
 TableRows query_as_owner(const char *sql, std::span<const Param> params)
 {
-    return run_as_owner<TableRows>(sql, params, take_rows);
+    return run_as_owner<TableRows>(sql, params, Sees::kAsUsual, take_rows);
 }
 
 } // namespace backfill::pg

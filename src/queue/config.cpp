@@ -2,6 +2,7 @@
 #include "backfill/queue/config.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/handler.hpp"
 
@@ -10,6 +11,45 @@ namespace backfill::queue
 
 namespace
 {
+
+/* The columns of the tables, in the order in which they are read below. */
+constexpr pg::OwnColumn kTaskColumns[] = {
+    {"task_identifier", TEXTOID, true},   {"handler_schema", TEXTOID, false},
+    {"handler_name", TEXTOID, false},     {"handler_argtypes", TEXTARRAYOID, false},
+    {"queue_name", TEXTOID, false},       {"priority", INT2OID, false},
+    {"max_attempts", INT2OID, false},     {"retry_policy", TEXTOID, false},
+    {"timeout", INTERVALOID, false},      {"run_as", TEXTOID, true},
+    {"notify_channel", TEXTOID, false},   {"registered_at", TIMESTAMPTZOID, true},
+    {"keep_history", INTERVALOID, false}, {"handler_is_procedure", BOOLOID, true},
+};
+constexpr pg::OwnColumn kPolicyColumns[] = {
+    {"policy_name", TEXTOID, true},       {"max_attempts", INT2OID, true},
+    {"initial_delay", INTERVALOID, true}, {"max_delay", INTERVALOID, true},
+    {"multiplier", FLOAT8OID, true},      {"jitter_factor", FLOAT8OID, true},
+};
+constexpr pg::OwnColumn kProducerColumns[] = {
+    {"role_name", TEXTOID, true},
+    {"tasks", TEXTARRAYOID, false},
+};
+constexpr pg::OwnColumn kRuleColumns[] = {
+    {"id", INT4OID, true},        {"task_identifier", TEXTOID, false},
+    {"sqlstate", TEXTOID, false}, {"message_contains", TEXTOID, false},
+    {"decision", TEXTOID, true},  {"builtin", BOOLOID, true},
+};
+constexpr pg::OwnColumn kHookColumns[] = {
+    {"id", INT4OID, true},
+    {"event", TEXTOID, true},
+    {"function_schema", TEXTOID, true},
+    {"function_name", TEXTOID, true},
+    {"task_identifier", TEXTOID, false},
+    {"run_as", TEXTOID, true},
+    {"search_path", TEXTOID, true},
+};
+constinit pg::OwnTable task_table("task", kTaskColumns);
+constinit pg::OwnTable policy_table("retry_policy", kPolicyColumns);
+constinit pg::OwnTable producer_table("producer", kProducerColumns);
+constinit pg::OwnTable rule_table("error_rule", kRuleColumns);
+constinit pg::OwnTable hook_table("hook", kHookColumns);
 
 /* Plain data: the callbacks below run in the middle of anything. */
 bool stale = true;
@@ -144,25 +184,25 @@ std::shared_ptr<const Config> Config::load()
     watched_tables[4] = pg::relation_oid("hook");
 
     auto loaded = std::make_shared<Config>();
-    const pg::TableRows tasks = pg::read_table("task");
+    const pg::TableRows tasks = pg::read_table(task_table);
     for (int i = 0; i < tasks.count; i++)
         loaded->tasks_.push_back(read_task(tasks.rows[i]));
     for (const Task &task : loaded->tasks_)
         loaded->task_by_name_.emplace(task.identifier, &task);
 
-    const pg::TableRows policies = pg::read_table("retry_policy");
+    const pg::TableRows policies = pg::read_table(policy_table);
     for (int i = 0; i < policies.count; i++) {
         const RowReader row(policies.rows[i]);
         loaded->policies_.emplace_back(row.text(0), read_policy(row));
     }
-    const pg::TableRows producers = pg::read_table("producer");
+    const pg::TableRows producers = pg::read_table(producer_table);
     for (int i = 0; i < producers.count; i++) {
         const RowReader row(producers.rows[i]);
         const std::vector<std::string> allowed = row.text_array(1);
         loaded->producers_.push_back(
             {role_oid(row.text(0)), row.is_null(1), {allowed.begin(), allowed.end()}});
     }
-    const pg::TableRows rules = pg::read_table("error_rule");
+    const pg::TableRows rules = pg::read_table(rule_table);
     for (int i = 0; i < rules.count; i++) {
         const RowReader row(rules.rows[i]);
         loaded->error_rules_.add(
@@ -170,7 +210,7 @@ std::shared_ptr<const Config> Config::load()
              core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry),
              DatumGetBool(row.datum(5))});
     }
-    const pg::TableRows hooks = pg::read_table("hook");
+    const pg::TableRows hooks = pg::read_table(hook_table);
     std::vector<std::pair<int, std::pair<core::HookEvent, Task>>> ordered;
     for (int i = 0; i < hooks.count; i++) {
         const RowReader row(hooks.rows[i]);

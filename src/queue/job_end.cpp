@@ -3,6 +3,7 @@
 
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue::job_end
@@ -62,6 +63,25 @@ enum HistoryColumn {
     kResult,
     kHistoryColumns
 };
+constexpr pg::OwnColumn kOwnColumns[] = {
+    {"job_id", INT8OID, true},
+    {"finished_at", TIMESTAMPTZOID, true},
+    {"keep_until", TIMESTAMPTZOID, true},
+    {"created_at", TIMESTAMPTZOID, true},
+    {"started_at", TIMESTAMPTZOID, false},
+    {"priority", INT2OID, true},
+    {"attempt", INT2OID, true},
+    {"max_attempts", INT2OID, true},
+    {"outcome", TEXTOID, true},
+    {"task_identifier", TEXTOID, true},
+    {"queue_name", TEXTOID, false},
+    {"job_key", TEXTOID, false},
+    {"worker", TEXTOID, false},
+    {"error", JSONBOID, false},
+    {"result", JSONBOID, false},
+};
+static_assert(std::size(kOwnColumns) == kHistoryColumns);
+constinit pg::OwnTable own_table("job_history", kOwnColumns);
 
 struct HistoryRow {
     Datum values[kHistoryColumns] = {};
@@ -94,17 +114,12 @@ std::string worker_name(const JobRow &row, const Runner &runner)
            std::to_string(MyProcPid);
 }
 
-/* Below SQL, like the jobs themselves: the caller needs no rights. The indexes of the table are
- * plain ones, as catalogs have. */
-void write(HistoryRow &row)
+/* Below SQL, like the jobs themselves: the caller needs no rights. */
+void write(const HistoryRow &row)
 {
-    Relation table = pg::open_table("job_history", RowExclusiveLock);
-    pg::call([&] {
-        HeapTuple tuple = heap_form_tuple(RelationGetDescr(table), row.values, row.nulls);
-        CatalogTupleInsert(table, tuple);
-        heap_freetuple(tuple);
-        table_close(table, NoLock);
-    });
+    Relation table = own_table.open(RowExclusiveLock);
+    own_table.insert(table, row.values, row.nulls);
+    pg::call([&] { table_close(table, NoLock); });
 }
 
 void record(const Task &task, const JobRow &row, const char *outcome, const LastRun &run)

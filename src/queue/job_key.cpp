@@ -1,6 +1,7 @@
 /* job_key.cpp - see job_key.hpp. */
 #include "backfill/queue/job_key.hpp"
 
+#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_rights.hpp"
@@ -12,6 +13,12 @@ namespace backfill::queue
 
 namespace
 {
+
+/* The columns of backfill.no_retry. */
+enum NoRetryColumn { kJobId, kCancelled, kColumns };
+constexpr pg::OwnColumn kOwnColumns[] = {{"job_id", INT8OID, true}, {"cancelled", BOOLOID, true}};
+static_assert(std::size(kOwnColumns) == kColumns);
+constinit pg::OwnTable own_table("no_retry", kOwnColumns);
 
 /* Whether backfill.no_retry is known to be empty, as it nearly always is: every claim asks. A
  * trigger tells of changes. Plain data: the callback runs in the middle of anything. */
@@ -28,22 +35,22 @@ void on_relation_changed(Datum, Oid relation) noexcept
 /* What a row says that a snapshot taken now sees; of this job, if one is given. */
 NoRetry find_no_retry(const int64 *job_id)
 {
-    Relation table = pg::open_table("no_retry", AccessShareLock);
+    Relation table = own_table.open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("no_retry_pkey");
     no_retry_oid = pg::call([&] { return RelationGetRelid(table); });
     return pg::call([&] {
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         if (job_id != nullptr)
-            ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(*job_id));
+            ScanKeyInit(&key, own_table.attribute(kJobId), BTEqualStrategyNumber, F_INT8EQ,
+                        Int64GetDatum(*job_id));
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
                                               job_id != nullptr ? 1 : 0, &key);
         NoRetry found = NoRetry::kNone;
         if (const HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
-            constexpr int kCancelledColumn = 2;
             bool is_null = false;
-            const Datum cancelled =
-                heap_getattr(tuple, kCancelledColumn, RelationGetDescr(table), &is_null);
+            const Datum cancelled = heap_getattr(tuple, own_table.attribute(kCancelled),
+                                                 RelationGetDescr(table), &is_null);
             found = DatumGetBool(cancelled) ? NoRetry::kCancelled : NoRetry::kSuperseded;
         }
         systable_endscan(scan);

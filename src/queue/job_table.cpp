@@ -2,6 +2,8 @@
 #include "backfill/queue/job_table.hpp"
 
 #include "backfill/pg/table.hpp"
+#include "backfill/queue/low_water.hpp"
+#include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
 {
@@ -13,21 +15,43 @@ namespace
 constexpr int kMaxPendingRows = 256;
 constexpr Size kMaxPendingBytes = 1024 * 1024;
 
+/* In the order of Column. */
+constexpr pg::OwnColumn kColumns[] = {
+    {"id", INT8OID, true},
+    {"run_at", TIMESTAMPTZOID, true},
+    {"created_at", TIMESTAMPTZOID, true},
+    {"lease_expires_at", TIMESTAMPTZOID, false},
+    {"claim_token", INT8OID, false},
+    {"dead_letter_id", INT8OID, false},
+    {"lease_slot", INT4OID, false},
+    {"timeout_ms", INT4OID, false},
+    {"priority", INT2OID, true},
+    {"attempts", INT2OID, true},
+    {"max_attempts", INT2OID, true},
+    {"free_retries", INT2OID, true},
+    {"task_identifier", TEXTOID, true},
+    {"queue_name", TEXTOID, true},
+    {"retry_policy", TEXTOID, false},
+    {"job_key", TEXTOID, false},
+    {"worker", TEXTOID, false},
+    {"flags", TEXTARRAYOID, false},
+    {"last_error", JSONBOID, false},
+    {"payload", JSONBOID, true},
+};
+static_assert(std::size(kColumns) == kColumnCount);
+constinit pg::OwnTable own_table("job", kColumns);
+
 } // namespace
+
+pg::OwnTable &JobTable::own()
+{
+    return own_table;
+}
 
 JobTable::JobTable() : memory_(CurrentMemoryContext)
 {
-    heap_ = pg::open_table("job", RowExclusiveLock);
-    pg::call([&] {
-        slot_ = table_slot_create(heap_, nullptr);
-        if (RelationGetDescr(heap_)->natts != kColumnCount)
-            ereport(ERROR,
-                    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                     errmsg("table backfill.job has %d columns, but the library knows %d",
-                            RelationGetDescr(heap_)->natts, kColumnCount),
-                     errhint("Run ALTER EXTENSION backfill UPDATE, and restart the server if its "
-                             "library is older than the extension.")));
-    });
+    heap_ = own_table.open(RowExclusiveLock);
+    pg::call([&] { slot_ = table_slot_create(heap_, nullptr); });
 }
 
 void JobTable::close()
@@ -39,10 +63,8 @@ void JobTable::close()
         ExecDropSingleTupleTableSlot(slot_);
         for (int i = 0; i < slot_count; i++)
             ExecDropSingleTupleTableSlot(slots[i]);
-        if (insert_target_ != nullptr) {
-            ExecCloseIndices(insert_target_);
-            FreeExecutorState(executor_state_);
-        }
+        if (target_.is_open())
+            target_.close();
         if (ready_index_ != nullptr)
             index_close(ready_index_, NoLock);
         if (slot_index_ != nullptr)
@@ -67,8 +89,7 @@ std::optional<JobRow> JobTable::fetch(ItemPointerData tid, Snapshot snapshot)
     const bool visible = pg::call([&] {
         if (!table_tuple_fetch_row_version(heap_, &tid, snapshot, slot_))
             return false;
-        heap_deform_tuple(ExecCopySlotHeapTuple(slot_), RelationGetDescr(heap_), row.values,
-                          row.nulls);
+        row = copy_row(slot_);
         ExecClearTuple(slot_);
         return true;
     });
@@ -107,8 +128,7 @@ std::vector<FoundJob> JobTable::find(const char *index_name, std::span<ScanKeyDa
             }
             FoundJob &job = found[count++];
             job.tid = slot_->tts_tid;
-            heap_deform_tuple(ExecCopySlotHeapTuple(slot_), RelationGetDescr(heap_), job.row.values,
-                              job.row.nulls);
+            job.row = copy_row(slot_);
         }
         ExecClearTuple(slot_);
         index_endscan(scan);
@@ -219,6 +239,8 @@ bool is_ours_alone(Relation heap, ItemPointerData tid)
 
 RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
 {
+    if (!own_table.is_plain(heap_))
+        return remove_by_sql(tid, false);
     const TM_Result result = pg::call([&] {
         TM_FailureData failure;
         const CommandId command = GetCurrentCommandId(true);
@@ -242,6 +264,8 @@ RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
 
 RemoveResult JobTable::remove_waiting(ItemPointerData tid)
 {
+    if (!own_table.is_plain(heap_))
+        return remove_by_sql(tid, true);
     const TM_Result result = pg::call([&] {
         TM_FailureData failure;
         return table_tuple_delete(heap_, &tid, GetCurrentCommandId(true), InvalidSnapshot,
@@ -250,30 +274,65 @@ RemoveResult JobTable::remove_waiting(ItemPointerData tid)
     return result == TM_Ok ? RemoveResult::kRemoved : RemoveResult::kGone;
 }
 
+/* What is added to the table may see the row as it is, or not let it go. */
+RemoveResult JobTable::remove_by_sql(ItemPointerData tid, bool wait)
+{
+    const pg::Param param{TIDOID, PointerGetDatum(&tid), false};
+    const char *const sql =
+        wait ? "DELETE FROM backfill.job j WHERE j.ctid = $1"
+             : "DELETE FROM backfill.job j WHERE j.ctid = (SELECT c.ctid FROM backfill.job c"
+               "                                            WHERE c.ctid = $1"
+               "                                              FOR UPDATE SKIP LOCKED)";
+    if (pg::execute_as_owner(sql, std::span(&param, 1), pg::Sees::kLatest).rows > 0)
+        return RemoveResult::kRemoved;
+    return pg::call([&] {
+        const bool is_there =
+            !wait && table_tuple_fetch_row_version(heap_, &tid, SnapshotSelf, slot_);
+        ExecClearTuple(slot_);
+        return is_there ? RemoveResult::kBusy : RemoveResult::kGone;
+    });
+}
+
+/* In the slot is a row of the table. */
+JobRow JobTable::copy_row(TupleTableSlot *slot) const
+{
+    JobRow row;
+    own_table.deform(ExecCopySlotHeapTuple(slot), RelationGetDescr(heap_), row.values, row.nulls);
+    return row;
+}
+
 void JobTable::open_indexes()
 {
     pg::call([&] {
         const MemoryContext caller = MemoryContextSwitchTo(memory_);
-        executor_state_ = CreateExecutorState();
-        insert_target_ = makeNode(ResultRelInfo);
-        InitResultRelInfo(insert_target_, heap_, 1, nullptr, 0);
-        ExecOpenIndices(insert_target_, false);
+        target_.open(heap_);
         MemoryContextSwitchTo(caller);
     });
 }
 
+/* A trigger may make another row of it, of which the workers have not been told. */
+void JobTable::insert_by_sql(const JobRow &row)
+{
+    own_table.insert_by_sql(row.values, row.nulls);
+    low_water::note_changed();
+    wake::announce_dispatcher();
+}
+
 void JobTable::insert(const JobRow &row)
 {
-    if (insert_target_ == nullptr)
+    if (!own_table.is_plain(heap_)) {
+        insert_by_sql(row);
+        return;
+    }
+    if (!target_.is_open())
         open_indexes();
     pg::call([&] {
         ExecClearTuple(slot_);
-        memcpy(slot_->tts_values, row.values, sizeof(row.values));
-        memcpy(slot_->tts_isnull, row.nulls, sizeof(row.nulls));
+        own_table.spread(row.values, row.nulls, RelationGetDescr(heap_)->natts, slot_->tts_values,
+                         slot_->tts_isnull);
         ExecStoreVirtualTuple(slot_);
         table_tuple_insert(heap_, slot_, GetCurrentCommandId(true), 0, nullptr);
-        list_free(pg::insert_index_entries(insert_target_, slot_, executor_state_));
-        ResetPerTupleExprContext(executor_state_);
+        target_.add_index_entries(slot_);
         ExecClearTuple(slot_);
     });
 }
@@ -293,12 +352,17 @@ TupleTableSlot *JobTable::next_pending_slot()
 
 void JobTable::insert_later(const JobRow &row)
 {
-    if (insert_target_ == nullptr)
+    if (!own_table.is_plain(heap_)) {
+        flush();
+        insert_by_sql(row);
+        return;
+    }
+    if (!target_.is_open())
         open_indexes();
     TupleTableSlot *const slot = next_pending_slot();
     pg::call([&] {
-        memcpy(slot->tts_values, row.values, sizeof(row.values));
-        memcpy(slot->tts_isnull, row.nulls, sizeof(row.nulls));
+        own_table.spread(row.values, row.nulls, RelationGetDescr(heap_)->natts, slot->tts_values,
+                         slot->tts_isnull);
         ExecStoreVirtualTuple(slot);
         ExecMaterializeSlot(slot);
         pending_bytes_ += ExecFetchSlotHeapTuple(slot, false, nullptr)->t_len;
@@ -315,16 +379,14 @@ void JobTable::flush()
     TupleTableSlot **const slots = pending_.data();
     pg::call([&] {
         /* Values that are stored out of line are made here and not needed afterwards. */
-        const MemoryContext caller =
-            MemoryContextSwitchTo(GetPerTupleMemoryContext(executor_state_));
+        const MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(target_.state));
         table_multi_insert(heap_, slots, pending_rows_, GetCurrentCommandId(true), 0, nullptr);
         MemoryContextSwitchTo(caller);
         for (int i = 0; i < pending_rows_; i++) {
-            ResetPerTupleExprContext(executor_state_);
-            list_free(pg::insert_index_entries(insert_target_, slots[i], executor_state_));
+            target_.add_index_entries(slots[i]);
             ExecClearTuple(slots[i]);
         }
-        ResetPerTupleExprContext(executor_state_);
+        ResetPerTupleExprContext(target_.state);
         CommandCounterIncrement();
     });
     pending_rows_ = 0;
@@ -338,7 +400,7 @@ JobRow JobTable::detach(const JobRow &row, MemoryContext memory) const
         const MemoryContext caller = MemoryContextSwitchTo(memory);
         TupleDesc columns = RelationGetDescr(heap_);
         for (int i = 0; i < kColumnCount; i++)
-            if (!row.nulls[i] && TupleDescAttr(columns, i)->attlen == -1)
+            if (!row.nulls[i] && TupleDescAttr(columns, own_table.attribute(i) - 1)->attlen == -1)
                 copy.values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(row.values[i]));
         MemoryContextSwitchTo(caller);
     });
@@ -365,7 +427,7 @@ int JobTable::count_in_queue(std::string_view queue_name, int limit)
             if (!index_getnext_slot(tasks, ForwardScanDirection, slot_))
                 break;
             task = PointerGetDatum(DatumGetTextPCopy(
-                slot_getattr(slot_, static_cast<int>(Column::kTaskIdentifier) + 1, &is_null)));
+                slot_getattr(slot_, attribute(Column::kTaskIdentifier), &is_null)));
             ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, task);
             ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, queue);
             index_rescan(jobs, keys, 2, nullptr, 0);
@@ -382,8 +444,7 @@ int JobTable::count_in_queue(std::string_view queue_name, int limit)
         IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, GetActiveSnapshot(), 0);
         index_rescan(leases, nullptr, 0, nullptr, 0);
         while (count < limit && index_getnext_slot(leases, ForwardScanDirection, slot_)) {
-            const Datum of =
-                slot_getattr(slot_, static_cast<int>(Column::kQueueName) + 1, &is_null);
+            const Datum of = slot_getattr(slot_, attribute(Column::kQueueName), &is_null);
             count +=
                 DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, of, queue)) ? 1 : 0;
         }

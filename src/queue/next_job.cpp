@@ -184,7 +184,7 @@ struct RangeScans {
     Datum column(Column column)
     {
         bool is_null;
-        return slot_getattr(slot, static_cast<int>(column) + 1, &is_null);
+        return slot_getattr(slot, JobTable::attribute(column), &is_null);
     }
     core::ReadyKey key()
     {

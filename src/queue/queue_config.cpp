@@ -2,6 +2,7 @@
 #include "backfill/queue/queue_config.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue
@@ -27,6 +28,14 @@ enum QueueColumn {
     kPaused,
     kColumns
 };
+constexpr pg::OwnColumn kOwnColumns[] = {
+    {"queue_name", TEXTOID, true},       {"id", INT4OID, true},
+    {"concurrency", INT4OID, false},     {"rate_limit", INT4OID, false},
+    {"rate_period", INTERVALOID, false}, {"max_depth", INT4OID, false},
+    {"paused", BOOLOID, true},
+};
+static_assert(std::size(kOwnColumns) == kColumns);
+constinit pg::OwnTable own_table("queue", kOwnColumns);
 
 /* Plain data: the callback below runs in the middle of anything. */
 bool stale = true;
@@ -78,19 +87,18 @@ QueueLimit to_limit(const QueueRow &row)
 /* The row of one queue as of now, our own changes included. */
 std::optional<QueueLimit> read_limit(std::string_view queue_name)
 {
-    Relation table = pg::open_table("queue", AccessShareLock);
+    Relation table = own_table.open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("queue_pkey");
     const Datum name = pg::from_text(queue_name);
     QueueRow row;
     const bool found = pg::call([&] {
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
-        ScanKeyInit(&key, kName + 1, BTEqualStrategyNumber, F_TEXTEQ, name);
+        ScanKeyInit(&key, own_table.attribute(kName), BTEqualStrategyNumber, F_TEXTEQ, name);
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
         if (HeapTupleIsValid(tuple))
-            heap_deform_tuple(heap_copytuple(tuple), RelationGetDescr(table), row.values,
-                              row.nulls);
+            own_table.deform(heap_copytuple(tuple), RelationGetDescr(table), row.values, row.nulls);
         systable_endscan(scan);
         PopActiveSnapshot();
         table_close(table, AccessShareLock);
@@ -103,7 +111,7 @@ std::vector<std::string> read_paused()
 {
     constexpr int kMaxAtOnce = 64;
     std::vector<std::string> paused;
-    Relation table = pg::open_table("queue", AccessShareLock);
+    Relation table = own_table.open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("queue_paused_idx");
     SysScanDesc scan = pg::call([&] {
         PushActiveSnapshot(GetLatestSnapshot());
@@ -116,8 +124,8 @@ std::vector<std::string> read_paused()
             HeapTuple tuple;
             while (n < kMaxAtOnce && HeapTupleIsValid(tuple = systable_getnext(scan))) {
                 bool is_null;
-                names[n++] = heap_getattr(heap_copytuple(tuple), kName + 1, RelationGetDescr(table),
-                                          &is_null);
+                names[n++] = heap_getattr(heap_copytuple(tuple), own_table.attribute(kName),
+                                          RelationGetDescr(table), &is_null);
             }
             return n;
         });

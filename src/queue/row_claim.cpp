@@ -1,7 +1,7 @@
 /* row_claim.cpp - see row_claim.hpp. */
 #include "backfill/queue/row_claim.hpp"
 
-#include "backfill/pg/table.hpp"
+#include "backfill/queue/job_table.hpp"
 
 namespace backfill::queue
 {
@@ -52,7 +52,7 @@ RowClaim claim_of_members(MultiXactId several, bool only_locks)
 
 RowClaim RowClaim::of_job(ItemPointerData tid)
 {
-    Relation table = pg::open_table("job", AccessShareLock);
+    Relation table = JobTable::own().open(AccessShareLock);
     return pg::call([&] {
         const RowMark mark = read_mark(table, tid);
         table_close(table, AccessShareLock);

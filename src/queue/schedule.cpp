@@ -175,7 +175,9 @@ bool remove_schedule(std::string_view name)
                                               std::span(&param, 1))
                              .rows > 0;
     /* What others have committed since this transaction began counts as well. */
-    if (removed && pg::read_table("cron_schedule").count == 0)
+    if (removed && pg::execute_as_owner("SELECT 1 FROM backfill.cron_schedule s LIMIT 1", {},
+                                        pg::Sees::kLatest)
+                           .rows == 0)
         stop_clock();
     return removed;
 }

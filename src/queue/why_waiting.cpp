@@ -138,7 +138,7 @@ struct SeenJob {
 /* With SnapshotDirty, also what others have not committed yet. */
 SeenJob read_job(int64 id, bool dirty)
 {
-    Relation table = pg::open_table("job", AccessShareLock);
+    Relation table = JobTable::own().open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("job_pkey");
     return pg::call([&] {
         SeenJob seen{};
@@ -146,7 +146,8 @@ SeenJob read_job(int64 id, bool dirty)
         InitDirtySnapshot(dirty_snapshot);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
-        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+        ScanKeyInit(&key, JobTable::attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
+                    Int64GetDatum(id));
         SysScanDesc scan = systable_beginscan(
             table, index_oid, true, dirty ? &dirty_snapshot : GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
@@ -155,7 +156,7 @@ SeenJob read_job(int64 id, bool dirty)
             seen.found = true;
             seen.tid = tuple->t_self;
             seen.xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-            heap_deform_tuple(tuple, RelationGetDescr(table), seen.row.values, seen.row.nulls);
+            JobTable::own().deform(tuple, RelationGetDescr(table), seen.row.values, seen.row.nulls);
         }
         systable_endscan(scan);
         PopActiveSnapshot();

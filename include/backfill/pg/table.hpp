@@ -19,8 +19,8 @@ Oid relation_oid(const char *name);
  * installed, also if it was dropped while we waited for the lock. */
 Relation open_table(const char *name, LOCKMODE lock);
 
-/* A whole configuration table as seen by a snapshot taken now, our own uncommitted
- * changes included. Datums point into the current memory context. */
+/* The library's columns of a whole configuration table as seen by a snapshot taken now, our own
+ * uncommitted changes included. Datums point into the current memory context. */
 struct TableRow {
     Datum *values;
     bool *nulls;
@@ -29,7 +29,8 @@ struct TableRows {
     TableRow *rows;
     int count;
 };
-TableRows read_table(const char *name);
+class OwnTable;
+TableRows read_table(OwnTable &table);
 
 /* Run one parameterized statement of ours as the owner of the extension. Returns how
  * many rows it processed; with RETURNING, first_value is the first column of the first
@@ -44,7 +45,11 @@ struct StatementResult {
     Datum first_value;
     bool has_value;
 };
-StatementResult execute_as_owner(const char *sql, std::span<const Param> params);
+/* What the statement sees: as any of the session's, which may go by a snapshot as old as its
+ * transaction, or all that is committed now. */
+enum class Sees { kAsUsual, kLatest };
+StatementResult execute_as_owner(const char *sql, std::span<const Param> params,
+                                 Sees sees = Sees::kAsUsual);
 /* The same for a query whose rows are wanted, in memory of the current context. */
 TableRows query_as_owner(const char *sql, std::span<const Param> params);
 

@@ -4,6 +4,7 @@
  * column. The deleting transaction owns the job; if it aborts, the row is there again. */
 #pragma once
 
+#include "backfill/pg/own_table.hpp"
 #include "backfill/queue/job_row.hpp"
 
 namespace backfill::queue
@@ -28,6 +29,11 @@ class JobTable
     JobTable();
     /* Releases what the table holds open. On an error path the abort does it. */
     void close();
+
+    /* The table as the library knows it. */
+    static pg::OwnTable &own();
+    /* Where a column stands in the open table. */
+    static AttrNumber attribute(Column column) { return own().attribute(static_cast<int>(column)); }
 
     Relation heap() const { return heap_; }
     Relation ready_index();
@@ -65,6 +71,9 @@ class JobTable
 
   private:
     void open_indexes();
+    JobRow copy_row(TupleTableSlot *slot) const;
+    void insert_by_sql(const JobRow &row);
+    RemoveResult remove_by_sql(ItemPointerData tid, bool wait);
     TupleTableSlot *next_pending_slot();
     Relation slot_index();
     std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
@@ -76,8 +85,7 @@ class JobTable
     Relation slot_index_ = nullptr;
     TupleTableSlot *slot_ = nullptr;
     /* Only an insert needs these. */
-    EState *executor_state_ = nullptr;
-    ResultRelInfo *insert_target_ = nullptr;
+    pg::InsertTarget target_;
     std::vector<TupleTableSlot *> pending_; /* made when needed, and used again */
     int pending_rows_ = 0;
     Size pending_bytes_ = 0;
