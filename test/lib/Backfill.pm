@@ -24,7 +24,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_server preloaded create_extension wait_until try_until worker_pids wait_for_workers
-  running_executor close_gate open_gate start_psql finish_psql run_psqls start_pgbench finish_pgbench resident_kb
+  running_executor close_gate open_gate start_program start_psql finish_psql run_psqls start_pgbench finish_pgbench resident_kb
   log_position log_lines check_log
   create_workload produce start_workload is_exactly_once
 );

@@ -53,6 +53,7 @@ sub start_consumer
 	if ($pid == 0)
 	{
 		%ENV = (%ENV, %settings, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', WORKER => $consumer->{name});
+		$SIG{$_} = 'DEFAULT' for 'INT', 'TERM'; # ignored in what a shell has put into the background
 		open STDIN, '<', '/dev/null' or POSIX::_exit(126);
 		open STDOUT, '>', $consumer->{log} or POSIX::_exit(126);
 		open STDERR, '>&', \*STDOUT or POSIX::_exit(126);
@@ -83,7 +84,7 @@ sub await_end
 	until (has_ended($consumer))
 	{
 		die "$consumer->{name} does not end:\n" . consumer_log($consumer) if time() > $deadline;
-		system('true');
+		Backfill::pause(0.01);
 	}
 	return $consumer->{status};
 }
@@ -114,10 +115,11 @@ sub wait_for_consumer_log
 	{
 		return pass($name) if consumer_log($consumer) =~ $pattern;
 		last if has_ended($consumer);
-		system('true');
+		Backfill::pause(0.01);
 	}
-	diag consumer_log($consumer);
-	return fail($name);
+	fail($name);
+	diag "waited for $pattern; the log has:\n" . consumer_log($consumer);
+	die "$name: waited in vain\n";
 }
 
 # None outlives its test, nor does what one started that was killed: the environment tells whose a

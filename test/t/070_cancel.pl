@@ -97,17 +97,18 @@ for my $task ('function', 'procedure')
 	# --- pg_cancel_backend(): an attempt, and a retry by policy.
 	my $name = "$task, pg_cancel_backend";
 	my ($id, $pid) = hang($task, $name);
-	# Of the tests before, an idle one may be left.
-	is(scalar(worker_pids($node, 'executor')), 1, "$name: one job takes one executor") if $task eq 'function';
+	# Another may have come for it in vain, on a busy machine.
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.workers WHERE kind = 'executor' AND (job_id IS NOT NULL OR jobs_done + jobs_failed > 0)}),
+		1, "$name: one job takes one executor") if $task eq 'function';
 	is($node->safe_psql('postgres', "SELECT state, worker FROM backfill.jobs WHERE id = $id"),
 		"running|executor $pid", "$name: it is running");
 	$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 	is_left($id, $name, 'scheduled 1', $effects);
 	is(last_error($id), '57014 canceling statement due to user request', "$name: its error");
 
-	# --- A time limit, the task's and the job's own: the same.
+	# --- A time limit, the task's and the job's own: the same. It may strike before we could see the job hang.
 	$name = "$task, time limit";
-	($id, $pid) = hang($task, $name, ", timeout => '500 ms'");
+	$id = $node->safe_psql('postgres', "SELECT backfill.enqueue('$task', jsonb_build_object('name', '$name'), timeout => '500 ms')");
 	is_left($id, $name, 'scheduled 1', $effects);
 	is(last_error($id), '57014 job ran longer than its timeout, 500 ms', "$name: its error");
 
@@ -173,7 +174,8 @@ wait_until($node, 'postgres', q{SELECT string_agg(name, ' ' ORDER BY name) FROM 
 
 # --- Handlers that catch the cancel.
 
-my ($id, $pid) = hang('stubborn', 'caught once', ", timeout => '300 ms'");
+my $pid;
+my $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stubborn', '{"name": "caught once"}', timeout => '300 ms')});
 is_left($id, 'caught once', 'scheduled 1', '');
 is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'a handler that catches the cancel has timed out');
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stubborn', '{"name": "and goes on", "again": 1}', timeout => '300 ms')});
