@@ -26,6 +26,7 @@ rules=(
     "documented       every function, procedure and view is documented"
     "test_files       every test file is picked up, and has what it needs"
     "sleeps           tests wait for conditions, they do not sleep"
+    "waits            TAP tests wait until a deadline, and notice when it passes"
     "shell            shell scripts pass shellcheck"
     "white_space      no trailing white space, a newline at the end"
     "hosts            no host names of package registries, no paths of one machine"
@@ -203,6 +204,9 @@ plant_test_files() { mv test/t/001_wake.pl test/t/wake.pl; }
 
 check_sleeps() { perl "$lint_dir/sleeps.pl" $(tree_files test | grep -E '^test/(sql|specs|pgtap|t|lib)/.*\.(sql|spec|pl|pm)$') || true; }
 plant_sleeps() { echo 'SELECT pg_sleep(1);' >>test/sql/queues.sql; }
+
+check_waits() { perl "$lint_dir/waits.pl" $(tree_files test | grep -E '^test/(t|lib)/.*\.p[lm]$') || true; }
+plant_waits() { printf 'for my $try (1 .. 100)\n{\n\tlast if $node->safe_psql($db, $query);\n}\n' >>test/t/001_wake.pl; }
 
 # Not asked for: 2034 and 2154, for files that are sourced share variables; 2046, for lists of files
 # are split into words here. The examples are for others to copy: they pass everything.

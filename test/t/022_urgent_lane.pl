@@ -59,7 +59,7 @@ wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'and end'
 
 $node->append_conf('postgresql.conf', "backfill.reserved_urgent_executors = 0\n");
 $node->reload;
-$node->poll_query_until('postgres', q{SELECT current_setting('backfill.reserved_urgent_executors') = '0'});
+$node->poll_query_until('postgres', q{SELECT current_setting('backfill.reserved_urgent_executors') = '0'}) or die;
 $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT job('wait', 'bulk ' || i, 0) FROM generate_series(1, 8) i});
 wait_until($node, 'postgres', "SELECT ($running) = 4", 'without a reserve bulk jobs get all four');
@@ -81,7 +81,7 @@ sub set_ageing
 	my ($value) = @_;
 	$node->append_conf('postgresql.conf', "backfill.max_executors = 0\nbackfill.ageing_interval = '$value'\n");
 	$node->reload;
-	$node->poll_query_until('postgres', qq{SELECT current_setting('backfill.ageing_interval') = '$value'});
+	$node->poll_query_until('postgres', qq{SELECT current_setting('backfill.ageing_interval') = '$value'}) or die;
 	return;
 }
 set_ageing('0');

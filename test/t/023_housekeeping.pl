@@ -36,7 +36,7 @@ wait_until($node, 'postgres', 'SELECT count(*) = 2 FROM backfill.dlq', 'the disp
 is($node->safe_psql('postgres', q{SELECT string_agg(original_job_id::text, ',' ORDER BY original_job_id) FROM backfill.dlq}), '1,2', 'and keeps the others');
 $node->append_conf('postgresql.conf', "backfill.dlq_retention = 0\n");
 $node->reload;
-$node->poll_query_until('postgres', q{SELECT current_setting('backfill.dlq_retention') = '0'});
+$node->poll_query_until('postgres', q{SELECT current_setting('backfill.dlq_retention') = '0'}) or die;
 # The job is a fence: when it has become a letter, the dispatcher has been round once more.
 $node->safe_psql('postgres', q{
 	UPDATE backfill.dead_letter SET failed_at = '2000-01-01';

@@ -94,6 +94,35 @@ other_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
 is(other_sql('SELECT count(*) FROM backfill.schedules'), 1, 'after doing what the hint says, a schedule can be made there');
 is(sql(q{SELECT database FROM cron.job}), $other, 'and pg_cron ticks there');
 
+# A database that was renamed: as the guide says, the clock moves along at the next schedule().
+# (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
+my $moved = new_server('moved', conf => $conf);
+$moved->start;
+sub moved_sql { my ($query, $db) = @_; return $moved->safe_psql($db // 'after', $query); }
+sub move_pg_cron { my ($database) = @_; moved_sql("ALTER SYSTEM SET cron.database_name = '$database'", 'postgres'); $moved->restart; }
+moved_sql('CREATE DATABASE before', 'postgres');
+move_pg_cron('before');
+create_extension($moved, 'before');
+moved_sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *', 't')}, 'before');
+move_pg_cron('postgres');
+moved_sql('ALTER DATABASE before RENAME TO after', 'postgres');
+move_pg_cron('after');
+is(moved_sql($clock), 0, 'a clock of the old name');
+moved_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
+is(moved_sql($clock), 1, 'gets the new one');
+is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'and is the only one');
+
+#
+# pg_cron itself needs a minute of real time. That begins here, on both servers, and passes while
+# the minutes of database fake do.
+#
+sql(<<'SQL');
+CREATE TABLE effect (payload jsonb);
+CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO effect (payload) VALUES (payload)';
+SELECT backfill.register_task('note', 'note(jsonb)');
+SELECT backfill.schedule('real', '* * * * *', 'note');
+SQL
+
 #
 # From here on the minutes are ours. The handler notes what it is given, in order.
 #
@@ -192,33 +221,9 @@ $bench->{run}->kill_kill;
 is(sql(q{SELECT count(*), count(DISTINCT payload->'_cron'->>'ts') FROM effect}, 'fake'), '2|2', 'each once');
 sql(q{SELECT backfill.unschedule('minute')}, 'fake');
 
-# A database that was renamed: as the guide says, the clock moves along at the next schedule().
-# (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
-my $moved = new_server('moved', conf => $conf);
-$moved->start;
-sub moved_sql { my ($query, $db) = @_; return $moved->safe_psql($db // 'after', $query); }
-sub move_pg_cron { my ($database) = @_; moved_sql("ALTER SYSTEM SET cron.database_name = '$database'", 'postgres'); $moved->restart; }
-moved_sql('CREATE DATABASE before', 'postgres');
-move_pg_cron('before');
-create_extension($moved, 'before');
-moved_sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *', 't')}, 'before');
-move_pg_cron('postgres');
-moved_sql('ALTER DATABASE before RENAME TO after', 'postgres');
-move_pg_cron('after');
-is(moved_sql($clock), 0, 'a clock of the old name');
-moved_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
-is(moved_sql($clock), 1, 'gets the new one');
-is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'and is the only one');
-
 #
-# pg_cron itself, for a minute of real time: it calls.
+# By now the real minute is nearly over, or longer ago: pg_cron calls.
 #
-sql(<<'SQL');
-CREATE TABLE effect (payload jsonb);
-CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO effect (payload) VALUES (payload)';
-SELECT backfill.register_task('note', 'note(jsonb)');
-SELECT backfill.schedule('real', '* * * * *', 'note');
-SQL
 wait_until($node, 'postgres', 'SELECT count(*) >= 1 FROM effect', 'pg_cron alone makes the minute come as well');
 is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'once');
 is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'on time');

@@ -18,18 +18,12 @@ system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$include", '-o', $module, "$h
 
 sub sql { my ($query) = @_; return $node->safe_psql('postgres', $query); }
 
-# An assertion: the query comes to return t. Unlike wait_until(), it bears a server that restarts.
+# An assertion: the query comes to return t.
 sub query_until
 {
 	my ($query, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	my $out = '';
-	while ($out ne "t\n" && time < $deadline)
-	{
-		IPC::Run::run([ 'psql', '-XAtq', '-c', $query, '-d', $node->connstr('postgres') ], '<', \undef, '>', \$out, '2>', \my $err);
-	}
-	return is($out, "t\n", $name);
+	return wait_until($node, 'postgres', $query, $name);
 }
 
 create_extension($node);
@@ -215,8 +209,7 @@ for my $mode ('immediate', 'fast')
 sub wait_for_end
 {
 	my ($pid) = @_;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	while (kill(0, $pid) && time < $deadline) { }
+	try_until("process $pid ends", sub { return (!kill(0, $pid), 'it is still there') });
 	return;
 }
 
@@ -238,6 +231,7 @@ $node->append_conf('postgresql.conf', 'restart_after_crash = off');
 $node->reload;
 my $ledger = $node->data_dir . '/pg_stat_tmp/backfill_running.dat';
 
+my $down = qr/shutting down because "?restart_after_crash"? is off/; # 17 and later quote the name
 # The server goes down with two jobs in it, one of which is to blame; this is done to the ledger.
 sub down_with
 {
@@ -247,7 +241,7 @@ sub down_with
 	$position = log_position($node);
 	($pid, $job) = split /\|/, (split /\n/, sql($workers))[0];
 	kill('KILL', $pid);
-	$node->wait_for_log(qr/shutting down because restart_after_crash is off/, $position);
+	$node->wait_for_log($down, $position);
 	eval { $holder->quit };
 	wait_for_end($node->{_pid});
 	$node->_update_pid(0);
@@ -273,7 +267,7 @@ $holder = two_waiting_jobs();
 $position = log_position($node);
 ($pid, $job) = split /\|/, (split /\n/, sql($workers))[0];
 kill('KILL', $pid);
-$node->wait_for_log(qr/shutting down because restart_after_crash is off/, $position);
+$node->wait_for_log($down, $position);
 eval { $holder->quit };
 wait_for_end($node->{_pid});
 $node->_update_pid(0);

@@ -49,13 +49,7 @@ sub is_why
 {
 	my ($id, $like, $name, $server, $db) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $answer = '';
-	for my $try (1 .. 100)
-	{
-		$answer = why($id, $server, $db);
-		last if $answer =~ $like;
-	}
-	return like($answer, $like, $name);
+	return wait_until($server // $node, $db // 'postgres', "SELECT backfill.why_not_running($id)", $name, $like);
 }
 
 sub ends
@@ -265,17 +259,15 @@ $node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; 
 $id = enqueue(q{'as worker'});
 is_why($id, qr/^role_cannot_log_in: no executor can log in as role "worker": it may not CONNECT to the database$/, 'a role without CONNECT');
 # After a failed start, whatever its reason was, there is a pause.
-my $held = '';
-for my $try (1 .. 50)
-{
-	$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
-	$id = enqueue(q{'as worker'});
-	$node->poll_query_until('postgres', 'SELECT cardinality(held_roles) > 0 FROM backfill._server_state()') or die 'no role is held';
-	$node->safe_psql('postgres', q{GRANT CONNECT ON DATABASE postgres TO PUBLIC});
-	$held = why($id);
-	last if $held =~ /server's log/;
-}
-like($held, qr/^role_cannot_log_in: no executor can log in as role "worker", see the server's log; the next try is at \d{4}-/, 'until the next try');
+try_until(
+	'until the next try',
+	sub {
+		$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC});
+		$id = enqueue(q{'as worker'});
+		wait_until($node, 'postgres', 'SELECT cardinality(held_roles) > 0 FROM backfill._server_state()', 'a role is held');
+		my $held = $node->safe_psql('postgres', "GRANT CONNECT ON DATABASE postgres TO PUBLIC; SELECT backfill.why_not_running($id)");
+		return ($held =~ /^role_cannot_log_in: no executor can log in as role "worker", see the server's log; the next try is at \d{4}-/, $held);
+	});
 ends($id, 'when it can, the job runs');
 
 # --- Nobody was told of it: rows that came past the engine.
@@ -285,13 +277,15 @@ my $by_hand = q{INSERT INTO backfill.job (run_at, created_at, priority, attempts
 	VALUES ('2000-01-01', now(), %d, 0, 3, 0, '%s', '', '{}') RETURNING id};
 # The dispatcher may have been about to sweep when it read that.
 $node->safe_psql('postgres', q{SELECT backfill.register_task('silent', 'run(jsonb)')});
-my @silent;
-for my $try (1 .. 100)
-{
-	$id = $node->safe_psql('postgres', sprintf($by_hand, 0, 'silent'));
-	ends(enqueue(q{'newcomer'}), 'the dispatcher and the executor have looked') if $try == 1;
-	last if why($id) =~ /^ready/;
-}
+$node->safe_psql('postgres', sprintf($by_hand, 0, 'silent'));
+ends(enqueue(q{'newcomer'}), 'the dispatcher and the executor have looked');
+try_until(
+	'a row stays',
+	sub {
+		$id = $node->safe_psql('postgres', sprintf($by_hand, 0, 'silent'));
+		my $why = why($id);
+		return ($why =~ /^ready/, $why);
+	});
 is_why($id, qr/^ready: an executor takes it now, or at the latest after the dispatcher's next sweep$/, 'a row that nobody has announced is ready');
 $node->safe_psql('postgres', 'DROP FUNCTION run(jsonb) CASCADE');
 is_why($id, qr/^handler_unusable: an executor takes it now, but it will fail: handler public.run\(jsonb\) of task "silent" does not exist$/,
@@ -370,7 +364,7 @@ $node->safe_psql('wanted', $setup);
 my $inside = $node->background_psql('wanted');
 my $copying = $node->background_psql('postgres', on_error_stop => 0);
 $copying->query_until(qr/started/, "\\echo started\nCREATE DATABASE copy TEMPLATE wanted;\n");
-$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE copy%' AND state = 'active'});
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE copy%' AND state = 'active'}, 'a command that needs a database for itself');
 $id = $inside->query_safe(q{SELECT backfill.enqueue('run')});
 my $answer = $inside->query_safe("SELECT backfill.why_not_running($id)");
 like($answer, qr/^database_blocked: process \d+ has ended the workers of this database for the time of its command/, 'a command that wants the database for itself');

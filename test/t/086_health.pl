@@ -22,14 +22,9 @@ sub says
 	my ($check, $like, $name, %params) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($server, $arguments) = ($params{server} // $node, $params{arguments} // '');
-	my $answer = '';
-	for my $try (1 .. 200)
-	{
-		$answer = $server->safe_psql('postgres',
-			"SELECT status || ': ' || coalesce(detail, '') || ' | ' || coalesce(hint, '') FROM backfill.health($arguments) WHERE check_name = '$check'");
-		last if $answer =~ $like;
-	}
-	return like($answer, $like, "$check: $name");
+	return wait_until($server, 'postgres',
+		"SELECT status || ': ' || coalesce(detail, '') || ' | ' || coalesce(hint, '') FROM backfill.health($arguments) WHERE check_name = '$check'",
+		"$check: $name", $like);
 }
 
 sub findings
@@ -92,16 +87,15 @@ SKIP:
 	says('roles', qr/^critical: .*: worker has no LOGIN \|/, 'a role without LOGIN');
 }
 $node->safe_psql('postgres', 'ALTER ROLE worker LOGIN');
-my $held = '';
-for my $try (1 .. 50)
-{
-	$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; SELECT backfill.enqueue('as worker')});
-	$node->poll_query_until('postgres', 'SELECT cardinality(held_roles) > 0 FROM backfill._server_state()') or die 'no role is held';
-	$node->safe_psql('postgres', q{GRANT CONNECT ON DATABASE postgres TO PUBLIC});
-	$held = $node->safe_psql('postgres', q{SELECT detail FROM backfill.health() WHERE check_name = 'roles'});
-	last if $held =~ /server's log/;
-}
-like($held, qr/: worker: an executor could not log in, see the server's log$/, 'roles: until the next try');
+try_until(
+	'roles: until the next try',
+	sub {
+		$node->safe_psql('postgres', q{REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; SELECT backfill.enqueue('as worker')});
+		wait_until($node, 'postgres', 'SELECT cardinality(held_roles) > 0 FROM backfill._server_state()', 'a role is held');
+		my $held = $node->safe_psql('postgres', q{GRANT CONNECT ON DATABASE postgres TO PUBLIC;
+			SELECT detail FROM backfill.health() WHERE check_name = 'roles'});
+		return ($held =~ /: worker: an executor could not log in, see the server's log$/, $held);
+	});
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'it can log in again');
 findings('', 'and there is nothing to say');
 $node->safe_psql('postgres', 'DROP ROLE worker');
