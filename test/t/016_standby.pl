@@ -39,12 +39,15 @@ create_extension($primary, 'load');
 create_workload($primary, 'load');
 $primary->safe_psql('postgres', "ALTER SYSTEM SET $_") for ("backfill.databases = 'load'", 'backfill.max_executors = 2');
 $primary->reload;
+my $gate = close_gate($primary, 'load');
 produce($primary, 'load', 1000, '{"ms": 2}');
+produce($primary, 'load', 7, '{"gate": true}'); # they wait until the primary has gone
 my $bench = start_workload($primary, 'load', 2);
 wait_until($standby, 'load', 'SELECT count(*) > 100 FROM effect', 'the standby sees jobs being done');
 is($standby->safe_psql('load', 'SELECT count(*) > 0 FROM backfill.jobs'), 't', 'and others that wait');
 $primary->stop('immediate');
 finish_pgbench($bench);
+open_gate($gate);
 $standby->promote;
 wait_until($standby, 'postgres', q{SELECT array_agg(what ORDER BY what) = '{before,streamed}' FROM done},
 	'after the promotion both jobs run');
