@@ -12,6 +12,7 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/queue/locks.hpp"
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
@@ -34,6 +35,7 @@ void _PG_init(void)
     queue::init_handlers();
     queue::init_run_job();
     queue::init_job_key();
+    queue::init_locks();
     queue::wake::init();
     hooks::install_table_guard();
 

@@ -39,12 +39,11 @@ DECLARE
 BEGIN
     PERFORM backfill._lock_job_keys(ARRAY(SELECT s.job_key FROM pg_catalog.unnest(specs) s WHERE s.job_key IS NOT NULL));
     FOR spec IN
-        SELECT s.*
-          FROM pg_catalog.unnest(specs) WITH ORDINALITY s
-         WHERE s.job_key IS NULL
-            OR NOT EXISTS (SELECT FROM pg_catalog.unnest(specs) WITH ORDINALITY later
-                            WHERE later.job_key = s.job_key AND later.ordinality > s.ordinality)
-         ORDER BY s.ordinality
+        SELECT l.*
+          FROM (SELECT s.*, pg_catalog.max(s.ordinality) OVER (PARTITION BY s.job_key) AS last
+                  FROM pg_catalog.unnest(specs) WITH ORDINALITY s) l
+         WHERE l.job_key IS NULL OR l.ordinality = l.last
+         ORDER BY l.ordinality
     LOOP
         RETURN NEXT backfill.add_job(spec.identifier, spec.payload, spec.queue_name, spec.run_at, spec.max_attempts,
                                      spec.job_key, spec.priority, spec.flags,

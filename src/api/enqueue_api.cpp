@@ -361,7 +361,7 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
         if (specs.back().job_key)
             keys.push_back(*specs.back().job_key);
     }
-    queue::lock_job_keys(std::move(keys));
+    queue::lock_job_keys(keys);
 
     std::vector<std::optional<int64>> ids;
     RowMemory memory;

@@ -173,7 +173,7 @@ BACKFILL_FUNCTION(backfill_lock_job_keys)
     for (int i = 0; elements && i < elements->count; i++)
         if (!elements->nulls[i])
             keys.push_back(pg::to_view(elements->values[i]));
-    queue::lock_job_keys(std::move(keys));
+    queue::lock_job_keys(keys);
     return static_cast<Datum>(0);
 }
 

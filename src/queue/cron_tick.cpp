@@ -227,7 +227,7 @@ void enqueue_due(const std::vector<Schedule *> &schedules)
     for (const Schedule *schedule : schedules)
         if (schedule->job.job_key)
             keys.push_back(*schedule->job.job_key);
-    lock_job_keys(std::move(keys));
+    lock_job_keys(keys);
 
     Enqueuer enqueuer("cron_tick()");
     for (Schedule *schedule : schedules)

@@ -279,10 +279,10 @@ std::optional<JobRow> Enqueuer::add(const JobSpec &spec)
     replaces_ = false;
     check(spec);
     const Task *task = config_->find_task(spec.task_identifier);
-    /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
     if (spec.job_key) {
+        table_.flush(); /* a job of this call may have the key, and others must see what it was */
+        /* Before the id is drawn: of two jobs with one key the newer has the greater id. */
         lock_job_key(*spec.job_key);
-        table_.flush(); /* a job of this call may have the key */
     }
     JobRow row = make_row(spec, task);
     if (hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {

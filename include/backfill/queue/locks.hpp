@@ -55,10 +55,19 @@ class QueueSlots
 void lock_queue_depth(const QueueLimit &limit);
 
 /* Serialises the producers of one job_key until the end of the transaction. Waits for
- * other producers, never for the running job. */
+ * other producers, never for the running job.
+ *
+ * The server's table of locks is shared by all sessions, so a transaction keeps a lock for each of
+ * its first keys only. A further one is locked until the next is, and by then what it was locked
+ * for must be in the table: others find there that a transaction with many keys uses the key,
+ * and wait for the end of that. */
 void lock_job_key(std::string_view job_key);
 /* The same for several keys, in an order that is the same everywhere, so that calls
- * which name several keys never deadlock with each other. */
-void lock_job_keys(std::vector<std::string_view> job_keys);
+ * which name several keys never deadlock with each other. Of many keys each must be locked by
+ * lock_job_key() besides, when its turn comes; of two calls with many, one waits for the other. */
+void lock_job_keys(const std::vector<std::string_view> &job_keys);
+
+/* Registers a callback; once per process, from _PG_init. */
+void init_locks();
 
 } // namespace backfill::queue
