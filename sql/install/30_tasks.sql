@@ -59,7 +59,7 @@ COMMENT ON FUNCTION backfill.set_retry_policy(text, integer, interval, interval,
     'Create or change a retry policy; NULL keeps the present value (of a new policy: the value of preset default).';
 
 CREATE FUNCTION backfill.backoff_delay(attempt integer, policy text)
-RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_backoff_delay_policy';
+RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_backoff_delay_policy';
 COMMENT ON FUNCTION backfill.backoff_delay(integer, text) IS
     'A sample of the jittered delay before retry number attempt (0 is the first); zero when the policy has no more retries.';
 
@@ -70,7 +70,7 @@ CREATE FUNCTION backfill.backoff_delay(
     multiplier double precision,
     jitter_factor double precision,
     max_attempts integer)
-RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_backoff_delay';
+RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_backoff_delay';
 COMMENT ON FUNCTION backfill.backoff_delay(integer, interval, interval, double precision, double precision, integer) IS
     'The same for a policy given by its numbers.';
 
@@ -82,7 +82,7 @@ CREATE FUNCTION backfill._retry_policies(
     OUT multiplier double precision,
     OUT jitter_factor double precision,
     OUT preset boolean)
-RETURNS SETOF record LANGUAGE c STRICT STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_retry_policies';
+RETURNS SETOF record LANGUAGE c STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_retry_policies';
 COMMENT ON FUNCTION backfill._retry_policies() IS 'The rows of the view backfill.retry_policies.';
 
 -- Every backend caches the configuration tables; any change to them, also by COPY

@@ -41,7 +41,7 @@ RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'b
 COMMENT ON FUNCTION backfill._installed() IS 'Tells the launcher, at commit, that this database has the extension now.';
 
 CREATE FUNCTION backfill._queue_limit(queue_name text)
-RETURNS integer LANGUAGE c STRICT STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_queue_limit';
+RETURNS integer LANGUAGE c STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_queue_limit';
 COMMENT ON FUNCTION backfill._queue_limit(text) IS 'How many jobs of a queue may run at once; NULL: no limit.';
 
 CREATE FUNCTION backfill.version()

@@ -19,7 +19,7 @@ COMMENT ON FUNCTION backfill._metric_catalogue() IS 'Every metric that there is,
 -- Gauges. A queue or task beyond the number of label sets is shown as "other", as with counters;
 -- the longest queues and dead letter queues keep their names.
 CREATE FUNCTION backfill._queue_gauges(OUT name text, OUT labels jsonb, OUT value double precision)
-RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT v.name, v.labels, v.value
       FROM (SELECT CASE WHEN r.rank <= coalesce(pg_catalog.current_setting('backfill.metrics_max_label_sets', true)::bigint, 1000)
@@ -54,7 +54,7 @@ END;
 COMMENT ON FUNCTION backfill._queue_gauges() IS 'The gauges backfill_queue_... of metrics(). Reads the whole table of jobs.';
 
 CREATE FUNCTION backfill._dlq_gauges(OUT name text, OUT labels jsonb, OUT value double precision)
-RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT v.name, v.labels, v.value
       FROM (SELECT CASE WHEN r.rank <= coalesce(pg_catalog.current_setting('backfill.metrics_max_label_sets', true)::bigint, 1000)
@@ -76,7 +76,7 @@ END;
 COMMENT ON FUNCTION backfill._dlq_gauges() IS 'The gauges backfill_dlq_... of metrics(). Reads the whole table of dead letters.';
 
 CREATE FUNCTION backfill._worker_gauges(OUT name text, OUT labels jsonb, OUT value double precision)
-RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT v.name, pg_catalog.jsonb_build_object('worker_kind', g.kind), v.value
       FROM (SELECT n.kind, pg_catalog.count(w.pid) AS workers,
@@ -102,7 +102,7 @@ CREATE FUNCTION backfill.metrics(
     OUT bucket_bounds double precision[],
     OUT bucket_counts bigint[])
 RETURNS SETOF record
-LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     -- What reads a table is not even called if none of its names can begin with the prefix.
     SELECT c.name, c.kind, m.labels, m.value, m.sum, m.bucket_bounds, m.bucket_counts
@@ -125,7 +125,7 @@ COMMENT ON FUNCTION backfill.metrics(text) IS
     'The metrics of this database: counters since the server''s start, histograms (value counts observations; bucket_counts are cumulative) and gauges. name_prefix restricts the names.';
 
 CREATE FUNCTION backfill.prometheus_metrics(name_prefix text DEFAULT NULL)
-RETURNS text LANGUAGE c VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'backfill_prometheus_metrics';
 COMMENT ON FUNCTION backfill.prometheus_metrics(text) IS
     'The rows of metrics() as text in Prometheus'' exposition format 0.0.4; names of counters end in _total there.';

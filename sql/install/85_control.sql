@@ -11,7 +11,7 @@ COMMENT ON FUNCTION backfill._bury(bigint, text, jsonb) IS
     'Move a waiting job to the dead letter queue; returns the letter''s id, NULL if the job does not wait.';
 
 CREATE FUNCTION backfill.classify_error(sqlstate text DEFAULT NULL, message text DEFAULT NULL, task_identifier text DEFAULT NULL)
-RETURNS text LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_classify_error';
+RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_classify_error';
 COMMENT ON FUNCTION backfill.classify_error(text, text, text) IS
     'What the rules in backfill.error_rule make of an error, by its SQLSTATE or else by its text: permanent, retry or free_retry.';
 

@@ -2,7 +2,7 @@
 -- own, backfill._health_<check>(). They only look, and only health(), which runs as the owner, may call them.
 
 CREATE FUNCTION backfill._worker_processes()
-RETURNS bigint LANGUAGE sql VOLATILE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp
+RETURNS bigint LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
      WHERE a.backend_type <> ALL (ARRAY['client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer',
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION backfill._listing(text[]) IS 'The first five of many names, 
 
 -- Whose snapshots keep vacuum from removing the dead rows of backfill.job; the oldest first.
 CREATE FUNCTION backfill._vacuum_holders(OUT holder text, OUT xmin_age integer, OUT since timestamptz)
-RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT h.holder, pg_catalog.age(h.xmin), h.since
       FROM (SELECT CASE WHEN a.backend_type = 'walsender' THEN pg_catalog.format('standby %s (hot_standby_feedback, walsender %s)', a.application_name, a.pid)
