@@ -98,9 +98,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        CASE WHEN h.handler IS NOT NULL THEN EXISTS (SELECT FROM pg_catalog.pg_proc p
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                 WHERE n.nspname = t.handler_schema AND p.proname = t.handler_name
-                  AND ARRAY(SELECT pg_catalog.format_type(a.a, NULL)
-                              FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a
-                             ORDER BY a.ordinality) = t.handler_argtypes) END AS handler_exists,
+                  AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype) END AS handler_exists,
        t.run_as,
        t.queue_name,
        t.priority,

@@ -237,8 +237,7 @@ BEGIN
               LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
               LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.handler_schema
               LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = t.handler_name
-                    AND ARRAY(SELECT pg_catalog.format_type(a.a, NULL) FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY a
-                               ORDER BY a.ordinality) = t.handler_argtypes
+                    AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype
              WHERE t.handler_name IS NOT NULL) h
      WHERE h.problem IS NOT NULL;
     IF seen.names IS NOT NULL THEN
@@ -425,6 +424,29 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_set_aside() IS 'A check of health(): what cannot be settled now, and is tried again later.';
 
+CREATE FUNCTION backfill._health_triggers(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'triggers'; status := 'ok';
+    -- pg_restore --disable-triggers leaves them enabled, but no longer for replication.
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s', c.oid::pg_catalog.regclass) ORDER BY c.relname) AS tables,
+           pg_catalog.string_agg(pg_catalog.format('ALTER TABLE backfill.%I ENABLE ALWAYS TRIGGER config_changed;', c.relname), ' ' ORDER BY c.relname) AS commands
+      INTO seen
+      FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'config_changed'
+     WHERE c.relnamespace = 'backfill'::pg_catalog.regnamespace
+       AND c.relname IN ('task', 'retry_policy', 'queue', 'producer', 'error_rule', 'no_retry', 'hook')
+       AND t.tgenabled IS DISTINCT FROM 'A';
+    IF seen.tables IS NOT NULL THEN
+        status := 'warning';
+        detail := 'workers are not told of every change of ' || backfill._listing(seen.tables);
+        hint := seen.commands;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_triggers() IS 'A check of health(): whether the triggers that tell of new settings fire always.';
+
 CREATE FUNCTION backfill.health(
     max_wait interval DEFAULT '5 minutes',
     max_dead_rows bigint DEFAULT 100000,
@@ -458,7 +480,8 @@ BEGIN
     UNION ALL SELECT * FROM backfill._health_dead_rows(max_dead_rows)
     UNION ALL SELECT * FROM backfill._health_autovacuum()
     UNION ALL SELECT * FROM backfill._health_metrics_labels()
-    UNION ALL SELECT * FROM backfill._health_set_aside();
+    UNION ALL SELECT * FROM backfill._health_set_aside()
+    UNION ALL SELECT * FROM backfill._health_triggers();
 END;
 $$;
 COMMENT ON FUNCTION backfill.health(interval, bigint) IS

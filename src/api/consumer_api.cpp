@@ -213,6 +213,7 @@ BACKFILL_FUNCTION(backfill_fail_job)
 /* Leases that ran out longer ago than the argument says. */
 BACKFILL_FUNCTION(backfill_expire_leases)
 {
+    pg::call([] { PreventCommandIfReadOnly("release_stale_job_locks()"); });
     const pg::Arguments arguments(fcinfo);
     const Interval *age = arguments.interval(0);
     const TimestampTz now = clock::now();
@@ -226,6 +227,7 @@ BACKFILL_FUNCTION(backfill_expire_leases)
 
 BACKFILL_FUNCTION(backfill_take_leases)
 {
+    pg::call([] { PreventCommandIfReadOnly("force_unlock_workers()"); });
     const auto workers = text_array(pg::Arguments(fcinfo), 0);
     return Int64GetDatum(queue::leases::take_away(workers.value_or(std::vector<std::string>())));
 }

@@ -101,6 +101,7 @@ BACKFILL_FUNCTION(backfill_cancel_job)
 /* Moves a waiting job to the dead letter queue; NULL if it does not wait. */
 BACKFILL_FUNCTION(backfill_bury)
 {
+    pg::call([] { PreventCommandIfReadOnly("permanently_fail_jobs()"); });
     const pg::Arguments arguments(fcinfo);
     const auto reason = queue::require_text("reason", arguments.text(1));
     queue::JobTable table;

@@ -38,9 +38,19 @@ sub findings
 findings('', 'a healthy queue has no findings');
 is($node->safe_psql('postgres', 'SELECT string_agg(check_name, \' \') FROM backfill.health()'),
 	'preloaded version launcher dispatcher executors worker_slots oldest_ready_job unregistered_tasks handlers roles dead_letters'
-	  . ' expired_leases paused_queues schedules dead_rows autovacuum metrics_labels set_aside', 'the checks');
+	  . ' expired_leases paused_queues schedules dead_rows autovacuum metrics_labels set_aside triggers', 'the checks');
 says('version', qr/^ok: library (\S+), extension \1 \|/, 'both versions');
 says('worker_slots', qr/^ok: \d+ of 16 in use \|/, 'how many are in use');
+
+# --- The triggers that tell of new settings: pg_restore --disable-triggers does this to them.
+$node->safe_psql('postgres', 'ALTER TABLE backfill.task DISABLE TRIGGER ALL; ALTER TABLE backfill.task ENABLE TRIGGER ALL');
+says('triggers', qr/^warning: .* of backfill.task \| ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed;$/, 'no longer for replication');
+findings('triggers', 'nothing else');
+$node->safe_psql('postgres', 'ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed');
+
+# --- Identifiers in quotes are the same identifiers.
+is($node->safe_psql('postgres', q{SET quote_all_identifiers = on; SELECT count(*) FROM backfill.health() WHERE status <> 'ok'}), '0', 'quote_all_identifiers');
+is($node->safe_psql('postgres', q{SET quote_all_identifiers = on; SELECT handler_exists FROM backfill.tasks WHERE task_identifier = 'run'}), 't', 'also in the view of tasks');
 
 # --- Jobs.
 
