@@ -22,7 +22,7 @@ const config_enum_entry synchronous_commit_options[] = {
 
 } // namespace
 
-int ageing_interval_s = 0;
+int ageing_interval_ms = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
 int cron_clock = kPgCronClock;
@@ -66,8 +66,8 @@ void define()
 {
     DefineCustomIntVariable(
         "backfill.ageing_interval", "How long a job waits until it counts as one priority better.",
-        "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_s, 0, 0,
-        86400 * 365, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+        "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_ms, 0, 0,
+        INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.batch_time",
                             "How long an executor collects fast jobs into one transaction.",
                             "0 runs every job in a transaction of its own.", &batch_time_ms, 5, 0,

@@ -4,7 +4,7 @@
 namespace backfill::guc
 {
 
-extern int ageing_interval_s;
+extern int ageing_interval_ms;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
 extern int cron_clock; /* one of the two below */

@@ -104,7 +104,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_
 AS $$
 DECLARE
     waiting backfill.job;
-    message text := coalesce(error_message, 'Manually marked as failed');
+    message text := pg_catalog.left(coalesce(error_message, 'Manually marked as failed'), 8192);
 BEGIN
     FOR waiting IN SELECT j.* FROM backfill.job j WHERE j.id = ANY (job_ids) ORDER BY j.id LOOP
         IF backfill._bury(waiting.id, message, pg_catalog.jsonb_build_object('message', message)) IS NOT NULL THEN

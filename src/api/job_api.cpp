@@ -88,7 +88,7 @@ BACKFILL_FUNCTION(backfill_discard)
     (void) require_running_job("discard()");
     const pg::Arguments arguments(fcinfo);
     const auto reason = queue::require_text("reason", arguments.text(0));
-    queue::set_verdict({queue::Verdict::Kind::kDiscard, 0, std::string(reason)});
+    queue::set_verdict({queue::Verdict::Kind::kDiscard, 0, pg::kept_error_text(reason)});
     return static_cast<Datum>(0);
 }
 

@@ -138,7 +138,7 @@ void check_channel(std::optional<std::string_view> channel)
     if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "notify_channel must have between 1 and " +
                                                   std::to_string(NAMEDATALEN - 1) + " bytes: \"" +
-                                                  std::string(*channel) + "\"");
+                                                  queue::shortened(*channel) + "\"");
 }
 
 /* --- retry policies ---------------------------------------------------------------- */
@@ -444,7 +444,8 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
     pg::call([] { PreventCommandIfReadOnly("set_retry_policy()"); });
     if (name.empty() || name.size() > kMaxPolicyName)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "policy_name must have between 1 and 128 bytes: \"" + std::string(name) + "\"");
+             "policy_name must have between 1 and 128 bytes: \"" + queue::shortened(name) +
+                 "\"");
 
     core::RetryPolicy policy = queue::policy_of(*queue::config(), name);
     policy.max_attempts = arguments.int4(1).value_or(policy.max_attempts);
@@ -455,6 +456,13 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
     policy.multiplier = arguments.float8(4).value_or(policy.multiplier);
     policy.jitter_factor = arguments.float8(5).value_or(policy.jitter_factor);
     check_policy(policy);
+    if (policy.max_us < policy.initial_us)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "max_delay must not be shorter than initial_delay: " +
+                 pg::to_text(*pg::from_microseconds(policy.max_us)),
+             "initial_delay is " + pg::to_text(*pg::from_microseconds(policy.initial_us)) + ".",
+             "An argument that is left out keeps the policy's present value, or that of preset "
+             "default: give both.");
 
     const pg::Param params[] = {
         text_param(name),

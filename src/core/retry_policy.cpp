@@ -45,9 +45,9 @@ std::optional<RetryPolicy> preset_policy(std::string_view name)
     return std::nullopt;
 }
 
-std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &random)
+std::int64_t retry_delay_us(const RetryPolicy &policy, int retry, Random &random)
 {
-    if (retry < 0 || retry >= policy.max_attempts || policy.initial_us <= 0)
+    if (retry < 0 || policy.initial_us <= 0)
         return 0;
     /* pow() may reach infinity; min() with the maximum brings it back. */
     const double longest = static_cast<double>(kLongestDelayUs);
@@ -58,6 +58,11 @@ std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &rand
     if (spread > 0)
         delay += boost::random::uniform_real_distribution<double>(-spread, spread)(random);
     return std::llround(std::clamp(delay, 0.0, longest));
+}
+
+std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &random)
+{
+    return retry < policy.max_attempts ? retry_delay_us(policy, retry, random) : 0;
 }
 
 } // namespace backfill::core

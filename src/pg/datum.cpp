@@ -39,8 +39,12 @@ double approximate_days(const Interval &interval)
 
 int64 to_microseconds(const Interval &interval)
 {
-    return interval.time +
-           (interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day) * USECS_PER_DAY;
+    const int64 days = interval.month * static_cast<int64>(DAYS_PER_MONTH) + interval.day;
+    int64 result;
+    if (__builtin_mul_overflow(days, USECS_PER_DAY, &result) ||
+        __builtin_add_overflow(result, interval.time, &result))
+        return days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+    return result;
 }
 
 Interval *from_microseconds(int64 microseconds)

@@ -1,6 +1,8 @@
 /* guard.cpp - see guard.hpp. */
 #include "backfill/pg/guard.hpp"
 
+#include "backfill/pg/datum.hpp"
+
 namespace backfill::pg
 {
 
@@ -62,11 +64,17 @@ ErrorData *take_current_error(sigjmp_buf *outer_jump, ErrorContextCallback *oute
     return copy;
 }
 
+std::string kept_error_text(std::string_view text)
+{
+    return std::string(clipped(text, core::kMaxErrorText));
+}
+
 core::ErrorInfo to_error_info(const Error &error)
 {
     const ErrorData *data = error.data();
-    return {unpack_sql_state(data->sqlerrcode), text_or_empty(data->message),
-            text_or_empty(data->detail), text_or_empty(data->hint), text_or_empty(data->context)};
+    const auto text = [](const char *field) { return kept_error_text(text_or_empty(field)); };
+    return {unpack_sql_state(data->sqlerrcode), text(data->message), text(data->detail),
+            text(data->hint), text(data->context)};
 }
 
 core::ErrorInfo to_error_info(const Failure &failure)

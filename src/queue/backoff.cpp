@@ -29,6 +29,11 @@ core::Random &generator()
 
 } // namespace
 
+std::int64_t retry_delay_us(const core::RetryPolicy &policy, int retry)
+{
+    return core::retry_delay_us(policy, retry, generator());
+}
+
 std::int64_t backoff_delay_us(const core::RetryPolicy &policy, int retry)
 {
     return core::backoff_delay_us(policy, retry, generator());

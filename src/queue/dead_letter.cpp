@@ -65,7 +65,7 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kMaxAttempts, INT2OID),
         column_param(row, Column::kRetryPolicy, TEXTOID),
-        {TEXTOID, pg::from_text(reason), false},
+        {TEXTOID, pg::from_text(pg::kept_error_text(reason)), false},
         {INT4OID, Int32GetDatum(row.attempts()), false},
         column_param(row, Column::kLastError, JSONBOID),
         column_param(row, Column::kCreatedAt, TIMESTAMPTZOID),

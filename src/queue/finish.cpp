@@ -20,9 +20,6 @@ namespace backfill::queue
 namespace
 {
 
-/* A message can be as long as the data in it; what is stored of it is not. */
-constexpr std::size_t kMaxErrorText = 8192;
-
 /* Our own SQLSTATEs, for RAISE in handlers. */
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
@@ -40,16 +37,15 @@ std::string failure_reason(core::RetryDecision decision, int attempts, const cor
            error.message;
 }
 
-/* Lets a worker log so many failures a second: when everything fails, the log shall stay
- * readable. Says afterwards how many it has kept back. A user sees all of his. */
+/* Limits how many failures a process reports in a second, a session more than a worker: when everything fails, or an operator
+ * fails thousands of jobs by one call, log and client must stay readable. Says afterwards how many
+ * it has kept back. */
 bool may_log_failure()
 {
-    constexpr int kPerSecond = 50;
+    const int per_second = MyBgworkerEntry != nullptr ? 50 : 1000;
     static TimestampTz second_began = 0;
     static int logged = 0;
     static long long kept_back = 0;
-    if (MyBgworkerEntry == nullptr)
-        return true;
     const TimestampTz now = GetCurrentTimestamp();
     if (now - second_began >= USECS_PER_SEC) {
         if (kept_back > 0)
@@ -62,7 +58,7 @@ bool may_log_failure()
         logged = 0;
         kept_back = 0;
     }
-    if (logged < kPerSecond) {
+    if (logged < per_second) {
         logged++;
         return true;
     }
@@ -146,10 +142,10 @@ Datum error_to_jsonb(const core::ErrorInfo &error)
 {
     pg::JsonbObject object;
     object.add_text("sqlstate", error.sqlstate);
-    object.add_text("message", pg::clipped(error.message, kMaxErrorText));
-    object.add_text("detail", pg::clipped(error.detail, kMaxErrorText));
-    object.add_text("hint", pg::clipped(error.hint, kMaxErrorText));
-    object.add_text("context", pg::clipped(error.context, kMaxErrorText));
+    object.add_text("message", error.message);
+    object.add_text("detail", error.detail);
+    object.add_text("hint", error.hint);
+    object.add_text("context", error.context);
     return object.finish();
 }
 
@@ -179,7 +175,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
         return *dropped;
     }
     if (decision == core::RetryDecision::kFreeRetry) {
-        const int64 delay = backoff_delay_us(core::kFreeRetryPolicy, row.free_retries());
+        const int64 delay = retry_delay_us(core::kFreeRetryPolicy, row.free_retries());
         row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
         run_again(table, task, row, delay);
         job_end::note_failed_attempt(task, row, attempts, runner);
@@ -189,7 +185,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     }
     row.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(attempts)));
     if (decision == core::RetryDecision::kRetry) {
-        const int64 backoff = backoff_delay_us(policy_of(config, policy_name(row)), attempts - 1);
+        const int64 backoff = retry_delay_us(policy_of(config, policy_name(row)), attempts - 1);
         run_again(table, task, row, requested_delay(error).value_or(backoff));
         job_end::note_failed_attempt(task, row, attempts, runner);
         stats::note_retry(row);

@@ -142,7 +142,7 @@ std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
     JobTable table;
     std::optional<Outcome> outcome;
     if (auto row = take_held(table, id, token)) {
-        const core::ErrorInfo info{{}, std::string(error), {}, {}, {}};
+        const core::ErrorInfo info{{}, pg::kept_error_text(error), {}, {}, {}};
         const core::ErrorClass by_text =
             current->error_rules().classify_text(row->task_identifier(), error);
         const core::ErrorClass given =

@@ -309,9 +309,9 @@ bool sorts_before(const Candidate &a, const Candidate &b)
 /* The priority as it counts: one better for each ageing interval of waiting. */
 int64 aged_priority(int priority, TimestampTz run_at, TimestampTz now)
 {
-    if (guc::ageing_interval_s == 0)
+    if (guc::ageing_interval_ms == 0)
         return priority;
-    return priority - (now - run_at) / (static_cast<int64>(guc::ageing_interval_s) * USECS_PER_SEC);
+    return priority - (now - run_at) / (static_cast<int64>(guc::ageing_interval_ms) * 1000);
 }
 
 /* The best candidates so far, the worst of them on top of the heap. Never grows beyond

@@ -109,6 +109,26 @@ void prepare_scheduling(const char *function)
     start_clock();
 }
 
+namespace
+{
+
+/* "+02:00" is two hours west of Greenwich, for POSIX and so for PostgreSQL; nearly everybody means the
+ * east. Zones that have a name are unambiguous, Etc/GMT+2 too. */
+void check_zone_name(std::string_view zone)
+{
+    constexpr std::string_view kEtc = "Etc/";
+    for (std::size_t i = 0; i + 1 < zone.size(); i++)
+        if ((zone[i] == '+' || zone[i] == '-') && zone[i + 1] >= '0' && zone[i + 1] <= '9' &&
+            zone.substr(0, kEtc.size()) != kEtc)
+            fail(ERRCODE_INVALID_PARAMETER_VALUE,
+                 "time_zone must be the name of a zone: \"" + shortened(zone) + "\"",
+                 "An offset that is written like this counts to the west of Greenwich.",
+                 "Use a name of pg_timezone_names, such as Europe/Berlin, or Etc/GMT-2 for two hours "
+                 "to the east.");
+}
+
+} // namespace
+
 TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
 {
     check_name(spec.name);
@@ -119,6 +139,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
     check_fill(fill);
     enqueuer.check(spec.job);
     const core::CronExpression expression = parse_cron(spec.cron);
+    check_zone_name(spec.time_zone);
     const pg::TimeZone zone(spec.time_zone);
     const TimestampTz now = clock::now();
     const auto next = core::next_due(expression, zone, pg::to_unix_seconds(now));

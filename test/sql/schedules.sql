@@ -309,3 +309,9 @@ CALL refused($$backfill.add_cron_schedule(NULL)$$);
 CALL refused($$backfill.add_cron_schedule(E'* * * * * a\n* * * * * b')$$);
 CALL refused($$backfill.add_cron_schedule('# a')$$);
 SELECT count(*) FROM backfill.schedules WHERE name IN ('first', 'second', 'a', 'b');
+
+-- An offset would be taken for one to the west.
+CALL refused($$backfill.schedule('west', '0 6 * * *', 'note', time_zone => '+02:00')$$);
+CALL refused($$backfill.schedule('west', '0 6 * * *', 'note', time_zone => 'UTC-3')$$);
+SELECT backfill.schedule('named', '0 6 * * *', 'note', time_zone => z) IS NOT NULL AS taken
+  FROM unnest('{America/Port-au-Prince,Etc/GMT-2,EST5EDT}'::text[]) z;

@@ -149,6 +149,27 @@ TEST_CASE("with jitter as well there is no delay behind the last attempt")
     }
 }
 
+TEST_CASE("a job with more attempts than its policy keeps on waiting, at most for the longest delay")
+{
+    Random random(1);
+    for (const Preset &preset : kPresets) {
+        CAPTURE(preset.name);
+        const RetryPolicy policy = without_jitter(*preset_policy(preset.name));
+        std::int64_t before = 0;
+        for (int retry = 0; retry < 200; retry++) {
+            CAPTURE(retry);
+            const std::int64_t delay = retry_delay_us(policy, retry, random);
+            CHECK(delay >= before);
+            CHECK(delay <= policy.max_us);
+            if (retry < policy.max_attempts)
+                CHECK(delay == backoff_delay_us(policy, retry, random));
+            before = delay;
+        }
+        CHECK(before == policy.max_us);
+        CHECK(retry_delay_us(policy, INT_MAX, random) == policy.max_us);
+    }
+}
+
 TEST_CASE("a negative retry has no delay")
 {
     const RetryPolicy policy = *preset_policy("default");

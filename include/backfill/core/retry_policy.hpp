@@ -35,8 +35,12 @@ extern const RetryPolicy kFreeRetryPolicy;
 /* No delay is longer, whatever a policy says: 100 years of 365 days, microseconds. */
 inline constexpr std::int64_t kLongestDelayUs = std::int64_t{100} * 365 * 86400 * 1000000;
 
-/* The delay in microseconds before retry number `retry` (0 is the first), with jitter;
- * zero when the policy allows no such retry. Never negative, never over kLongestDelayUs. */
+/* The delay in microseconds before retry number `retry` (0 is the first), with jitter. How often a
+ * job is retried is the job's own number, which may be more than the policy's max_attempts: the
+ * delay goes on growing up to max_us. Never negative, never over kLongestDelayUs. */
+std::int64_t retry_delay_us(const RetryPolicy &policy, int retry, Random &random);
+/* The same, but zero when the policy by itself allows no such retry: what backfill.backoff_delay()
+ * answers, as in the crate. */
 std::int64_t backoff_delay_us(const RetryPolicy &policy, int retry, Random &random);
 
 } // namespace backfill::core

@@ -21,7 +21,7 @@ std::string_view clipped(std::string_view text, std::size_t max_bytes);
 /* The length of an interval, whatever it is, to compare with a limit. */
 double approximate_days(const Interval &interval);
 /* An interval in microseconds; a month counts as 30 days, as extract(epoch) has it.
- * The interval must be short enough: see approximate_days(). */
+ * What does not fit becomes the least or the greatest number. */
 int64 to_microseconds(const Interval &interval);
 Interval *from_microseconds(int64 microseconds);
 /* As people read it, for messages. */

@@ -42,6 +42,8 @@ class Error
     ErrorData *data_;
 };
 
+/* What is kept of an error's text, whole characters only (core::kMaxErrorText). */
+std::string kept_error_text(std::string_view text);
 core::ErrorInfo to_error_info(const Error &error);
 core::ErrorInfo to_error_info(const Failure &failure);
 

@@ -6,8 +6,9 @@
 namespace backfill::queue
 {
 
-/* core::backoff_delay_us with this process's generator, which is seeded from a strong
+/* The functions of core with this process's generator, which is seeded from a strong
  * source at its first use, or from backfill.random_seed if that is set. */
+std::int64_t retry_delay_us(const core::RetryPolicy &policy, int retry);
 std::int64_t backoff_delay_us(const core::RetryPolicy &policy, int retry);
 
 /* Assign hook of backfill.random_seed: the next delay starts the sequence again. */
