@@ -55,7 +55,7 @@ SELECT tgrelid::regclass AS table, tgname, tgenabled, pg_get_triggerdef(oid) AS 
 SELECT s.seqrelid::regclass AS sequence, s.seqtypid::regtype AS type, s.seqstart AS start, d.refobjid::regclass AS owner
   FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'a'
  WHERE c.relnamespace = 'backfill'::regnamespace ORDER BY c.relname;
-SELECT c.relname, c.reloptions FROM pg_class c WHERE c.relnamespace = 'backfill'::regnamespace AND c.reloptions IS NOT NULL;
+SELECT c.relname, c.reloptions FROM pg_class c WHERE c.relnamespace = 'backfill'::regnamespace AND c.reloptions IS NOT NULL ORDER BY c.relname;
 
 -- Settings.
 SELECT name, vartype, unit, context, boot_val, min_val, max_val, short_desc FROM pg_settings WHERE name LIKE 'backfill.%' ORDER BY name;
