@@ -1,45 +1,70 @@
 # backfill: a PostgreSQL extension, built with PGXS.
 #
-#   make            build the library and assemble the install script
-#   make install    put both where the server looks (PG_CONFIG chooses the server)
-#   make setup      install the packages that the targets below need, build, install
-#   make demo       set everything up and run the main job on a throwaway cluster
-#   make test       set everything up and pass all tests
-#   make bench      measure, beside other queues in the same run (MEASURES="drain wal": only these)
-#   make lint       rules that the compiler does not know
+#   make               build the library and assemble the install script
+#   make install       put both where the server looks (PG_CONFIG chooses the server)
+#   make setup         install the packages that the targets below need, build, install
+#   make demo          set everything up and run the main job on a throwaway cluster
+#   make test          set everything up and pass all tests
+#   make bench         measure, beside other queues in the same run (MEASURES="drain wal": only these)
+#   make lint          rules that the compiler does not know
+#   make installcheck  the SQL tests, on a running server that has the library preloaded but no executors
+#   make dist          an archive of what is committed, as PGXN takes it
+#   make help          this list
 
 PG_CONFIG ?= pg_config
+# Where the sources are: "." unless this is built in a directory of its own, by
+# make -f /path/to/Makefile, or make -f ../Makefile VPATH=..
+TOP := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+# Files of the sources, named from there: $(call files_in_top,PATTERNS)
+files_in_top = $(patsubst $(TOP)/%,%,$(sort $(wildcard $(addprefix $(TOP)/,$(1)))))
+
 EXTENSION = backfill
-EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control)
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(TOP)/backfill.control)
 MODULE_big = backfill
-OBJS = $(patsubst %.cpp,%.o,$(sort $(wildcard src/*.cpp src/*/*.cpp bgworker/*.cpp)))
+OBJS = $(patsubst %.cpp,%.o,$(call files_in_top,src/*.cpp src/*/*.cpp bgworker/*.cpp))
 # Three quarters of a compilation are PostgreSQL's, Boost's and C++'s headers: they are compiled once.
 # src/core must not see them.
 PG_HEADER = src/precompiled.hpp
 PG_OBJS = $(filter-out src/core/%,$(OBJS))
 SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
-# share/ holds scripts that users run with psql; they are installed beside the other one.
-DATA = $(SCHEMA_SCRIPT) $(sort $(wildcard share/*.sql))
-EXTRA_CLEAN = $(SCHEMA_SCRIPT) $(OBJS:.o=.d) $(PG_HEADER).gch $(PG_HEADER).d .build-id results output_iso regression.diffs regression.out tmp_check
+DATA_built = $(SCHEMA_SCRIPT)
+# Scripts that users run with psql, and what Prometheus and Grafana read; they are installed beside it.
+DATA = $(call files_in_top,share/*)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(PG_HEADER).gch $(PG_HEADER).d .build-id results output_iso regression.diffs regression.out tmp_check $(EXTENSION)-*.zip
 
 # No LLVM bitcode: inlining queue functions into queries is worth nothing.
 override with_llvm := no
-PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) -DBACKFILL_VERSION='"$(EXTVERSION)"'
-# COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror. The prefix map
-# makes the library the same in whatever directory it is built. Following every variable through the
-# optimizer for debuggers would take a fifth of the time.
-PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP -fno-var-tracking-assignments -ffile-prefix-map=$(CURDIR)=. $(COPT)
-SHLIB_LINK += -lstdc++ -Wl,--version-script=src/backfill.map
+PG_CPPFLAGS = -I$(TOP)/include -isystem $(shell $(PG_CONFIG) --includedir-server) -DBACKFILL_VERSION='"$(EXTVERSION)"'
+# The prefix map makes the library the same in whatever directory it is built; a directory's name may
+# hold spaces and worse. Following every variable through the optimizer for debuggers would take a fifth
+# of the time. Clang does not know that flag, nor some of the server's, which gcc has chosen.
+shell_quoted = '$(subst ','\'',$(1))'
+REPRODUCIBLE = -ffile-prefix-map=$(call shell_quoted,$(CURDIR))=. $(if $(filter-out .,$(TOP)),-ffile-prefix-map=$(TOP)/=)
+IS_CLANG := $(shell $(CXX) --version 2>/dev/null | grep clang)
+# COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror.
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP $(if $(IS_CLANG),-Wno-unknown-warning-option -Wno-deprecated-volatile,-fno-var-tracking-assignments) $(REPRODUCIBLE) $(COPT)
+SHLIB_LINK += -lstdc++ -Wl,--version-script=$(TOP)/src/backfill.map
 
-REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test --load-extension=plpgsql --load-extension=backfill
-ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=backfill
+REGRESS = $(patsubst test/sql/%.sql,%,$(call files_in_top,test/sql/*.sql))
+REGRESS_OPTS = --inputdir=$(TOP)/test --load-extension=plpgsql --load-extension=backfill
+ISOLATION = $(patsubst test/specs/%.spec,%,$(call files_in_top,test/specs/*.spec))
+ISOLATION_OPTS = --inputdir=$(TOP)/test --outputdir=. --load-extension=backfill
 
+# Debian has pgxs.mk and pg_config in the client's package, and the headers in one of their own.
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifneq ($(PGXS),)
+SERVER_HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
+ifneq ($(and $(wildcard $(PGXS)),$(wildcard $(SERVER_HEADER))),)
 include $(PGXS)
 -include $(OBJS:.o=.d)
+
+# PGXS searches the sources' directory for whatever is needed: also for objects that were built there.
+override VPATH :=
+srcdir := $(TOP)
+vpath %.cpp $(TOP)
+vpath %.hpp $(TOP)
+vpath %.map $(TOP)
+vpath %.control $(TOP)
+vpath Makefile $(TOP)
 
 # Nothing that was built for another server, or by another compiler, is used again.
 .build-id: FORCE
@@ -48,46 +73,71 @@ include $(PGXS)
 .PHONY: FORCE
 FORCE:
 
+# A build in a directory of its own has to make the directories of its files.
+ifneq ($(TOP),.)
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+endif
+
 $(OBJS): src/backfill.map backfill.control Makefile .build-id
 $(PG_OBJS): $(PG_HEADER).gch
 $(PG_OBJS): private override CXXFLAGS += -include $(PG_HEADER)
 $(PG_HEADER).gch: $(PG_HEADER) backfill.control Makefile .build-id
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MF $(PG_HEADER).d -x c++-header -o $@ $<
 -include $(PG_HEADER).d
-$(SCHEMA_SCRIPT): $(sort $(wildcard sql/install/*.sql)) backfill.control
-	cat $(sort $(wildcard sql/install/*.sql)) > $@
-all: $(SCHEMA_SCRIPT)
+
+installcheck: server-for-installcheck
+server-for-installcheck:
+	@PG_CONFIG=$(call shell_quoted,$(PG_CONFIG)) $(TOP)/test/lib/installcheck.sh
+	@[ -e expected ] || ln -s $(TOP)/expected expected
+# PGXS has a recipe for it, which says something else.
+check: no-check
+no-check:
+	@echo '"make test" runs all tests on throwaway servers, "make installcheck" the SQL tests on a running one.' >&2; exit 1
+.PHONY: server-for-installcheck no-check
 else
-all install:
-	@echo 'No server development files were found; run "make setup" as root, or set PG_CONFIG.' >&2; exit 1
+all install installcheck check:
+	@$(TOP)/test/lib/setup.sh explain
 endif
+
+$(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.control
+	@mkdir -p $(@D)
+	cat $(filter %.sql,$^) > $@
 
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test bench lint
+.PHONY: setup demo test bench lint dist help
 setup:
-	test/lib/setup.sh
-	test/lib/run.sh build
+	$(TOP)/test/lib/setup.sh
+	$(TOP)/test/lib/run.sh build
 demo:
-	test/lib/setup.sh build demo
-	test/lib/run.sh build
-	demo/run.sh
+	$(TOP)/test/lib/setup.sh build demo
+	$(TOP)/test/lib/run.sh build
+	$(TOP)/demo/run.sh
 test:
-	test/lib/setup.sh build test
-	test/lib/run.sh
+	$(TOP)/test/lib/setup.sh build test
+	$(TOP)/test/lib/run.sh
 bench:
-	test/lib/setup.sh build bench
-	test/lib/run.sh build
-	bench/run.sh $(MEASURES)
+	$(TOP)/test/lib/setup.sh build bench
+	$(TOP)/test/lib/run.sh build
+	$(TOP)/bench/run.sh $(MEASURES)
 lint:
-	test/lint/run.sh
+	$(TOP)/test/lint/run.sh
+
+# With the install script, which META.json names and git does not hold before a release.
+ARCHIVE = $(EXTENSION)-$(EXTVERSION)
+dist: $(SCHEMA_SCRIPT)
+	git -C $(TOP) archive --prefix=$(ARCHIVE)/sql/ --add-file=$(call shell_quoted,$(abspath $(SCHEMA_SCRIPT))) --prefix=$(ARCHIVE)/ \
+		--output=$(call shell_quoted,$(CURDIR))/$(ARCHIVE).zip HEAD
+
+help:
+	@sed -n 's/^#   //p' $(TOP)/Makefile
 
 # The unit tests: src/core and nothing of the server, so its headers are not in reach.
-UNIT_OBJS = $(patsubst %.cpp,tmp_check/unit/%.o,$(sort $(wildcard test/unit/*.cpp src/core/*.cpp)))
+UNIT_OBJS = $(patsubst %.cpp,tmp_check/unit/%.o,$(call files_in_top,test/unit/*.cpp src/core/*.cpp))
 tmp_check/unit/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -g -O1 -Wall -Wextra -Wshadow $(COPT) -Iinclude -MMD -MP -c $< -o $@
+	$(CXX) -std=c++20 -g -O1 -Wall -Wextra -Wshadow $(COPT) -I$(TOP)/include -MMD -MP -c $< -o $@
 tmp_check/unit/run: $(UNIT_OBJS)
 	$(CXX) -o $@ $^
 -include $(UNIT_OBJS:.o=.d)

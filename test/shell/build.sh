@@ -1,0 +1,45 @@
+#!/bin/bash
+# Building elsewhere than where the sources are, in a directory whose name is hard on shells, by another
+# compiler. Prints TAP. To save time only two of the library's files are compiled, one of each kind.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+source test/lib/common.sh
+source test/lib/tap.sh
+scratch=$(mktemp -d "$TMPDIR/backfill-build.XXXXXX")
+trap 'rm -rf -- "$scratch"' EXIT
+elsewhere="$scratch/Meine \"Projekte\" (1), Kurt's"
+mkdir "$elsewhere"
+
+# elsewhere ARGUMENT...: make, there.
+elsewhere() { make -s -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" "$@" 2>&1 </dev/null; }
+
+compiler=(CC=gcc CXX=g++)
+! command -v clang++ >/dev/null || compiler=(CC=clang CXX=clang++)
+is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--0.1.0.sql)" '' "make ${compiler[*]} there compiles without a word"
+ok "$([[ -s $elsewhere/src/core/priority.o && -s $elsewhere/src/api/task_api.o ]] && echo yes)" 'what it is asked for is there'
+ok "$(cat sql/install/*.sql | cmp -s - "$elsewhere/sql/backfill--0.1.0.sql" && echo yes)" 'and the install script is whole'
+
+plan=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" install DESTDIR=/nowhere 2>&1)
+missing=
+for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
+    [[ $file == src/core/priority.cpp || $file == src/api/task_api.cpp || $plan == *"/$file"* ]] || missing+=" $file"
+    [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
+done
+is "$missing" '' 'all others would be compiled and linked'
+for file in backfill.control share/*; do
+    [[ $plan == *"$BACKFILL_ROOT/$file "* || $plan == *"$BACKFILL_ROOT//$file "* ]] || missing+=" $file"
+done
+is "$missing" '' 'and what is not built would be installed from the sources'
+ok "$([[ -f $(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$plan" | head -n 1) ]] && echo yes)" 'the linker finds the list of symbols'
+
+if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
+    is "$(elsewhere dist)" '' 'make dist'
+    files=$(python3 -m zipfile -l "$elsewhere/backfill-0.1.0.zip")
+    for file in Makefile META.json sql/backfill--0.1.0.sql src/module.cpp; do
+        like "$files" "*backfill-0.1.0/$file *" "the archive has $file"
+    done
+else
+    skip 'an archive is made of a repository'
+fi
+
+done_testing
