@@ -86,7 +86,7 @@ query() {
     done
     for (( ; ; delay = delay < 5 ? delay + 1 : 5)); do
         status=0
-        PGAPPNAME=$worker LC_ALL=C psql -XqAt -F $'\t' -v ON_ERROR_STOP=1 "${parameters[@]}" <<<"$statement" 2>"$dir/said" || status=$?
+        PGAPPNAME=$worker PGCLIENTENCODING=UTF8 LC_ALL=C psql -XqAt -F $'\t' -v ON_ERROR_STOP=1 "${parameters[@]}" <<<"$statement" 2>"$dir/said" || status=$?
         cat "$dir/said" >&2
         is_connection_lost "$status" || return "$status"
         ! is_out_of_time || return 2
@@ -162,7 +162,7 @@ claim() {
 }
 
 wait_for_jobs() {
-    PGAPPNAME=$worker psql -XqAt -v tasks="$tasks" -v timeout="$fallback s" >/dev/null 2>&1 <<<"CALL backfill.wait_for_jobs(:'timeout', tasks => :'tasks')" ||
+    PGAPPNAME=$worker PGCLIENTENCODING=UTF8 psql -XqAt -v tasks="$tasks" -v timeout="$fallback s" >/dev/null 2>&1 <<<"CALL backfill.wait_for_jobs(:'timeout', tasks => :'tasks')" ||
         sleep 1
 }
 

@@ -239,7 +239,7 @@ class Database
         if (connection_ || Clock::now() < retry_at_)
             return;
         try {
-            connection_ = std::make_unique<pqxx::connection>("application_name=" + quoted(worker));
+            connection_ = std::make_unique<pqxx::connection>("client_encoding=UTF8 application_name=" + quoted(worker));
             notified_ = std::make_unique<Notified>(*connection_);
             delay_ = Seconds(0.1);
             say("listens");

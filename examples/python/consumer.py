@@ -108,7 +108,10 @@ class Database:
 
 
 async def connect():
-    return await psycopg.AsyncConnection.connect(autocommit=True, row_factory=namedtuple_row, application_name=WORKER)
+    # Not the server's encoding, which may be any: in SQL_ASCII all text would come as bytes.
+    return await psycopg.AsyncConnection.connect(
+        autocommit=True, row_factory=namedtuple_row, application_name=WORKER, client_encoding="UTF8"
+    )
 
 
 async def is_set_within(event, seconds):

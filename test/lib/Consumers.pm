@@ -38,12 +38,12 @@ sub build_consumers
 
 sub create_examples
 {
-	my ($node) = @_;
-	$node->safe_psql('postgres', slurp_file("$examples/schema.sql"));
+	my ($node, $db) = @_;
+	$node->safe_psql($db // 'postgres', slurp_file("$examples/schema.sql"));
 	return;
 }
 
-# A consumer in a language; settings are environment variables.
+# A consumer in a language; settings are environment variables, PGDATABASE one of them.
 sub start_consumer
 {
 	my ($node, $language, %settings) = @_;
@@ -52,7 +52,7 @@ sub start_consumer
 	my $pid = fork() // die "fork: $!";
 	if ($pid == 0)
 	{
-		%ENV = (%ENV, %settings, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', WORKER => $consumer->{name});
+		%ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', %settings, WORKER => $consumer->{name});
 		$SIG{$_} = 'DEFAULT' for 'INT', 'TERM'; # ignored in what a shell has put into the background
 		open STDIN, '<', '/dev/null' or POSIX::_exit(126);
 		open STDOUT, '>', $consumer->{log} or POSIX::_exit(126);
