@@ -26,7 +26,7 @@ sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
 
 prepare_server() {
     local manual
-    manual=$(manual_dir "$(server_major)") || die "the PostgreSQL manual is missing; run: test/lib/setup.sh demo"
+    manual=$(manual_dir) || die "the PostgreSQL manual is missing; run: test/lib/setup.sh demo"
     cluster_start backfill.max_executors=0
     cp -rL "$manual" "$CLUSTER_DIR/manual"
     psql -Xq -v ON_ERROR_STOP=1 -v manual_dir="$CLUSTER_DIR/manual" -f schema.sql -o /dev/null
@@ -229,6 +229,17 @@ sum_up() {
     [[ -z $wrong ]] || die "the numbers do not add up"
 }
 
+# What is printed for others to paste is run, so that it is known to work.
+try_at_home() {
+    local answer
+    say "Try it at home: once the library is preloaded (README.md says how), paste this into a shell."
+    say "  psql <<'EOF'"
+    sed 's/^/  /' at_home.sql
+    say "  EOF"
+    answer=$(psql -XqAt -v ON_ERROR_STOP=1 -f at_home.sql)
+    [[ $answer == *'hello, world'* ]] || die "what is to be tried at home did not work: $answer"
+}
+
 main() {
     heading 'backfill: a full-text index over the PostgreSQL manual, built by jobs'
     prepare_server
@@ -241,8 +252,6 @@ main() {
     search
     sum_up
     heading "$(grouped "$total") pages in $(seconds "$run_ms") s, $(grouped $((total * 1000 / run_ms))) pages/s"
-    say "Try it at home (shared_preload_libraries = 'backfill', CREATE EXTENSION backfill):"
-    say "  psql -c \"SELECT backfill.register_task('greet', 'greet(jsonb)')\""
-    say "  psql -c \"SELECT backfill.enqueue_fast('greet', '{\\\"name\\\": \\\"world\\\"}')\""
+    try_at_home
 }
 main

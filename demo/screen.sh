@@ -15,7 +15,7 @@ else
 fi
 
 # Blocks make a better bar, where the terminal can show them.
-if [[ $on_terminal && $(locale charmap 2>/dev/null) == UTF-8 ]]; then
+if [[ $on_terminal && $terminal_charmap == UTF-8 ]]; then
     bar_full=█ bar_empty=░
 else
     bar_full='#' bar_empty='.'
@@ -23,6 +23,14 @@ fi
 
 block_lines=0
 last_line_ms=0
+
+# How many columns the terminal has now.
+terminal_width() {
+    local size
+    size=$({ stty size </dev/tty; } 2>/dev/null) || size='0 0'
+    size=${size#* }
+    printf '%d' $((size > 0 ? size : 80))
+}
 
 # Milliseconds since 1970.
 now_ms() { local t=${EPOCHREALTIME/[.,]/}; printf '%s' $((t / 1000)); }
@@ -46,16 +54,21 @@ repeated() {
 # name|pages|scheduled|ready|running|done|dead
 draw() {
     local finished=$1 total=$2 rate=$3 elapsed=$4 retries=$5 dead=$6 executors=$7
-    local band pages scheduled ready running band_done band_dead colour filled=$(($1 * 40 / $2))
+    local band pages scheduled ready running band_done band_dead colour figures width filled
     if [[ ! $on_terminal ]]; then
         draw_line "$@"
         return
     fi
+    # A line must not wrap, or the block would not be where it is redrawn: the bar takes what is left.
+    figures=$(printf '%3d %%  %s of %s pages  %s pages/s  %s s' $((finished * 100 / total)) "$(grouped "$finished")" \
+        "$(grouped "$total")" "$(grouped "$rate")" "$(seconds "$elapsed")")
+    width=$(($(terminal_width) - 4 - ${#figures}))
+    width=$((width > 40 ? 40 : width < 0 ? 0 : width))
+    filled=$((finished * width / total))
     ((block_lines == 0)) || printf '\e[%dA' "$block_lines"
     printf '\e[K\n'
-    printf '  %s%s%s%s%s %3d %%  %s of %s pages  %s%s pages/s%s  %s s\e[K\n' "$green" "$(repeated "$bar_full" "$filled")" \
-        "$dim" "$(repeated "$bar_empty" $((40 - filled)))" "$plain" $((finished * 100 / total)) \
-        "$(grouped "$finished")" "$(grouped "$total")" "$bold" "$(grouped "$rate")" "$plain" "$(seconds "$elapsed")"
+    printf '  %s%s%s%s%s %s\e[K\n' "$green" "$(repeated "$bar_full" "$filled")" \
+        "$dim" "$(repeated "$bar_empty" $((width - filled)))" "$plain" "$figures"
     printf '\e[K\n  %s%-14s %7s %7s %9s %9s %9s%s\e[K\n' "$dim" priority pages 'done' running ready retrying "$plain"
     block_lines=4
     while IFS='|' read -r band pages scheduled ready running band_done band_dead; do
@@ -79,5 +92,6 @@ draw_line() {
         "$(grouped "$finished")" "$(grouped "$total")" "$(grouped "$rate")" "$(seconds "$elapsed")" "$retries" "$dead" "$executors"
 }
 
-hide_cursor() { [[ ! $on_terminal ]] || printf '\e[?25l'; }
-show_cursor() { [[ ! $on_terminal ]] || printf '\e[?25h'; }
+# Nor do lines wrap that are too long for a narrow terminal: they are cut.
+hide_cursor() { [[ ! $on_terminal ]] || printf '\e[?25l\e[?7l'; }
+show_cursor() { [[ ! $on_terminal ]] || printf '\e[?25h\e[?7h'; }
