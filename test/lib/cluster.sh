@@ -13,12 +13,13 @@
 
 CLUSTER_DIR=
 
-# Run a command as the user who owns the server, from a directory that he may enter.
+# Run a command as the user who owns the server, from a directory that this user may enter. What it
+# starts does not keep the guard waiting (see cluster_set_traps).
 as_server() {
     if ((EUID == 0)); then
-        (cd / && exec runuser -u postgres -- "$@")
+        (cd / && exec runuser -u postgres -- "$@" 8>&-)
     else
-        "$@"
+        "$@" 8>&-
     fi
 }
 
@@ -46,11 +47,17 @@ cluster_on_exit() {
         before_cluster_stop
     fi
     cluster_stop
+    give_tree_back
     exit "$status"
 }
 
-# Signals end the script, and its end stops the server.
+# Signals end the script, and its end stops the server. A script that is killed (kill -9) cannot, so a
+# guard, which reads the names of our directories, does when that pipe has no writer any more.
 cluster_set_traps() {
+    if [[ -z ${CLUSTER_GUARDED:-} ]]; then
+        CLUSTER_GUARDED=yes
+        exec 8> >(PG_CONFIG=$PG_CONFIG exec setsid "$BACKFILL_ROOT/test/lib/cluster_guard.sh" >/dev/null 2>&1)
+    fi
     trap cluster_on_exit EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
@@ -65,6 +72,7 @@ new_server_dir() {
         parent=/tmp
     fi
     dir=$(mktemp -d "$parent/backfill.XXXXXX")
+    printf '%s\n' "$dir" >&8
     if ((EUID == 0)); then
         chown postgres: "$dir"
     fi

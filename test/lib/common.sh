@@ -5,8 +5,14 @@
 # The top of the source tree.
 BACKFILL_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-# PG_CONFIG chooses the server, as with PGXS.
-PG_CONFIG=${PG_CONFIG:-pg_config}
+# Scripts read what programs say, and servers take their encoding from here: all of it is in English
+# and UTF-8. What the terminal can show is asked before.
+terminal_charmap=$(locale charmap 2>/dev/null || true)
+unset LC_ALL LC_CTYPE LC_MESSAGES LC_NUMERIC LC_TIME LC_COLLATE LC_MONETARY LANGUAGE
+export LANG=C.UTF-8
+
+# The server's user has to read what root copies for it, and all users what root installs.
+umask 022
 
 # A TMPDIR that does not exist (it may come from outside a chroot) breaks mktemp.
 if [[ ! -d ${TMPDIR:-/tmp} || ! -w ${TMPDIR:-/tmp} ]]; then
@@ -29,6 +35,36 @@ die() {
     exit 1
 }
 
+# PG_CONFIG chooses the server, as with PGXS. Without a choice it is the one that the program
+# pg_config belongs to. But Debian's program takes the newest client's, which may have no server, or
+# none of the headers: then it is the newest server that has both.
+PG_CONFIG=${PG_CONFIG:-pg_config}
+debian_servers=${DEBIAN_SERVERS:-/usr/lib/postgresql} # tests have others
+choose_server() {
+    local candidate
+    [[ $PG_CONFIG == pg_config ]] && ! server_is_complete || return 0
+    while read -r candidate; do
+        if PG_CONFIG=$candidate server_is_complete; then
+            PG_CONFIG=$candidate
+            return 0
+        fi
+    done < <(find "$debian_servers" -mindepth 3 -maxdepth 3 -path '*/bin/pg_config' 2>/dev/null | sort -Vr)
+}
+
+# What the chosen server lacks to be built for and run; nothing if it is complete. Debian has the
+# server, pgxs.mk and the headers in three packages.
+what_server_lacks() {
+    local file version
+    if ! version=$("$PG_CONFIG" --version 2>/dev/null); then
+        printf '%s\n' "there is no program $PG_CONFIG"
+        return 0
+    fi
+    for file in "$("$PG_CONFIG" --pgxs)" "$("$PG_CONFIG" --includedir-server)/postgres.h" "$("$PG_CONFIG" --bindir)/postgres"; do
+        [[ -f $file ]] || printf '%s\n' "$PG_CONFIG belongs to $version, which has no $file"
+    done | head -n 1
+}
+server_is_complete() { [[ -z $(what_server_lacks) ]]; }
+
 # Where a directory of the chosen server is: server_dir bindir
 server_dir() { "$PG_CONFIG" "--$1"; }
 
@@ -38,7 +74,7 @@ server_major() { "$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/';
 # Whether what has been built is what the server would load now.
 installed_is_current() {
     local built installed
-    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql "$BACKFILL_ROOT"/share/*.sql; do
+    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql "$BACKFILL_ROOT"/share/*; do
         case $built in
         *.so) installed=$(server_dir pkglibdir)/${built##*/} ;;
         *) installed=$(server_dir sharedir)/extension/${built##*/} ;;
@@ -68,23 +104,41 @@ build_and_install() {
         warn "error: the extension could not be built or installed"
     fi
     rm -f "$log"
+    give_tree_back
     return "$status"
 }
 
-# Things that were fetched once and are kept between runs; in the tree for who has no home.
-BACKFILL_CACHE=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/backfill
-if ! mkdir -p "$BACKFILL_CACHE" 2>/dev/null; then
+# Things that were fetched once and are kept between runs; in the tree for a user who has no home
+# of his own.
+BACKFILL_CACHE=${XDG_CACHE_HOME:-${HOME:-}/.cache}/backfill
+if [[ ! -O ${BACKFILL_CACHE%/*} && ! -O ${BACKFILL_CACHE%/*/*} ]] || ! mkdir -p "$BACKFILL_CACHE" 2>/dev/null; then
     BACKFILL_CACHE=$BACKFILL_ROOT/tmp_check/cache
 fi
 
-# The HTML pages of the PostgreSQL manual of a major version: installed, or in the cache.
+# The HTML pages of the PostgreSQL manual: the server's own, or else that of the newest version
+# at hand, installed or in the cache.
 manual_dir() {
-    local dir
-    for dir in "/usr/share/doc/postgresql-doc-$1/html" "$BACKFILL_CACHE/postgresql-doc-$1/usr/share/doc/postgresql-doc-$1/html"; do
+    local major dir
+    major=$(server_major)
+    while read -r dir; do
         if [[ -f $dir/index.html ]]; then
             printf '%s\n' "$dir"
             return 0
         fi
-    done
+    done < <(
+        server_dir htmldir
+        printf '%s\n' "/usr/share/doc/postgresql-doc-$major/html" "$BACKFILL_CACHE/postgresql-doc-$major/usr/share/doc/postgresql-doc-$major/html"
+        find /usr/share/doc "$BACKFILL_CACHE" -path '*/postgresql-doc-[0-9]*/html' -prune -print 2>/dev/null | sort -Vr
+    )
     return 1
 }
+
+# Root who builds in the tree of another user (sudo make demo) leaves the files to that user.
+give_tree_back() {
+    local owner
+    owner=$(stat -c %u:%g "$BACKFILL_ROOT")
+    ((EUID == 0)) && [[ $owner != 0:* ]] || return 0
+    find "$BACKFILL_ROOT" -xdev -uid 0 -exec chown -h "$owner" {} +
+}
+
+choose_server

@@ -4,11 +4,11 @@
 #
 #   test/lib/run.sh                     everything, as `make test` does
 #   test/lib/run.sh KIND [FILE...]      one kind, or some of its files:
-#                                       lint unit regress isolation pgtap tap
+#                                       lint unit shell regress isolation pgtap tap
 #   test/lib/run.sh build               only build and install
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
-# (pgtap, tap). Servers are throwaway ones; when this ends none is left.
+# (shell, pgtap, tap). Servers are throwaway ones; when this ends none is left.
 set -euo pipefail
 shopt -s inherit_errexit
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -132,6 +132,17 @@ run_unit() {
         record unit 'test cases' "${cases% *}" "${cases#* }"
         ((status == 0)) || tail -n 60 "$log"
     fi
+}
+
+# The scripts that set up, build and show; they print TAP.
+run_shell() {
+    local name log status
+    for name in $(files_of test/shell sh "$@"); do
+        log=$work/shell-$name.log
+        status=0
+        bash "test/shell/$name.sh" >"$log" 2>&1 </dev/null || status=$?
+        record_tap shell "$name" "$log" "$status"
+    done
 }
 
 # pg_regress and pg_isolation_regress, whose reports differ between versions.
@@ -260,10 +271,10 @@ main() {
     if ! build_and_install -Werror; then
         record_broken build 'the extension'
     elif (($# > 0)); then
-        [[ " lint unit regress isolation pgtap tap " == *" $1 "* ]] || die "unknown kind of test \"$1\""
+        [[ " lint unit shell regress isolation pgtap tap " == *" $1 "* ]] || die "unknown kind of test \"$1\""
         run_kind "$@"
     else
-        for kind in lint unit regress isolation pgtap tap; do
+        for kind in lint unit shell regress isolation pgtap tap; do
             run_kind "$kind"
         done
     fi

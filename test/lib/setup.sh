@@ -2,19 +2,15 @@
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
 #   test/lib/setup.sh [build] [demo] [test] [bench]      (default: the first three)
+#   test/lib/setup.sh explain                            only says what is missing to build
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
-# nor root. The server is the distribution's default one, or the one that PG_CONFIG names.
+# nor root. The server is the one that PG_CONFIG names; without a choice it is one that is
+# there, or else the distribution's default one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 installed() { [[ $(dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]; }
-
-# Whether the chosen server can be built against and run already.
-server_is_complete() {
-    command -v "$PG_CONFIG" >/dev/null 2>&1 &&
-        [[ -f $("$PG_CONFIG" --pgxs 2>/dev/null) && -x $("$PG_CONFIG" --bindir)/postgres ]]
-}
 
 # Package lists may be missing on a fresh machine, or too old to be of use.
 update_lists() {
@@ -24,23 +20,69 @@ update_lists() {
     lists_updated=yes
 }
 
-# The major version that the distribution's package "postgresql" stands for.
+# Whether the package lists have a package.
+is_known() { [[ $(apt-cache policy "$1" 2>/dev/null) == *'Candidate: '[0-9]* ]]; }
+
+# The major version that the distribution's package "postgresql" (or another one) stands for.
 default_major() {
-    apt-cache depends postgresql 2>/dev/null | sed -nE 's/^ *\|?Depends: postgresql-([0-9]+)$/\1/p' | head -n 1
+    apt-cache depends "${1:-postgresql}" 2>/dev/null | sed -nE 's/^ *\|?Depends: postgresql-(doc-)?([0-9]+)$/\2/p' | head -n 1
 }
 
-# Sets `major`, from the server at hand or else from the distribution.
-find_major() {
+# The newest of Debian's servers that are installed and can get their headers.
+installed_major() {
+    local version
+    while read -r version; do
+        if is_known "postgresql-server-dev-$version"; then
+            printf '%s\n' "$version"
+            return
+        fi
+    done < <(find "$debian_servers" -mindepth 3 -maxdepth 3 -path '*/bin/postgres' -printf '%h\n' 2>/dev/null | sed 's|/bin$||; s|.*/||' | sort -Vr)
+}
+
+# The major version of the one of Debian's servers that PG_CONFIG names, whether it is there or not.
+chosen_debian_major() {
+    [[ $PG_CONFIG == "$debian_servers"/*/bin/pg_config ]] || return 0
+    sed -E 's|.*/([0-9]+)/bin/pg_config$|\1|' <<<"$PG_CONFIG"
+}
+
+# Sets `major`. A choice is never replaced by another server.
+find_server() {
     if server_is_complete; then
         major=$(server_major)
         return
     fi
-    major=$(default_major)
+    if [[ $PG_CONFIG != pg_config ]]; then
+        major=$(chosen_debian_major)
+        [[ -n $major ]] || die "PG_CONFIG chooses a server that cannot be used: $(what_server_lacks)"
+        return
+    fi
+    major=$(installed_major)
+    major=${major:-$(default_major)}
     if [[ -z $major ]] && ((EUID == 0)); then
         update_lists
-        major=$(default_major)
+        major=$(installed_major)
+        major=${major:-$(default_major)}
     fi
     [[ -n $major ]] || die "no PostgreSQL server with development files was found; run this as root once to install one"
+}
+
+# Say what is missing to build, and what to do about it.
+explain() {
+    local lack version
+    lack=$(what_server_lacks)
+    [[ -n $lack ]] || die "pg_config belongs to a server without headers; for one that has them: make PG_CONFIG=$PG_CONFIG"
+    version=$(chosen_debian_major)
+    [[ -n $version ]] || version=$("$PG_CONFIG" --version 2>/dev/null | sed -nE 's/^PostgreSQL ([0-9]+).*/\1/p') || true
+    die "the server's development files are not complete: $lack." \
+        "Install them (Debian: postgresql-server-dev-${version:-N}), or run \"make setup\" as root, or set PG_CONFIG to the pg_config of another server."
+}
+
+# The extensions that the tests use and the server does not have.
+missing_extensions() {
+    local extension
+    for extension in pgtap plpgsql_check pg_cron; do
+        [[ -f $(server_dir sharedir)/extension/$extension.control ]] || printf '%s\n' "$extension"
+    done
 }
 
 # The packages of a group, one a line.
@@ -49,18 +91,35 @@ packages_of() {
     build)
         printf '%s\n' make g++ libboost-dev
         server_is_complete || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
+        # Root runs servers as user postgres, whom this package makes.
+        ((EUID != 0)) || id -u postgres >/dev/null 2>&1 || printf '%s\n' postgresql-common
         ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
-            "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" python3-croniter \
-            prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
+            python3-croniter prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
             python3-psycopg libpqxx-dev jq shellcheck
+        # Those of Debian are for Debian's servers; others are asked for what they have (check_test_server).
+        ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron"
         npm_packages # fetch_example_modules needs them
         ;;
     bench) npm_packages ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
     *) die "unknown group \"$1\"; there are build, demo, test and bench" ;;
     esac
+}
+
+# Whether the server is Debian's, or will be when it is installed.
+is_debians_server() { ! server_is_complete || [[ $(server_dir bindir) == "$debian_servers/$major/bin" ]]; }
+
+# What a server that was built from source needs for the tests.
+check_test_server() {
+    local lacking
+    is_debians_server && return
+    lacking=$(missing_extensions)
+    [[ -z $lacking ]] || die "the tests need extensions that the server of $PG_CONFIG does not have: ${lacking//$'\n'/, };" \
+        "build them for it, or choose one of Debian's servers by PG_CONFIG"
+    [[ -f $(dirname "$("$PG_CONFIG" --pgxs)")/../../src/test/perl/PostgreSQL/Test/Cluster.pm ]] ||
+        die "the tests need PostgreSQL's modules for Perl: the server of $PG_CONFIG was built without --enable-tap-tests"
 }
 
 npm_packages() { command -v npm >/dev/null || printf '%s\n' npm nodejs; }
@@ -73,7 +132,8 @@ forbid_services() {
     trap allow_services EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    if [[ ! -e $no_start_policy ]]; then
+    # Killed, an earlier run may have left it.
+    if [[ ! -e $no_start_policy ]] || grep -q 'made by the set-up of backfill' "$no_start_policy"; then
         printf '#!/bin/sh\n# made by the set-up of backfill, removed at its end\nexit 101\n' >"$no_start_policy"
         chmod +x "$no_start_policy"
         made_policy=yes
@@ -88,6 +148,19 @@ allow_services() {
     [[ -z ${made_policy:-} ]] || rm -f "$no_start_policy"
 }
 
+# Debian starts the services of the packages that it installs with the machine from then on. The
+# tests start what they need. The server's own service stays: without a cluster it does nothing.
+disable_services() {
+    local package unit
+    for package in "$@"; do
+        [[ $package != postgresql-* ]] || continue
+        while read -r unit; do
+            DPKG_MAINTSCRIPT_PACKAGE=$package deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
+            [[ ! -e /etc/init.d/${unit%.service} ]] || update-rc.d "${unit%.service}" disable >/dev/null 2>&1 || true
+        done < <(dpkg-query -L "$package" | sed -nE 's#^(/usr)?/lib/systemd/system/([^/@]+\.service)$#\2#p')
+    done
+}
+
 apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >"$apt_log" 2>&1
 }
@@ -97,8 +170,12 @@ install_packages() {
     local missing=("$@") apt_log package
     ((EUID == 0)) || die "these packages are missing: ${missing[*]}; install them, or run this as root"
     for package in "${missing[@]}"; do
-        [[ -n $(apt-cache policy "$package" 2>/dev/null) ]] || update_lists
+        is_known "$package" || update_lists
     done
+    if [[ " ${missing[*]} " == *" postgresql-$major "* ]] && ! is_known "postgresql-$major"; then
+        die "no package postgresql-$major is to be had here$([[ $PG_CONFIG == pg_config ]] || printf ', which PG_CONFIG=%s asks for' "$PG_CONFIG");" \
+            "apt.postgresql.org has one of every major version"
+    fi
     say "installing ${missing[*]}"
     apt_log=$(mktemp "$TMPDIR/backfill-setup.XXXXXX")
     forbid_services
@@ -110,6 +187,7 @@ install_packages() {
         fi
     fi
     rm -f "$apt_log"
+    disable_services "${missing[@]}"
 }
 
 # Unpack a Debian package into the cache, without installing it: fetch_package PACKAGE
@@ -135,12 +213,15 @@ fetch_package() {
 
 # The demo reads the PostgreSQL manual. Many container images drop /usr/share/doc, so the
 # manual is unpacked into a cache rather than installed. demo/run.sh looks in both places.
+# Debian has that of one major version; for other servers it does as well.
 fetch_manual() {
     local package=postgresql-doc-$major
-    manual_dir "$major" >/dev/null && return
-    say "fetching the PostgreSQL $major manual"
+    manual_dir >/dev/null && return
+    is_known "$package" || is_known postgresql-doc || ((EUID != 0)) || update_lists
+    is_known "$package" || package=postgresql-doc-$(default_major postgresql-doc)
+    say "fetching the PostgreSQL ${package##*-} manual"
     fetch_package "$package" || die "could not fetch package $package, which holds the manual that the demo indexes"
-    manual_dir "$major" >/dev/null || die "package $package holds no HTML pages"
+    manual_dir >/dev/null || die "package $package holds no HTML pages"
 }
 
 # Installed, PGQ would bring a daemon along; the benchmarks need its files only.
@@ -160,7 +241,7 @@ npm_install() {
     say "installing what $1 needs from npm"
     log=$(mktemp "$TMPDIR/backfill-npm.XXXXXX")
     (cd "$dir" && npm ci --no-audit --no-fund --ignore-scripts </dev/null >"$log" 2>&1) || status=$?
-    ((status == 0)) || cat "$log" >&2
+    ((status == 0)) || warn "npm: $(sed -nE 's/^npm (ERR!|error) //p' "$log" | head -n 2 | paste -s -d ' ')"
     rm -f "$log"
     ((status == 0)) || return "$status"
     cp "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"
@@ -186,19 +267,28 @@ fetch_example_modules() {
 main() {
     local groups=("$@") group package missing=()
     ((${#groups[@]})) || groups=(build demo test)
+    [[ ${groups[0]} != explain ]] || explain
     command -v dpkg-query >/dev/null || die "this script knows Debian only; see README.md for what to install"
-    find_major
+    find_server
     for group in "${groups[@]}"; do
         while read -r package; do
             installed "$package" || missing+=("$package")
         done < <(packages_of "$group")
     done
-    ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+    if ((${#missing[@]} > 0)); then
+        install_packages "${missing[@]}"
+        choose_server
+    fi
+    server_is_complete || die "$(what_server_lacks)"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
-    [[ " ${groups[*]} " != *" test "* ]] || fetch_example_modules
+    if [[ " ${groups[*]} " == *" test "* ]]; then
+        check_test_server
+        fetch_example_modules
+    fi
     if [[ " ${groups[*]} " == *" bench "* ]]; then
         fetch_pgq
         fetch_peers
     fi
+    give_tree_back
 }
 main "$@"

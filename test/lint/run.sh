@@ -10,8 +10,8 @@
 # what is wrong, and a function plant_NAME, which puts something wrong into a copy of it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source test/lib/common.sh
 lint_dir=$PWD/test/lint
-PG_CONFIG=${PG_CONFIG:-pg_config}
 failed=0
 
 rules=(
@@ -54,9 +54,10 @@ undocumented='^backfill\._'
 # The files of the tree, new ones included.
 tree_files() {
     if [[ -e .git ]]; then
-        git ls-files -co --exclude-standard -- "$@" | while read -r file; do [[ ! -f $file ]] || echo "$file"; done
+        git -c safe.directory='*' ls-files -co --exclude-standard -- "$@" | while read -r file; do [[ ! -f $file ]] || echo "$file"; done
     else
-        find "${@:-.}" -type f 2>/dev/null | sed 's|^\./||'
+        find "${@:-.}" \( -path ./tmp_check -o -path ./results -o -path ./output_iso -o -name node_modules \) -prune -o -type f -print 2>/dev/null |
+            sed 's|^\./||' | grep -vE '\.(o|d|so|bc|gch)$|^\.build-id$|^sql/backfill--|^examples/cpp/consumer$|^regression\.'
     fi | sort
 }
 sources() { tree_files src bgworker include | grep -E '\.[ch]pp$'; }

@@ -1,0 +1,209 @@
+#!/bin/bash
+# The scripts that set everything up, on machines that look complete and are not, speak another language,
+# or allow little. The machines are folders of programs that answer as Debian's do. Prints TAP.
+#
+# test/lib/setup.sh installs nothing here: it is run as a user who may not, and says what is missing.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+source test/lib/common.sh
+source test/lib/cluster.sh
+source test/lib/tap.sh
+cluster_set_traps
+scratch=$(new_server_dir)
+before_cluster_stop() { rm -rf -- "$scratch"; } # the killed script's server is not ours
+chmod 755 "$scratch"
+real_server=$PG_CONFIG
+
+# --- A machine ------------------------------------------------------------------------------------
+
+# program NAME: a program of the machine, its text from standard input.
+program() {
+    { printf '#!/bin/bash\n'; cat; } >"$machine/bin/$1"
+    chmod 755 "$machine/bin/$1"
+}
+
+# new_machine: Debian with all packages but PostgreSQL's. apt speaks the language that the environment asks for.
+new_machine() {
+    machine=$(mktemp -d "$scratch/machine.XXXXXX")
+    mkdir "$machine/bin" "$machine/postgresql" "$machine/home"
+    chmod -R 755 "$machine"
+    : >"$machine/missing"
+    : >"$machine/unknown"
+    program dpkg-query <<<'grep -qxF "${@: -1}" "'"$machine"'/missing" && echo "un " || echo "ii "'
+    program apt-cache <<EOT
+case \${LC_ALL:-\${LC_MESSAGES:-\$LANG}} in
+de*) depends='Hängt ab von' candidate=Installationskandidat none='(keine)' ;;
+*) depends=Depends candidate=Candidate none='(none)' ;;
+esac
+case \$1 in
+depends) printf '%s\n  %s: %s-15\n' "\$2" "\$depends" "\$2" ;;
+policy) if grep -qxF "\$2" "$machine/unknown"; then none="\$none"; else none=1.0; fi; printf '%s:\n  %s: %s\n' "\$2" "\$candidate" "\$none" ;;
+esac
+EOT
+    program pg_config <<<"exec \"\$(printf '%s\n' '$machine'/postgresql/*/bin/pg_config | sort -V | tail -n 1)\" \"\$@\""
+}
+
+# client VERSION, then server and headers of it: what packages postgresql-client, postgresql and
+# postgresql-server-dev bring. All of the client's can be had without the others.
+client() {
+    local dir=$machine/postgresql/$1
+    mkdir -p "$dir/bin" "$dir/lib/pgxs/src/makefiles" "$dir/share" "$dir/include"
+    touch "$dir/lib/pgxs/src/makefiles/pgxs.mk"
+    cat >"$dir/bin/pg_config" <<EOT
+#!/bin/bash
+case \$1 in
+--version) echo 'PostgreSQL $1.3 (Debian $1.3-1)' ;;
+--pgxs) echo '$dir/lib/pgxs/src/makefiles/pgxs.mk' ;;
+--includedir-server) echo '$dir/include' ;;
+--bindir) echo '$dir/bin' ;;
+--sharedir) echo '$dir/share' ;;
+--htmldir) echo '$dir/html' ;;
+esac
+EOT
+    chmod 755 "$dir/bin/pg_config"
+}
+server() { install -m 755 /dev/null "$machine/postgresql/$1/bin/postgres"; }
+headers() { touch "$machine/postgresql/$1/include/postgres.h"; }
+
+# Run a command on the machine, as a user who may not install anything: on_machine [VARIABLE=VALUE...] COMMAND...
+on_machine() {
+    as_server env -u PG_CONFIG -C "$tree" PATH="$machine/bin:$PATH" DEBIAN_SERVERS="$machine/postgresql" HOME="$machine/home" \
+        XDG_CACHE_HOME= "$@" 2>&1 </dev/null
+}
+
+# The scripts, where that user may read them.
+tree=$scratch/tree
+mkdir -p "$tree"
+tar --exclude=./.git --exclude=./tmp_check --exclude=node_modules --exclude='*.o' --exclude='*.gch' --exclude='*.so' --exclude=./results -cf - . | tar -C "$tree" -xf -
+if ((EUID == 0)); then
+    chown -R postgres: "$tree"
+fi
+
+# --- What is there, and what is missing -----------------------------------------------------------
+
+new_machine
+printf '%s\n' postgresql-15 postgresql-server-dev-15 >"$machine/missing"
+is "$(on_machine test/lib/setup.sh build)" \
+    "error: these packages are missing: postgresql-15 postgresql-server-dev-15; install them, or run this as root" \
+    'a bare machine: the distribution'\''s server is missing'
+is "$(on_machine LANG=de_DE.UTF-8 LC_ALL=de_DE.UTF-8 LANGUAGE=de test/lib/setup.sh build 2>&1 | grep -v setlocale)" \
+    "error: these packages are missing: postgresql-15 postgresql-server-dev-15; install them, or run this as root" \
+    'the same in German'
+
+client 15
+server 15
+echo postgresql-server-dev-15 >"$machine/missing"
+is "$(on_machine test/lib/setup.sh build)" "error: these packages are missing: postgresql-server-dev-15; install them, or run this as root" \
+    'a server without its headers is not complete'
+like "$(on_machine make -s)" "*PostgreSQL 15.3 *has no $machine/postgresql/15/include/postgres.h*Debian: postgresql-server-dev-15*make setup*PG_CONFIG*" \
+    'make says which headers are missing, and what to install'
+headers 15
+: >"$machine/missing"
+is "$(on_machine test/lib/setup.sh build)" '' 'a complete server needs nothing'
+
+client 17
+is "$(on_machine test/lib/setup.sh build)" '' 'nor does it beside the client of a newer version, which pg_config belongs to'
+is "$(on_machine bash -c 'source test/lib/common.sh; echo "$PG_CONFIG"')" "$machine/postgresql/15/bin/pg_config" 'it is the one that is used'
+like "$(on_machine make -s)" "*make PG_CONFIG=$machine/postgresql/15/bin/pg_config*" 'make names it'
+rm "$machine/postgresql/15/include/postgres.h"
+printf '%s\n' postgresql-server-dev-15 postgresql-17 postgresql-server-dev-17 >"$machine/missing"
+is "$(on_machine test/lib/setup.sh build)" "error: these packages are missing: postgresql-server-dev-15; install them, or run this as root" \
+    'without headers it gets them, rather than a server of the client'\''s version'
+echo postgresql-server-dev-15 >"$machine/unknown"
+printf '%s\n' postgresql-server-dev-15 postgresql-15 >"$machine/missing"
+like "$(on_machine test/lib/setup.sh build)" '*these packages are missing: postgresql-15 postgresql-server-dev-15*' \
+    'unless nobody has these headers any more: then the distribution'\''s server is asked for'
+
+# --- A choice is a choice -------------------------------------------------------------------------
+
+new_machine
+client 15
+server 15
+headers 15
+printf '%s\n' postgresql-17 postgresql-server-dev-17 >"$machine/missing"
+is "$(on_machine PG_CONFIG="$machine/postgresql/17/bin/pg_config" test/lib/setup.sh build)" \
+    "error: these packages are missing: postgresql-17 postgresql-server-dev-17; install them, or run this as root" \
+    'PG_CONFIG that names a server of Debian that is not there asks for this one'
+like "$(on_machine PG_CONFIG=/opt/pg/bin/pg_config test/lib/setup.sh build)" '*PG_CONFIG chooses a server that cannot be used: there is no program /opt/pg/bin/pg_config' \
+    'one that names another place is refused by name'
+like "$(on_machine PG_CONFIG=/opt/pg/bin/pg_config make -s)" '*there is no program /opt/pg/bin/pg_config*' 'by make, too'
+
+# A server that was built from source.
+client 15
+server 15
+headers 15
+mv "$machine/postgresql/15" "$machine/built"
+sed -i "s|$machine/postgresql/15|$machine/built|" "$machine/built/bin/pg_config"
+mkdir -p "$machine/home/.cache/backfill/postgresql-doc-15/usr/share/doc/postgresql-doc-15/html"
+touch "$machine/home/.cache/backfill/postgresql-doc-15/usr/share/doc/postgresql-doc-15/html/index.html"
+chmod -R a+rwX "$machine/home"
+((EUID != 0)) || chown -R postgres: "$machine/home"
+sed -i 's/15\.3/16.3/' "$machine/built/bin/pg_config"
+is "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build demo)" '' \
+    'the demo on a server built from source takes the manual that there is'
+like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build test)" \
+    '*tests need extensions that the server of */built/bin/pg_config does not have: pgtap, plpgsql_check, pg_cron;*' \
+    'the tests ask it for extensions, not Debian for its packages'
+mkdir "$machine/built/share/extension"
+touch "$machine/built/share/extension/"{pgtap,plpgsql_check,pg_cron}.control
+like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build test)" '*built without --enable-tap-tests' 'and for the modules of PostgreSQL'\''s tests'
+
+# --- Rights and places ----------------------------------------------------------------------------
+
+is "$(umask 077 && cd / && bash -c "source '$tree/test/lib/common.sh' && mkdir '$scratch/made' && stat -c %a '$scratch/made'")" 755 \
+    'what a script makes under umask 077 can be read by the server'\''s user'
+for home in '-u HOME' HOME=/nonexistent; do
+    # shellcheck disable=SC2086 # it is two words
+    is "$(env -u XDG_CACHE_HOME $home bash -c "source '$tree/test/lib/common.sh' && echo \"\$BACKFILL_CACHE\"")" "$tree/tmp_check/cache" \
+        "without a home ($home) the cache is in the tree"
+done
+ok "$([[ ! -e /nonexistent ]] && echo yes)" 'and no home is made'
+if ((EUID == 0)); then
+    touch "$tree/built-by-root"
+    bash -c "source '$tree/test/lib/common.sh' && give_tree_back"
+    is "$(stat -c %U "$tree/built-by-root")" postgres 'what root builds in the tree of another user belongs to that user'
+else
+    skip 'only root builds in the tree of another user'
+fi
+
+# --- The end --------------------------------------------------------------------------------------
+
+# A script with a server and a child, which is killed.
+PG_CONFIG=$real_server bash -c '
+    source test/lib/common.sh && source test/lib/cluster.sh
+    cluster_start fsync=off
+    echo "$CLUSTER_DIR" >"$1/running.new" && mv "$1/running.new" "$1/running"
+    exec sleep 600' _ "$scratch" >"$scratch/log" 2>&1 &
+script=$!
+wait_for "[[ -f $scratch/running ]] || ! kill -0 $script" 'a script starts a server' "$scratch/log"
+killed=$(<"$scratch/running")
+ok "$([[ -f $killed/data/postmaster.pid ]] && echo yes)" 'which runs'
+kill -9 "$script"
+wait_for "[[ ! -e $killed ]]" 'killed, it leaves neither the server nor its folder'
+
+# --- A running server ------------------------------------------------------------------------------
+
+# Without the time that a hanging script would take.
+PG_CONFIG=$real_server
+cluster_start fsync=off backfill.max_executors=3
+like "$(make -s PG_CONFIG="$PG_CONFIG" installcheck REGRESS=install ISOLATION= 2>&1 </dev/null)" \
+    "*the executors of this server (backfill.max_executors = 3) would run the tests' jobs*test/lib/run.sh regress*" \
+    'make installcheck refuses a server with executors'
+like "$(PGUSER=nobody_at_all make -s PG_CONFIG="$PG_CONFIG" installcheck REGRESS=install ISOLATION= 2>&1 </dev/null)" \
+    '*role "nobody_at_all" does not exist*PGUSER*test/lib/run.sh regress*' 'and helps a user without a role'
+like "$(make -s PG_CONFIG="$PG_CONFIG" check 2>&1 </dev/null)" '"make test" runs all tests*' 'make check says what does'
+like "$(make -s help)" 'make  *build the library*make test *make dist *' 'make help lists the targets'
+
+# --- What the demo shows --------------------------------------------------------------------------
+
+on_terminal=yes
+source demo/screen.sh
+on_terminal=yes bar_full='#' bar_empty=.
+for columns in 80 60 120; do
+    terminal_width() { echo "$columns"; }
+    drawn=$(printf 'fast_default|1164|100|900|4|1000|1\n' | draw 1164 1164 123456 1234567 12345 123 4)
+    is "$(sed -E 's/\x1b\[[0-9;]*[A-Za-z]//g' <<<"$drawn" | awk -v max="$columns" 'length($0) >= max && /pages\/s/')" '' \
+        "on $columns columns the progress line fits"
+done
+
+done_testing
