@@ -12,11 +12,12 @@ CREATE TABLE backfill.task (
     max_attempts smallint,
     retry_policy text COLLATE "C",
     timeout interval,
-    run_as text COLLATE "C" NOT NULL,
+    run_as backfill.role NOT NULL,
     notify_channel text COLLATE "C",
     registered_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     keep_history interval,
     handler_is_procedure boolean NOT NULL DEFAULT false,
+    handler_owner backfill.role, -- when the task was registered
     -- A handler is stored by name: pg_upgrade refuses reg* columns, and a dropped
     -- function must give a clear error instead of a dangling oid.
     CONSTRAINT task_handler_complete CHECK (
@@ -57,9 +58,12 @@ COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 
 CREATE TABLE backfill.producer (
-    role_name text COLLATE "C" PRIMARY KEY,
+    role_name backfill.role NOT NULL,
     tasks text[]
 );
+-- Not a key: of roles that are missing after a restore several may have had the same name.
+CREATE UNIQUE INDEX producer_role_idx ON backfill.producer (role_name) WHERE backfill._role_oid(role_name) <> 0;
+ALTER TABLE backfill.producer REPLICA IDENTITY FULL;
 COMMENT ON TABLE backfill.producer IS
     'Roles that grant_producer() admitted; tasks lists the task identifiers they may enqueue, NULL means all.';
 
@@ -223,9 +227,10 @@ CREATE TABLE backfill.hook (
     function_schema text COLLATE "C" NOT NULL,
     function_name text COLLATE "C" NOT NULL,
     task_identifier text COLLATE "C",
-    -- Whose rights it has, by name; and where it finds things by name. Never the session's.
-    run_as text COLLATE "C" NOT NULL,
+    -- Whose rights it has, and where it finds things by name. Never the session's.
+    run_as backfill.role NOT NULL,
     search_path text COLLATE "C" NOT NULL,
+    function_owner backfill.role, -- when the hook was registered
     UNIQUE NULLS NOT DISTINCT (event, function_schema, function_name, task_identifier)
 );
 ALTER SEQUENCE backfill.hook_id_seq OWNED BY backfill.hook.id;

@@ -16,7 +16,7 @@ CREATE TABLE backfill.cron_schedule (
     job_key_mode text NOT NULL,
     retry_policy text COLLATE "C",
     -- Whose rights count when the jobs are enqueued.
-    scheduled_by text COLLATE "C" NOT NULL,
+    scheduled_by backfill.role NOT NULL,
     payload jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(payload) = 'object'),
     -- No minute before it is ever enqueued: the schedule, or its times, did not exist then.
     known_since timestamptz NOT NULL,
@@ -97,7 +97,7 @@ SELECT s.name,
        s.known_since,
        s.checked_until,
        s.last_error,
-       s.scheduled_by
+       s.scheduled_by::text COLLATE "C" AS scheduled_by
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
 COMMENT ON COLUMN backfill.schedules.queue_name IS 'NULL: the queue of the task; empty: none, as in a crontab line without queue.';
@@ -106,5 +106,5 @@ COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last 
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
 COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';
 COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick.';
-COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'Who called schedule() last: its jobs are enqueued with the rights of this role.';
+COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'Who called schedule() last: its jobs are enqueued with the rights of this role. "(missing)": it does not exist (any more); call schedule() again.';
 COMMENT ON COLUMN backfill.schedules.payload IS 'NULL for roles that may not read payloads (monitors).';

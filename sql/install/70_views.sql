@@ -99,7 +99,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                 WHERE n.nspname = t.handler_schema AND p.proname = t.handler_name
                   AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype) END AS handler_exists,
-       t.run_as,
+       t.run_as::text COLLATE "C" AS run_as,
        t.queue_name,
        t.priority,
        t.max_attempts,
@@ -119,6 +119,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
 COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), procedure (the server runs it; it may commit), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
 COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
+COMMENT ON COLUMN backfill.tasks.run_as IS 'The role that jobs run as. "(missing)": it does not exist (any more); a new role of that name is another one. Register the task again.';
 COMMENT ON COLUMN backfill.tasks.keep_history IS 'How long ended jobs stay in backfill.history; NULL: not at all.';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
 

@@ -222,32 +222,86 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_unregistered_tasks() IS 'A check of health(): jobs whose tasks are not registered.';
 
+CREATE FUNCTION backfill._owner_is_trusted(owner oid, run_as oid)
+RETURNS boolean LANGUAGE c STRICT STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_owner_is_trusted';
+COMMENT ON FUNCTION backfill._owner_is_trusted(oid, oid) IS
+    'Whether the owner of a function may act as the role that the function runs as, or owns the extension.';
+
+-- The functions that run as a role of ours: what keeps them from running, and who else could use that role's rights by them.
+CREATE FUNCTION backfill._functions(OUT kind text, OUT problem text, OUT foreign_owner text)
+RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT f.kind,
+           CASE WHEN p.oid IS NULL THEN pg_catalog.format('%s: %I.%I does not exist', f.name, f.schema, f.function)
+                WHEN r.oid IS NULL THEN CASE WHEN f.kind = 'hook' THEN pg_catalog.format('%s: role %s', f.name, f.run_as) END
+                WHEN NOT (pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE') AND pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'))
+                THEN pg_catalog.format('%s: role %I may not execute %I.%I', f.name, r.rolname, f.schema, f.function)
+                WHEN NOT o.trusted AND p.proowner IS DISTINCT FROM backfill._role_oid(f.owner)
+                THEN pg_catalog.format('%s: %I.%I belongs to role %I now, which may not act as role %I', f.name, f.schema, f.function,
+                                       pg_catalog.pg_get_userbyid(p.proowner), r.rolname) END,
+           CASE WHEN NOT o.trusted
+                THEN pg_catalog.format('%s: role %I owns %I.%I, which runs as role %I', f.name, pg_catalog.pg_get_userbyid(p.proowner),
+                                       f.schema, f.function, r.rolname) END
+      FROM (SELECT 'task' AS kind, t.task_identifier AS name, t.handler_schema AS schema, t.handler_name AS function,
+                   t.run_as, t.handler_owner AS owner
+              FROM backfill.task t WHERE t.handler_name IS NOT NULL
+            UNION ALL
+            SELECT 'hook', h.event, h.function_schema, h.function_name, h.run_as, h.function_owner FROM backfill.hook h) f
+      LEFT JOIN pg_catalog.pg_roles r ON r.oid = backfill._role_oid(f.run_as)
+      LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = f.schema
+      LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = f.function
+            AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype
+     CROSS JOIN LATERAL (SELECT coalesce(backfill._owner_is_trusted(p.proowner, r.oid), true) AS trusted) o;
+END;
+COMMENT ON FUNCTION backfill._functions() IS 'Handlers and hooks: why they cannot run, and owners that may not act as the role that they run as.';
+
 CREATE FUNCTION backfill._health_handlers(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    seen record;
+    names text[];
 BEGIN
     check_name := 'handlers'; status := 'ok';
-    SELECT pg_catalog.array_agg(h.problem ORDER BY h.problem) AS names INTO seen
-      FROM (SELECT CASE WHEN p.oid IS NULL THEN pg_catalog.format('%s: %I.%I does not exist', t.task_identifier, t.handler_schema, t.handler_name)
-                        WHEN r.oid IS NOT NULL AND NOT (pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE')
-                                                        AND pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'))
-                        THEN pg_catalog.format('%s: role %I may not execute %I.%I', t.task_identifier, t.run_as, t.handler_schema, t.handler_name) END AS problem
-              FROM backfill.task t
-              LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
-              LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.handler_schema
-              LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = t.handler_name
-                    AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype
-             WHERE t.handler_name IS NOT NULL) h
-     WHERE h.problem IS NOT NULL;
-    IF seen.names IS NOT NULL THEN
+    names := ARRAY(SELECT f.problem FROM backfill._functions() f WHERE f.kind = 'task' AND f.problem IS NOT NULL ORDER BY 1);
+    IF names <> '{}' THEN
         status := 'critical';
-        detail := backfill._listing(seen.names);
+        detail := backfill._listing(names);
         hint := 'Jobs of these tasks become dead letters. Create the function again, grant EXECUTE, or register the task anew.';
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION backfill._health_handlers() IS 'A check of health(): handlers that are gone, or that their roles may not execute.';
+COMMENT ON FUNCTION backfill._health_handlers() IS 'A check of health(): handlers that are gone, that their roles may not execute, or that have got another owner.';
+
+CREATE FUNCTION backfill._health_hooks(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    names text[];
+BEGIN
+    check_name := 'hooks'; status := 'ok';
+    names := ARRAY(SELECT f.problem FROM backfill._functions() f WHERE f.kind = 'hook' AND f.problem IS NOT NULL ORDER BY 1);
+    IF names <> '{}' THEN
+        status := 'critical';
+        detail := backfill._listing(names);
+        hint := 'What a deciding hook decides fails now. Mend the function, register the hook again, or call backfill.unregister_hook().';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_hooks() IS 'A check of health(): hooks that cannot run.';
+
+CREATE FUNCTION backfill._health_function_owners(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    names text[];
+BEGIN
+    check_name := 'function_owners'; status := 'ok';
+    names := ARRAY(SELECT f.foreign_owner FROM backfill._functions() f WHERE f.problem IS NULL AND f.foreign_owner IS NOT NULL ORDER BY 1);
+    IF names <> '{}' THEN
+        status := 'warning';
+        detail := backfill._listing(names);
+        hint := 'Who owns a function can replace it, and use the rights of the role that it runs as. Give it to that role, or to one that may act as it.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_function_owners() IS 'A check of health(): handlers and hooks whose owners could use the rights of another role by them.';
 
 CREATE FUNCTION backfill._health_roles(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -257,22 +311,44 @@ DECLARE
 BEGIN
     check_name := 'roles'; status := 'ok';
     SELECT pg_catalog.array_agg(DISTINCT c.problem) AS names INTO seen
-      FROM (SELECT CASE WHEN r.oid IS NULL THEN pg_catalog.format('%s does not exist', t.run_as)
+      FROM (SELECT CASE WHEN r.oid IS NULL THEN t.run_as::text
                         WHEN NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000 THEN pg_catalog.format('%s has no LOGIN', t.run_as)
                         WHEN NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
                         THEN pg_catalog.format('%s may not CONNECT to this database', t.run_as)
                         WHEN r.oid = ANY (server.held_roles) THEN pg_catalog.format('%s: an executor could not log in, see the server''s log', t.run_as) END AS problem
-              FROM backfill.task t LEFT JOIN pg_catalog.pg_roles r ON r.rolname = t.run_as
+              FROM backfill.task t LEFT JOIN pg_catalog.pg_roles r ON r.oid = backfill._role_oid(t.run_as)
              WHERE t.handler_name IS NOT NULL) c
      WHERE c.problem IS NOT NULL;
     IF seen.names IS NOT NULL THEN
         status := 'critical';
         detail := 'no executor can log in as the roles of some tasks: ' || backfill._listing(seen.names);
-        hint := 'Give the role what it lacks, or register its tasks with another run_as.';
+        hint := 'Give the role what it lacks, or register its tasks with another run_as. If it was missing or dropped and is there again, register them again.';
     END IF;
 END;
 $$;
 COMMENT ON FUNCTION backfill._health_roles() IS 'A check of health(): roles of tasks that executors cannot log in as.';
+
+CREATE FUNCTION backfill._health_producers(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    names text[];
+BEGIN
+    check_name := 'producers'; status := 'ok';
+    names := ARRAY(SELECT DISTINCT r.rolname::text
+                     FROM pg_catalog.pg_proc p CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+                    WHERE p.pronamespace = 'backfill'::pg_catalog.regnamespace AND p.proname = 'enqueue'
+                      AND NOT pg_catalog.pg_has_role(r.oid, p.proowner, 'USAGE')
+                      AND NOT EXISTS (SELECT FROM backfill.producer g JOIN pg_catalog.pg_roles h ON h.oid = backfill._role_oid(g.role_name)
+                                       WHERE pg_catalog.pg_has_role(r.oid, h.oid, 'USAGE'))
+                    ORDER BY 1);
+    IF names <> '{}' THEN
+        status := 'warning';
+        detail := 'roles with EXECUTE on backfill.enqueue() that may enqueue no task: ' || backfill._listing(names);
+        hint := 'Call backfill.grant_producer() for them, or revoke EXECUTE.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_producers() IS 'A check of health(): roles that can call backfill.enqueue(), but that grant_producer() allows nothing.';
 
 CREATE FUNCTION backfill._health_dead_letters(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -472,7 +548,10 @@ BEGIN
     UNION ALL SELECT * FROM backfill._health_oldest_ready_job(max_wait)
     UNION ALL SELECT * FROM backfill._health_unregistered_tasks()
     UNION ALL SELECT * FROM backfill._health_handlers()
+    UNION ALL SELECT * FROM backfill._health_hooks()
+    UNION ALL SELECT * FROM backfill._health_function_owners()
     UNION ALL SELECT * FROM backfill._health_roles()
+    UNION ALL SELECT * FROM backfill._health_producers()
     UNION ALL SELECT * FROM backfill._health_dead_letters()
     UNION ALL SELECT * FROM backfill._health_expired_leases()
     UNION ALL SELECT * FROM backfill._health_paused_queues()

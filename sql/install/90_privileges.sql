@@ -15,7 +15,7 @@ BEGIN ATOMIC
            WHEN 'consumer' THEN p.oid = 'backfill.complete_jobs(bigint[],bigint)'::pg_catalog.regprocedure
                OR p.proname = ANY ('{claim_jobs,heartbeat,fail_job,snooze_job,release_jobs,wait_for_jobs,process_available_jobs,current_job,snooze,discard,set_progress,set_result,await_job,get_job,priority,priority_band,backoff_delay,version,_workers,_claimed,_now,_queue_limit}'::name[])
            WHEN 'monitor' THEN p.proname = ANY ('{priority,priority_band,backoff_delay,classify_error,version,dlq_stats,cron_next,metrics,prometheus_metrics,why_not_running,health,_workers,_claimed,_now,_queue_limit,_retry_policies}'::name[])
-           WHEN 'admin' THEN p.proname <> ALL ('{grant_producer,grant_consumer,grant_monitor,grant_admin,_bundle,_grant,_requeue,_bury,_jobs_changed,_note_cancelled,_note_ended,_letter_deleted,_dlq_matches,_apply_dlq_retention,_config_changed,_installed,_cron_tick,_expire_leases,_take_leases}'::name[])
+           WHEN 'admin' THEN p.proname <> ALL ('{grant_producer,grant_consumer,grant_monitor,grant_admin,_bundle,_grant,_requeue,_bury,_jobs_changed,_note_cancelled,_note_ended,_letter_deleted,_dlq_matches,_apply_dlq_retention,_config_changed,_installed,_cron_tick,_expire_leases,_take_leases,_functions,_owner_is_trusted}'::name[])
                AND p.proname !~ '^_health_'
            END
     UNION ALL
@@ -55,9 +55,11 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM backfill._grant(role, 'producer');
+    DELETE FROM backfill.producer p
+     WHERE backfill._role_oid(p.role_name) NOT IN (SELECT r.oid FROM pg_catalog.pg_roles r);
     INSERT INTO backfill.producer AS p (role_name, tasks)
-    VALUES ((SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.oid = role), grant_producer.tasks)
-    ON CONFLICT (role_name) DO UPDATE SET tasks = excluded.tasks;
+    VALUES (backfill._role_of(role), grant_producer.tasks)
+    ON CONFLICT (role_name) WHERE backfill._role_oid(role_name) <> 0 DO UPDATE SET tasks = excluded.tasks;
 END;
 $$;
 COMMENT ON FUNCTION backfill.grant_producer(regrole, text[]) IS
@@ -82,12 +84,16 @@ COMMENT ON FUNCTION backfill.grant_monitor(regrole) IS 'Let a role see every vie
 
 CREATE FUNCTION backfill.grant_admin(role regrole)
 RETURNS void
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT backfill._grant(grant_admin.role, 'admin');
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM backfill._grant(role, 'admin');
+    -- Who is a producer of some tasks stays that.
+    INSERT INTO backfill.producer (role_name) VALUES (backfill._role_of(role)) ON CONFLICT DO NOTHING;
 END;
+$$;
 COMMENT ON FUNCTION backfill.grant_admin(regrole) IS
-    'Let a role register tasks, enqueue, run, watch, and manage the dead letter queue.';
+    'Let a role register tasks, enqueue all of them (unless grant_producer() has limited it), run, watch, and manage the dead letter queue.';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA backfill FROM PUBLIC;
 REVOKE ALL ON ALL PROCEDURES IN SCHEMA backfill FROM PUBLIC;

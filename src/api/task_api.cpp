@@ -30,6 +30,7 @@ struct FunctionName {
     std::string schema;
     std::string name;
     bool is_procedure;
+    Oid owner;
 };
 
 /* Checks that a function can be `what`, a handler or a hook. Only a handler may be a procedure. */
@@ -38,6 +39,7 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
     struct Facts {
         const char *schema;
         const char *name;
+        Oid owner;
         bool is_temporary;
         char kind;
         bool returns_set;
@@ -53,6 +55,7 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
         const auto *form = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
         const Facts found = {get_namespace_name(form->pronamespace),
                              pstrdup(NameStr(form->proname)),
+                             form->proowner,
                              isAnyTempNamespace(form->pronamespace),
                              form->prokind,
                              form->proretset,
@@ -83,7 +86,7 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
     if (!facts.takes_jsonb)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
              {}, hint);
-    return {facts.schema, facts.name, is_procedure};
+    return {facts.schema, facts.name, is_procedure, facts.owner};
 }
 
 /* The role whose rights a `what`, a task or a hook, has. */
@@ -101,6 +104,26 @@ Oid check_run_as(std::optional<Oid> given, const std::string &what)
              "Role \"" + pg::role_name(caller) + "\" is not a member of it.",
              "Register the " + what + " as that role, or have its membership granted to you.");
     return role;
+}
+
+/* Who owns the function can replace it at any time, and what it does then, it does as run_as. */
+void warn_of_owner(const std::string &what, const FunctionName &function, Oid run_as)
+{
+    if (queue::is_trusted_owner(function.owner, run_as))
+        return;
+    const std::string owner = pg::role_name(function.owner);
+    const std::string role = pg::role_name(run_as);
+    pg::call([&] {
+        ereport(WARNING,
+                (errmsg("role \"%s\", which owns the function of this %s, may not act as role "
+                        "\"%s\"",
+                        owner.c_str(), what.c_str(), role.c_str()),
+                 errdetail("It can replace the function, which then does with the rights of role "
+                           "\"%s\" whatever it likes.",
+                           role.c_str()),
+                 errhint("Give the function another owner, or register it with another run_as, "
+                         "unless the owner is to be trusted with these rights.")));
+    });
 }
 
 /* Executors log in as the role that a task's jobs run as. */
@@ -238,9 +261,11 @@ BACKFILL_FUNCTION(backfill_register_task)
         task.handler_name = name->name;
         task.handler_argtypes = {"jsonb"};
         task.is_procedure = name->is_procedure;
+        task.handler_owner = name->owner;
         task.handler_signature =
             queue::handler_signature(name->schema, name->name, task.handler_argtypes);
         (void) queue::check_handler(task, run_as);
+        warn_of_owner("task", *name, run_as);
     }
 
     const pg::Param params[] = {
@@ -252,17 +277,18 @@ BACKFILL_FUNCTION(backfill_register_task)
         int2_param(max_attempts),
         text_param(retry_policy),
         {INTERVALOID, PointerGetDatum(timeout), timeout == nullptr},
-        text_param(pg::role_name(run_as)),
+        {REGROLEOID, ObjectIdGetDatum(run_as), false},
         text_param(channel),
         {INTERVALOID, PointerGetDatum(keep_history), keep_history == nullptr},
         {BOOLOID, BoolGetDatum(name && name->is_procedure), false},
+        {REGROLEOID, ObjectIdGetDatum(name ? name->owner : InvalidOid), !name},
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.task (task_identifier, handler_schema, handler_name,"
         "   handler_argtypes, queue_name, priority, max_attempts, retry_policy, timeout, run_as,"
-        "   notify_channel, keep_history, handler_is_procedure)"
+        "   notify_channel, keep_history, handler_is_procedure, handler_owner)"
         " VALUES ($1, $2, $3, CASE WHEN $3 IS NOT NULL THEN '{jsonb}'::text[] END,"
-        "   $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        "   $4, $5, $6, $7, $8, backfill._role_of($9), $10, $11, $12, backfill._role_of($13))"
         " ON CONFLICT (task_identifier) DO UPDATE SET"
         "   handler_schema = excluded.handler_schema, handler_name = excluded.handler_name,"
         "   handler_argtypes = excluded.handler_argtypes, queue_name = excluded.queue_name,"
@@ -271,9 +297,17 @@ BACKFILL_FUNCTION(backfill_register_task)
         "   run_as = excluded.run_as, notify_channel = excluded.notify_channel,"
         "   keep_history = excluded.keep_history,"
         "   registered_at = pg_catalog.now(),"
-        "   handler_is_procedure = excluded.handler_is_procedure",
+        "   handler_is_procedure = excluded.handler_is_procedure,"
+        "   handler_owner = excluded.handler_owner",
         params);
     return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_owner_is_trusted)
+{
+    const pg::Arguments arguments(fcinfo);
+    return BoolGetDatum(queue::is_trusted_owner(DatumGetObjectId(arguments.datum(0)),
+                                                DatumGetObjectId(arguments.datum(1))));
 }
 
 BACKFILL_FUNCTION(backfill_unregister_task)
@@ -363,18 +397,24 @@ BACKFILL_FUNCTION(backfill_register_hook)
     hook.handler_argtypes = {"jsonb"};
     hook.handler_signature =
         queue::handler_signature(name.schema, name.name, hook.handler_argtypes);
+    hook.handler_owner = name.owner;
     (void) queue::check_handler(hook, run_as);
-    const std::string run_as_name = pg::role_name(run_as);
+    warn_of_owner("hook", name, run_as);
     const std::string search_path = hook_search_path();
-    const pg::Param params[] = {text_param(event),       text_param(name.schema),
-                                text_param(name.name),   text_param(task),
-                                text_param(run_as_name), text_param(search_path)};
+    const pg::Param params[] = {text_param(event),
+                                text_param(name.schema),
+                                text_param(name.name),
+                                text_param(task),
+                                {REGROLEOID, ObjectIdGetDatum(run_as), false},
+                                text_param(search_path),
+                                {REGROLEOID, ObjectIdGetDatum(name.owner), false}};
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier,"
-        "   run_as, search_path)"
-        " VALUES ($1, $2, $3, $4, $5, $6)"
+        "   run_as, search_path, function_owner)"
+        " VALUES ($1, $2, $3, $4, backfill._role_of($5), $6, backfill._role_of($7))"
         " ON CONFLICT (event, function_schema, function_name, task_identifier) DO UPDATE SET"
-        "   run_as = excluded.run_as, search_path = excluded.search_path",
+        "   run_as = excluded.run_as, search_path = excluded.search_path,"
+        "   function_owner = excluded.function_owner",
         params);
     return static_cast<Datum>(0);
 }

@@ -1,6 +1,7 @@
 /* own_table.cpp - see own_table.hpp. */
 #include "backfill/pg/own_table.hpp"
 
+#include "backfill/pg/role.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::pg
@@ -63,6 +64,11 @@ bool is_bare(Relation table)
            (constraints == nullptr ||
             (constraints->num_check == 0 && !constraints->has_generated_stored)) &&
            !has_expression_index(table);
+}
+
+Oid type_of(const OwnColumn &column)
+{
+    return column.type == kRoleColumn ? role_type() : column.type;
 }
 
 [[noreturn]] void refuse(const char *table, const std::string &what)
@@ -129,14 +135,13 @@ void OwnTable::look(Relation table)
         if (number == InvalidAttrNumber)
             refuse(name_, quoted() + " is missing.");
         const Form_pg_attribute attribute = TupleDescAttr(row_type, number - 1);
-        if (attribute->atttypid != column.type)
-            refuse(name_, quoted() + " has type " + call([&] {
-                              return static_cast<const char *>(format_type_be(attribute->atttypid));
-                          }) + ", not " +
-                              call([&] {
-                                  return static_cast<const char *>(format_type_be(column.type));
-                              }) +
-                              ".");
+        const Oid type = type_of(column);
+        if (attribute->atttypid != type)
+            refuse(name_,
+                   quoted() + " has type " + call([&] {
+                       return static_cast<const char *>(format_type_be(attribute->atttypid));
+                   }) + ", not " +
+                       call([&] { return static_cast<const char *>(format_type_be(type)); }) + ".");
         if (column.not_null && !attribute->attnotnull)
             refuse(name_, quoted() + " may be null.");
         /* An administrator wants to have more of it than we: SQL will say so. */
@@ -220,7 +225,7 @@ void OwnTable::insert_by_sql(const Datum *values, const bool *nulls) const
     for (int i = 0; i < count_; i++) {
         columns += (i == 0 ? "" : ", ") + std::string(columns_[i].name);
         places += (i == 0 ? "$" : ", $") + std::to_string(i + 1);
-        params.push_back({columns_[i].type, values[i], nulls[i]});
+        params.push_back({type_of(columns_[i]), values[i], nulls[i]});
     }
     const std::string sql =
         "INSERT INTO backfill." + std::string(name_) + " (" + columns + ") VALUES (" + places + ")";

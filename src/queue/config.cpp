@@ -3,6 +3,7 @@
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
+#include "backfill/pg/role.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/handler.hpp"
 
@@ -14,13 +15,21 @@ namespace
 
 /* The columns of the tables, in the order in which they are read below. */
 constexpr pg::OwnColumn kTaskColumns[] = {
-    {"task_identifier", TEXTOID, true},   {"handler_schema", TEXTOID, false},
-    {"handler_name", TEXTOID, false},     {"handler_argtypes", TEXTARRAYOID, false},
-    {"queue_name", TEXTOID, false},       {"priority", INT2OID, false},
-    {"max_attempts", INT2OID, false},     {"retry_policy", TEXTOID, false},
-    {"timeout", INTERVALOID, false},      {"run_as", TEXTOID, true},
-    {"notify_channel", TEXTOID, false},   {"registered_at", TIMESTAMPTZOID, true},
-    {"keep_history", INTERVALOID, false}, {"handler_is_procedure", BOOLOID, true},
+    {"task_identifier", TEXTOID, true},
+    {"handler_schema", TEXTOID, false},
+    {"handler_name", TEXTOID, false},
+    {"handler_argtypes", TEXTARRAYOID, false},
+    {"queue_name", TEXTOID, false},
+    {"priority", INT2OID, false},
+    {"max_attempts", INT2OID, false},
+    {"retry_policy", TEXTOID, false},
+    {"timeout", INTERVALOID, false},
+    {"run_as", pg::kRoleColumn, true},
+    {"notify_channel", TEXTOID, false},
+    {"registered_at", TIMESTAMPTZOID, true},
+    {"keep_history", INTERVALOID, false},
+    {"handler_is_procedure", BOOLOID, true},
+    {"handler_owner", pg::kRoleColumn, false},
 };
 constexpr pg::OwnColumn kPolicyColumns[] = {
     {"policy_name", TEXTOID, true},       {"max_attempts", INT2OID, true},
@@ -28,7 +37,7 @@ constexpr pg::OwnColumn kPolicyColumns[] = {
     {"multiplier", FLOAT8OID, true},      {"jitter_factor", FLOAT8OID, true},
 };
 constexpr pg::OwnColumn kProducerColumns[] = {
-    {"role_name", TEXTOID, true},
+    {"role_name", pg::kRoleColumn, true},
     {"tasks", TEXTARRAYOID, false},
 };
 constexpr pg::OwnColumn kRuleColumns[] = {
@@ -42,8 +51,9 @@ constexpr pg::OwnColumn kHookColumns[] = {
     {"function_schema", TEXTOID, true},
     {"function_name", TEXTOID, true},
     {"task_identifier", TEXTOID, false},
-    {"run_as", TEXTOID, true},
+    {"run_as", pg::kRoleColumn, true},
     {"search_path", TEXTOID, true},
+    {"function_owner", pg::kRoleColumn, false},
 };
 constinit pg::OwnTable task_table("task", kTaskColumns);
 constinit pg::OwnTable policy_table("retry_policy", kPolicyColumns);
@@ -64,7 +74,7 @@ void on_relation_changed(Datum, Oid relation) noexcept
             stale = true;
 }
 
-/* A role was created, renamed or dropped: run_as names may mean another role now. */
+/* A role was renamed or dropped: it has another name now, or nobody has its oid. */
 void on_role_changed(Datum, int, uint32) noexcept
 {
     stale = true;
@@ -83,6 +93,7 @@ class RowReader
     explicit RowReader(const pg::TableRow &row) : row_(row) {}
     bool is_null(int column) const { return row_.nulls[column]; }
     Datum datum(int column) const { return row_.values[column]; }
+    const pg::StoredRole &role(int column) const { return pg::stored_role(datum(column)); }
     std::string text(int column) const
     {
         return is_null(column) ? std::string() : pg::to_string(datum(column));
@@ -121,11 +132,6 @@ class RowReader
     const pg::TableRow &row_;
 };
 
-Oid role_oid(const std::string &name)
-{
-    return pg::call([&] { return get_role_oid(name.c_str(), true); });
-}
-
 Task read_task(const pg::TableRow &table_row)
 {
     const RowReader row(table_row);
@@ -142,11 +148,13 @@ Task read_task(const pg::TableRow &table_row)
     task.max_attempts = row.optional_int2(6);
     task.retry_policy = row.optional_text(7);
     task.timeout_us = row.microseconds(8);
-    task.run_as = row.text(9);
-    task.run_as_oid = role_oid(task.run_as);
+    task.run_as = pg::name_of(row.role(9));
+    task.run_as_oid = pg::existing_role(row.role(9));
     task.notify_channel = row.optional_text(10).value_or(std::string(kDefaultChannel));
     task.keep_history_us = row.microseconds(12);
     task.is_procedure = DatumGetBool(row.datum(13));
+    if (!row.is_null(14))
+        task.handler_owner = pg::existing_role(row.role(14));
     return task;
 }
 
@@ -161,9 +169,11 @@ Task read_hook(const RowReader &row)
     hook.identifier = row.text(4);
     hook.handler_signature =
         handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
-    hook.run_as = row.text(5);
-    hook.run_as_oid = role_oid(hook.run_as);
+    hook.run_as = pg::name_of(row.role(5));
+    hook.run_as_oid = pg::existing_role(row.role(5));
     hook.search_path = row.text(6);
+    if (!row.is_null(7))
+        hook.handler_owner = pg::existing_role(row.role(7));
     return hook;
 }
 
@@ -198,10 +208,13 @@ std::shared_ptr<const Config> Config::load()
     const pg::TableRows producers = pg::read_table(producer_table);
     for (int i = 0; i < producers.count; i++) {
         const RowReader row(producers.rows[i]);
+        const Oid role = pg::existing_role(row.role(0));
+        if (!OidIsValid(role))
+            continue;
         const std::vector<std::string> allowed = row.text_array(1);
-        loaded->producers_.push_back(
-            {role_oid(row.text(0)), row.is_null(1), {allowed.begin(), allowed.end()}});
+        loaded->producers_.push_back({role, row.is_null(1), {allowed.begin(), allowed.end()}});
     }
+    loaded->owner_ = pg::extension_owner();
     const pg::TableRows rules = pg::read_table(rule_table);
     for (int i = 0; i < rules.count; i++) {
         const RowReader row(rules.rows[i]);
@@ -241,18 +254,13 @@ std::optional<core::RetryPolicy> Config::find_policy(std::string_view name) cons
 
 bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
 {
-    bool restricted = false;
-    if (producers_.empty() || pg::call([&] { return superuser_arg(role); }))
+    if (pg::call([&] { return superuser_arg(role); }))
         return true;
-    for (const Producer &producer : producers_) {
-        if (!OidIsValid(producer.role) ||
-            !pg::call([&] { return has_privs_of_role(role, producer.role); }))
-            continue;
-        if (producer.all_tasks || producer.tasks.count(std::string(task_identifier)) > 0)
+    for (const Producer &producer : producers_)
+        if ((producer.all_tasks || producer.tasks.count(std::string(task_identifier)) > 0) &&
+            pg::call([&] { return has_privs_of_role(role, producer.role); }))
             return true;
-        restricted = true;
-    }
-    return !restricted;
+    return pg::call([&] { return has_privs_of_role(role, owner_); });
 }
 
 std::shared_ptr<const Config> config()

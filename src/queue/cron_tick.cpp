@@ -1,6 +1,7 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
+#include "backfill/pg/role.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
@@ -41,7 +42,7 @@ struct Schedule {
     bool latest_only = false;
     TimestampTz decided_until = 0;
     JobSpec job;
-    std::string_view scheduled_by;
+    const pg::StoredRole *scheduled_by = nullptr;
 
     std::deque<DueMinute> due;
     int enqueued = 0;
@@ -106,7 +107,7 @@ Schedule read_schedule(const pg::TableRow &row)
     schedule.job.job_key_mode = parse_job_key_mode(text(kJobKeyMode));
     schedule.job.retry_policy = optional_text(kRetryPolicy);
     schedule.job.payload = row.values[kPayload];
-    schedule.scheduled_by = text(kScheduledBy);
+    schedule.scheduled_by = &pg::stored_role(row.values[kScheduledBy]);
     return schedule;
 }
 
@@ -175,10 +176,10 @@ Datum payload_of_run(Datum payload, const DueMinute &minute)
 
 Oid role_of(const Schedule &schedule)
 {
-    const std::string name(schedule.scheduled_by);
-    const Oid role = pg::call([&] { return get_role_oid(name.c_str(), true); });
+    const Oid role = pg::existing_role(*schedule.scheduled_by);
     if (!OidIsValid(role))
-        fail(ERRCODE_UNDEFINED_OBJECT, "role \"" + name + "\" does not exist",
+        fail(ERRCODE_UNDEFINED_OBJECT,
+             "role \"" + pg::name_of(*schedule.scheduled_by) + "\" does not exist",
              "It made the schedule, and its rights count.",
              "Call backfill.schedule() again as another role.");
     return role;

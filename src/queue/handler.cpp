@@ -1,6 +1,8 @@
 /* handler.cpp - see handler.hpp. */
 #include "backfill/queue/handler.hpp"
 
+#include "backfill/pg/table.hpp"
+
 namespace backfill::queue
 {
 
@@ -25,6 +27,7 @@ std::unordered_map<std::string, FmgrInfo *> &cache()
 
 struct FoundFunction {
     Oid oid;
+    Oid owner;
     char kind;
     bool returns_set;
     bool schema_usable;
@@ -65,6 +68,7 @@ FoundFunction look_up(const Task &task, Oid role)
             return found;
         const auto *function = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
         found.oid = function->oid;
+        found.owner = function->proowner;
         found.kind = function->prokind;
         found.returns_set = function->proretset;
         found.schema_usable = pg::may_use_schema(schema_oid, role);
@@ -118,7 +122,18 @@ Oid check_handler(const Task &task, Oid role)
              task.is_hook ? "Grant it, register the hook with another run_as role, or call "
                             "backfill.unregister_hook()."
                           : "Grant it, or register the task with another run_as role.");
+    if (found.owner != task.handler_owner && !is_trusted_owner(found.owner, role))
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             what + " belongs to role \"" + pg::role_name(found.owner) +
+                 "\" now, which may not act as role \"" + pg::role_name(role) + "\"",
+             "It had another owner when it was registered.",
+             "See what the function does, and register it again, or change its owner.");
     return found.oid;
+}
+
+bool is_trusted_owner(Oid owner, Oid role)
+{
+    return pg::call([&] { return pg::may_act_as(owner, role); }) || owner == pg::extension_owner();
 }
 
 FmgrInfo *find_handler(const Task &task, Oid role)
@@ -129,7 +144,8 @@ FmgrInfo *find_handler(const Task &task, Oid role)
         stale = false;
     }
     /* A process runs jobs as one role, but a user may SET ROLE between two calls. */
-    const std::string key = task.handler_signature + ' ' + std::to_string(role);
+    const std::string key = task.handler_signature + ' ' + std::to_string(role) + ' ' +
+                            std::to_string(task.handler_owner);
     const auto cached = cache().find(key);
     if (cached != cache().end())
         return cached->second;

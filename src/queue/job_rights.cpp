@@ -12,7 +12,8 @@ void check_enqueue(const Config &config, std::string_view task_identifier)
     if (!config.may_enqueue(GetUserId(), task_identifier))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
              "permission denied to enqueue task \"" + std::string(task_identifier) + "\"",
-             "Role \"" + pg::role_name(GetUserId()) + "\" may enqueue only some tasks.",
+             "Role \"" + pg::role_name(GetUserId()) +
+                 "\" may enqueue only the tasks that grant_producer() allows it.",
              "Allow it with backfill.grant_producer(role, tasks).");
 }
 

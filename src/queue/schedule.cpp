@@ -164,14 +164,14 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         text_param(spec.job.retry_policy),
         {JSONBOID, spec.job.payload, spec.job.payload == 0},
         {TIMESTAMPTZOID, TimestampTzGetDatum(now), false},
-        text_param(pg::role_name(GetUserId())),
+        {REGROLEOID, ObjectIdGetDatum(GetUserId()), false},
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.cron_schedule AS s (name, cron, time_zone, fill, max_catchup,"
         "   catchup, task_identifier, queue_name, priority, max_attempts, job_key, job_key_mode,"
         "   retry_policy, payload, known_since, checked_until, scheduled_by)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        "   coalesce($14, '{}'::jsonb), $15, $15, $16)"
+        "   coalesce($14, '{}'::jsonb), $15, $15, backfill._role_of($16))"
         " ON CONFLICT (name) DO UPDATE SET"
         "   cron = excluded.cron, time_zone = excluded.time_zone, fill = excluded.fill,"
         "   max_catchup = excluded.max_catchup, catchup = excluded.catchup,"

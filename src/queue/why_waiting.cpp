@@ -653,25 +653,25 @@ class Diagnosis
     std::string jobs_before(bool in_queue) const
     {
         constexpr int64 kMost = 10000;
-        const int64 count = ask_count(
-            "SELECT pg_catalog.count(*) FROM ("
-            "   SELECT FROM backfill.job j"
-            "    WHERE j.lease_expires_at IS NULL AND j.run_at <= $1"
-            "      AND (j.priority, j.run_at, j.id) < ($2, $3, $4)"
-            "      AND (CASE WHEN $5 THEN j.queue_name = $6 ELSE EXISTS"
-            "             (SELECT FROM backfill.task t"
-            "               WHERE t.task_identifier = j.task_identifier AND t.run_as = $7"
-            "                 AND t.handler_name IS NOT NULL) END)"
-            "      AND NOT backfill._claimed(j.ctid, j.xmax)"
-            "    LIMIT $8) b",
-            {time_param(now_),
-             {INT2OID, row_.get(Column::kPriority), false},
-             {TIMESTAMPTZOID, row_.get(Column::kRunAt), false},
-             param(id_),
-             {BOOLOID, BoolGetDatum(in_queue), false},
-             param(queue_),
-             param(task_ == nullptr ? std::string_view() : std::string_view(task_->run_as)),
-             param(kMost)});
+        const int64 count = ask_count("SELECT pg_catalog.count(*) FROM ("
+                                      "   SELECT FROM backfill.job j"
+                                      "    WHERE j.lease_expires_at IS NULL AND j.run_at <= $1"
+                                      "      AND (j.priority, j.run_at, j.id) < ($2, $3, $4)"
+                                      "      AND (CASE WHEN $5 THEN j.queue_name = $6 ELSE EXISTS"
+                                      "             (SELECT FROM backfill.task t"
+                                      "               WHERE t.task_identifier = j.task_identifier"
+                                      "                 AND backfill._role_oid(t.run_as) = $7"
+                                      "                 AND t.handler_name IS NOT NULL) END)"
+                                      "      AND NOT backfill._claimed(j.ctid, j.xmax)"
+                                      "    LIMIT $8) b",
+                                      {time_param(now_),
+                                       {INT2OID, row_.get(Column::kPriority), false},
+                                       {TIMESTAMPTZOID, row_.get(Column::kRunAt), false},
+                                       param(id_),
+                                       {BOOLOID, BoolGetDatum(in_queue), false},
+                                       param(queue_),
+                                       oid_param(task_ == nullptr ? InvalidOid : task_->run_as_oid),
+                                       param(kMost)});
         return (count == kMost ? "at least " : "") +
                counted(count, "ready job comes", "ready jobs come") + " before it";
     }

@@ -12,7 +12,7 @@ use warnings;
 # What may stand before a parenthesis and is no function: words of SQL's grammar.
 my %word = map { $_ => 1 } qw(
   and all any array as between by cast check coalesce conflict distinct exists extract filter from
-  greatest in index insert into is join key least lateral limit not nullif offset on or order over
+  greatest in index insert into is join key least lateral limit not nullif offset on operator or order over
   partition references returning returns row select set some table then union unique using values
   when where with within);
 # Types with a modifier.

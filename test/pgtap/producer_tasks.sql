@@ -118,7 +118,7 @@ RESET ROLE;
 
 -- A superuser is not limited; a list changed by hand counts in this very session.
 SELECT lives_ok($$SELECT backfill.enqueue('payroll')$$, 'a superuser enqueues everything');
-UPDATE backfill.producer SET tasks = '{other}' WHERE role_name = 'regress_some';
+UPDATE backfill.producer SET tasks = '{other}' WHERE role_name::text = 'regress_some';
 SET ROLE regress_some;
 SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'a changed list counts at once');
 RESET ROLE;
@@ -128,6 +128,68 @@ CREATE FUNCTION pg_temp.pay() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$
 SET ROLE regress_some;
 SELECT lives_ok($$SELECT pg_temp.pay()$$, 'a definer''s function enqueues what its owner may');
 RESET ROLE;
+
+-- EXECUTE alone admits nobody: not by a grant by hand, nor by one to PUBLIC, nor when the row is gone.
+CREATE ROLE regress_bare LOGIN;
+GRANT USAGE ON SCHEMA backfill TO regress_bare;
+GRANT EXECUTE ON FUNCTION backfill.enqueue TO regress_bare;
+SELECT is(detail, 'roles with EXECUTE on backfill.enqueue() that may enqueue no task: regress_bare', 'health() names it')
+  FROM backfill.health() WHERE check_name = 'producers' AND status = 'warning';
+GRANT EXECUTE ON FUNCTION backfill.enqueue TO PUBLIC;
+SET ROLE regress_bare;
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', 'permission denied to enqueue task "mail"', 'EXECUTE is not enough');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION backfill.enqueue FROM PUBLIC;
+SELECT backfill.grant_producer('regress_bare');
+SET ROLE regress_bare;
+SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'grant_producer() admits it');
+RESET ROLE;
+SELECT is((SELECT status FROM backfill.health() WHERE check_name = 'producers'), 'ok', 'and health() is content');
+DELETE FROM backfill.producer WHERE role_name::text = 'regress_bare';
+SET ROLE regress_bare;
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'a row that is gone takes the right along');
+RESET ROLE;
+
+-- Admins enqueue, too; one that was limited stays limited.
+CREATE ROLE regress_chief LOGIN;
+SELECT backfill.grant_admin('regress_chief');
+SET ROLE regress_chief;
+SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'an admin enqueues everything');
+RESET ROLE;
+SELECT backfill.grant_producer('regress_chief', '{mail}'), backfill.grant_admin('regress_chief');
+SET ROLE regress_chief;
+SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', NULL, 'unless it is a producer of some tasks');
+RESET ROLE;
+
+-- A role is not its name.
+SELECT backfill.grant_producer('regress_some', '{mail}');
+ALTER ROLE regress_some RENAME TO regress_renamed;
+SET ROLE regress_renamed;
+SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'a renamed role may what it could');
+SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', 'permission denied to enqueue task "payroll"', 'and no more');
+RESET ROLE;
+CREATE ROLE regress_some LOGIN;
+GRANT USAGE ON SCHEMA backfill TO regress_some;
+GRANT EXECUTE ON FUNCTION backfill.enqueue TO regress_some;
+SET ROLE regress_some;
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'another role that takes the old name gets nothing');
+RESET ROLE;
+SELECT results_eq($$SELECT role_name::text, tasks FROM backfill.producer WHERE role_name::text ~ 'renamed|some'$$,
+                  $$VALUES ('regress_renamed', '{mail}'::text[])$$, 'the list has followed the role');
+DROP OWNED BY regress_bare, regress_none;
+REVOKE regress_none FROM regress_member;
+DROP ROLE regress_none;
+CREATE ROLE regress_none LOGIN;
+GRANT USAGE ON SCHEMA backfill TO regress_none;
+GRANT EXECUTE ON FUNCTION backfill.enqueue TO regress_none;
+UPDATE backfill.producer SET tasks = NULL WHERE role_name::text = 'regress_none (missing)';
+SET ROLE regress_none;
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'a role that is dropped and made again is another one');
+RESET ROLE;
+SELECT isnt_empty($$SELECT FROM backfill.producer WHERE role_name::text = 'regress_none (missing)'$$, 'what the dropped one had is shown as such');
+SELECT lives_ok($$SELECT backfill.grant_producer('regress_none', '{mail}')$$, 'the new one can be granted the same');
+SELECT results_eq($$SELECT role_name::text, tasks FROM backfill.producer WHERE role_name::text ~ 'none'$$, $$VALUES ('regress_none', '{mail}'::text[])$$,
+                  'and the remains of the old one are gone');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -192,7 +192,7 @@ INSERT INTO attempt VALUES
     ($$TRUNCATE backfill.job$$, '{}'),
     ($$LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE$$, '{}'),
     ($$UPDATE backfill.task SET run_as = 'postgres'$$, '{}'),
-    ($$INSERT INTO backfill.producer (role_name) VALUES (current_user)$$, '{}'),
+    ($$INSERT INTO backfill.producer (role_name) VALUES ('regress_nobody')$$, '{}'),
     ($$UPDATE backfill.dead_letter SET payload = '{}'$$, '{}'),
     ($$UPDATE backfill.retry_policy SET max_attempts = 1$$, '{}'),
     ($$INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('fast', 1)$$, '{}'),

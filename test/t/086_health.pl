@@ -37,7 +37,7 @@ sub findings
 
 findings('', 'a healthy queue has no findings');
 is($node->safe_psql('postgres', 'SELECT string_agg(check_name, \' \') FROM backfill.health()'),
-	'preloaded version launcher dispatcher executors worker_slots oldest_ready_job unregistered_tasks handlers roles dead_letters'
+	'preloaded version launcher dispatcher executors worker_slots oldest_ready_job unregistered_tasks handlers hooks function_owners roles producers dead_letters'
 	  . ' expired_leases paused_queues schedules dead_rows autovacuum metrics_labels set_aside triggers', 'the checks');
 says('version', qr/^ok: library (\S+), extension \1 \|/, 'both versions');
 says('worker_slots', qr/^ok: \d+ of 16 in use \|/, 'how many are in use');
@@ -109,7 +109,7 @@ try_until(
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'it can log in again');
 findings('', 'and there is nothing to say');
 $node->safe_psql('postgres', 'DROP ROLE worker');
-says('roles', qr/^critical: .*: worker does not exist \|/, 'a role that is gone');
+says('roles', qr/^critical: .*: worker \(missing\) \|/, 'a role that is gone');
 $node->safe_psql('postgres', q{SELECT backfill.unregister_task('as worker')});
 
 # --- Schedules.

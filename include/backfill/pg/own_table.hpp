@@ -15,6 +15,9 @@
 namespace backfill::pg
 {
 
+/* The type of a column that is backfill.role, whose oid is not known beforehand. */
+inline constexpr Oid kRoleColumn = InvalidOid;
+
 struct OwnColumn {
     const char *name;
     Oid type;

@@ -33,7 +33,8 @@ struct Task {
     int64 keep_history_us = 0;  /* how long ended jobs are kept; 0: not at all */
     std::string notify_channel; /* of its consumers */
     std::string run_as;
-    Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
+    Oid run_as_oid = InvalidOid;    /* InvalidOid: the role does not exist (any more) */
+    Oid handler_owner = InvalidOid; /* when the task was registered */
 
     bool is_hook = false;    /* not a task, but a hook; its function is the handler */
     std::string search_path; /* of a hook */
@@ -63,14 +64,16 @@ class Config
 
     const core::ErrorRules &error_rules() const { return error_rules_; }
 
-    /* Whether role may enqueue jobs of a task: grant_producer(role, tasks) can restrict it. */
+    /* Whether role may enqueue jobs of a task: the owner of the extension, its members and
+     * superusers may, and to whom grant_producer() allows it. Others may nothing, whatever
+     * they can execute. */
     bool may_enqueue(Oid role, std::string_view task_identifier) const;
 
     static std::shared_ptr<const Config> load();
 
   private:
     struct Producer {
-        Oid role;
+        Oid role; /* exists */
         bool all_tasks;
         std::unordered_set<std::string> tasks;
     };
@@ -78,6 +81,7 @@ class Config
     std::unordered_map<std::string_view, const Task *> task_by_name_;
     std::vector<std::pair<std::string, core::RetryPolicy>> policies_;
     std::vector<Producer> producers_;
+    Oid owner_ = InvalidOid; /* of the extension */
     core::ErrorRules error_rules_;
     std::array<std::vector<Task>, core::kHookEventCount> hooks_;
 };
