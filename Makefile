@@ -5,6 +5,8 @@
 #   make setup         install the packages that the targets below need, build, install
 #   make demo          set everything up and run the main job on a throwaway cluster
 #   make test          set everything up and pass all tests
+#   make fuzz          hostile calls and handlers at random, for an hour (FUZZ_SECONDS=60: two drivers, a minute each)
+#   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
 #   make bench         measure, beside other queues in the same run (MEASURES="drain wal": only these)
 #   make lint          rules that the compiler does not know
 #   make installcheck  the SQL tests, on a running server that has the library preloaded but no executors
@@ -106,7 +108,7 @@ $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.c
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test bench lint dist help
+.PHONY: setup demo test fuzz sanitize bench lint dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -117,6 +119,12 @@ demo:
 test:
 	$(TOP)/test/lib/setup.sh build test
 	$(TOP)/test/lib/run.sh
+fuzz:
+	$(TOP)/test/lib/setup.sh build test
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-1800} $(TOP)/test/lib/run.sh fuzz
+sanitize:
+	$(TOP)/test/lib/setup.sh build test
+	$(TOP)/test/lib/sanitize.sh
 bench:
 	$(TOP)/test/lib/setup.sh build bench
 	$(TOP)/test/lib/run.sh build

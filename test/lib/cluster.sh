@@ -13,6 +13,9 @@
 
 CLUSTER_DIR=
 
+# Variables for the server alone, as NAME=VALUE separated by spaces: sanitize.sh preloads by it.
+read -ra CLUSTER_ENVIRONMENT <<<"${BACKFILL_SERVER_ENVIRONMENT:-}"
+
 # Run a command as the user who owns the server, from a directory that this user may enter. What it
 # starts does not keep the guard waiting (see cluster_set_traps).
 as_server() {
@@ -98,7 +101,7 @@ cluster_start() {
             printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}"
         done
     } >>"$CLUSTER_DIR/data/postgresql.conf"
-    as_server "$bin/pg_ctl" -D "$CLUSTER_DIR/data" -l "$CLUSTER_DIR/server.log" -t 60 -w start >/dev/null 2>&1 </dev/null || {
+    as_server env "${CLUSTER_ENVIRONMENT[@]}" "$bin/pg_ctl" -D "$CLUSTER_DIR/data" -l "$CLUSTER_DIR/server.log" -t 60 -w start >/dev/null 2>&1 </dev/null || {
         cluster_log 30 >&2
         die "the server did not start"
     }

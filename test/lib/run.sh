@@ -4,11 +4,12 @@
 #
 #   test/lib/run.sh                     everything, as `make test` does
 #   test/lib/run.sh KIND [FILE...]      one kind, or some of its files:
-#                                       lint unit shell regress isolation pgtap tap
+#                                       lint unit shell regress isolation pgtap tap fuzz
 #   test/lib/run.sh build               only build and install
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
-# (shell, pgtap, tap). Servers are throwaway ones; when this ends none is left.
+# (shell, pgtap, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
+# for how long each fuzz driver runs (60), FUZZ_SEED repeats a run.
 set -euo pipefail
 shopt -s inherit_errexit
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -234,6 +235,24 @@ run_tap() {
     done
 }
 
+# Drivers that call and run hostile things at random, each on a server of its own with executors. The
+# log says every SQLSTATE, for the drivers look for internal errors in it.
+run_fuzz() {
+    local name log status
+    for name in $(files_of test/fuzz py "$@"); do
+        [[ $name != fuzz ]] || continue # what they share
+        log=$work/fuzz-$name.log
+        status=0
+        cluster_stop
+        cluster_start fsync=off max_worker_processes=16 max_prepared_transactions=20 log_error_verbosity=verbose backfill.max_executors=3
+        /usr/bin/python3 "test/fuzz/$name.py" --seconds "${FUZZ_SECONDS:-60}" ${FUZZ_SEED:+--seed "$FUZZ_SEED"} --log "$CLUSTER_DIR/server.log" \
+            >"$log" 2>&1 </dev/null || status=$?
+        grep '^# ' "$log" | grep -v '^# *$' | head -n 9 || true
+        record_tap fuzz "$name" "$log" "$status"
+        cluster_stop
+    done
+}
+
 # What a failed TAP test, and the servers that it had started, said last.
 show_server_logs() {
     local log
@@ -271,10 +290,10 @@ main() {
     if ! build_and_install -Werror; then
         record_broken build 'the extension'
     elif (($# > 0)); then
-        [[ " lint unit shell regress isolation pgtap tap " == *" $1 "* ]] || die "unknown kind of test \"$1\""
+        [[ " lint unit shell regress isolation pgtap tap fuzz " == *" $1 "* ]] || die "unknown kind of test \"$1\""
         run_kind "$@"
     else
-        for kind in lint unit shell regress isolation pgtap tap; do
+        for kind in lint unit shell regress isolation pgtap tap fuzz; do
             run_kind "$kind"
         done
     fi
