@@ -186,8 +186,15 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(
                     queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
-                if (first &&
-                    !queue::is_queue_open(queue_limit, queue, table, !has_executors, reopens)) {
+                const auto is_open = [&] {
+                    return queue::is_queue_open(queue_limit, queue, table, !has_executors, reopens);
+                };
+                bool closed = first && !is_open();
+                if (closed && has_executors) {
+                    note_role_waits(MyDatabaseId, role);
+                    closed = !is_open(); /* it may have got a free slot before that was known */
+                }
+                if (closed) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
                     break;

@@ -57,6 +57,8 @@ void create_shared_memory()
         if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
             state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
         state->worker_count = max_workers();
+        for (pg_atomic_uint32 &places : state->setting_places)
+            pg_atomic_init_u32(&places, 0);
         ConditionVariableInit(&state->consumers);
         pg_atomic_init_u32(&state->job_waiters.count, 0);
         ConditionVariableInit(&state->job_waiters.ended);
@@ -120,6 +122,17 @@ void wake_dispatcher(Oid database)
         slot->status = DatabaseStatus::kUnknown;
         wake_launcher();
     }
+}
+
+/* Whose jobs this process runs, if it is an executor. Caller holds the lock. */
+Oid executor_role()
+{
+    for (int i = 0; i < state->worker_count; i++) {
+        const WorkerSlot &worker = state->workers[i];
+        if (worker.kind == WorkerKind::kExecutor && worker.pid == MyProcPid)
+            return worker.role;
+    }
+    return PG_UINT32_MAX;
 }
 
 void block_database(Oid database)
@@ -197,12 +210,29 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id)
         if (free_slot == nullptr && slot.queue_id == 0)
             free_slot = &slot;
     }
-    if (free_slot == nullptr)
+    /* One whose starts count no longer is worth as much as a new one. */
+    const TimestampTz now = GetCurrentTimestamp();
+    for (int i = 0; free_slot == nullptr && i < kMaxRateWindows; i++)
+        if (state->rates[i].queue_id < 0 || state->rates[i].window.is_over(now))
+            free_slot = &state->rates[i];
+    if (free_slot == nullptr) {
+        state->no_rate_window_at = now;
         return nullptr;
+    }
     *free_slot = RateSlot{};
     free_slot->database = database;
     free_slot->queue_id = queue_id;
     return &free_slot->window;
+}
+
+int raise_setting_places(bool fast, int value) noexcept
+{
+    pg_atomic_uint32 &places = state->setting_places[fast ? 0 : 1];
+    uint32 known = pg_atomic_read_u32(&places);
+    while (known < static_cast<uint32>(value) &&
+           !pg_atomic_compare_exchange_u32(&places, &known, static_cast<uint32>(value)))
+        ;
+    return Max(static_cast<int>(known), value);
 }
 
 int executor_xids(TransactionId *xids, int limit) noexcept
@@ -615,11 +645,27 @@ void note_queue_full(Oid database)
         slot->queue_was_full = true;
 }
 
+void note_role_waits(Oid database, Oid role)
+{
+    SharedLock lock;
+    DatabaseSlot *slot = find_database(database, true);
+    if (slot == nullptr)
+        return;
+    slot->waiting_role = slot->role_waits && slot->waiting_role != role ? InvalidOid : role;
+    slot->role_waits = true;
+}
+
 void signal_slots_released(Oid database)
 {
     SharedLock lock;
     DatabaseSlot *slot = find_database(database, false);
-    if (slot == nullptr || !slot->queue_was_full)
+    if (slot == nullptr)
+        return;
+    if (slot->role_waits && slot->waiting_role != executor_role()) {
+        slot->role_waits = false;
+        wake_dispatcher(database);
+    }
+    if (!slot->queue_was_full)
         return;
     slot->queue_was_full = false;
     for (int i = 0; i < state->worker_count; i++) {

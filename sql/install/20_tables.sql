@@ -48,6 +48,10 @@ CREATE TABLE backfill.queue (
     rate_period interval,
     max_depth integer CHECK (max_depth >= 1),
     paused boolean NOT NULL DEFAULT false,
+    -- What may be left of other limits; the trigger limits_changed sets it.
+    places integer NOT NULL DEFAULT 0, -- no place of a number from here on was ever taken
+    was_unlimited boolean NOT NULL DEFAULT true, -- jobs may run that have no place
+    rated_since timestamptz,
     CONSTRAINT queue_rate_complete CHECK ((rate_limit IS NULL) = (rate_period IS NULL))
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
@@ -76,7 +80,7 @@ CREATE TABLE backfill.job (
     lease_expires_at timestamptz,
     claim_token bigint,
     dead_letter_id bigint,
-    lease_slot integer, -- the place of a leased job in its queue's concurrency
+    lease_slot integer, -- the place of a leased job in its queue's concurrency; -1: that has no limit
     timeout_ms integer, -- NULL: the task's
     priority smallint NOT NULL,
     attempts smallint NOT NULL,

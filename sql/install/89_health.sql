@@ -24,6 +24,10 @@ CREATE FUNCTION backfill._server_state(
 RETURNS record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_server_state';
 COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database, for health().';
 
+CREATE FUNCTION backfill._no_rate_window_at()
+RETURNS timestamptz LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_no_rate_window_at';
+COMMENT ON FUNCTION backfill._no_rate_window_at() IS 'When a queue with a rate last found no place where its starts could be counted; NULL: never.';
+
 CREATE FUNCTION backfill._set_aside(
     OUT kind text,
     OUT id bigint,
@@ -403,6 +407,49 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_paused_queues() IS 'A check of health(): paused queues that have jobs.';
 
+CREATE FUNCTION backfill._health_rate_windows(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    missed_at constant timestamptz := backfill._no_rate_window_at();
+BEGIN
+    check_name := 'rate_windows'; status := 'ok';
+    IF missed_at > pg_catalog.clock_timestamp() - interval '1 minute' THEN
+        status := 'warning';
+        detail := pg_catalog.format('at %s a queue with a rate found that as many others as the server can count had started jobs within their periods; its jobs wait', missed_at);
+        hint := 'The server, all its databases together, counts the starts of 1024 such queues at a time. Shorten their rate_period, or limit fewer of them.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_rate_windows() IS 'A check of health(): whether the starts of all queues with a rate can be counted.';
+
+-- Any producer can name any queue and priority. Each look for a job takes a step for every range.
+CREATE FUNCTION backfill._health_ranges(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seen record;
+BEGIN
+    check_name := 'ranges'; status := 'ok';
+    WITH RECURSIVE range AS (
+        (SELECT j.task_identifier, j.queue_name, j.priority FROM backfill.job j
+          WHERE j.lease_expires_at IS NULL ORDER BY j.task_identifier, j.queue_name, j.priority LIMIT 1)
+        UNION ALL
+        SELECT n.* FROM range r CROSS JOIN LATERAL (
+            SELECT j.task_identifier, j.queue_name, j.priority FROM backfill.job j
+             WHERE j.lease_expires_at IS NULL
+               AND (j.task_identifier, j.queue_name, j.priority) > (r.task_identifier, r.queue_name, r.priority)
+             ORDER BY j.task_identifier, j.queue_name, j.priority LIMIT 1) n)
+    SELECT pg_catalog.sum(t.ranges) AS ranges, pg_catalog.array_agg(pg_catalog.format('%s (%s)', t.task_identifier, t.ranges) ORDER BY t.ranges DESC, t.task_identifier) AS names
+      INTO seen
+      FROM (SELECT f.task_identifier, pg_catalog.count(*) AS ranges FROM (SELECT r.task_identifier FROM range r LIMIT 1001) f GROUP BY f.task_identifier) t;
+    IF seen.ranges > 1000 THEN
+        status := 'warning';
+        detail := 'jobs wait in more than 1000 combinations of task, queue and priority, and each look for a job goes through all of them: ' || backfill._listing(seen.names);
+        hint := 'Use fewer queues and priorities: one for each row or customer is too many. Any producer can make them; backfill.jobs shows which.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait in so many queues and priorities that looking for them takes long.';
+
 CREATE FUNCTION backfill._health_schedules(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -555,6 +602,8 @@ BEGIN
     UNION ALL SELECT * FROM backfill._health_dead_letters()
     UNION ALL SELECT * FROM backfill._health_expired_leases()
     UNION ALL SELECT * FROM backfill._health_paused_queues()
+    UNION ALL SELECT * FROM backfill._health_rate_windows()
+    UNION ALL SELECT * FROM backfill._health_ranges()
     UNION ALL SELECT * FROM backfill._health_schedules()
     UNION ALL SELECT * FROM backfill._health_dead_rows(max_dead_rows)
     UNION ALL SELECT * FROM backfill._health_autovacuum()

@@ -1,4 +1,5 @@
-/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql, 89_health.sql). */
+/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql,
+ * 89_health.sql). */
 #include "backfill/bgworker/launcher.hpp"
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/datum.hpp"
@@ -78,6 +79,17 @@ BACKFILL_FUNCTION(backfill_server_state)
     nulls[5] = !database || database->blocked_by == 0;
     nulls[6] = !database || database->retry_at == 0;
     return pg::make_row(fcinfo, values, nulls);
+}
+
+BACKFILL_FUNCTION(backfill_no_rate_window_at)
+{
+    TimestampTz at = 0;
+    if (bgworker::available()) {
+        const bgworker::SharedLock lock(LW_SHARED);
+        at = bgworker::shared().no_rate_window_at;
+    }
+    fcinfo->isnull = at == 0;
+    return TimestampTzGetDatum(at);
 }
 
 BACKFILL_FUNCTION(backfill_set_aside)

@@ -1,6 +1,7 @@
 /* queue_api.cpp - SQL functions about queues. */
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/job_table.hpp"
 #include "backfill/queue/wake.hpp"
 
 using namespace backfill;
@@ -80,6 +81,31 @@ BACKFILL_FUNCTION(backfill_set_queue)
         "   max_depth = excluded.max_depth",
         params);
     return static_cast<Datum>(0);
+}
+
+BACKFILL_FUNCTION(backfill_delete_queue)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto name = queue::require_text("queue_name", arguments.text(0));
+    queue::check_queue_name(name);
+    if (name == "fast" || name == "bulk")
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
+             "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
+    const pg::Param param{TEXTOID, pg::from_text(name), false};
+    /* First, so that what is enqueued meanwhile is seen, or comes after it. */
+    const bool deleted =
+        pg::execute_as_owner("DELETE FROM backfill.queue q WHERE q.queue_name = $1",
+                             std::span(&param, 1))
+            .rows > 0;
+    queue::JobTable table;
+    const bool has_jobs = table.count_in_queue(name, 1) > 0;
+    table.close();
+    if (has_jobs)
+        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+             "queue \"" + std::string(name) + "\" has jobs", {},
+             "Wait until they have ended, or cancel them with backfill.cancel_job().");
+    return BoolGetDatum(deleted);
 }
 
 BACKFILL_FUNCTION(backfill_pause_queue)

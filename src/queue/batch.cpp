@@ -298,7 +298,7 @@ class Batch
     JobTable table_;
     NextJobs next_;
     LatestSnapshot snapshot_;
-    QueueGate gate_{table_, next_, snapshot_};
+    QueueGate gate_{SlotUser::kRunner, table_, next_, snapshot_};
     MemoryContext job_memory_ = nullptr;
     BatchResult result_;
     TimestampTz started_;

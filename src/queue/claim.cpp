@@ -142,7 +142,7 @@ class Claimer
     JobTable table_;
     NextJobs next_;
     LatestSnapshot snapshot_;
-    QueueGate gate_{table_, next_, snapshot_};
+    QueueGate gate_{SlotUser::kLessor, table_, next_, snapshot_};
     int64 token_ = 0;
 };
 

@@ -199,9 +199,32 @@ std::vector<int> JobTable::leased_slots(std::string_view queue_name)
     ScanKeyData key;
     const Datum queue = pg::from_text(queue_name);
     pg::call([&] { ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, queue); });
-    std::vector<int> slots;
-    for (const FoundJob &job : find("job_slot_idx", std::span(&key, 1), PG_INT32_MAX))
-        slots.push_back(DatumGetInt32(job.row.get(Column::kLeaseSlot)));
+    Relation index = slot_index();
+    const AttrNumber column = own_table.attribute(static_cast<int>(Column::kLeaseSlot));
+    int *found = nullptr;
+    int count = 0;
+    /* There may be thousands: no row is copied. */
+    pg::call([&] {
+        int room = 64;
+        found = static_cast<int *>(palloc(sizeof(int) * room));
+        PushActiveSnapshot(GetLatestSnapshot());
+        IndexScanDesc scan = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 1);
+        index_rescan(scan, &key, 1, nullptr, 0);
+        while (index_getnext_slot(scan, ForwardScanDirection, slot_)) {
+            CHECK_FOR_INTERRUPTS();
+            if (count == room) {
+                room *= 2;
+                found = static_cast<int *>(repalloc_huge(found, sizeof(int) * room));
+            }
+            bool is_null;
+            found[count++] = DatumGetInt32(slot_getattr(slot_, column, &is_null));
+        }
+        ExecClearTuple(slot_);
+        index_endscan(scan);
+        PopActiveSnapshot();
+    });
+    std::vector<int> slots(found, found + count);
+    pg::call([&] { pfree(found); });
     return slots;
 }
 

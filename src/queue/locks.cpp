@@ -13,13 +13,70 @@ namespace
 constexpr uint16 kJobKeyClass = 0xBF02;
 constexpr uint16 kQueueDepthClass = 0xBF03;
 constexpr uint16 kManyKeysClass = 0xBF04;
+constexpr uint16 kQueueCountingClass = 0xBF06;
+
+LOCKTAG tag_of(uint16 lock_class, uint32 high, uint32 low)
+{
+    LOCKTAG tag;
+    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, lock_class);
+    return tag;
+}
+
+LOCKTAG hash_tag(uint16 lock_class, uint64 hash)
+{
+    return tag_of(lock_class, static_cast<uint32>(hash >> 32), static_cast<uint32>(hash));
+}
+
+uint64 hash_of(std::string_view text)
+{
+    return hash_bytes_extended(reinterpret_cast<const unsigned char *>(text.data()),
+                               static_cast<int>(text.size()), 0);
+}
+
+void lock(const LOCKTAG &tag, LOCKMODE mode)
+{
+    pg::call([&] { (void) LockAcquire(&tag, mode, false, false); });
+}
+
+void unlock(const LOCKTAG &tag, LOCKMODE mode)
+{
+    pg::call([&] { (void) LockRelease(&tag, mode, false); });
+}
+
+/* How many other transactions hold the lock in a mode that conflicts with this one. */
+int count_holders(const LOCKTAG &tag, LOCKMODE conflicting)
+{
+    return pg::call([&] {
+        int holders = 0;
+        pfree(GetLockConflicts(&tag, conflicting, &holders));
+        return holders;
+    });
+}
+
+/* --- Slots --- */
+
+/* How many locks on slots a transaction may get. */
+constexpr int kMostSlots = 200;
+/* So many slots are asked for one by one; to look for more, all locks are read. */
+constexpr int kFewSlots = 64;
+
+/* How many this one has got, or more; forgotten at its end. */
+int slots_taken = 0;
 
 LOCKTAG slot_tag(int32 queue_id, int slot)
 {
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(queue_id),
-                         static_cast<uint32>(slot), kQueueSlotClass);
-    return tag;
+    return tag_of(kQueueSlotClass, static_cast<uint32>(queue_id), static_cast<uint32>(slot));
+}
+
+LOCKTAG unlimited_tag(std::string_view queue_name)
+{
+    return hash_tag(kUnlimitedQueueClass, unlimited_queue_hash(queue_name));
+}
+
+/* Held while its holder counts the jobs of a queue and takes a slot. */
+LOCKTAG counting_tag(const QueueLimit &limit)
+{
+    return tag_of(kQueueCountingClass, static_cast<uint32>(limit.queue_id), 0);
 }
 
 /* True also if this transaction holds the slot already. */
@@ -34,6 +91,84 @@ void release_slot(int32 queue_id, int slot)
 {
     const LOCKTAG tag = slot_tag(queue_id, slot);
     (void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* The slots from this one on whose locks others hold, sorted, out of all the server's locks. */
+std::vector<int> find_locked_slots(int32 queue_id, int from)
+{
+    int *found = nullptr;
+    int count = 0;
+    pg::call([&] {
+        const LockData *locks = GetLockStatusData();
+        found = static_cast<int *>(palloc(sizeof(int) * (locks->nelements + 1)));
+        for (int i = 0; i < locks->nelements; i++) {
+            const LockInstanceData &held = locks->locks[i];
+            const LOCKTAG &tag = held.locktag;
+            if (held.holdMask != 0 && held.pid != MyProcPid &&
+                tag.locktag_type == LOCKTAG_ADVISORY && tag.locktag_field1 == MyDatabaseId &&
+                tag.locktag_field2 == static_cast<uint32>(queue_id) &&
+                tag.locktag_field4 == kQueueSlotClass &&
+                static_cast<int>(tag.locktag_field3) >= from)
+                found[count++] = static_cast<int>(tag.locktag_field3);
+        }
+    });
+    std::vector<int> slots(found, found + count);
+    std::sort(slots.begin(), slots.end());
+    return slots;
+}
+
+/* How many jobs others run in slots beyond the limit, or in none. */
+int count_beyond(const QueueLimit &limit, std::string_view queue_name,
+                 const std::vector<int> &leased)
+{
+    int count = 0;
+    if (limit.places - limit.concurrency > kFewSlots)
+        count = static_cast<int>(find_locked_slots(limit.queue_id, limit.concurrency).size());
+    else
+        for (int slot = limit.concurrency; slot < limit.places; slot++)
+            count += count_holders(slot_tag(limit.queue_id, slot), ExclusiveLock);
+    if (limit.was_unlimited) {
+        const LOCKTAG tag = unlimited_tag(queue_name);
+        count += count_holders(tag, AccessExclusiveLock);
+        /* How many jobs one is just leasing cannot be seen before its commit. */
+        if (count_holders(tag, ShareLock) > 0)
+            count += limit.concurrency;
+    }
+    return count + static_cast<int>(std::count_if(leased.begin(), leased.end(), [&](int slot) {
+               return slot < 0 || slot >= limit.concurrency;
+           }));
+}
+
+/* Those in slots within it. */
+int count_within(const QueueLimit &limit, const std::vector<int> &leased)
+{
+    std::vector<int> slots = find_locked_slots(limit.queue_id, 0);
+    slots.insert(slots.end(), leased.begin(), leased.end());
+    std::sort(slots.begin(), slots.end());
+    slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+    return static_cast<int>(std::count_if(slots.begin(), slots.end(), [&](int slot) {
+        return slot >= 0 && slot < limit.concurrency;
+    }));
+}
+
+/* Whether nothing is left beyond the limit. What others may not know of yet is asked first: who has
+ * not heard of a change may still take a slot beyond it. */
+bool is_settled(const QueueLimit &limit, std::string_view queue_name, JobTable &table)
+{
+    if (limit.settled)
+        return true;
+    const bool changing = are_limits_changing();
+    if (count_beyond(limit, queue_name, table.leased_slots(queue_name)) > 0)
+        return false;
+    if (!changing)
+        note_settled(queue_name, limit);
+    return true;
+}
+
+/* Whether who has this slot may start one more job in it. */
+bool is_within(const QueueLimit &limit, int slot)
+{
+    return limit.concurrency == 0 || (slot >= 0 && slot < limit.concurrency);
 }
 
 /* --- Keys of jobs --- */
@@ -53,20 +188,15 @@ KeyLocks key_locks;
 
 void on_transaction_end(XactEvent event, void *) noexcept
 {
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         key_locks = KeyLocks{};
-}
-
-LOCKTAG tag_of(uint16 lock_class, uint32 high, uint32 low)
-{
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, lock_class);
-    return tag;
+        slots_taken = 0;
+    }
 }
 
 LOCKTAG key_tag(uint64 hash)
 {
-    return tag_of(kJobKeyClass, static_cast<uint32>(hash >> 32), static_cast<uint32>(hash));
+    return hash_tag(kJobKeyClass, hash);
 }
 
 /* That a transaction with many keys is there. */
@@ -85,22 +215,6 @@ LOCKTAG long_list_tag()
     return tag_of(kManyKeysClass, 2, 0);
 }
 
-uint64 key_hash(std::string_view job_key)
-{
-    return hash_bytes_extended(reinterpret_cast<const unsigned char *>(job_key.data()),
-                               static_cast<int>(job_key.size()), 0);
-}
-
-void lock(const LOCKTAG &tag, LOCKMODE mode)
-{
-    pg::call([&] { (void) LockAcquire(&tag, mode, false, false); });
-}
-
-void unlock(const LOCKTAG &tag, LOCKMODE mode)
-{
-    pg::call([&] { (void) LockRelease(&tag, mode, false); });
-}
-
 /* Runs body so that the locks it takes belong to the whole transaction, at whatever nesting level
  * it is, and can be given back at any other. */
 template <class Body> void in_whole_transaction(Body &&body)
@@ -109,15 +223,6 @@ template <class Body> void in_whole_transaction(Body &&body)
     CurrentResourceOwner = TopTransactionResourceOwner;
     body(); /* an error ends the level, and with it this */
     CurrentResourceOwner = present;
-}
-
-bool is_locked_by_others(const LOCKTAG &tag, LOCKMODE conflicting)
-{
-    return pg::call([&] {
-        int holders = 0;
-        pfree(GetLockConflicts(&tag, conflicting, &holders));
-        return holders > 0;
-    });
 }
 
 void become_one_with_many_keys()
@@ -187,7 +292,7 @@ std::optional<TransactionId> find_user_with_many_keys(std::string_view job_key)
 /* The same for the first of several keys. Nearly always there is no such transaction at all. */
 std::optional<TransactionId> find_user_with_many_keys(std::span<const std::string_view> job_keys)
 {
-    if (!is_locked_by_others(many_keys_tag(), ExclusiveLock))
+    if (count_holders(many_keys_tag(), ExclusiveLock) == 0)
         return std::nullopt;
     for (const std::string_view key : job_keys)
         if (const auto user = find_user_with_many_keys(key))
@@ -238,42 +343,124 @@ void lock_passing_key(std::string_view job_key, uint64 hash)
 
 } // namespace
 
-QueueSlots::Entry QueueSlots::enter(const QueueLimit &limit, std::string_view queue_name,
-                                    JobTable &table)
+uint64 unlimited_queue_hash(std::string_view queue_name)
 {
-    if (limit.concurrency == 0 || held_.count(limit.queue_id) > 0)
-        return Entry::kHeld;
+    return hash_of(queue_name);
+}
+
+LOCKMODE QueueSlots::unlimited_mode() const
+{
+    return user_ == SlotUser::kRunner ? AccessShareLock : RowExclusiveLock;
+}
+
+bool QueueSlots::is_exhausted()
+{
+    return slots_taken >= kMostSlots;
+}
+
+QueueSlots::Entry QueueSlots::enter(QueueLimit limit, std::string_view queue_name, JobTable &table)
+{
+    auto found = queues_.find(queue_name);
+    if (found == queues_.end())
+        found = queues_.emplace(std::string(queue_name), Queue{}).first;
+    Queue &queue = found->second;
+    if (queue.held)
+        return is_within(limit, *queue.held) ? Entry::kHeld : Entry::kFull;
+    for (;;) {
+        const Entry entry = take(limit, queue_name, queue, table);
+        if (entry == Entry::kFull || !have_limits_changed())
+            break;
+        /* What was set before we had the slot must hold for us. */
+        const QueueLimit before = limit;
+        limit = queue_limit(queue_name);
+        if (limit.concurrency == before.concurrency)
+            break;
+        leave(before, queue_name, queue);
+    }
+    if (!queue.held)
+        return Entry::kFull;
+    slots_taken++;
+    wake::announce_slots();
+    return Entry::kEntered;
+}
+
+QueueSlots::Entry QueueSlots::take(const QueueLimit &limit, std::string_view queue_name,
+                                   Queue &queue, JobTable &table)
+{
+    if (limit.concurrency == 0) {
+        lock(unlimited_tag(queue_name), unlimited_mode());
+        queue.held = kNoSlot;
+    } else if (is_settled(limit, queue_name, table)) {
+        queue.held = take_slot(limit, queue_name, queue, table);
+    } else {
+        queue.held = take_slot_beside_others(limit, queue_name, queue, table);
+    }
+    return queue.held ? Entry::kEntered : Entry::kFull;
+}
+
+void QueueSlots::leave(const QueueLimit &limit, std::string_view queue_name, Queue &queue) const
+{
+    const int slot = *queue.held;
+    queue = Queue{};
+    if (slot == kNoSlot)
+        unlock(unlimited_tag(queue_name), unlimited_mode());
+    else
+        pg::call([&] { release_slot(limit.queue_id, slot); });
+}
+
+/* Each slot is tried once in a round, also over several calls, for all that are tried are taken, or
+ * were when that was found out. */
+std::optional<int> QueueSlots::take_slot(const QueueLimit &limit, std::string_view queue_name,
+                                         Queue &queue, JobTable &table)
+{
     /* Start somewhere else in each process, to meet fewer taken slots. */
     const int start = MyProcPid % limit.concurrency;
-    std::optional<std::vector<int>> leased;
-    for (int i = 0; i < limit.concurrency; i++) {
-        const int slot = (start + i) % limit.concurrency;
-        if (leased && std::find(leased->begin(), leased->end(), slot) != leased->end())
+    while (queue.tried < limit.concurrency) {
+        const int slot = (start + queue.tried++) % limit.concurrency;
+        if (queue.leased && std::binary_search(queue.leased->begin(), queue.leased->end(), slot))
             continue;
         if (!pg::call([&] { return try_slot(limit.queue_id, slot); }))
             continue;
         /* Looked up only now: while we have the lock nobody can lease it. */
-        if (!table.is_slot_leased(queue_name, slot)) {
-            held_.emplace(limit.queue_id, slot);
-            taken_++;
-            wake::announce_slots();
-            return Entry::kEntered;
-        }
+        if (!table.is_slot_leased(queue_name, slot))
+            return slot;
         pg::call([&] { release_slot(limit.queue_id, slot); });
-        if (!leased)
-            leased = table.leased_slots(queue_name);
+        if (!queue.leased)
+            queue.leased = table.leased_slots(queue_name);
     }
-    return Entry::kFull;
+    queue = Queue{};
+    return std::nullopt;
 }
 
-std::optional<int> QueueSlots::lease(const QueueLimit &limit)
+/* The same while there may be jobs beyond the limit. */
+std::optional<int> QueueSlots::take_slot_beside_others(const QueueLimit &limit,
+                                                       std::string_view queue_name, Queue &queue,
+                                                       JobTable &table)
 {
-    const auto held = held_.find(limit.queue_id);
-    if (limit.concurrency == 0 || held == held_.end())
-        return std::nullopt;
-    const int slot = held->second;
-    held_.erase(held);
+    const LOCKTAG tag = counting_tag(limit);
+    lock(tag, ExclusiveLock);
+    const bool has_room = count_taken(limit, queue_name, table) < limit.concurrency;
+    const std::optional<int> slot =
+        has_room ? take_slot(limit, queue_name, queue, table) : std::nullopt;
+    unlock(tag, ExclusiveLock);
     return slot;
+}
+
+std::optional<int> QueueSlots::lease(std::string_view queue_name)
+{
+    const auto found = queues_.find(queue_name);
+    if (found == queues_.end() || !found->second.held)
+        return std::nullopt;
+    const int slot = *found->second.held;
+    if (slot != kNoSlot)
+        found->second.held.reset();
+    return slot;
+}
+
+int QueueSlots::count_taken(const QueueLimit &limit, std::string_view queue_name, JobTable &table)
+{
+    const std::vector<int> leased = table.leased_slots(queue_name);
+    return count_beyond(limit, queue_name, leased) + count_within(limit, leased);
 }
 
 bool QueueSlots::has_free_slot(const QueueLimit &limit, std::string_view queue_name,
@@ -281,18 +468,15 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit, std::string_view queue_n
 {
     if (limit.concurrency == 0)
         return true;
+    if (!is_settled(limit, queue_name, table) &&
+        count_taken(limit, queue_name, table) >= limit.concurrency)
+        return false;
     const std::vector<int> leased = table.leased_slots(queue_name);
     for (int slot = 0; slot < limit.concurrency; slot++) {
-        if (std::find(leased.begin(), leased.end(), slot) != leased.end())
+        if (std::binary_search(leased.begin(), leased.end(), slot))
             continue;
         /* To take one, even for a moment, would make a runner believe that the queue is full. */
-        const bool is_free = pg::call([&] {
-            const LOCKTAG tag = slot_tag(limit.queue_id, slot);
-            int holders = 0;
-            pfree(GetLockConflicts(&tag, ExclusiveLock, &holders));
-            return holders == 0;
-        });
-        if (is_free)
+        if (count_holders(slot_tag(limit.queue_id, slot), ExclusiveLock) == 0)
             return true;
     }
     return false;
@@ -310,7 +494,7 @@ void lock_queue_depth(const QueueLimit &limit)
 
 void lock_job_key(std::string_view job_key)
 {
-    const uint64 hash = key_hash(job_key);
+    const uint64 hash = hash_of(job_key);
     if (key_locks.kept >= kMostKeptKeys)
         become_one_with_many_keys();
     if (key_locks.many)
@@ -338,7 +522,7 @@ void lock_job_keys(const std::vector<std::string_view> &job_keys)
     /* By hash, since two keys may have one. */
     std::vector<uint64> hashes;
     for (const std::string_view key : job_keys)
-        hashes.push_back(key_hash(key));
+        hashes.push_back(hash_of(key));
     std::sort(hashes.begin(), hashes.end());
     lock_keys(job_keys, hashes);
 }

@@ -1,6 +1,7 @@
 /* queue_config.cpp - see queue_config.hpp. */
 #include "backfill/queue/queue_config.hpp"
 
+#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
@@ -26,13 +27,17 @@ enum QueueColumn {
     kRatePeriod,
     kMaxDepth,
     kPaused,
+    kPlaces,
+    kWasUnlimited,
+    kRatedSince,
     kColumns
 };
 constexpr pg::OwnColumn kOwnColumns[] = {
     {"queue_name", TEXTOID, true},       {"id", INT4OID, true},
     {"concurrency", INT4OID, false},     {"rate_limit", INT4OID, false},
     {"rate_period", INTERVALOID, false}, {"max_depth", INT4OID, false},
-    {"paused", BOOLOID, true},
+    {"paused", BOOLOID, true},           {"places", INT4OID, true},
+    {"was_unlimited", BOOLOID, true},    {"rated_since", TIMESTAMPTZOID, false},
 };
 static_assert(std::size(kOwnColumns) == kColumns);
 constinit pg::OwnTable own_table("queue", kOwnColumns);
@@ -81,6 +86,10 @@ QueueLimit to_limit(const QueueRow &row)
                                : pg::to_microseconds(*DatumGetIntervalP(row.values[kRatePeriod]));
     limit.max_depth = row.nulls[kMaxDepth] ? 0 : DatumGetInt32(row.values[kMaxDepth]);
     limit.paused = DatumGetBool(row.values[kPaused]);
+    limit.places = DatumGetInt32(row.values[kPlaces]);
+    limit.was_unlimited = DatumGetBool(row.values[kWasUnlimited]);
+    limit.settled = !limit.was_unlimited && limit.places <= limit.concurrency;
+    limit.rated_since = row.nulls[kRatedSince] ? 0 : DatumGetTimestampTz(row.values[kRatedSince]);
     return limit;
 }
 
@@ -140,6 +149,20 @@ std::vector<std::string> read_paused()
     return paused;
 }
 
+/* The highest value that the setting of a built-in queue has had since the server's start, as far
+ * as jobs have been started under it; at least the present one. */
+int highest_setting(bool fast, int value)
+{
+    static int own[2];
+    if (bgworker::available())
+        return bgworker::raise_setting_places(fast, value);
+    own[fast ? 0 : 1] = Max(own[fast ? 0 : 1], value);
+    return own[fast ? 0 : 1];
+}
+
+/* With which setting nothing was left of what ran under another. */
+int settled_settings[2];
+
 /* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
 QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
 {
@@ -148,8 +171,17 @@ QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
         return limit;
     if (limit.queue_id == 0)
         limit.queue_id = fast ? kFastQueueId : kBulkQueueId;
-    if (limit.concurrency == 0)
-        limit.concurrency = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
+    const int setting = fast ? guc::fast_queue_concurrency : guc::bulk_queue_concurrency;
+    const bool by_row = limit.concurrency > 0;
+    if (!by_row)
+        limit.concurrency = setting;
+    if (!by_row || !limit.settled) {
+        limit.places = Max(limit.places, highest_setting(fast, setting));
+        limit.was_unlimited = false;
+    }
+    if (!by_row)
+        limit.settled = limit.places <= limit.concurrency &&
+                        settled_settings[fast ? 0 : 1] == limit.concurrency;
     return limit;
 }
 
@@ -175,6 +207,41 @@ QueueLimit queue_limit(std::string_view queue_name)
     if (queue_name.empty())
         return {};
     return with_defaults(queue_name, configured_limit(queue_name));
+}
+
+bool have_limits_changed()
+{
+    pg::call([] { AcceptInvalidationMessages(); });
+    return stale;
+}
+
+bool are_limits_changing()
+{
+    const Oid table = pg::relation_oid("queue");
+    return pg::call([&] {
+        LOCKTAG tag;
+        int writers = 0;
+        SET_LOCKTAG_RELATION(tag, MyDatabaseId, table);
+        pfree(GetLockConflicts(&tag, ShareLock, &writers));
+        return writers > 0;
+    });
+}
+
+void note_settled(std::string_view queue_name, const QueueLimit &limit)
+{
+    const auto known = cache().limits.find(std::string(queue_name));
+    if (known == cache().limits.end())
+        return;
+    if (known->second.concurrency == limit.concurrency)
+        known->second.settled = true;
+    else if (limit.places <= limit.concurrency)
+        settled_settings[queue_name == kFastQueue ? 0 : 1] = limit.concurrency;
+}
+
+bool has_limits(std::string_view queue_name)
+{
+    const QueueLimit limit = configured_limit(queue_name);
+    return limit.concurrency > 0 || limit.rate_limit > 0 || limit.max_depth > 0;
 }
 
 bool is_configured(std::string_view queue_name)

@@ -48,9 +48,9 @@ bool QueueGate::take_slot(const QueueLimit &limit, std::string_view queue)
 bool QueueGate::enter(const JobRow &row)
 {
     const std::string_view queue = row.text_or_empty(Column::kQueueName);
-    const QueueLimit limit = queue_limit(queue);
-    if (!limit.is_limited())
+    if (queue.empty())
         return true;
+    const QueueLimit limit = queue_limit(queue);
     const bool has_rate = limit.rate_limit > 0;
     if (limit.paused || (has_rate && !is_below_rate(next_rate_token(limit, clock::now())))) {
         next_.exclude_queue(queue);
@@ -74,7 +74,7 @@ void QueueGate::give_back(const JobRow &row)
 
 std::optional<int> QueueGate::lease(const JobRow &row)
 {
-    return slots_.lease(queue_limit(row.text_or_empty(Column::kQueueName)));
+    return slots_.lease(row.text_or_empty(Column::kQueueName));
 }
 
 bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,

@@ -30,7 +30,8 @@ core::RateWindow *local_window(int32 queue_id) noexcept
 /* What was before the server's start nobody can know; see the header. */
 std::int32_t starts_before_server(const QueueLimit &limit) noexcept
 {
-    return bgworker::available() && !clock::is_fake() ? limit.rate_limit : 0;
+    const bool was_limited = limit.rated_since <= PgStartTime;
+    return bgworker::available() && !clock::is_fake() && was_limited ? limit.rate_limit : 0;
 }
 
 /* A test's clock has windows of its own, which the real one never meets. */
@@ -40,13 +41,13 @@ std::int32_t window_id(const QueueLimit &limit) noexcept
 }
 
 /* Runs use(window) on the queue's window, which nobody else changes meanwhile. Without a
- * window (there are too many limited queues) the queue waits a period. */
+ * window (all are in use) the queue waits for one to become free. */
 template <class Use>
 TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noexcept
 {
     const auto prepared = [&](core::RateWindow *window) -> TimestampTz {
         if (window == nullptr)
-            return now + limit.rate_period_us;
+            return now + Min(limit.rate_period_us, USECS_PER_SEC);
         if (clock::is_fake() && window->is_after(now))
             window->period = 0; /* the test has set its clock back */
         window->prepare(limit.rate_period_us, now, starts_before_server(limit), PgStartTime);

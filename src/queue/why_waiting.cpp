@@ -410,22 +410,18 @@ class Diagnosis
         const QueueLimit limit = queue_limit(queue_);
         if (limit.concurrency == 0)
             return std::nullopt;
+        const uint64 hash = unlimited_queue_hash(queue_);
         const std::initializer_list<pg::Param> params = {
             param(queue_),
             oid_param(MyDatabaseId),
             oid_param(static_cast<Oid>(limit.queue_id)),
             {INT2OID, Int16GetDatum(static_cast<int16>(kQueueSlotClass)), false},
-            param(static_cast<int64>(limit.concurrency))};
-        const int64 taken =
-            ask_count("SELECT pg_catalog.count(*) FROM ("
-                      "   SELECT j.lease_slot AS slot FROM backfill.job j"
-                      "    WHERE j.queue_name = $1 AND j.lease_slot IS NOT NULL"
-                      "    UNION "
-                      "   SELECT l.objid::integer FROM pg_catalog.pg_locks l"
-                      "    WHERE l.locktype = 'advisory' AND l.database = $2 AND l.classid = $3"
-                      "      AND l.objsubid = $4 AND l.granted) s"
-                      " WHERE s.slot < $5",
-                      params);
+            oid_param(static_cast<Oid>(hash >> 32)),
+            oid_param(static_cast<Oid>(hash)),
+            {INT2OID, Int16GetDatum(static_cast<int16>(kUnlimitedQueueClass)), false}};
+        JobTable table;
+        const int taken = QueueSlots::count_taken(limit, queue_, table);
+        table.close();
         if (taken < limit.concurrency)
             return std::nullopt;
         const std::string holders = ask_text(
@@ -435,11 +431,13 @@ class Diagnosis
             "          || coalesce(' with job ' || w.job_id, '') AS holder"
             "     FROM pg_catalog.pg_locks l LEFT JOIN backfill._workers() w ON w.pid = l.pid"
             "    WHERE l.locktype = 'advisory' AND l.database = $2 AND l.classid = $3"
-            "      AND l.objsubid = $4 AND l.granted AND l.objid::bigint < $5"
+            "      AND l.objsubid = $4 AND l.granted"
+            "       OR l.locktype = 'advisory' AND l.database = $2 AND l.classid = $5"
+            "      AND l.objid = $6 AND l.objsubid = $7 AND l.granted"
             "    UNION ALL "
             "   SELECT CASE WHEN j.lease_expires_at = 'infinity' THEN j.worker"
             "               ELSE 'consumer \"' || j.worker || '\"' END || ' with job ' || j.id"
-            "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_slot < $5"
+            "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_slot IS NOT NULL"
             "    LIMIT 5) h",
             params);
         return Answer{"queue_full", "queue " + quoted_name(queue_) + " runs " +

@@ -22,7 +22,7 @@ SELECT id, task_identifier, payload, queue_name, priority, run_at <= now() AS du
 SELECT * FROM claim('host 2', n => 100);
 SELECT * FROM claim('host 3', n => 100);
 SELECT * FROM jobs;
-SELECT task_identifier, claim_token, lease_slot IS NOT NULL AS has_place FROM backfill.job ORDER BY id;
+SELECT task_identifier, claim_token, coalesce(lease_slot >= 0, false) AS has_place FROM backfill.job ORDER BY id;
 -- Filters. A task that nobody registered must be named; one that the server runs cannot be.
 SELECT * FROM claim('w', '{nowhere}', '{unknown}', 9);
 SELECT * FROM claim('w', '{}', '{unknown}', 9);

@@ -38,7 +38,7 @@ sub findings
 findings('', 'a healthy queue has no findings');
 is($node->safe_psql('postgres', 'SELECT string_agg(check_name, \' \') FROM backfill.health()'),
 	'preloaded version launcher dispatcher executors worker_slots oldest_ready_job unregistered_tasks handlers hooks function_owners roles producers dead_letters'
-	  . ' expired_leases paused_queues schedules dead_rows autovacuum metrics_labels set_aside triggers', 'the checks');
+	  . ' expired_leases paused_queues rate_windows ranges schedules dead_rows autovacuum metrics_labels set_aside triggers', 'the checks');
 says('version', qr/^ok: library (\S+), extension \1 \|/, 'both versions');
 says('worker_slots', qr/^ok: \d+ of 16 in use \|/, 'how many are in use');
 

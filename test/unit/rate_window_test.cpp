@@ -77,6 +77,62 @@ TEST_CASE("a start that is taken back can be used again")
     CHECK(window.earliest_start(1, now + kSecond / 2) == now + kSecond / 2);
 }
 
+TEST_CASE("another period keeps the starts that count")
+{
+    RateWindow window{};
+    const std::int64_t now = 1000 * kSecond + 77;
+    window.prepare(2 * kSecond, now, 0, now);
+    for (int i = 0; i < 5; i++)
+        window.count_start(now);
+    window.prepare(2100000, now + 1000, 0, now);
+    CHECK(window.earliest_start(5, now + 1000) > now + 2000000);
+    window.prepare(2 * kSecond, now + 2000, 0, now);
+    CHECK(window.earliest_start(5, now + 2000) > now + 1800000);
+    CHECK(window.earliest_start(6, now + 2000) == now + 2000);
+    /* A longer one counts them longer, a shorter one no longer than itself. */
+    window.prepare(60 * kSecond, now + kSecond, 0, now);
+    CHECK(window.earliest_start(5, now + 3 * kSecond) > now + 50 * kSecond);
+    window.prepare(kSecond, now + 3 * kSecond, 0, now);
+    CHECK(window.earliest_start(5, now + 9 * kSecond) == now + 9 * kSecond);
+}
+
+TEST_CASE("changes of the period let through no more than the limit of any of them")
+{
+    boost::random::mt19937_64 random(43);
+    constexpr std::int64_t kPeriods[] = {2 * kSecond, 2100000, 1900000};
+    for (int round = 0; round < 100; round++) {
+        RateWindow window{};
+        std::int64_t now = 1000000 * kSecond;
+        std::vector<std::int64_t> starts;
+        window.prepare(kPeriods[0], now, 0, now);
+        boost::random::uniform_int_distribution<int> which(0, 2);
+        boost::random::uniform_int_distribution<std::int64_t> gaps(0, kSecond / 2);
+        for (int i = 0; i < 200; i++) {
+            now += gaps(random);
+            window.prepare(kPeriods[which(random)], now, 0, now);
+            if (window.earliest_start(5, now) > now)
+                continue;
+            window.count_start(now);
+            starts.push_back(now);
+        }
+        /* The shortest is the one that all of them keep. */
+        CHECK(most_in_window(starts, 1900000) <= 5);
+    }
+}
+
+TEST_CASE("a window is over when none of its starts counts any more")
+{
+    RateWindow window{};
+    const std::int64_t now = 1000 * kSecond;
+    CHECK(window.is_over(now));
+    window.prepare(kSecond, now, 0, now);
+    CHECK(window.is_over(now));
+    window.count_start(now);
+    CHECK_FALSE(window.is_over(now + kSecond - 1));
+    CHECK(window.is_over(now + kSecond + kSecond / 8));
+    CHECK_FALSE(window.is_over(now - kSecond));
+}
+
 TEST_CASE("a clock that goes back neither opens the window nor breaks it")
 {
     RateWindow window{};

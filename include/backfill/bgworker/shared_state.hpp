@@ -82,6 +82,8 @@ struct DatabaseSlot {
     TimestampTz next_due; /* when the dispatcher's timer goes off */
     TimestampTz retry_at; /* no worker could be started: not before then */
     bool queue_was_full;  /* somebody passed over a full queue since the last release */
+    bool role_waits;      /* the dispatcher did, for jobs of a role whose executors are busy: */
+    Oid waiting_role;     /* this one, or InvalidOid: of several */
     bool consumers;       /* there may be something new for external consumers */
     bool lost_claims;     /* an executor has ended that had claimed a procedure's job */
     /* No lease runs out before then that the dispatcher, having read this, could not see. */
@@ -108,6 +110,8 @@ struct SharedState {
     int worker_count;
     DatabaseSlot databases[kMaxDatabases];
     RateSlot rates[kMaxRateWindows];
+    TimestampTz no_rate_window_at;      /* when a queue found all of them in use; 0: never */
+    pg_atomic_uint32 setting_places[2]; /* of queues fast and bulk, see raise_setting_places() */
     WorkerSlot workers[FLEXIBLE_ARRAY_MEMBER];
 };
 
@@ -132,9 +136,13 @@ class SharedLock
  * room. Caller holds the lock. */
 DatabaseSlot *find_database(Oid database, bool create);
 
-/* The window of a rate-limited queue; null if there are too many such queues. Caller
- * holds the lock. */
+/* The window of a rate-limited queue; null if as many queues have started jobs within their
+ * periods as there are windows. One with a negative id follows a test's clock. Caller holds the
+ * lock. */
 core::RateWindow *find_rate_window(Oid database, int32 queue_id);
+
+/* The highest value given for queue fast, or bulk, since the server's start; takes no lock. */
+int raise_setting_places(bool fast, int value) noexcept;
 
 /* The xids of the executors of this database that are in the middle of a batch; at most
  * `limit` of them. What these have claimed comes back only with an announcement. */
@@ -209,6 +217,9 @@ bool has_dispatcher(Oid database);
 void signal_dispatcher(Oid database);
 /* An executor leaves out a full queue; whoever gives a slot back shall say so. */
 void note_queue_full(Oid database);
+/* The dispatcher does, and the executors of the role may be busy for long: another role's executor
+ * that gives a slot back shall say so; one of this role looks for its next job itself. */
+void note_role_waits(Oid database, Oid role);
 /* Slots of limited queues were given back, after the transaction's locks are gone: if
  * somebody passed over a full queue, idle executors look again. */
 void signal_slots_released(Oid database);

@@ -63,7 +63,7 @@ class JobTable
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */
     int count_in_queue(std::string_view queue_name, int limit);
-    /* The slots of a queue that leased jobs occupy, as a snapshot taken now sees them. */
+    /* The slots of a queue that leased jobs occupy, as a snapshot taken now sees them; sorted. */
     bool is_slot_leased(std::string_view queue_name, int slot);
     std::vector<int> leased_slots(std::string_view queue_name);
 

@@ -8,47 +8,85 @@
 #include "backfill/queue/job_table.hpp"
 #include "backfill/queue/queue_config.hpp"
 
+#include <map>
+
 namespace backfill::queue
 {
 
 /* Lock tags of queue slots: (queue id, slot, this class). pg_advisory_lock(bigint) uses class 1,
  * (int, int) uses 2. */
 inline constexpr uint16 kQueueSlotClass = 0xBF01;
+/* Of queues without a limit: (hash of the name, this class). */
+inline constexpr uint16 kUnlimitedQueueClass = 0xBF05;
+
+/* The slot of jobs in a queue that has no limit, so that those are found that run when it gets one.
+ */
+inline constexpr int kNoSlot = -1;
+
+/* Who takes slots: one that runs the jobs of a queue one after the other, or one that leases many
+ * at once. */
+enum class SlotUser { kRunner, kLessor };
 
 /* The queues that this transaction may run jobs of. One object per transaction.
  *
  * A consumer's lease outlives its transaction: the job's row says which slot it has. The row is
  * visible before the claim's lock is given back, and who gets the lock looks for such a row,
- * so that a slot is never given away twice. */
+ * so that a slot is never given away twice.
+ *
+ * A limit may be lowered, or set, while jobs run in slots beyond it, or in none. The queue's row
+ * says that this is possible (QueueLimit::places, was_unlimited). Then who enters counts all, one
+ * at a time, until a process has seen that none of those is left. Everybody asks for the limit
+ * again after it has got a slot: so, once a change is known, no more slots beyond it are taken. */
 class QueueSlots
 {
   public:
+    explicit QueueSlots(SlotUser user) : user_(user) {}
+
     enum class Entry {
         kFull,
         kEntered, /* a slot was taken just now */
-        kHeld,    /* the queue has no limit, or this transaction has a slot already */
+        kHeld,    /* this transaction has a slot already */
     };
-    /* Takes one of the queue's slots unless this transaction has one; never waits. */
-    Entry enter(const QueueLimit &limit, std::string_view queue_name, JobTable &table);
+    /* Takes one of the queue's slots unless this transaction has one; waits at most for others
+     * that count. */
+    Entry enter(QueueLimit limit, std::string_view queue_name, JobTable &table);
 
     /* Lets go of the slot: a leased job's row says from now on that it has it. The next job
-     * of the queue needs another. Nothing if the queue has no limit. */
-    std::optional<int> lease(const QueueLimit &limit);
+     * of the queue needs another. Nothing if it has not entered the queue. */
+    std::optional<int> lease(std::string_view queue_name);
 
-    /* How many locks on slots this transaction has got here. The server's table of locks is
-     * shared by everybody: stop at kMostTaken. */
-    std::size_t taken() const { return taken_; }
-    static constexpr std::size_t kMostTaken = 200;
+    /* Whether this transaction has got as many locks on slots as one may: the server's table of
+     * locks is shared by everybody. */
+    static bool is_exhausted();
 
     /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
      * for a process that runs no jobs itself. */
     static bool has_free_slot(const QueueLimit &limit, std::string_view queue_name,
                               JobTable &table);
+    /* How many jobs of the queue others run or lease. */
+    static int count_taken(const QueueLimit &limit, std::string_view queue_name, JobTable &table);
 
   private:
-    std::unordered_map<int32, int> held_; /* the slot of each queue */
-    std::size_t taken_ = 0;
+    struct Queue {
+        std::optional<int> held; /* the slot */
+        int tried = 0;           /* so many slots in this round */
+        std::optional<std::vector<int>> leased;
+    };
+
+    Entry take(const QueueLimit &limit, std::string_view queue_name, Queue &queue, JobTable &table);
+    std::optional<int> take_slot(const QueueLimit &limit, std::string_view queue_name, Queue &queue,
+                                 JobTable &table);
+    std::optional<int> take_slot_beside_others(const QueueLimit &limit, std::string_view queue_name,
+                                               Queue &queue, JobTable &table);
+    void leave(const QueueLimit &limit, std::string_view queue_name, Queue &queue) const;
+    LOCKMODE unlimited_mode() const;
+
+    SlotUser user_;
+    std::map<std::string, Queue, std::less<>> queues_;
 };
+
+/* The hash that names an unlimited queue in lock tags. */
+uint64 unlimited_queue_hash(std::string_view queue_name);
 
 /* Serialises the producers of a queue that has a max_depth until the end of the
  * transaction: what one of them has not committed yet, the next could not count. */

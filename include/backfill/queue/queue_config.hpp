@@ -18,14 +18,28 @@ struct QueueLimit {
     int64 rate_period_us = 0; /* microseconds */
     int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
     bool paused = false;
+    /* The limit may have been higher: places below this number may be taken, and if there was none,
+     * jobs run that have no number. Unless this process knows that all of those have ended. */
+    int places = 0;
+    bool was_unlimited = false;
+    bool settled = true;
+    TimestampTz rated_since = 0; /* since when it has had a rate_limit */
 
     bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
 };
 
 /* Errors, as of the functions below: Failure 55000 if the extension is not installed. */
 QueueLimit queue_limit(std::string_view queue_name);
+/* Whether anything has changed about a queue since it was asked for last. */
+bool have_limits_changed();
+/* Whether some transaction is just changing queues: others may not have heard of it. */
+bool are_limits_changing();
+/* Nothing is left of what ran under other limits. */
+void note_settled(std::string_view queue_name, const QueueLimit &limit);
 /* Whether somebody has said anything about the queue. */
 bool is_configured(std::string_view queue_name);
+/* Whether somebody has set a limit of it. */
+bool has_limits(std::string_view queue_name);
 std::vector<std::string> paused_queues();
 
 /* Registers the invalidation callback; once per process, from _PG_init. */

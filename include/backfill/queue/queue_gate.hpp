@@ -16,8 +16,8 @@ class QueueGate
 {
   public:
     /* All of one transaction, which outlives the object. */
-    QueueGate(JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
-        : table_(table), next_(next), snapshot_(snapshot)
+    QueueGate(SlotUser user, JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
+        : table_(table), next_(next), snapshot_(snapshot), slots_(user)
     {
     }
 
@@ -27,10 +27,10 @@ class QueueGate
     bool enter(const JobRow &row);
     /* The job that was let in is not run after all; its slot is kept. */
     void give_back(const JobRow &row);
-    /* Leaves the slot to the job's row; its number, or nothing if the queue has no limit. */
+    /* Leaves the slot to the job's row; its number, or nothing if the job is in no queue. */
     std::optional<int> lease(const JobRow &row);
     /* No more slots should be taken in this transaction. */
-    bool is_exhausted() const { return slots_.taken() >= QueueSlots::kMostTaken; }
+    static bool is_exhausted() { return QueueSlots::is_exhausted(); }
 
   private:
     bool take_slot(const QueueLimit &limit, std::string_view queue);
