@@ -38,13 +38,16 @@ SELECT h.job_id AS id,
        h.finished_at,
        h.worker,
        CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.result END AS result,
-       h.error,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.error
+            WHEN h.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', h.error -> 'sqlstate') END AS error,
        e.earlier_errors,
        h.keep_until
   FROM backfill.job_history h
  CROSS JOIN LATERAL (
      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                'attempt', a.attempt, 'started_at', a.started_at, 'failed_at', a.finished_at, 'worker', a.worker, 'error', a.error)
+                'attempt', a.attempt, 'started_at', a.started_at, 'failed_at', a.finished_at, 'worker', a.worker,
+                'error', CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN a.error
+                              WHEN a.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', a.error -> 'sqlstate') END)
                 ORDER BY a.finished_at) AS earlier_errors
        FROM backfill.job_history a WHERE a.job_id = h.job_id AND a.outcome = 'retried') e
  WHERE h.outcome <> 'retried';
@@ -53,6 +56,6 @@ COMMENT ON COLUMN backfill.history.outcome IS 'completed, dead (in the dead lett
 COMMENT ON COLUMN backfill.history.attempts IS 'How many times it was run; after free retries that number does not grow.';
 COMMENT ON COLUMN backfill.history.started_at IS 'When the last run began; NULL for external consumers.';
 COMMENT ON COLUMN backfill.history.result IS 'What the handler returned or set; NULL for roles that may not read it (monitors).';
-COMMENT ON COLUMN backfill.history.error IS 'Of the last run, if it failed.';
+COMMENT ON COLUMN backfill.history.error IS 'Of the last run, if it failed; only its sqlstate for roles that may not read results (monitors).';
 COMMENT ON COLUMN backfill.history.earlier_errors IS 'The attempts that failed before, the last 20 of them: attempt, started_at, failed_at, worker and error of each.';
 COMMENT ON COLUMN backfill.history.keep_until IS 'When it is deleted.';

@@ -96,7 +96,8 @@ SELECT s.name,
        s.last_run_at,
        s.known_since,
        s.checked_until,
-       s.last_error,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.cron_schedule', 'SELECT') THEN s.last_error
+            WHEN s.last_error IS NOT NULL THEN 'the last tick could not enqueue' END AS last_error,
        s.scheduled_by::text COLLATE "C" AS scheduled_by
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
@@ -105,6 +106,6 @@ COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no
 COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last job that was enqueued.';
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
 COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';
-COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick.';
+COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick. The message is hidden from roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'Who called schedule() last: its jobs are enqueued with the rights of this role. "(missing)": it does not exist (any more); call schedule() again.';
 COMMENT ON COLUMN backfill.schedules.payload IS 'NULL for roles that may not read payloads (monitors).';

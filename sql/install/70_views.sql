@@ -1,4 +1,4 @@
--- What users look at. A payload is shown only to those who may read backfill.job
+-- What users look at. A payload, or an error's text, which may quote it, is shown only to those who may read backfill.job
 -- (admins and consumers), so that monitors can watch without seeing data.
 
 CREATE VIEW backfill.jobs AS
@@ -18,7 +18,8 @@ SELECT j.id,
             WHEN backfill._claimed(j.ctid, j.xmax) THEN 'running'
             WHEN j.run_at > backfill._now() THEN 'scheduled'
             ELSE 'ready' END AS state,
-       j.last_error,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job', 'SELECT') THEN j.last_error
+            WHEN j.last_error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', j.last_error -> 'sqlstate') END AS last_error,
        coalesce(j.worker, w.kind || ' ' || w.pid) AS worker,
        nullif(j.lease_expires_at, 'infinity') AS lease_expires_at,
        j.timeout_ms * interval '1 millisecond' AS timeout,
@@ -35,6 +36,7 @@ COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), r
 COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';
 COMMENT ON COLUMN backfill.jobs.timeout IS 'How long the job may run; NULL: as long as its task says.';
 COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
+COMMENT ON COLUMN backfill.jobs.last_error IS 'sqlstate, message, detail, hint and context; only sqlstate for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
 COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this server with its pid, or the name an external consumer gave.';
 
@@ -132,9 +134,10 @@ SELECT d.id,
        d.priority,
        d.job_key,
        d.max_attempts,
-       d.failure_reason,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT') THEN d.failure_reason END AS failure_reason,
        d.failure_count,
-       d.last_error,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT') THEN d.last_error
+            WHEN d.last_error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', d.last_error -> 'sqlstate') END AS last_error,
        d.original_created_at,
        d.original_run_at,
        d.failed_at,
@@ -144,7 +147,7 @@ SELECT d.id,
   FROM backfill.dead_letter d;
 COMMENT ON VIEW backfill.dlq IS 'The dead letter queue: jobs that failed for good.';
 COMMENT ON COLUMN backfill.dlq.original_run_at IS 'When the last run was due, so after retries not the first.';
-COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint and context of the last error';
+COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint and context of the last error; only sqlstate for roles that may not read payloads (monitors), and no failure_reason';
 
 CREATE VIEW backfill.retry_policies AS
 SELECT p.policy_name, p.max_attempts, p.initial_delay, p.max_delay, p.multiplier, p.jitter_factor, p.preset

@@ -450,16 +450,61 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait in so many queues and priorities that looking for them takes long.';
 
+-- Also called by schedule(), whose caller wants to know at once.
+CREATE FUNCTION backfill._clock_problem(OUT problem text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    jobs constant regclass := pg_catalog.to_regclass('cron.job');
+    runs constant regclass := pg_catalog.to_regclass('cron.job_run_details');
+    clock bigint;
+    active boolean;
+    schedule text;
+    last_status text;
+    last_message text;
+BEGIN
+    IF pg_catalog.current_setting('backfill.cron_clock', true) = 'external' OR jobs IS NULL OR runs IS NULL THEN
+        RETURN;
+    END IF;
+    -- By its owner: others may have jobs that call cron_tick(), too.
+    EXECUTE pg_catalog.format($query$SELECT j.jobid, j.active, j.schedule, d.status, d.return_message
+                     FROM (SELECT 1) one
+                     LEFT JOIN %s j ON j.jobname = 'backfill.cron_tick()' AND j.command = 'SELECT backfill.cron_tick()'
+                           AND j.database = pg_catalog.current_database() AND j.username = CURRENT_USER
+                     LEFT JOIN LATERAL (SELECT r.status, r.return_message FROM %s r
+                                         WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+                    ORDER BY j.jobid LIMIT 1$query$, jobs, runs) INTO clock, active, schedule, last_status, last_message;
+    IF clock IS NULL THEN
+        problem := pg_catalog.format('pg_cron has no job of role %I that calls backfill.cron_tick()', CURRENT_USER);
+        hint := 'Call backfill.schedule() again for one of the schedules.';
+    ELSIF NOT active OR schedule <> '* * * * *' THEN
+        problem := pg_catalog.format('job %s of pg_cron, the clock, %s', clock,
+                                     CASE WHEN active THEN pg_catalog.format('runs at "%s" only', schedule) ELSE 'is not active' END);
+        hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) sets it going.', clock);
+    ELSIF last_status = 'failed' THEN
+        problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed: %s', clock, last_message);
+        hint := CASE WHEN last_message ~ 'connection' AND pg_catalog.current_setting('cron.use_background_workers', true) = 'off'
+                     THEN 'pg_cron cannot log in. Set cron.use_background_workers to on and restart the server.'
+                     ELSE 'See cron.job_run_details.' END;
+    ELSIF last_status IS NULL AND pg_catalog.current_setting('cron.use_background_workers', true) = 'off'
+          AND pg_catalog.current_setting('listen_addresses') = '' AND pg_catalog.current_setting('cron.host', true) !~ '^(/|$)' THEN
+        problem := pg_catalog.format('pg_cron cannot log in: it connects to %s, where the server does not listen', pg_catalog.current_setting('cron.host', true));
+        hint := 'Set cron.use_background_workers to on and restart the server.';
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._clock_problem() IS 'What keeps pg_cron from calling backfill.cron_tick() every minute, and what to do about it; NULL: nothing that is known.';
+
 CREATE FUNCTION backfill._health_schedules(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now constant timestamptz := backfill._now();
     seen record;
+    clock record;
 BEGIN
     check_name := 'schedules'; status := 'ok';
     SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO seen
       FROM (SELECT CASE WHEN c.checked_until < now - interval '3 minutes' THEN pg_catalog.format('%s: the clock has not ticked since %s', c.name, c.checked_until)
-                        WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: %s', c.name, c.last_error) END AS problem
+                        WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: the last tick could not enqueue, see last_error in backfill.schedules', c.name) END AS problem
               FROM backfill.cron_schedule c) s
      WHERE s.problem IS NOT NULL;
     IF seen.names IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() THEN
@@ -468,6 +513,12 @@ BEGIN
         hint := CASE WHEN pg_catalog.current_setting('backfill.cron_clock', true) = 'external' THEN 'backfill.cron_clock is external: something must call backfill.cron_tick() every minute.'
                      WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN 'Extension pg_cron, which calls backfill.cron_tick(), is not installed in this database.'
                      ELSE 'pg_cron calls backfill.cron_tick() every minute: see cron.job and cron.job_run_details.' END;
+    END IF;
+    SELECT c.* INTO clock FROM backfill._clock_problem() c;
+    IF clock.problem IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() AND EXISTS (SELECT FROM backfill.cron_schedule) THEN
+        status := 'critical';
+        detail := pg_catalog.concat_ws('; ', clock.problem, detail);
+        hint := clock.hint;
     END IF;
 END;
 $$;

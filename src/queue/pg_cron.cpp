@@ -2,6 +2,7 @@
 #include "backfill/queue/pg_cron.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/datum.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 
@@ -11,12 +12,18 @@ namespace backfill::queue
 namespace
 {
 
-constexpr const char *kHere = "j.database = pg_catalog.current_database()";
+/* Jobs of the extension's owner, as whom all this runs; others may have such jobs, too. */
+constexpr const char *kHere =
+    "j.database = pg_catalog.current_database() AND j.username = CURRENT_USER";
+/* The role was renamed or dropped, and pg_cron cannot log in as it. */
+constexpr const char *kOrphaned =
+    "j.database = pg_catalog.current_database()"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = j.username)";
 constexpr const char *kNowhere =
-    "NOT EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = j.database)";
+    "NOT EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = j.database)"
+    " AND j.username = CURRENT_USER";
 
-/* Selects something about our job in pg_cron's table, and says how many there are. People may
- * have other jobs that call cron_tick(). */
+/* Selects something about our job in pg_cron's table, and says how many there are. */
 uint64 select_clock(const std::string &what, const std::string &where)
 {
     const std::string sql = "SELECT " + what +
@@ -79,17 +86,31 @@ void require_pg_cron()
 
 void remove_clock()
 {
-    if (pg_cron_is_installed())
-        (void) select_clock("cron.unschedule(j.jobid)", kHere);
+    if (!pg_cron_is_installed())
+        return;
+    (void) select_clock("cron.unschedule(j.jobid)", kHere);
+    (void) select_clock("cron.unschedule(j.jobid)", kOrphaned);
 }
 
-} // namespace
-
-void start_clock()
+/* The caller of schedule() counts on the clock; health() says the same. */
+void warn_of_clock()
 {
-    if (external_clock())
+    const pg::TableRows rows =
+        pg::query_as_owner("SELECT c.problem, c.hint FROM backfill._clock_problem() c", {});
+    if (rows.count == 0 || rows.rows[0].nulls[0])
         return;
-    require_pg_cron();
+    const std::string problem = pg::to_string(rows.rows[0].values[0]);
+    const std::string hint = pg::to_string(rows.rows[0].values[1]);
+    pg::call([&] {
+        ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                          errmsg("schedules are not followed: %s", problem.c_str()),
+                          errhint("%s", hint.c_str())));
+    });
+}
+
+void make_clock()
+{
+    (void) select_clock("cron.unschedule(j.jobid)", kOrphaned);
     if (select_clock("1", kHere) > 0)
         return;
     /* The database was renamed, or comes from a dump of another one: the job moves along. */
@@ -101,6 +122,17 @@ void start_clock()
         (void) pg::execute_as_owner("SELECT cron.schedule('backfill.cron_tick()', '* * * * *',"
                                     "   'SELECT backfill.cron_tick()')",
                                     {});
+}
+
+} // namespace
+
+void start_clock()
+{
+    if (external_clock())
+        return;
+    require_pg_cron();
+    make_clock();
+    warn_of_clock();
 }
 
 void stop_clock()

@@ -10,6 +10,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
+#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/job_row.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
@@ -373,11 +374,19 @@ class Diagnosis
             return Answer{"scheduled", "it is due at " + at_time(run_at)};
         const Datum error = row_.get(Column::kLastError);
         const std::string state = pg::get_text(error, "sqlstate").value_or(std::string());
-        return Answer{"retry_later",
-                      "attempt " + std::to_string(row_.attempts() + 1) + " of " +
-                          std::to_string(row_.max_attempts()) + " is due at " + at_time(run_at) +
-                          "; the last error was " + (state.empty() ? "" : state + " ") +
-                          in_one_line(pg::get_text(error, "message").value_or(std::string()))};
+        return Answer{"retry_later", "attempt " + std::to_string(row_.attempts() + 1) + " of " +
+                                         std::to_string(row_.max_attempts()) + " is due at " +
+                                         at_time(run_at) + "; the last error was " +
+                                         (state.empty() ? "a consumer's" : state) +
+                                         message_of(error)};
+    }
+
+    /* It may quote the payload. */
+    static std::string message_of(Datum error)
+    {
+        if (!job_rights::may_see_all())
+            return {};
+        return " " + in_one_line(pg::get_text(error, "message").value_or(std::string()));
     }
 
     /* --- Nobody can run it --- */

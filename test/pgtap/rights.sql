@@ -241,6 +241,7 @@ RESET ROLE;
 SET ROLE regress_monitor;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
+SELECT results_eq($$SELECT failure_reason, (SELECT array_agg(k) FROM jsonb_object_keys(last_error) k) FROM backfill.dlq$$, $$VALUES (NULL::text, '{sqlstate}'::text[])$$, 'nor the text of its error, which may quote it');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
 SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
 SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'and their text, which holds no payload');

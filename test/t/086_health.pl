@@ -122,7 +122,7 @@ $node->safe_psql('postgres', q{ALTER SYSTEM SET backfill.cron_clock = 'pg_cron'}
 $node->reload;
 says('schedules', qr/^critical: .* \| Extension pg_cron, .*, is not installed/, 'because there is none');
 $node->safe_psql('postgres', q{UPDATE backfill.cron_schedule SET checked_until = now(), last_error = 'permission denied'});
-says('schedules', qr/^critical: hourly: permission denied \|/, 'a tick that failed');
+says('schedules', qr/^critical: hourly: the last tick could not enqueue, see last_error in backfill.schedules \|/, 'a tick that failed');
 $node->safe_psql('postgres', q{ALTER SYSTEM RESET backfill.cron_clock; DELETE FROM backfill.cron_schedule});
 $node->reload;
 
