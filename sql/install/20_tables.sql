@@ -189,7 +189,7 @@ CREATE INDEX job_history_keep_until_idx ON backfill.job_history (keep_until);
 COMMENT ON TABLE backfill.job_history IS
     'Jobs that have ended, and their failed attempts, of tasks registered with keep_history; see the view backfill.history.';
 
--- How errors are classified. Rules of a task beat general ones, a user's beat the
+-- How errors are classified; the built-in rules are in src/core/retry_decision.cpp. Rules of a task beat general ones, a user's beat the
 -- built-in ones, a whole SQLSTATE beats a class; texts are tried in order of their id.
 CREATE SEQUENCE backfill.error_rule_id_seq AS integer START WITH 1000;
 CREATE TABLE backfill.error_rule (
@@ -198,7 +198,6 @@ CREATE TABLE backfill.error_rule (
     sqlstate text COLLATE "C",
     message_contains text COLLATE "C",
     decision text NOT NULL,
-    builtin boolean NOT NULL DEFAULT false,
     CONSTRAINT error_rule_decision CHECK (decision IN ('permanent', 'retry', 'free_retry')),
     CONSTRAINT error_rule_sqlstate_or_message_contains CHECK ((sqlstate IS NULL) <> (message_contains IS NULL)),
     CONSTRAINT error_rule_sqlstate CHECK (sqlstate ~ '^([0-9A-Z]{2}|[0-9A-Z]{5})$'),
@@ -207,22 +206,10 @@ CREATE TABLE backfill.error_rule (
 ALTER SEQUENCE backfill.error_rule_id_seq OWNED BY backfill.error_rule.id;
 COMMENT ON SEQUENCE backfill.error_rule_id_seq IS 'Ids of error rules that users add.';
 COMMENT ON TABLE backfill.error_rule IS
-    'Which errors are permanent, retried, or retried without costing an attempt; add rows to change that.';
+    'Which errors are permanent, retried, or retried without costing an attempt, where that is not as the built-in rules have it. See the view backfill.error_rules.';
 COMMENT ON COLUMN backfill.error_rule.task_identifier IS 'Only for this task; NULL: for all.';
 COMMENT ON COLUMN backfill.error_rule.sqlstate IS 'A SQLSTATE or its class (two characters), of jobs that the server ran.';
 COMMENT ON COLUMN backfill.error_rule.message_contains IS 'A part of the error text in lower case, of failures that consumers report.';
-COMMENT ON COLUMN backfill.error_rule.builtin IS 'Came with the extension; not dumped. Add a row of your own instead of changing it.';
-INSERT INTO backfill.error_rule (id, sqlstate, decision, builtin) VALUES
-    (1, '0A', 'permanent', true), (2, '22', 'permanent', true), (3, '23', 'permanent', true),
-    (4, '28', 'permanent', true), (5, '42', 'permanent', true), (6, 'JB002', 'permanent', true),
-    (7, '40001', 'free_retry', true), (8, '40P01', 'free_retry', true), (9, '55P03', 'free_retry', true);
-INSERT INTO backfill.error_rule (id, message_contains, decision, builtin) VALUES
-    (20, 'timeout', 'retry', true), (21, 'network', 'retry', true), (22, 'connection', 'retry', true),
-    (23, 'unavailable', 'retry', true), (24, 'rate limit', 'retry', true), (25, 'too many requests', 'retry', true),
-    (26, 'busy', 'retry', true), (27, 'overloaded', 'retry', true),
-    (40, 'invalid input', 'permanent', true), (41, 'malformed', 'permanent', true), (42, 'parse error', 'permanent', true),
-    (43, 'unauthorized', 'permanent', true), (44, 'forbidden', 'permanent', true), (45, 'permission denied', 'permanent', true),
-    (46, 'not found', 'permanent', true), (47, 'validation failed', 'permanent', true), (48, 'bad request', 'permanent', true);
 
 CREATE SEQUENCE backfill.hook_id_seq AS integer;
 CREATE TABLE backfill.hook (
@@ -245,7 +232,7 @@ SELECT pg_catalog.pg_extension_config_dump('backfill.task', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.hook', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.hook_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.no_retry', '');
-SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule', 'WHERE NOT builtin');
+SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.error_rule_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.retry_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('backfill.queue', '');

@@ -10,10 +10,20 @@ RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfi
 COMMENT ON FUNCTION backfill._bury(bigint, text, jsonb) IS
     'Move a waiting job to the dead letter queue; returns the letter''s id, NULL if the job does not wait.';
 
+CREATE FUNCTION backfill._builtin_error_rules(OUT id integer, OUT sqlstate text, OUT message_contains text, OUT decision text)
+RETURNS SETOF record LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 30 AS 'MODULE_PATHNAME', 'backfill_builtin_error_rules';
+COMMENT ON FUNCTION backfill._builtin_error_rules() IS 'The built-in rows of the view backfill.error_rules.';
+
+CREATE VIEW backfill.error_rules AS
+SELECT r.id, r.task_identifier, r.sqlstate, r.message_contains, r.decision, false AS builtin FROM backfill.error_rule r
+UNION ALL
+SELECT b.id, NULL, b.sqlstate, b.message_contains, b.decision, true FROM backfill._builtin_error_rules() b;
+COMMENT ON VIEW backfill.error_rules IS 'How errors are classified: the built-in rules, and those in the table backfill.error_rule.';
+
 CREATE FUNCTION backfill.classify_error(sqlstate text DEFAULT NULL, message text DEFAULT NULL, task_identifier text DEFAULT NULL)
 RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_classify_error';
 COMMENT ON FUNCTION backfill.classify_error(text, text, text) IS
-    'What the rules in backfill.error_rule make of an error, by its SQLSTATE or else by its text: permanent, retry or free_retry.';
+    'What the rules in backfill.error_rules make of an error, by its SQLSTATE or else by its text: permanent, retry or free_retry.';
 
 CREATE FUNCTION backfill.current_job(
     OUT id bigint,

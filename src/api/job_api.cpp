@@ -178,6 +178,19 @@ BACKFILL_FUNCTION(backfill_lock_job_keys)
     return static_cast<Datum>(0);
 }
 
+BACKFILL_FUNCTION(backfill_builtin_error_rules)
+{
+    pg::ResultSet result(fcinfo);
+    for (const core::BuiltinRule &rule : core::builtin_error_rules()) {
+        const Datum values[] = {Int32GetDatum(rule.id), pg::from_text(rule.sqlstate),
+                                pg::from_text(rule.message_contains),
+                                pg::from_text(core::error_class_name(rule.error_class))};
+        const bool nulls[] = {false, rule.sqlstate.empty(), rule.message_contains.empty(), false};
+        result.add(values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
 BACKFILL_FUNCTION(backfill_classify_error)
 {
     const pg::Arguments arguments(fcinfo);

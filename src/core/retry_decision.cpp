@@ -21,6 +21,35 @@ constexpr std::array<NamedClass, 3> kNames = {{
     {"permanent", ErrorClass::kPermanent},
 }};
 
+constexpr BuiltinRule kBuiltin[] = {
+    {1, "0A", "", ErrorClass::kPermanent},
+    {2, "22", "", ErrorClass::kPermanent},
+    {3, "23", "", ErrorClass::kPermanent},
+    {4, "28", "", ErrorClass::kPermanent},
+    {5, "42", "", ErrorClass::kPermanent},
+    {6, "JB002", "", ErrorClass::kPermanent},
+    {7, "40001", "", ErrorClass::kFreeRetry},
+    {8, "40P01", "", ErrorClass::kFreeRetry},
+    {9, "55P03", "", ErrorClass::kFreeRetry},
+    {20, "", "timeout", ErrorClass::kRetry},
+    {21, "", "network", ErrorClass::kRetry},
+    {22, "", "connection", ErrorClass::kRetry},
+    {23, "", "unavailable", ErrorClass::kRetry},
+    {24, "", "rate limit", ErrorClass::kRetry},
+    {25, "", "too many requests", ErrorClass::kRetry},
+    {26, "", "busy", ErrorClass::kRetry},
+    {27, "", "overloaded", ErrorClass::kRetry},
+    {40, "", "invalid input", ErrorClass::kPermanent},
+    {41, "", "malformed", ErrorClass::kPermanent},
+    {42, "", "parse error", ErrorClass::kPermanent},
+    {43, "", "unauthorized", ErrorClass::kPermanent},
+    {44, "", "forbidden", ErrorClass::kPermanent},
+    {45, "", "permission denied", ErrorClass::kPermanent},
+    {46, "", "not found", ErrorClass::kPermanent},
+    {47, "", "validation failed", ErrorClass::kPermanent},
+    {48, "", "bad request", ErrorClass::kPermanent},
+};
+
 std::string lower_case(std::string_view text)
 {
     std::string lower(text);
@@ -58,6 +87,22 @@ std::string_view error_class_name(ErrorClass error_class)
         if (named.error_class == error_class)
             return named.name;
     return kNames.front().name;
+}
+
+std::span<const BuiltinRule> builtin_error_rules()
+{
+    return kBuiltin;
+}
+
+void ErrorRules::add_builtin()
+{
+    for (const BuiltinRule &rule : kBuiltin)
+        add({rule.id,
+             {},
+             std::string(rule.sqlstate),
+             std::string(rule.message_contains),
+             rule.error_class,
+             true});
 }
 
 ErrorClass ErrorRules::classify(std::string_view task, std::string_view sqlstate) const

@@ -43,7 +43,7 @@ constexpr pg::OwnColumn kProducerColumns[] = {
 constexpr pg::OwnColumn kRuleColumns[] = {
     {"id", INT4OID, true},        {"task_identifier", TEXTOID, false},
     {"sqlstate", TEXTOID, false}, {"message_contains", TEXTOID, false},
-    {"decision", TEXTOID, true},  {"builtin", BOOLOID, true},
+    {"decision", TEXTOID, true},
 };
 constexpr pg::OwnColumn kHookColumns[] = {
     {"id", INT4OID, true},
@@ -215,13 +215,13 @@ std::shared_ptr<const Config> Config::load()
         loaded->producers_.push_back({role, row.is_null(1), {allowed.begin(), allowed.end()}});
     }
     loaded->owner_ = pg::extension_owner();
+    loaded->error_rules_.add_builtin();
     const pg::TableRows rules = pg::read_table(rule_table);
     for (int i = 0; i < rules.count; i++) {
         const RowReader row(rules.rows[i]);
         loaded->error_rules_.add(
             {DatumGetInt32(row.datum(0)), row.text(1), row.text(2), row.text(3),
-             core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry),
-             DatumGetBool(row.datum(5))});
+             core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry), false});
     }
     const pg::TableRows hooks = pg::read_table(hook_table);
     std::vector<std::pair<int, std::pair<core::HookEvent, Task>>> ordered;

@@ -43,7 +43,7 @@ $$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,
 -- Labels.
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND provolatile = 'i'
-$$, '{priority,priority_band,_dlq_matches,_listing,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
+$$, '{priority,priority_band,_dlq_matches,_listing,_builtin_error_rules,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
      WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue)'
@@ -54,7 +54,7 @@ SELECT is_empty($$
 $$, 'what writes is PARALLEL UNSAFE');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next') AND p.proname !~ '^_role'
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next', '_builtin_error_rules') AND p.proname !~ '^_role'
 $$, 'C functions that read the configuration or shared memory are not PARALLEL SAFE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
@@ -81,8 +81,8 @@ SELECT is_empty($$
        AND c.oid <> ALL (SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'backfill')
 $$, 'every table and sequence is marked for pg_dump');
 SELECT is_empty($$
-    SELECT condition FROM pg_extension, unnest(extcondition) condition WHERE extname = 'backfill' AND condition NOT IN ('', 'WHERE NOT builtin')
-$$, 'with all its rows but the error rules that come with the extension');
+    SELECT condition FROM pg_extension, unnest(extcondition) condition WHERE extname = 'backfill' AND condition <> ''
+$$, 'with all its rows');
 SELECT is_empty($$
     SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
      WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind = 'r' AND a.attnum > 0

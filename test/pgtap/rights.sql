@@ -170,6 +170,7 @@ INSERT INTO attempt VALUES
     ($$SELECT * FROM backfill.workers$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.dlq$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.retry_policies$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.error_rules$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.dlq_stats()$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.metrics()$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.metrics('backfill_queue')$$, '{monitor,admin}'),

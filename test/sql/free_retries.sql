@@ -77,7 +77,7 @@ CALL runs('{"state": "22000"}', 5);
 INSERT INTO backfill.error_rule (task_identifier, sqlstate, decision) VALUES ('raise', '22', 'retry'), ('raise', 'JB002', 'free_retry');
 CALL runs('{"state": "22000"}', 1);
 CALL runs('{"state": "JB002"}', 3);
-DELETE FROM backfill.error_rule WHERE NOT builtin;
+DELETE FROM backfill.error_rule;
 CALL runs('{"state": "40001"}', 2);
 CALL runs('{"state": "22000"}', 5);
 -- Rules are part of the transaction that makes them.

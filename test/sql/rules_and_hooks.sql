@@ -57,7 +57,7 @@ SELECT backfill.discard('x');
 
 -- Every rule that comes with the extension, and rules of one's own.
 SELECT id, sqlstate, message_contains, decision,
-       decision = backfill.classify_error(sqlstate, 'xx ' || upper(message_contains) || ' xx') AS holds FROM backfill.error_rule ORDER BY id;
+       decision = backfill.classify_error(sqlstate, 'xx ' || upper(message_contains) || ' xx') AS holds FROM backfill.error_rules ORDER BY id;
 SELECT backfill.classify_error('08006'), backfill.classify_error('57014'), backfill.classify_error('XX000'), backfill.classify_error(message => 'odd'), backfill.classify_error();
 SELECT backfill.classify_error('not found');
 SELECT backfill.classify_error('');
@@ -69,7 +69,7 @@ INSERT INTO backfill.error_rule (sqlstate, decision) VALUES ('x', 'permanent');
 INSERT INTO backfill.error_rule (sqlstate, message_contains, decision) VALUES ('08', 'x', 'permanent');
 INSERT INTO backfill.error_rule (message_contains, decision) VALUES ('Upper', 'permanent');
 INSERT INTO backfill.error_rule (sqlstate, decision) VALUES ('08', 'never');
-DELETE FROM backfill.error_rule WHERE NOT builtin;
+DELETE FROM backfill.error_rule;
 
 -- Hooks that decide.
 CREATE FUNCTION decide(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT event->'job'->'payload'->(event->>'event') $$;

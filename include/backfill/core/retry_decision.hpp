@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +20,7 @@ enum class ErrorClass {
 std::optional<ErrorClass> error_class_from_name(std::string_view name);
 std::string_view error_class_name(ErrorClass error_class);
 
-/* A row of backfill.error_rule; empty strings where the column is NULL. */
+/* A built-in rule, or a row of backfill.error_rule; empty strings where the column is NULL. */
 struct ErrorRule {
     int id;
     std::string task;
@@ -29,9 +30,20 @@ struct ErrorRule {
     bool builtin;
 };
 
+/* What holds without any row. No rows themselves: they would be replicated and restored into a
+ * database that has them. */
+struct BuiltinRule {
+    int id; /* below those of rows */
+    std::string_view sqlstate;
+    std::string_view message_contains;
+    ErrorClass error_class;
+};
+std::span<const BuiltinRule> builtin_error_rules();
+
 class ErrorRules
 {
   public:
+    void add_builtin();
     void add(ErrorRule rule) { rules_.push_back(std::move(rule)); }
     /* By SQLSTATE, for errors of the server. Without a rule: kRetry. */
     ErrorClass classify(std::string_view task, std::string_view sqlstate) const;
