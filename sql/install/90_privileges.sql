@@ -53,8 +53,17 @@ CREATE FUNCTION backfill.grant_producer(role regrole, tasks text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    unknown text;
 BEGIN
     PERFORM backfill._grant(role, 'producer');
+    -- A task may be registered later, so that a misspelt name is no error.
+    FOR unknown IN
+        SELECT g.task FROM pg_catalog.unnest(grant_producer.tasks) g (task)
+         WHERE g.task NOT IN (SELECT t.task_identifier FROM backfill.task t) ORDER BY g.task
+    LOOP
+        RAISE NOTICE 'task "%" is not registered', unknown USING HINT = 'See backfill.tasks for the names.';
+    END LOOP;
     DELETE FROM backfill.producer p
      WHERE backfill._role_oid(p.role_name) NOT IN (SELECT r.oid FROM pg_catalog.pg_roles r);
     INSERT INTO backfill.producer AS p (role_name, tasks)

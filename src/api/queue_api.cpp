@@ -34,11 +34,41 @@ pg::Param int4_param(std::optional<int32> value)
     return {INT4OID, Int32GetDatum(value.value_or(0)), !value};
 }
 
+/* A queue comes into being with its first use, so that a misspelt name is no error. */
+bool is_known_queue(std::string_view name)
+{
+    const pg::Param param{TEXTOID, pg::from_text(name), false};
+    const pg::StatementResult known = pg::execute_as_owner(
+        "SELECT $1 IN ('fast', 'bulk')"
+        "    OR EXISTS (SELECT FROM backfill.queue q WHERE q.queue_name = $1)"
+        "    OR EXISTS (SELECT FROM backfill.task t WHERE t.queue_name = $1)",
+        std::span(&param, 1));
+    if (DatumGetBool(known.first_value))
+        return true;
+    queue::JobTable table;
+    const bool has_jobs = table.count_in_queue(name, 1) > 0;
+    table.close();
+    return has_jobs;
+}
+
+void notice_unknown_queue(std::string_view name)
+{
+    if (is_known_queue(name))
+        return;
+    const std::string shown = queue::shortened(name);
+    pg::call([&] {
+        ereport(NOTICE, (errmsg("queue \"%s\" has no settings, no task and no job so far",
+                                shown.c_str()),
+                         errhint("See backfill.queues for the names.")));
+    });
+}
+
 Datum set_paused(FunctionCallInfo fcinfo, bool paused)
 {
     const pg::Arguments arguments(fcinfo);
     const auto name = queue::require_text("queue_name", arguments.text(0));
     queue::check_queue_name(name);
+    notice_unknown_queue(name);
     const pg::Param params[] = {{TEXTOID, pg::from_text(name), false},
                                 {BOOLOID, BoolGetDatum(paused), false}};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused) VALUES ($1, $2)"

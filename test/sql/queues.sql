@@ -85,3 +85,11 @@ BEGIN;
 CALL backfill.process_available_jobs();
 COMMIT;
 SELECT count(*) FROM effect;
+
+-- A name that nothing knows is told of: it may be misspelt.
+SELECT backfill.pause_queue('fsat'), backfill.pause_queue('fast');
+SELECT backfill.resume_queue('fsat'), backfill.resume_queue('fast'), backfill.resume_queue('no queue');
+CREATE ROLE backfill_test_typist;
+SELECT backfill.grant_producer('backfill_test_typist', '{note,ntoe}');
+DROP OWNED BY backfill_test_typist;
+DROP ROLE backfill_test_typist;
