@@ -14,6 +14,7 @@
  * which wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap
  * superuser and never runs a handler. */
 #include "backfill/bgworker/ledger.hpp"
+#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
@@ -179,7 +180,7 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
         next.read(snapshot, limit);
         while (const auto candidate = next.pop()) {
             const auto row = table.fetch(candidate->tid, snapshot.get());
-            if (!row)
+            if (!row || set_aside::is_set_aside(set_aside::Kind::kJob, row->id()))
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = queue::queue_limit(queue);
@@ -305,6 +306,8 @@ Look look_for_work(bool sweep)
     queue::JobTable table;
     queue::LatestSnapshot snapshot;
     snapshot.renew();
+    if (const TimestampTz retry_at = set_aside::next_retry(set_aside::Kind::kJob))
+        note_due(look.next_due, clock::of(retry_at));
     for (RoleWork &work : look.roles) {
         queue::NextJobs next(table, work.tasks,
                              sweep ? queue::Reader::kSweep : queue::Reader::kWorker);

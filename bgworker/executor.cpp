@@ -5,10 +5,15 @@
  * run after the commit (procedure.hpp). Then it says that it is idle, looks
  * once more (a commit may have come between), and sleeps until its latch is set.
  *
+ * A job whose outcome cannot be recorded is set aside (set_aside.hpp), and so is a procedure's
+ * outcome: the executor keeps that for a while, and runs other jobs meanwhile.
+ *
  * The process lives and dies with its role: nothing a handler does can reach a more
  * powerful one, and what a job leaves in the session is removed before the next. */
 #include "backfill/bgworker/ledger.hpp"
+#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
+#include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -24,6 +29,14 @@ namespace backfill::bgworker
 
 namespace
 {
+
+/* So long an executor tries to record the outcome of a procedure, before the job is run again. */
+constexpr int64 kKeepOutcomeUs = 60 * USECS_PER_SEC;
+/* When so many jobs have been set aside one after the other, it is not the jobs: a pause after
+ * each, so that they are not all run in vain. */
+constexpr int kManyTroubles = 8;
+constexpr long kTroublePauseMs = 500;
+int troubles = 0;
 
 /* Jobs of a batch whose commit failed are run again one per transaction, so that one of
  * them cannot sink the others. */
@@ -43,6 +56,9 @@ std::optional<UnchargedFailure> &uncharged_failure()
 struct Procedure {
     queue::ProcedureClaim claim;
     std::optional<queue::ProcedureRun> run; /* when it has ended */
+    /* Its outcome could not be recorded: when to try again, and until when. */
+    TimestampTz retry_at = 0;
+    TimestampTz give_up_at = 0;
 };
 std::optional<Procedure> &procedure()
 {
@@ -137,7 +153,7 @@ void on_batch_end()
     SpinLockAcquire(&slot.mutex);
     slot.xid = InvalidTransactionId;
     slot.job_id = 0;
-    slot.claim_token = 0;
+    slot.claim_token = procedure() ? procedure()->claim.token() : 0;
     SpinLockRelease(&slot.mutex);
 }
 
@@ -157,19 +173,24 @@ bool shall_end()
     return true;
 }
 
+bool is_told_to_end()
+{
+    const SharedLock lock(LW_SHARED);
+    return my_slot().retire;
+}
+
 /* --- One transaction ----------------------------------------------------------- */
 
 void charge_failed_commit()
 {
     const UnchargedFailure failure = *uncharged_failure();
-    uncharged_failure().reset();
     /* Whoever writes a table that has long values needs one. */
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     queue::fail_unrun_job(failure.job_id, failure.error);
     pg::call([] { PopActiveSnapshot(); });
 }
 
-queue::BatchResult run_one_batch()
+void run_one_batch(queue::BatchResult &result)
 {
     queue::BatchOptions options;
     options.max_jobs = solo_jobs > 0 ? 1 : 0;
@@ -177,10 +198,58 @@ queue::BatchResult run_one_batch()
     options.on_start = on_job_start;
     options.on_end = on_job_end;
     options.on_claim = on_claim;
+    options.procedures = !procedure();
     options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs > 0)
         solo_jobs--;
-    return queue::run_batch(options);
+    queue::run_batch(options, result);
+}
+
+/* Runs body, whose errors end its transaction; the error, if there was one. */
+template <class Body> std::optional<core::ErrorInfo> try_transaction(Body &&body)
+{
+    std::optional<core::ErrorInfo> error;
+    try {
+        body();
+    } catch (const pg::Error &raised) {
+        error = pg::to_error_info(raised);
+    } catch (const Failure &raised) {
+        error = pg::to_error_info(raised);
+    }
+    if (error)
+        abort_transaction();
+    return error;
+}
+
+/* The job's outcome cannot be recorded, for this reason. It is passed over for a while. If its run
+ * has failed, that is counted, where it is possible. */
+void set_job_aside(int64 job_id, const std::string &task, const core::ErrorInfo &error,
+                   const std::optional<core::ErrorInfo> &run_error)
+{
+    const TimestampTz retry_at =
+        set_aside::note_failure(set_aside::Kind::kJob, job_id, task, error);
+    bool charged = false;
+    if (run_error)
+        charged = !try_transaction([&] {
+            if (!begin_extension_transaction())
+                end_worker();
+            pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
+            queue::charge_unsettled_job(job_id, *run_error);
+            pg::call([] { PopActiveSnapshot(); });
+            commit_transaction();
+        });
+    pg::call([&] {
+        ereport(WARNING, (errmsg("backfill could not record the outcome of job %lld: %s",
+                                 static_cast<long long>(job_id), error.message.c_str()),
+                          error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
+                          errhint("The job is tried again at %s, and others go on. "
+                                  "SELECT * FROM backfill.health() shows what is set aside.",
+                                  timestamptz_to_str(retry_at)),
+                          errcontext("job %lld, task \"%s\"%s", static_cast<long long>(job_id),
+                                     task.c_str(), charged ? ", charged with an attempt" : "")));
+    });
+    signal_due(MyDatabaseId, clock::of(retry_at));
+    troubles++;
 }
 
 /* Commits, or says why that failed and arranges for the jobs to be run again. */
@@ -203,6 +272,46 @@ bool commit_batch(const queue::BatchResult &result)
     return false;
 }
 
+/* One transaction: a batch, or what is left of the last one. Returns false if it was aborted
+ * because of one job, which is set aside. */
+bool run_transaction(queue::BatchResult &result)
+{
+    std::optional<core::ErrorInfo> error;
+    try {
+        if (!begin_extension_transaction())
+            end_worker();
+        if (uncharged_failure()) {
+            result.current_id = uncharged_failure()->job_id;
+            charge_failed_commit();
+            result.current_id = 0;
+            result.more = true;
+        } else {
+            run_one_batch(result);
+            stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
+        }
+    } catch (const pg::Error &raised) {
+        if (result.current_id == 0) /* it says nothing about a job */
+            throw;
+        error = pg::to_error_info(raised);
+    } catch (const Failure &raised) {
+        if (result.current_id == 0)
+            throw;
+        error = pg::to_error_info(raised);
+    }
+    if (error)
+        abort_transaction();
+    std::optional<core::ErrorInfo> run_error = std::move(result.run_error);
+    if (uncharged_failure() && error)
+        run_error = uncharged_failure()->error;
+    uncharged_failure().reset();
+    if (!error)
+        return true;
+    on_batch_end();
+    set_job_aside(result.current_id, result.current_task, *error, run_error);
+    solo_jobs = Max(result.jobs, solo_jobs);
+    return false;
+}
+
 /* Removes what the last jobs have left in the session. */
 void reset_session()
 {
@@ -221,8 +330,6 @@ void reset_session()
 
 /* --- Procedures ---------------------------------------------------------------- */
 
-/* Records the outcome, which is tried until it succeeds: after an error the next iteration
- * comes here again. */
 void finish_procedure()
 {
     if (queue::session_is_dirty())
@@ -233,15 +340,67 @@ void finish_procedure()
     commit_transaction();
     const queue::RunResult &result = procedure()->run->result;
     on_job_end(result.error.has_value() || result.cancelled);
-    on_batch_end();
+    const int64 job_id = procedure()->claim.row.id();
     procedure().reset();
+    on_batch_end();
+    set_aside::clear(set_aside::Kind::kClaim, job_id);
+    set_aside::clear(set_aside::Kind::kJob, job_id);
+}
+
+/* Gives the job up: it is charged if its run has failed, and run again otherwise. Should that not
+ * be possible either, we end: the dispatcher releases the claims of who has gone. */
+void give_up_procedure(const core::ErrorInfo &error)
+{
+    const queue::ProcedureClaim &claim = procedure()->claim;
+    const queue::RunResult &result = procedure()->run->result;
+    if (!result.error || result.cancelled)
+        end_worker();
+    const auto failure = try_transaction([&] {
+        if (!begin_extension_transaction())
+            end_worker();
+        queue::charge_unsettled_run(claim, *result.error);
+        commit_transaction();
+    });
+    if (failure)
+        end_worker();
+    const int64 job_id = claim.row.id();
+    (void) set_aside::note_failure(set_aside::Kind::kJob, job_id, claim.task.identifier, error);
+    set_aside::clear(set_aside::Kind::kClaim, job_id);
+    procedure().reset();
+    on_batch_end();
+}
+
+/* Records the outcome, or keeps it to try again later. */
+void settle_procedure()
+{
+    const auto error = try_transaction(finish_procedure);
+    if (!error)
+        return;
+    const int64 job_id = procedure()->claim.row.id();
+    const std::string &task = procedure()->claim.task.identifier;
+    const TimestampTz now = GetCurrentTimestamp();
+    procedure()->retry_at = set_aside::note_failure(set_aside::Kind::kClaim, job_id, task, *error);
+    if (procedure()->give_up_at == 0)
+        procedure()->give_up_at = now + kKeepOutcomeUs;
+    pg::call([&] {
+        ereport(WARNING,
+                (errmsg("backfill could not record the outcome of job %lld, a procedure: %s",
+                        static_cast<long long>(job_id), error->message.c_str()),
+                 errhint("It is tried again at %s, and others go on. "
+                         "SELECT * FROM backfill.health() shows what is set aside.",
+                         timestamptz_to_str(procedure()->retry_at))));
+    });
+    if (now >= procedure()->give_up_at || is_told_to_end())
+        give_up_procedure(*error);
+    else
+        on_batch_end();
 }
 
 void run_claimed_procedure()
 {
     queue::mark_session_dirty(); /* what it sets, and commits, stays */
     procedure()->run = queue::run_procedure(procedure()->claim);
-    finish_procedure();
+    settle_procedure();
 }
 
 /* Calls the hooks worker_start or worker_shutdown, in a transaction of their own. */
@@ -271,6 +430,8 @@ long go_idle()
     leave_bulk_lane(MyDatabaseId, my_slot_number());
     if (was_called())
         return 0;
+    if (procedure())
+        return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), procedure()->retry_at) + 1;
     const TimestampTz end = idle_since + static_cast<int64>(guc::executor_idle_timeout_s) * 1000000;
     return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end), 0) + 1;
 }
@@ -284,22 +445,20 @@ long executor_iteration()
     if (procedure()) {
         if (!procedure()->run)
             end_worker(); /* an error of ours that says nothing about the job: it is released */
-        finish_procedure();
-        return 0;
+        if (procedure()->retry_at <= GetCurrentTimestamp() || is_told_to_end()) {
+            settle_procedure();
+            return 0;
+        }
     }
-    if (shall_end())
+    if (!procedure() && shall_end())
         end_executor();
     if (idle)
         set_state(WorkerState::kIdle); /* from here on, a commit must wake us again */
-    if (!begin_extension_transaction())
-        end_worker();
     queue::BatchResult result;
-    if (uncharged_failure()) {
-        charge_failed_commit();
-        result.more = true;
-    } else {
-        result = run_one_batch();
-        stats::note_poll(WorkerKind::kExecutor, result.jobs > 0);
+    if (!run_transaction(result)) {
+        if (queue::session_is_dirty())
+            reset_session();
+        return troubles < kManyTroubles ? 0 : kTroublePauseMs;
     }
     const bool committed = commit_batch(result);
     if (committed && result.procedure) {
@@ -309,10 +468,14 @@ long executor_iteration()
     } else {
         on_batch_end();
     }
+    if (committed && result.jobs > 0)
+        troubles = 0;
+    if (committed && result.was_set_aside && !result.procedure)
+        set_aside::clear(set_aside::Kind::kJob, result.last_job_id);
     if (queue::session_is_dirty())
         reset_session();
     jobs_run += result.jobs;
-    if (guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
+    if (!procedure() && guc::executor_max_jobs > 0 && jobs_run >= guc::executor_max_jobs)
         end_executor();
     if (result.jobs > 0 || result.more || !committed)
         return 0;

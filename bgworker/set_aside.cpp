@@ -18,11 +18,6 @@ List &list()
     return shared().set_aside;
 }
 
-bool is_empty() noexcept
-{
-    return !available() || pg_atomic_read_u32(&list().count) == 0;
-}
-
 void free_entry(Entry &entry) noexcept
 {
     entry.kind = Kind::kNone;
@@ -131,13 +126,18 @@ TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core:
     }
     if (evicted)
         pg::call([&] {
-            ereport(LOG, (errmsg("backfill has set aside more than %d things that failed",
-                                 kMaxEntries),
-                          errdetail("%s %lld is tried again at once.", kind_name(lost.kind),
-                                    static_cast<long long>(lost.id)),
-                          errhint("SELECT * FROM backfill.health() shows what is set aside.")));
+            ereport(LOG,
+                    (errmsg("backfill has set aside more than %d things that failed", kMaxEntries),
+                     errdetail("%s %lld is tried again at once.", kind_name(lost.kind),
+                               static_cast<long long>(lost.id)),
+                     errhint("SELECT * FROM backfill.health() shows what is set aside.")));
         });
     return retry_at;
+}
+
+bool is_empty() noexcept
+{
+    return !available() || pg_atomic_read_u32(&list().count) == 0;
 }
 
 bool is_set_aside(Kind kind, int64 id) noexcept

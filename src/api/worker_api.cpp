@@ -59,6 +59,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     options.session = queue::SessionKind::kUser;
     options.tasks = text_elements(arguments, 1);
     options.time_limit_us = atomic ? PG_INT64_MAX : 5000;
+    options.commits = !atomic;
     const bool nothing_wanted = !arguments.is_null(1) && options.tasks.empty();
 
     int64 processed = 0;
@@ -67,7 +68,8 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     while (more) {
         options.max_jobs = max_jobs ? static_cast<int>(*max_jobs - processed) : 0;
         queue::mark_session_clean(); /* it ended the batch before; the session is the user's */
-        const queue::BatchResult batch = queue::run_batch(options);
+        queue::BatchResult batch;
+        queue::run_batch(options, batch);
         processed += batch.jobs;
         more = batch.jobs > 0 && (!max_jobs || processed < *max_jobs);
         if (!atomic)

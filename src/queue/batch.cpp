@@ -1,6 +1,7 @@
 /* batch.cpp - see batch.hpp. */
 #include "backfill/queue/batch.hpp"
 
+#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/queue/finish.hpp"
@@ -10,6 +11,7 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/queue_gate.hpp"
+#include "backfill/queue/run_limit.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -32,6 +34,9 @@ constexpr int64 kReadAheadUs = 10000;
 constexpr int kMaxWritingSubtransactions = 60;
 /* A job longer than this is slow. */
 constexpr int64 kSlowJobUs = 5000;
+/* So long, if the batch may last as long, a job may wait for locks while others are done. */
+constexpr int64 kLongestLockWaitUs = 100000;
+namespace set_aside = bgworker::set_aside;
 
 /* How long a task's jobs may take, as far as this process knows. A job that is done waits
  * for the end of its batch, so a job that may be slow must not join one: neither of a
@@ -75,7 +80,8 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
             options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
                                                task.identifier) != options.tasks.end();
         /* A procedure needs a session without a transaction around it. */
-        const bool possible = !task.is_procedure || options.session == SessionKind::kExecutor;
+        const bool possible =
+            !task.is_procedure || (options.session == SessionKind::kExecutor && options.procedures);
         if (wanted && possible && task.has_handler() && task.run_as_oid == GetUserId())
             names.push_back(task.identifier);
     }
@@ -85,8 +91,8 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
 class Batch
 {
   public:
-    explicit Batch(const BatchOptions &options)
-        : options_(options), config_(config()),
+    Batch(const BatchOptions &options, BatchResult &result)
+        : options_(options), result_(result), config_(config()),
           next_(table_, own_tasks(*config_, options),
                 options.session == SessionKind::kExecutor ? Reader::kExecutor : Reader::kSession),
           started_(GetCurrentTimestamp())
@@ -100,25 +106,37 @@ class Batch
         });
     }
 
-    BatchResult run()
+    ~Batch() { stop_watching(); }
+    Batch(const Batch &) = delete;
+    Batch &operator=(const Batch &) = delete;
+
+    void run()
     {
         const MemoryContext caller = MemoryContextSwitchTo(job_memory_);
         while (may_continue()) {
             pg::call([&] { MemoryContextReset(job_memory_); });
+            result_.current_id = 0;
             follow_config();
             const auto candidate = next_candidate();
             if (!candidate)
                 break;
+            result_.current_id = candidate->id;
+            result_.current_task.clear();
             snapshot_.see_own_changes();
             auto row = table_.fetch(candidate->tid, snapshot_.get());
             if (!row || row->id() != candidate->id)
                 continue;
-            if (awaits_charge(*row))
+            if (awaits_charge(*row) || is_set_aside(*row))
                 continue;
             const Task *task = config_->find_task(row->task_identifier());
             if (task == nullptr)
                 continue;
-            const bool slow = task->is_procedure || TaskSpeed::may_be_slow(task->identifier);
+            result_.current_task = task->identifier;
+            /* What has failed before shall not take others along. */
+            const bool again = !set_aside::is_empty() &&
+                               set_aside::find(set_aside::Kind::kJob, row->id()).has_value();
+            const bool slow =
+                task->is_procedure || again || TaskSpeed::may_be_slow(task->identifier);
             if (slow && result_.jobs > 0) {
                 result_.more = true;
                 break;
@@ -129,7 +147,10 @@ class Batch
                 gate_.give_back(*row);
                 continue;
             }
-            if (task->is_procedure)
+            result_.was_set_aside = again;
+            if (again && is_spent(*config_, *row))
+                settle_spent(*row, *task);
+            else if (task->is_procedure)
                 hand_over(*row, *task);
             else
                 run_claimed(*row, *task);
@@ -138,13 +159,13 @@ class Batch
                 break;
             }
         }
+        result_.current_id = 0;
         if (shares_read_ahead_)
             share_read_ahead(false);
         MemoryContextSwitchTo(caller);
         pg::call([&] { MemoryContextDelete(job_memory_); });
         snapshot_.pop();
         table_.close();
-        return result_;
     }
 
   private:
@@ -226,6 +247,15 @@ class Batch
         return true;
     }
 
+    /* Somebody could not settle it a short while ago. */
+    bool is_set_aside(const JobRow &row)
+    {
+        if (!set_aside::is_set_aside(set_aside::Kind::kJob, row.id()))
+            return false;
+        next_.exclude_job(row.id());
+        return true;
+    }
+
     bool claim(const Candidate &candidate, const JobRow &row)
     {
         const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
@@ -252,15 +282,23 @@ class Batch
     void hand_over(const JobRow &row, const Task &task)
     {
         start(row, task);
+        result_.last_job_id = row.id();
         result_.procedure = claim_for_procedure(table_, row, gate_.lease(row), config_, task);
         options_.on_claim(result_.procedure->token());
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
     }
 
-    void start(const JobRow &row, const Task &task)
+    /* It has had all its runs, only their end could not be recorded. */
+    void settle_spent(const JobRow &row, const Task &task)
     {
         result_.jobs++;
         result_.last_job_id = row.id();
+        finish_spent(table_, *config_, &task, row);
+    }
+
+    void start(const JobRow &row, const Task &task)
+    {
+        result_.jobs++;
         if (options_.on_start != nullptr)
             options_.on_start(row, task);
     }
@@ -274,14 +312,34 @@ class Batch
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         const RunResult run = run_job(*config_, row, task, options_.session);
         const TimestampTz end = GetCurrentTimestamp();
-        finish_run(table_, *config_, &task, row, run, started, end);
-        writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - started);
+        if (run.given_back) {
+            give_back(row, task);
+            return;
+        }
+        if (run.error && !run.cancelled)
+            result_.run_error = run.error;
+        finish_run(table_, *config_, &task, row, run, started, end);
+        result_.run_error.reset();
+        result_.last_job_id = row.id();
+        writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         if (run.cancelled)
             result_.more = true; /* whoever cancelled it shall not wait for our next jobs */
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
+        if (result_.jobs == 1 && options_.commits && options_.max_jobs != 1)
+            watch_lock_waits(Max(Min(options_.time_limit_us, kLongestLockWaitUs), 1000));
+    }
+
+    /* Its effects are gone. The batch ends, so that those which are done are committed; the job is
+     * the first of the next one and may wait there. */
+    void give_back(const JobRow &row, const Task &task)
+    {
+        (void) finish_unrun(table_, &task, row, std::nullopt);
+        gate_.give_back(row);
+        result_.jobs--;
+        result_.more = true;
     }
 
     /* Committed subtransactions of this transaction that have an xid. */
@@ -294,13 +352,13 @@ class Batch
     }
 
     const BatchOptions &options_;
+    BatchResult &result_;
     std::shared_ptr<const Config> config_;
     JobTable table_;
     NextJobs next_;
     LatestSnapshot snapshot_;
     QueueGate gate_{SlotUser::kRunner, table_, next_, snapshot_};
     MemoryContext job_memory_ = nullptr;
-    BatchResult result_;
     TimestampTz started_;
     /* What took so long to find is run for as long, lest looking takes all the time. */
     int64 looked_us_ = 0;
@@ -325,9 +383,18 @@ std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
 
 } // namespace
 
-BatchResult run_batch(const BatchOptions &options)
+void run_batch(const BatchOptions &options, BatchResult &result)
 {
-    return Batch(options).run();
+    Batch(options, result).run();
+}
+
+void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    if (const auto row = claim_by_id(table, job_id))
+        charge_unsettled(table, *current, current->find_task(row->task_identifier()), *row, error);
+    table.close();
 }
 
 void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)

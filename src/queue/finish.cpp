@@ -5,6 +5,7 @@
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/jsonb.hpp"
+#include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
@@ -19,6 +20,17 @@ namespace backfill::queue
 
 namespace
 {
+
+/* What users' transactions may have locked, a dead letter, say, a worker waits for only so long
+ * when it records an outcome; then the job is set aside. In a session, it is the user's business.
+ */
+constexpr char kOutcomeWaitMs[] = "500";
+
+void limit_waits(pg::LockWaitLimit &limit)
+{
+    if (MyBgworkerEntry != nullptr)
+        limit.enter(kOutcomeWaitMs);
+}
 
 /* Our own SQLSTATEs, for RAISE in handlers. */
 constexpr char kNeverRetry[] = "JB002";
@@ -129,7 +141,10 @@ std::optional<Outcome> drop_if_unwanted(JobTable &table, const Task *task, const
     const NoRetry forbidden = why_no_retry(row.id());
     if (!newer && forbidden == NoRetry::kNone)
         return std::nullopt;
+    pg::LockWaitLimit limit;
+    limit_waits(limit);
     allow_retry(row.id()); /* the job ends here, and the note with it */
+    limit.leave();
     const bool cancelled = forbidden == NoRetry::kCancelled;
     stats::note_dropped(row,
                         cancelled ? stats::DropReason::kCancelled : stats::DropReason::kSuperseded);
@@ -246,6 +261,77 @@ Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optiona
 namespace
 {
 
+core::ErrorInfo last_error_of(const JobRow &row)
+{
+    const Datum error = row.get(Column::kLastError);
+    const auto text = [&](const char *key) {
+        return pg::get_text(error, key).value_or(std::string());
+    };
+    return {text("sqlstate"), text("message"), text("detail"), text("hint"), text("context")};
+}
+
+/* As decide_retry() sees a job whose last run is counted already. */
+core::RetryDecision decide_for_charged(const Config &config, const JobRow &row,
+                                       const core::ErrorInfo &error)
+{
+    return core::decide_retry(config.error_rules().classify(row.task_identifier(), error.sqlstate),
+                              row.attempts(), row.max_attempts(), row.free_retries(),
+                              guc::max_free_retries);
+}
+
+} // namespace
+
+void charge_unsettled(JobTable &table, const Config &config, const Task *task, JobRow row,
+                      const core::ErrorInfo &error)
+{
+    row.set(Column::kLastError, error_to_jsonb(error));
+    row.set(Column::kAttempts,
+            Int16GetDatum(static_cast<int16>(Min(row.attempts() + 1, Max(row.max_attempts(), 1)))));
+    int64 delay = 0;
+    if (!is_spent(config, row))
+        delay = backoff_delay_us(policy_of(config, policy_name(row)), row.attempts() - 1);
+    if (delay > 0)
+        run_again(table, task, row, delay);
+    else
+        give_back(table, task, row);
+}
+
+bool is_spent(const Config &config, const JobRow &row)
+{
+    if (row.attempts() == 0 || row.is_null(Column::kLastError))
+        return false;
+    const core::RetryDecision decision = decide_for_charged(config, row, last_error_of(row));
+    return decision == core::RetryDecision::kPermanent ||
+           decision == core::RetryDecision::kExhausted;
+}
+
+void finish_spent(JobTable &table, const Config &config, const Task *task, const JobRow &row)
+{
+    if (drop_if_unwanted(table, task, row))
+        return;
+    const core::ErrorInfo error = last_error_of(row);
+    const core::RetryDecision decision = decide_for_charged(config, row, error);
+    stats::note_failed(row, decision);
+    stats::note_dead_letter(row, decision);
+    job_end::note_end(task, row, job_end::JobEnd::kDead, {row.attempts(), {}, true, {}});
+    pg::LockWaitLimit limit;
+    limit_waits(limit);
+    (void) bury(row, error, failure_reason(decision, row.attempts(), error));
+    limit.leave();
+    hooks::notify(config, core::HookEvent::kJobPermanentlyFail, &row, &error);
+}
+
+namespace
+{
+
+/* Whether anything is to be written, and not only the row that the claim has deleted. */
+bool leaves_traces(const Task *task, const JobRow &row, const RunResult &run)
+{
+    return run.error || run.cancelled || run.verdict.kind != Verdict::Kind::kDone ||
+           !row.is_null(Column::kJobKey) || !row.is_null(Column::kDeadLetterId) ||
+           (task != nullptr && task->keep_history_us > 0);
+}
+
 /* The job's way on; its handler has run. */
 Outcome finish_job(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                    const RunResult &run)
@@ -312,7 +398,11 @@ void finish_run(JobTable &table, const Config &config, const Task *task, const J
                 const RunResult &run, TimestampTz started, TimestampTz ended)
 {
     stats::note_run(row, clock::of(started), ended - started, end_of(run));
+    pg::LockWaitLimit limit;
+    if (leaves_traces(task, row, run))
+        limit_waits(limit);
     const Outcome outcome = finish_job(table, config, task, row, run);
+    limit.leave();
     if (outcome != Outcome::kDone)
         pg::call([] { CommandCounterIncrement(); }); /* the hooks shall see it */
     notify_outcome(config, row, run, outcome);

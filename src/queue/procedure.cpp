@@ -5,6 +5,7 @@
 #include "backfill/queue/procedure.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -136,19 +137,26 @@ std::optional<core::ErrorInfo> in_transactions(MemoryContext memory, JobContext 
 /* Takes the job's row out of the table, if it is still the claim's. */
 std::optional<JobRow> take_claimed(JobTable &table, const ProcedureClaim &claim)
 {
+    pg::LockWaitLimit limit; /* somebody may have locked the row */
+    limit.enter("500");
     for (;;) {
         const std::vector<FoundJob> rows = table.find_by_id(claim.row.id());
         const auto found = std::find_if(rows.begin(), rows.end(), [&](const FoundJob &job) {
             return job.row.is_in_executor() &&
                    DatumGetInt64(job.row.get(Column::kClaimToken)) == claim.token();
         });
-        if (found == rows.end())
+        if (found == rows.end()) {
+            limit.leave();
             return std::nullopt;
+        }
         if (table.remove_waiting(found->tid) != RemoveResult::kRemoved)
             continue;
         pg::call([] { CommandCounterIncrement(); });
         wake::announce_slots();
-        return found->row;
+        limit.leave();
+        JobRow row = found->row;
+        row.clear_lease();
+        return row;
     }
 }
 
@@ -203,9 +211,28 @@ ProcedureRun run_procedure(const ProcedureClaim &claim)
     if (run.result.error)
         limit.explain(run.result);
     run.result.verdict = current_verdict();
-    run.result.result = job_end::current_result();
+    /* The process may run other jobs before the outcome is recorded. */
+    if (const auto result = job_end::current_result())
+        run.result.result = pg::call([&] {
+            const MemoryContext caller = MemoryContextSwitchTo(claim.memory);
+            const Datum copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));
+            MemoryContextSwitchTo(caller);
+            return copy;
+        });
     run.ended = GetCurrentTimestamp();
     return run;
+}
+
+void charge_unsettled_run(const ProcedureClaim &claim, const core::ErrorInfo &error)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    LatestSnapshot snapshot;
+    snapshot.renew();
+    if (const auto row = take_claimed(table, claim))
+        charge_unsettled(table, *current, current->find_task(row->task_identifier()), *row, error);
+    snapshot.pop();
+    table.close();
 }
 
 void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run)
@@ -215,7 +242,6 @@ void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run)
     LatestSnapshot snapshot; /* changes of our tables may need one */
     snapshot.renew();
     if (auto row = take_claimed(table, claim)) {
-        row->clear_lease();
         finish_run(table, *current, current->find_task(row->task_identifier()), *row, run.result,
                    run.started, run.ended);
     }

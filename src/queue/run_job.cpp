@@ -198,7 +198,7 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     }
     if (result.error)
         limit.explain(result);
-    if (result.error && !result.cancelled && !limit.timed_out() &&
+    if (result.error && !result.cancelled && !result.given_back && !limit.timed_out() &&
         result.error->sqlstate == kQueryCanceled && session == SessionKind::kUser)
         /* The user wants the statement to end, not the job to fail. */
         fail(ERRCODE_QUERY_CANCELED, result.error->message);

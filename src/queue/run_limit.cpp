@@ -14,14 +14,34 @@ bgworker::WorkerSlot *stoppable_slot = nullptr;
 bool timer_registered = false;
 TimeoutId timer;
 volatile sig_atomic_t time_is_up = 0;
+bool watch_registered = false;
+TimeoutId watch;
+volatile sig_atomic_t in_handler = 0;
+volatile sig_atomic_t waited_too_long = 0;
+
+/* In a signal handler. */
+void cancel_statement() noexcept
+{
+    InterruptPending = true;
+    QueryCancelPending = true;
+    SetLatch(MyLatch);
+}
 
 /* In a signal handler. */
 void on_time_up() noexcept
 {
     time_is_up = 1;
-    InterruptPending = true;
-    QueryCancelPending = true;
-    SetLatch(MyLatch);
+    cancel_statement();
+}
+
+/* In a signal handler. Whoever grants us the lock just now clears waitLock: no harm, the job is run
+ * again. */
+void on_watch() noexcept
+{
+    if (in_handler == 0 || MyProc->waitLock == nullptr)
+        return;
+    waited_too_long = 1;
+    cancel_statement();
 }
 
 } // namespace
@@ -38,6 +58,23 @@ int64 time_limit_us(const JobRow &row, const Task &task)
     return static_cast<int64>(DatumGetInt32(row.get(Column::kTimeoutMs))) * 1000;
 }
 
+void watch_lock_waits(int64 after_us)
+{
+    pg::call([&] {
+        if (!watch_registered)
+            watch = RegisterTimeout(USER_TIMEOUT, on_watch);
+        watch_registered = true;
+        const int after_ms = static_cast<int>(Max(after_us / 1000, 1));
+        enable_timeout_every(watch, GetCurrentTimestamp() + after_us, after_ms);
+    });
+}
+
+void stop_watching() noexcept
+{
+    if (watch_registered)
+        disable_timeout(watch, false);
+}
+
 RunLimit::RunLimit(const JobRow &row, const Task &task)
     : job_id_(row.id()), limit_us_(time_limit_us(row, task)), own_(!row.is_null(Column::kTimeoutMs))
 {
@@ -47,11 +84,13 @@ void RunLimit::begin()
 {
     pg::call([&] {
         time_is_up = 0;
+        waited_too_long = 0;
         if (limit_us_ > 0 && !timer_registered) {
             timer = RegisterTimeout(USER_TIMEOUT, on_time_up);
             timer_registered = true;
         }
         active_ = true;
+        in_handler = 1;
         if (stoppable_slot != nullptr)
             bgworker::open_to_stop(*stoppable_slot, job_id_);
         if (limit_us_ > 0)
@@ -62,7 +101,7 @@ void RunLimit::begin()
 void RunLimit::check() const
 {
     const bool told = stoppable_slot != nullptr && bgworker::is_told_to_stop(*stoppable_slot);
-    if (told || time_is_up != 0)
+    if (told || time_is_up != 0 || waited_too_long != 0)
         throw core::ErrorInfo{kQueryCanceled, "canceling the job", {}, {}, {}};
 }
 
@@ -71,13 +110,16 @@ void RunLimit::end() noexcept
     if (!active_)
         return;
     active_ = false;
+    in_handler = 0;
     if (limit_us_ > 0)
         disable_timeout(timer, false);
     timed_out_ = time_is_up != 0;
     time_is_up = 0;
+    waited_ = waited_too_long != 0;
+    waited_too_long = 0;
     cancelled_ = stoppable_slot != nullptr && bgworker::close_to_stop(*stoppable_slot);
     /* It has done its work, or has come too late. */
-    if (timed_out_ || cancelled_)
+    if (timed_out_ || cancelled_ || waited_)
         QueryCancelPending = false;
 }
 
@@ -103,6 +145,8 @@ void RunLimit::explain(RunResult &result) const
             error.context = result.error->context;
         }
         result.error = std::move(error);
+    } else if (waited_) {
+        result.given_back = true;
     }
 }
 

@@ -2,6 +2,7 @@
 #include "backfill/queue/why_waiting.hpp"
 
 #include "backfill/bgworker/launcher.hpp"
+#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
@@ -221,11 +222,12 @@ class Diagnosis
                                      "that is committed"};
         using Check = MaybeAnswer (Diagnosis::*)() const;
         constexpr Check kChecks[] = {
-            &Diagnosis::standby,     &Diagnosis::locked_table, &Diagnosis::claimed,
-            &Diagnosis::uncharged,   &Diagnosis::leased,       &Diagnosis::later,
-            &Diagnosis::task,        &Diagnosis::paused,       &Diagnosis::full,
-            &Diagnosis::rate,        &Diagnosis::consumers,    &Diagnosis::server,
-            &Diagnosis::unannounced, &Diagnosis::executors,    &Diagnosis::doomed,
+            &Diagnosis::standby,   &Diagnosis::locked_table, &Diagnosis::claimed,
+            &Diagnosis::uncharged, &Diagnosis::set_aside,    &Diagnosis::leased,
+            &Diagnosis::later,     &Diagnosis::task,         &Diagnosis::paused,
+            &Diagnosis::full,      &Diagnosis::rate,         &Diagnosis::consumers,
+            &Diagnosis::server,    &Diagnosis::unannounced,  &Diagnosis::executors,
+            &Diagnosis::doomed,
         };
         for (const Check check : kChecks)
             if (const MaybeAnswer found = (this->*check)())
@@ -337,6 +339,20 @@ class Diagnosis
             return std::nullopt;
         return Answer{"uncharged", "its last run has ended the process that ran it: the dispatcher "
                                    "counts that as a failed attempt, and then it goes on"};
+    }
+
+    MaybeAnswer set_aside() const
+    {
+        using bgworker::set_aside::Kind;
+        auto entry = bgworker::set_aside::find(Kind::kJob, id_);
+        if (!entry)
+            entry = bgworker::set_aside::find(Kind::kClaim, id_);
+        if (!entry)
+            return std::nullopt;
+        return Answer{"set_aside",
+                      "its outcome could not be recorded since " + at_time(entry->since) + ", " +
+                          counted(entry->failures, "time", "times") + "; it is tried again at " +
+                          at_time(entry->retry_at) + ": " + in_one_line(entry->message)};
     }
 
     MaybeAnswer leased() const

@@ -63,6 +63,7 @@ TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core:
 
 /* --- Those below raise nothing; with an empty list they cost one atomic read. --- */
 
+bool is_empty() noexcept;
 /* Whether it has to be passed over now. */
 bool is_set_aside(Kind kind, int64 id) noexcept;
 /* It has succeeded, and that is committed; or it is gone. */

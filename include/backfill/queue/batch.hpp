@@ -16,6 +16,9 @@ struct BatchOptions {
     int64 time_limit_us = 0;  /* no further job after so long */
     int max_jobs = 0;         /* 0: no limit */
     bool urgent_only = false; /* only jobs of the fast bands */
+    bool procedures = true;   /* also jobs of procedures, in an executor */
+    /* The transaction ends with the batch: jobs that are done wait for it. */
+    bool commits = true;
     /* Only these tasks, if not empty. */
     std::vector<std::string> tasks;
     /* How a job's start and end are made known; may be null. */
@@ -26,19 +29,34 @@ struct BatchOptions {
 };
 
 struct BatchResult {
-    int jobs = 0;      /* how many ran, failures included */
+    int jobs = 0;      /* how many ran to their end, failures included */
     bool more = false; /* there may be further ready jobs */
     int64 last_job_id = 0;
     /* The only job of the batch, which the caller has to run after the commit. */
     std::optional<ProcedureClaim> procedure;
+    /* The job was set aside before, and is the only one of the batch. */
+    bool was_set_aside = false;
+
+    /* After an error: which job it was at, if it was at one, and the error of that job's run, if
+     * that had failed by then. */
+    int64 current_id = 0;
+    std::string current_task;
+    std::optional<core::ErrorInfo> run_error;
 };
 
-/* Runs ready jobs of tasks that run as the current user. Needs a transaction. */
-BatchResult run_batch(const BatchOptions &options);
+/* Runs ready jobs of tasks that run as the current user. Needs a transaction. An error means that
+ * the outcome of a job cannot be recorded: the transaction must be aborted, and `result` says whose
+ * it was. */
+void run_batch(const BatchOptions &options, BatchResult &result);
 
 /* Fails a job without running it: its own commit failed with this error. Does nothing if
  * somebody else has the job by now. */
 void fail_unrun_job(int64 job_id, const core::ErrorInfo &error);
+
+/* A job's run has failed, and what becomes of it cannot be recorded: it stays in the table, where
+ * nobody may look for it yet (set_aside.hpp), with this error and one attempt more. When it was the
+ * last one, the next executor that claims it does not run it again. */
+void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error);
 
 /* Dead-letters up to `limit` ready jobs of tasks whose run_as role does not exist;
  * returns how many. For the dispatcher: no executor can log in as such a role. */

@@ -47,6 +47,16 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
  * at once, or in the dead letter queue. */
 Outcome finish_lost(JobTable &table, const Task *task, JobRow row);
 
+/* A job that has failed, of which nothing else can be recorded: charge_unsettled_job() in
+ * batch.hpp.
+ */
+void charge_unsettled(JobTable &table, const Config &config, const Task *task, JobRow row,
+                      const core::ErrorInfo &error);
+/* Whether such a job has had its last run, by its last_error and its attempts; and what is left to
+ * be done for it then. */
+bool is_spent(const Config &config, const JobRow &row);
+void finish_spent(JobTable &table, const Config &config, const Task *task, const JobRow &row);
+
 /* A job that shall run again at no cost: in its old place, or after a delay. */
 Outcome finish_unrun(JobTable &table, const Task *task, JobRow row, std::optional<int64> delay_us);
 

@@ -43,5 +43,8 @@ ProcedureRun run_procedure(const ProcedureClaim &claim);
 
 /* Records the outcome; needs a transaction. Nothing happens if somebody has taken the job away. */
 void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run);
+/* The same for a run that has failed, if nothing else can be recorded: as charge_unsettled_job().
+ */
+void charge_unsettled_run(const ProcedureClaim &claim, const core::ErrorInfo &error);
 
 } // namespace backfill::queue

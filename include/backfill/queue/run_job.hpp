@@ -24,7 +24,9 @@ struct Verdict {
 struct RunResult {
     std::optional<core::ErrorInfo> error; /* the handler failed; its effects are gone */
     bool cancelled = false;               /* the same, because somebody has cancelled the job */
-    Verdict verdict;                      /* else: what it wants */
+    bool given_back = false; /* the same, because it waited for a lock while others' jobs that are
+                                done waited for it: as if it had not been run */
+    Verdict verdict;         /* else: what it wants */
     TimestampTz started_at = 0;
     std::optional<Datum> result; /* jsonb, if the task keeps a history */
 };

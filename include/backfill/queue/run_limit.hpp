@@ -1,6 +1,11 @@
-/* run_limit.hpp - what ends a handler from outside: its time limit, and cancel_job().
+/* run_limit.hpp - what ends a handler from outside: its time limit, cancel_job(), and jobs that are
+ * done and wait for it.
  *
- * Both cancel the handler's statement, as pg_cancel_backend() does, and leave a note that tells
+ * A job that is done waits for the end of its batch. So a handler that has to wait for a lock then
+ * must not go on waiting: watch_lock_waits() has it cancelled, too, and the job is given back as if
+ * it had not been run. Nothing that the handler can see or set is used for that.
+ *
+ * All cancel the handler's statement, as pg_cancel_backend() does, and leave a note that tells
  * them apart from it. The note counts, not the error: a handler that catches the cancel has
  * timed out, or is cancelled, all the same. The time limit cancels again every second, for a
  * handler may catch it and go on. One job at a time; used by run_job.cpp and procedure.cpp. */
@@ -17,6 +22,11 @@ void set_stoppable_slot(bgworker::WorkerSlot *slot);
 
 /* The job's own limit, or else its task's; 0: none. Microseconds. */
 int64 time_limit_us(const JobRow &row, const Task &task);
+
+/* Until stop_watching(), a handler of this process that waits for a lock is cancelled at the latest
+ * after so long. */
+void watch_lock_waits(int64 after_us);
+void stop_watching() noexcept;
 
 class RunLimit
 {
@@ -36,6 +46,7 @@ class RunLimit
     /* After end(): why. */
     bool timed_out() const { return timed_out_; }
     bool cancelled() const { return cancelled_; }
+    bool waited() const { return waited_; }
     /* Puts the reason into the result, whose error is what the handler raised, if it did. */
     void explain(RunResult &result) const;
 
@@ -48,6 +59,7 @@ class RunLimit
     bool active_ = false;
     bool timed_out_ = false;
     bool cancelled_ = false;
+    bool waited_ = false;
 };
 
 } // namespace backfill::queue
