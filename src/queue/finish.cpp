@@ -289,7 +289,7 @@ void charge_unsettled(JobTable &table, const Config &config, const Task *task, J
             Int16GetDatum(static_cast<int16>(Min(row.attempts() + 1, Max(row.max_attempts(), 1)))));
     int64 delay = 0;
     if (!is_spent(config, row))
-        delay = backoff_delay_us(policy_of(config, policy_name(row)), row.attempts() - 1);
+        delay = retry_delay_us(policy_of(config, policy_name(row)), row.attempts() - 1);
     if (delay > 0)
         run_again(table, task, row, delay);
     else
