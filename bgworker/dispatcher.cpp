@@ -12,8 +12,15 @@
  * once per backfill.notify_interval. Before it looks for work, it charges jobs whose run has
  * ended its process, or the server (ledger.hpp). Producers only leave a flag (signal_consumers()),
  * which wakes the dispatcher once until it has looked. The dispatcher runs as the bootstrap
- * superuser and never runs a handler. */
+ * superuser and never runs a handler.
+ *
+ * A pass is a sequence of steps, and none may keep the others from being taken: each has a
+ * subtransaction, and what fails is set aside (set_aside.hpp), a lease or a charge by itself. They
+ * share a transaction until its commit fails; then each has one of its own, until all succeed. No
+ * step waits long for a lock, and none sees the settings of the database, or of the role
+ * (own_settings.hpp). */
 #include "backfill/bgworker/ledger.hpp"
+#include "backfill/bgworker/own_settings.hpp"
 #include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
@@ -23,6 +30,7 @@
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/claim.hpp"
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/each_apart.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/lost_run.hpp"
@@ -47,9 +55,10 @@ constexpr TimestampTz kHistoryPauseUs = 10000000;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row somebody is changing. */
 constexpr int kBusyLeaseMs = 100;
-/* How soon to try again to charge a job whose row somebody is changing, and after an error. */
+/* How soon to try again to charge a job whose row somebody is changing. */
 constexpr int kBusyChargeMs = 100;
-constexpr int kFailedChargeMs = 1000;
+/* How soon to look again whether a transaction that drops the extension is over. */
+constexpr long kBeingDroppedMs = 100;
 /* With backfill.fake_now, how soon to look again at most. */
 constexpr long kFakeClockMs = 100;
 /* How many times as long as a sweep took, nobody sweeps again. */
@@ -68,10 +77,8 @@ struct Memory {
     std::vector<Executor> executors;                 /* those that this process started */
     std::unordered_map<Oid, StartBackoff> backoff;   /* roles that executors could not log in as */
     std::unordered_map<Oid, std::string> role_names; /* of the last look, for messages */
-    TimestampTz last_cleanup = 0;
-    TimestampTz last_cleanup_clock = clock::kReal;  /* what backfill.fake_now was then */
-    TimestampTz next_trim = 0;                      /* of the history */
-    std::unordered_map<Oid, TimestampTz> served_at; /* when a role last had an executor */
+    TimestampTz next_trim = 0;                       /* of the history */
+    std::unordered_map<Oid, TimestampTz> served_at;  /* when a role last had an executor */
     TimestampTz last_sweep = 0;
     TimestampTz sweep_time = 0; /* how long it took, in microseconds */
     int sweep_factor = 1;
@@ -82,9 +89,11 @@ struct Memory {
     bool waits_for_slots = false; /* the last pass found no worker slot */
     bool version_reported = false;
     std::vector<ledger::Entry> charged; /* in the transaction in progress */
-    TimestampTz no_charge_before = 0;
-    bool look_for_lost_claims = true; /* until that is done and committed */
+    bool look_for_lost_claims = true;   /* until that is done and committed */
     bool lost_claims_left = true;
+    bool all_leases = true; /* look at all of them, until that is done and committed */
+    bool all_leases_left = true;
+    bool apart = false; /* each step has its own transaction */
 };
 
 Memory &memory()
@@ -100,7 +109,11 @@ struct RoleWork {
     int ready = 0;
 };
 
-struct Look {
+/* What a pass of the dispatcher has found. */
+struct Pass {
+    bool sweep = false; /* also for jobs that nobody announced */
+    bool more = false;  /* there is something to do at once */
+    bool other_version = false;
     std::vector<RoleWork> roles;
     std::optional<TimestampTz> next_due;
     bool has_told = false; /* consumers, of jobs that they can claim */
@@ -161,6 +174,19 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
     return roles;
 }
 
+/* Whether an executor would not run the job now: it is set aside, or to be charged first. */
+bool is_passed_over(const queue::JobRow &row)
+{
+    return set_aside::is_set_aside(set_aside::Kind::kJob, row.id()) ||
+           ledger::awaits_charge(queue::lost_run::run_of(row));
+}
+
+/* At most so many. */
+int count_passed_over()
+{
+    return static_cast<int>(set_aside::copy_entries().size() + ledger::charges().size());
+}
+
 /* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
  * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(queue::JobTable &table, queue::NextJobs &next,
@@ -171,16 +197,18 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
     /* An executor of the role looks into full queues itself before it rests, and asks to be told;
      * were we told, too, every commit of a busy serial queue would wake us. */
     const bool has_executors = count_executors(role).of_role > 0;
+    /* What executors pass over must not hide what is behind it. */
+    const int hidden = count_passed_over();
     int startable = 0;
     bool looking = true;
     while (looking) {
         looking = false;
         startable = 0;
         room.clear();
-        next.read(snapshot, limit);
-        while (const auto candidate = next.pop()) {
+        next.read(snapshot, limit + hidden);
+        while (const auto candidate = startable < limit ? next.pop() : std::nullopt) {
             const auto row = table.fetch(candidate->tid, snapshot.get());
-            if (!row || set_aside::is_set_aside(set_aside::Kind::kJob, row->id()))
+            if (!row || is_passed_over(*row))
                 continue;
             const std::string queue(row->text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = queue::queue_limit(queue);
@@ -244,7 +272,7 @@ external_tasks(const queue::Config &config, queue::JobTable &table,
 /* Notifies the channels that have jobs which can be claimed, if it is time for that, and finds
  * out when the next one becomes due. The notifications go out at the commit. */
 void look_after_consumers(const queue::Config &config, queue::JobTable &table,
-                          const queue::LatestSnapshot &snapshot, bool sweep, bool tell, Look &look)
+                          const queue::LatestSnapshot &snapshot, bool tell, Pass &pass)
 {
     const TimestampTz now = clock::now();
     std::optional<TimestampTz> due;
@@ -252,10 +280,10 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
         const std::string &channel = entry.first;
         const std::vector<std::string> &names = entry.second;
         queue::NextJobs next(table, {names.begin(), names.end()},
-                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+                             pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
         if (tell && queue::is_any_claimable(table, next, snapshot, due)) {
             pg::call([&] { Async_Notify(channel.c_str(), ""); });
-            look.has_told = true;
+            pass.has_told = true;
         }
         note_due(due, next.next_run_at(snapshot, now));
     }
@@ -264,66 +292,83 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
         memory().tell_consumers = false;
     }
     memory().consumers_due = due;
-    note_due(look.next_due, due);
+    note_due(pass.next_due, due);
 }
 
-/* Makes jobs ready again, or dead letters, whose consumers were not heard of in time. Returns
- * when to look again. */
-std::optional<TimestampTz> end_leases(bool sweep)
+/* The moment when something of a kind that is set aside is to be tried again. */
+void note_retry(Pass &pass, set_aside::Kind kind)
 {
-    const TimestampTz now = clock::now();
-    const TimestampTz announced = take_lease_low(MyDatabaseId);
-    const queue::leases::Expired expired =
-        queue::leases::expire(sweep ? 0 : announced, now, kLeaseBatch);
-    lower_lease_low(MyDatabaseId, expired.lowest);
-    std::optional<TimestampTz> next = expired.next;
-    if (expired.more)
-        note_due(next, expired.jobs == 0 ? now + kBusyLeaseMs * 1000 : now);
-    return next;
+    const TimestampTz at = set_aside::next_retry(kind);
+    note_due(pass.next_due, at == 0 ? clock::now() : clock::of(at));
 }
 
-/* Releases the jobs of procedures whose executors are gone. Returns when to look again. */
-std::optional<TimestampTz> release_lost_claims(bool sweep)
+void note_soon(Pass &pass, int ms)
+{
+    note_due(pass.next_due, clock::now() + static_cast<TimestampTz>(ms) * 1000);
+}
+
+/* Makes jobs ready again, or dead letters, whose consumers were not heard of in time. */
+void end_leases(Pass &pass)
+{
+    const TimestampTz announced = take_lease_low(MyDatabaseId);
+    const bool all = pass.sweep || memory().all_leases;
+    memory().all_leases = true; /* should we not come to the commit */
+    const queue::leases::Expired expired = queue::leases::expire(
+        all ? 0 : announced, clock::now(), kLeaseBatch, queue::Transaction::kOurs);
+    lower_lease_low(MyDatabaseId, expired.lowest);
+    memory().all_leases_left = false;
+    note_due(pass.next_due, expired.next);
+    if (expired.more)
+        note_due(pass.next_due, clock::now());
+    if (expired.busy)
+        note_soon(pass, kBusyLeaseMs);
+    if (expired.aside)
+        note_retry(pass, set_aside::Kind::kLease);
+}
+
+/* Releases the jobs of procedures whose executors are gone. */
+void release_lost_claims(Pass &pass)
 {
     bool &wanted = memory().look_for_lost_claims;
-    wanted = take_lost_claims(MyDatabaseId) || sweep || wanted;
-    memory().lost_claims_left = wanted && queue::leases::release_orphaned();
-    if (!memory().lost_claims_left)
-        return std::nullopt;
-    return clock::now() + kBusyLeaseMs * 1000;
+    wanted = take_lost_claims(MyDatabaseId) || pass.sweep || wanted;
+    if (wanted)
+        memory().lost_claims_left = queue::leases::release_orphaned(queue::Transaction::kOurs);
+    if (wanted && memory().lost_claims_left)
+        note_soon(pass, kBusyLeaseMs);
 }
 
-/* `sweep`: also for jobs that nobody announced. */
-Look look_for_work(bool sweep)
+void look_for_work(Pass &pass)
 {
     /* Before the snapshot: what is announced later is for the next time. */
-    const bool tell = is_time_to_tell(sweep);
+    const bool tell = is_time_to_tell(pass.sweep);
+    const bool tell_again = memory().tell_consumers;
+    memory().tell_consumers = memory().tell_consumers || tell; /* should this fail */
     const std::shared_ptr<const queue::Config> config = queue::config();
-    Look look{group_by_role(*config), std::nullopt};
+    pass.roles = group_by_role(*config);
     const TimestampTz now = clock::now();
     const int limit = Max(guc::max_executors, 1);
 
     queue::JobTable table;
     queue::LatestSnapshot snapshot;
     snapshot.renew();
-    if (const TimestampTz retry_at = set_aside::next_retry(set_aside::Kind::kJob))
-        note_due(look.next_due, clock::of(retry_at));
-    for (RoleWork &work : look.roles) {
+    for (RoleWork &work : pass.roles) {
         queue::NextJobs next(table, work.tasks,
-                             sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+                             pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
         for (const std::string_view queue : queue::paused_queues())
             next.exclude_queue(queue);
         /* Before full queues are left out: nobody would tell us of what becomes due in one that
          * has room again by then. */
-        note_due(look.next_due, next.next_run_at(snapshot, now));
-        work.ready = count_startable(table, next, snapshot, work.role, limit, look.next_due);
+        note_due(pass.next_due, next.next_run_at(snapshot, now));
+        work.ready = count_startable(table, next, snapshot, work.role, limit, pass.next_due);
         work.tasks.clear(); /* views into the configuration, which we let go */
         memory().role_names[work.role] = pg::role_name(work.role);
     }
-    look_after_consumers(*config, table, snapshot, sweep, tell, look);
+    if (set_aside::next_retry(set_aside::Kind::kJob) != 0)
+        note_retry(pass, set_aside::Kind::kJob);
+    memory().tell_consumers = tell_again;
+    look_after_consumers(*config, table, snapshot, tell, pass);
     snapshot.pop();
     table.close();
-    return look;
 }
 
 /* The library and the SQL objects must be of one version. */
@@ -351,12 +396,13 @@ bool version_matches()
     const bool matches = installed == BACKFILL_VERSION;
     if (!matches && !memory().version_reported)
         pg::call([&] {
-            ereport(LOG, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                          errmsg("backfill runs no jobs in database %u: the extension has version "
-                                 "%s, the library %s",
-                                 MyDatabaseId, installed.c_str(), BACKFILL_VERSION),
-                          errhint("Run ALTER EXTENSION backfill UPDATE, or restart the server if "
-                                  "its library is the older one.")));
+            ereport(LOG,
+                    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                     errmsg("backfill runs no jobs in database \"%s\": the extension has "
+                            "version %s, the library %s",
+                            get_database_name(MyDatabaseId), installed.c_str(), BACKFILL_VERSION),
+                     errhint("Run ALTER EXTENSION backfill UPDATE, or restart the server if "
+                             "its library is the older one.")));
         });
     memory().version_reported = !matches;
     return matches;
@@ -522,13 +568,14 @@ void make_room_for(Oid role, bool role_has_executor)
     wake_worker(*chosen);
 }
 
-/* Ends executors beyond backfill.max_executors, which may have been lowered. */
-void retire_surplus()
+/* Ends executors beyond so many: backfill.max_executors may have been lowered, and the tables of
+ * another version than the library's are not to be touched. */
+void retire_surplus(int limit)
 {
     SharedLock lock;
     int staying = 0;
     for_each_executor([&](WorkerSlot &worker) {
-        if (worker.retire || ++staying <= guc::max_executors)
+        if (worker.retire || ++staying <= limit)
             return;
         worker.retire = true;
         wake_worker(worker);
@@ -620,14 +667,14 @@ void clear_woken()
     my_slot().woken = false;
 }
 
-long wait_time(const Look &look, const Shortage &shortage)
+long wait_time(const Pass &pass, const Shortage &shortage)
 {
-    if (was_called())
+    if (pass.more || was_called())
         return 0;
     const TimestampTz now = GetCurrentTimestamp();
     long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
-    if (look.next_due) {
-        const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *look.next_due) + 1;
+    if (pass.next_due) {
+        const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *pass.next_due) + 1;
         /* A clock that stands still does not come closer. */
         wait_ms = Min(wait_ms, clock::is_fake() ? Max(due_ms, kFakeClockMs) : due_ms);
     }
@@ -640,95 +687,271 @@ long wait_time(const Look &look, const Shortage &shortage)
     return Max(wait_ms, 1);
 }
 
-/* Runs body, which may have to wait for somebody's open transaction, but not for long: the
- * jobs of all others would wait with us. What it could not do is done another time, and the
- * result is false. */
-template <class Body> bool without_waiting(const char *what, Body &&body)
-{
-    const auto error = pg::in_subtransaction([&] {
-        const int nest_level = pg::call([] {
-            const int level = NewGUCNestLevel();
-            (void) set_config_option("lock_timeout", "100", PGC_USERSET, PGC_S_SESSION,
-                                     GUC_ACTION_SAVE, true, 0, false);
-            return level;
-        });
-        body();
-        pg::call([&] { AtEOXact_GUC(false, nest_level); });
-    });
-    if (error)
-        pg::call([&] {
-            ereport(LOG, (errmsg("backfill could not %s: %s", what, error->message.c_str()),
-                          errdetail("It tries again later.")));
-        });
-    return !error;
-}
+/* --- Steps of a pass, besides those above ----------------------------------------- */
 
-/* Stale leases, jobs without attempts, old dead letters: at the start and then every
- * backfill.dlq_processor_interval. */
-void clean_up_when_due()
-{
-    const TimestampTz now = GetCurrentTimestamp();
-    if (now - memory().last_cleanup <
-            static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC &&
-        memory().last_cleanup_clock == clock::fake)
-        return;
-    memory().last_cleanup = now;
-    memory().last_cleanup_clock = clock::fake;
-    (void) without_waiting("clean up", [] {
-        (void) pg::execute_as_owner("SELECT 1::bigint FROM backfill.startup_cleanup()", {});
-    });
-}
+/* Something that is done every backfill.dlq_processor_interval. */
+struct Chore {
+    TimestampTz done_at = 0;
+    TimestampTz clock = clock::kReal; /* what backfill.fake_now was then */
 
-/* Charges the jobs whose run was their process's last. Returns when to try again those that
- * could not be charged yet. */
-std::optional<TimestampTz> charge_lost_runs()
-{
-    std::optional<TimestampTz> again;
-    memory().charged.clear();
-    const std::vector<ledger::Entry> charges = ledger::charges();
-    const TimestampTz now = GetCurrentTimestamp();
-    if (charges.empty())
-        return again;
-    const TimestampTz retry_at = clock::of(now) + kBusyChargeMs * 1000;
-    if (now < memory().no_charge_before)
-        return retry_at;
-    for (const ledger::Entry &entry : charges) {
-        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
-        if (!without_waiting("charge a job for the end of its executor",
-                             [&] { result = queue::lost_run::charge(entry); })) {
-            memory().no_charge_before = now + kFailedChargeMs * 1000;
-            again = retry_at;
-        } else if (result == queue::lost_run::Charged::kYes)
-            memory().charged.push_back(entry);
-        else if (result == queue::lost_run::Charged::kNo)
-            ledger::settle(entry);
-        else
-            again = retry_at;
+    bool is_due() const
+    {
+        return clock != clock::fake ||
+               GetCurrentTimestamp() - done_at >=
+                   static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
     }
-    return again;
+    void note_done() { *this = {GetCurrentTimestamp(), clock::fake}; }
+};
+
+/* Jobs without attempts left become dead letters. */
+void bury_exhausted_jobs(Pass &pass)
+{
+    static Chore chore;
+    static TimestampTz again_at = 0; /* for those that could not be buried; 0: there are none */
+    if (!chore.is_due() && (again_at == 0 || GetCurrentTimestamp() < again_at)) {
+        if (again_at != 0)
+            note_due(pass.next_due, clock::of(again_at));
+        return;
+    }
+    struct Job {
+        int64 id;
+        std::string task;
+    };
+    std::vector<Job> jobs;
+    const pg::TableRows rows = pg::query_as_owner(
+        "SELECT j.id, j.task_identifier FROM backfill.job j"
+        " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT 10000",
+        {});
+    for (int i = 0; i < rows.count; i++)
+        jobs.push_back(
+            {DatumGetInt64(rows.rows[i].values[0]), pg::to_string(rows.rows[i].values[1])});
+    const queue::Done done = queue::each_apart(
+        {set_aside::Kind::kLetter, "make a dead letter of job", queue::Transaction::kOurs}, jobs,
+        [](const Job &job) {
+            return queue::Thing{job.id, job.task};
+        },
+        [](queue::JobTable &, const Job &job) {
+            const pg::Param id{INT8OID, Int64GetDatum(job.id), false};
+            return pg::execute_as_owner(
+                       "SELECT backfill._bury(j.id, 'no attempts left', j.last_error)"
+                       "  FROM backfill.job j WHERE j.id = $1",
+                       std::span(&id, 1))
+                .has_value;
+        });
+    again_at = done.aside ? set_aside::next_retry(set_aside::Kind::kLetter) : 0;
+    if (again_at != 0)
+        note_due(pass.next_due, clock::of(again_at));
+    pass.more = pass.more || done.more;
+    if (!done.more)
+        chore.note_done();
+}
+
+/* What somebody has locked is left for the next time. */
+void delete_old_letters(Pass &)
+{
+    static Chore chore;
+    if (!chore.is_due())
+        return;
+    (void) pg::execute_as_owner("SELECT backfill._apply_dlq_retention()", {});
+    (void) pg::execute_as_owner(
+        "DELETE FROM backfill.no_retry n WHERE n.job_id IN"
+        " (SELECT m.job_id FROM backfill.no_retry m"
+        "   WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = m.job_id)"
+        "     FOR UPDATE SKIP LOCKED)",
+        {});
+    chore.note_done();
+}
+
+/* Whether a charge has to wait, because it failed or, worse, has ended our process. */
+bool is_charge_set_aside(const ledger::Entry &entry, Pass &pass)
+{
+    const int64 job = entry.run.job_id;
+    if (set_aside::is_set_aside(set_aside::Kind::kCharge, job)) {
+        note_retry(pass, set_aside::Kind::kCharge);
+        return true;
+    }
+    if (entry.charge_not_before <= GetCurrentTimestamp())
+        return false;
+    const std::string until = pg::call([&] { return timestamptz_to_str(entry.charge_not_before); });
+    queue::set_aside_and_say(
+        set_aside::Kind::kCharge, {job, ""}, "charge job " + std::to_string(job),
+        {"58000",
+         "this has ended the dispatcher " + std::to_string(entry.charge_begun) +
+             " times, and waits until " + until,
+         "The server's log may say why.",
+         {},
+         {}});
+    note_retry(pass, set_aside::Kind::kCharge);
+    return true;
+}
+
+/* Charges the jobs whose run was their process's last. */
+void charge_lost_runs(Pass &pass)
+{
+    memory().charged.clear();
+    for (const ledger::Entry &entry : ledger::charges()) {
+        if (is_charge_set_aside(entry, pass))
+            continue;
+        const int64 job = entry.run.job_id;
+        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
+        ledger::begin_charging(entry);
+        queue::HeldMessages messages;
+        const auto error = pg::in_subtransaction([&] {
+            result = queue::lost_run::charge(entry);
+            queue::fire_deferred_triggers();
+        });
+        if (!error && result == queue::lost_run::Charged::kYes) {
+            messages.release();
+            memory().charged.push_back(entry);
+            continue;
+        }
+        ledger::end_charging(entry);
+        if (error) {
+            queue::set_aside_and_say(
+                set_aside::Kind::kCharge, {job, ""},
+                "charge job " + std::to_string(job) + " for the end of its executor", *error);
+            note_retry(pass, set_aside::Kind::kCharge);
+        } else if (result == queue::lost_run::Charged::kNo) {
+            set_aside::clear(set_aside::Kind::kCharge, job);
+            ledger::settle(entry);
+        } else
+            note_soon(pass, kBusyChargeMs);
+    }
 }
 
 /* After the commit. Should we not come to this, the charges are refused the next time, for the
  * jobs have changed. */
 void settle_charges()
 {
-    for (const ledger::Entry &entry : memory().charged)
+    for (const ledger::Entry &entry : memory().charged) {
         ledger::settle(entry);
+        set_aside::clear(set_aside::Kind::kCharge, entry.run.job_id);
+    }
     memory().charged.clear();
 }
 
-/* Deletes a batch of the history that is no longer wanted. Returns whether to go on at once. */
-bool trim_history_when_due()
+void move_orphans(Pass &pass)
+{
+    pass.more = queue::dead_letter_orphans(kOrphanBatch) || pass.more;
+}
+
+/* Deletes a batch of the history that is no longer wanted. */
+void trim_history_when_due(Pass &pass)
 {
     const TimestampTz now = GetCurrentTimestamp();
     if (now < memory().next_trim)
-        return false;
-    int trimmed = 0;
-    (void) without_waiting("delete old history",
-                           [&] { trimmed = queue::job_end::trim_history(kHistoryBatch); });
-    const bool more = trimmed == kHistoryBatch;
-    memory().next_trim = more ? now : now + kHistoryPauseUs;
-    return more;
+        return;
+    memory().next_trim = now + kHistoryPauseUs;
+    if (queue::job_end::trim_history(kHistoryBatch) == kHistoryBatch) {
+        memory().next_trim = now;
+        pass.more = true;
+    }
+}
+
+struct Step {
+    int64 number;     /* not 0; for the list of what is set aside */
+    const char *name; /* completes "could not" */
+    void (*take)(Pass &pass);
+};
+
+constexpr Step kSteps[] = {
+    {1, "charge jobs for the ends of their executors", charge_lost_runs},
+    {2, "release the jobs of procedures whose executors are gone", release_lost_claims},
+    {3, "make dead letters of jobs without attempts", bury_exhausted_jobs},
+    {4, "delete old dead letters", delete_old_letters},
+    {5, "make dead letters of the jobs of missing roles", move_orphans},
+    {6, "delete old history", trim_history_when_due},
+    {7, "end leases", end_leases},
+    {8, "look for ready jobs", look_for_work},
+};
+
+void set_aside_step(const Step &step, const core::ErrorInfo &error)
+{
+    queue::set_aside_and_say(set_aside::Kind::kStep, {step.number, step.name}, step.name, error);
+}
+
+void take_step(const Step &step, Pass &pass)
+{
+    if (set_aside::is_set_aside(set_aside::Kind::kStep, step.number)) {
+        note_retry(pass, set_aside::Kind::kStep);
+        return;
+    }
+    const auto error = pg::in_subtransaction([&] { step.take(pass); });
+    if (error) {
+        set_aside_step(step, *error);
+        note_retry(pass, set_aside::Kind::kStep);
+    } else if (!memory().apart)
+        set_aside::clear(set_aside::Kind::kStep, step.number);
+}
+
+void after_commit(const Pass &pass)
+{
+    settle_charges();
+    memory().look_for_lost_claims = memory().lost_claims_left;
+    memory().all_leases = memory().all_leases_left;
+    if (pass.has_told)
+        wake_consumers();
+}
+
+/* Takes steps and ends the transaction. Returns the error of its commit. */
+std::optional<core::ErrorInfo> finish_transaction(std::span<const Step> steps, Pass &pass)
+{
+    std::optional<core::ErrorInfo> error;
+    memory().all_leases_left = memory().all_leases;
+    memory().lost_claims_left = memory().look_for_lost_claims;
+    for (const Step &step : steps)
+        take_step(step, pass);
+    try {
+        commit_transaction();
+    } catch (const pg::Error &raised) {
+        error = pg::to_error_info(raised);
+    }
+    if (!error) {
+        after_commit(pass);
+        return error;
+    }
+    abort_transaction();
+    for (const ledger::Entry &entry : memory().charged)
+        ledger::end_charging(entry);
+    memory().charged.clear();
+    memory().tell_consumers = memory().tell_consumers || pass.has_told;
+    pass.has_told = false;
+    return error;
+}
+
+/* The first transaction has begun. */
+void take_steps_apart(Pass &pass)
+{
+    bool all_succeeded = true;
+    bool begun = true;
+    for (const Step &step : kSteps) {
+        if (!begun && try_begin_extension_transaction() != Extension::kPresent)
+            return;
+        begun = false;
+        const auto error = finish_transaction(std::span(&step, 1), pass);
+        if (error) {
+            set_aside_step(step, *error);
+            note_retry(pass, set_aside::Kind::kStep);
+        } else if (!set_aside::is_set_aside(set_aside::Kind::kStep, step.number))
+            set_aside::clear(set_aside::Kind::kStep, step.number);
+        all_succeeded =
+            all_succeeded && !error && !set_aside::find(set_aside::Kind::kStep, step.number);
+    }
+    memory().apart = !all_succeeded;
+}
+
+/* The transaction has begun; afterwards there is none. */
+void take_steps(Pass &pass)
+{
+    if (memory().apart) {
+        take_steps_apart(pass);
+        return;
+    }
+    if (const auto error = finish_transaction(kSteps, pass)) {
+        /* Whose fault it was, the next pass finds out. */
+        memory().apart = true;
+        pass.more = true;
+    }
 }
 
 /* Sweeps become rarer while they find nothing. */
@@ -740,56 +963,54 @@ void note_sweep(TimestampTz start)
     memory().sweep_factor = Min(memory().sweep_factor * 2, kMaxSweepFactor);
 }
 
-long dispatcher_iteration()
+/* Returns how long to wait. */
+long take_pass()
 {
-    pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
-    clear_woken();
-    if (!begin_extension_transaction()) {
-        set_status(DatabaseStatus::kAbsent, std::nullopt);
-        end_worker();
-    }
-    Look look;
-    int orphans = 0;
-    bool more_history = false;
+    Pass pass;
     const TimestampTz start = GetCurrentTimestamp();
-    const bool sweep = start >= next_sweep();
-    if (version_matches()) {
-        const std::optional<TimestampTz> charges = charge_lost_runs();
-        const std::optional<TimestampTz> claims = release_lost_claims(sweep);
-        clean_up_when_due();
-        (void) without_waiting("move the jobs of missing roles to the dead letter queue",
-                               [&] { orphans = queue::dead_letter_orphans(kOrphanBatch); });
-        more_history = trim_history_when_due();
-        const std::optional<TimestampTz> leases = end_leases(sweep);
-        look = look_for_work(sweep);
-        note_due(look.next_due, leases);
-        note_due(look.next_due, charges);
-        note_due(look.next_due, claims);
-    }
-    commit_transaction();
-    settle_charges();
-    memory().look_for_lost_claims = memory().lost_claims_left;
-    if (look.has_told)
-        wake_consumers();
-    set_status(DatabaseStatus::kPresent, look.next_due);
+    pass.sweep = start >= next_sweep();
+    pass.other_version = !version_matches();
+    if (pass.other_version)
+        commit_transaction();
+    else
+        take_steps(pass);
+    set_status(DatabaseStatus::kPresent, pass.next_due);
     stats::note_poll(WorkerKind::kDispatcher,
-                     std::any_of(look.roles.begin(), look.roles.end(),
+                     std::any_of(pass.roles.begin(), pass.roles.end(),
                                  [](const RoleWork &work) { return work.ready > 0; }));
 
     reap_executors();
-    retire_surplus();
+    retire_surplus(pass.other_version ? 0 : guc::max_executors);
     Shortage shortage;
-    serve_idle_roles_first(look.roles);
-    for (const RoleWork &work : look.roles)
+    serve_idle_roles_first(pass.roles);
+    for (const RoleWork &work : pass.roles)
         provide_executors(work, shortage);
     publish_held_roles();
     note_slots(shortage.exhausted);
     if (shortage.missed)
         memory().sweep_factor = 1;
-    if (sweep)
+    if (pass.sweep)
         note_sweep(start);
+    return wait_time(pass, shortage);
+}
+
+long dispatcher_iteration()
+{
+    /* A fresh process has the new settings of the server. */
+    if (config_reloads() > 0 && own_settings::are_outdated())
+        end_worker();
+    pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
+    clear_woken();
+    long wait_ms = kBeingDroppedMs;
+    const Extension found = try_begin_extension_transaction();
+    if (found == Extension::kAbsent) {
+        set_status(DatabaseStatus::kAbsent, std::nullopt);
+        end_worker();
+    }
+    if (found == Extension::kPresent)
+        wait_ms = take_pass();
     pgstat_report_activity(STATE_IDLE, nullptr);
-    return orphans == kOrphanBatch || more_history ? 0 : wait_time(look, shortage);
+    return wait_ms;
 }
 
 } // namespace
@@ -800,7 +1021,9 @@ void backfill_dispatcher_main(Datum argument)
 {
     using namespace backfill::bgworker;
 
+    own_settings::remember_servers();
     attach_worker(argument);
+    own_settings::take();
     pgstat_report_appname("backfill dispatcher");
     worker_loop(dispatcher_iteration);
 }

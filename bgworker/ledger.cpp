@@ -21,12 +21,17 @@ namespace
 
 constexpr char kPath[] = PG_STAT_TMP_DIR "/backfill_running.dat";
 constexpr char kNewPath[] = PG_STAT_TMP_DIR "/backfill_running.dat.new";
-constexpr uint64 kMagic = 0x6261636b66696c02; /* "backfil", version 2 */
+constexpr uint64 kMagic = 0x6261636b66696c03; /* "backfil", version 3 */
 constexpr Size kHeaderSize = PG_CACHE_LINE_SIZE * 2;
 static_assert(sizeof(Header) <= kHeaderSize);
 /* Charges that nobody has settled yet take entries, too. */
 constexpr int kEntriesPerWorker = 4;
 constexpr uint32 kMaxEntries = 1000000;
+/* How long a charge waits that has ended the dispatcher, which may have been a crash of the server:
+ * so long after the second time, and so many times longer after each further one. */
+constexpr int64 kFirstChargePauseUs = 10 * USECS_PER_SEC;
+constexpr int64 kLongestChargePauseUs = USECS_PER_HOUR;
+constexpr int kChargePauseFactor = 6;
 
 /* What is used where there is no ledger. */
 Entry no_entry;
@@ -326,6 +331,46 @@ void settle(const Entry &charge) noexcept
     for (uint32 i = 0; i < entry_count(); i++)
         if (is_charge_of(entries[i], charge.run))
             set_state(entries[i], EntryState::kFree);
+}
+
+namespace
+{
+
+int64 charge_pause(int begun) noexcept
+{
+    if (begun < kMaxChargesBegun)
+        return 0;
+    int64 pause = kFirstChargePauseUs;
+    for (int i = kMaxChargesBegun; i < begun && pause < kLongestChargePauseUs; i++)
+        pause *= kChargePauseFactor;
+    return Min(pause, kLongestChargePauseUs);
+}
+
+} // namespace
+
+void begin_charging(const Entry &charge) noexcept
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    SharedLock lock;
+    for (uint32 i = 0; i < entry_count(); i++) {
+        Entry &entry = entries[i];
+        if (!is_charge_of(entry, charge.run))
+            continue;
+        entry.charge_begun++;
+        entry.charge_not_before = now + charge_pause(entry.charge_begun);
+    }
+}
+
+void end_charging(const Entry &charge) noexcept
+{
+    SharedLock lock;
+    for (uint32 i = 0; i < entry_count(); i++) {
+        Entry &entry = entries[i];
+        if (!is_charge_of(entry, charge.run))
+            continue;
+        entry.charge_begun = 0;
+        entry.charge_not_before = 0;
+    }
 }
 
 } // namespace backfill::bgworker::ledger

@@ -8,10 +8,11 @@ namespace
 {
 
 constexpr long kFirstErrorPauseMs = 100;
-constexpr long kLongestErrorPauseMs = 30000;
+constexpr long kLongestErrorPauseMs = 10000;
 
 WorkerArguments my_arguments;
 bool attached = false;
+int reloads = 0;
 
 /* Runs after the transaction has been aborted and before the process leaves shared memory. */
 void on_worker_exit(int, Datum) noexcept
@@ -130,21 +131,57 @@ bool was_called()
     return my_slot().woken || my_slot().retire;
 }
 
-bool begin_extension_transaction()
+namespace
 {
-    return pg::call([] {
+
+/* In a transaction. With the lock the extension cannot be dropped. */
+Extension lock_extension(bool wait)
+{
+    Oid locked = InvalidOid;
+    for (;;) {
+        const Oid extension = get_extension_oid("backfill", true);
+        if (!OidIsValid(extension))
+            return Extension::kAbsent;
+        if (extension == locked)
+            return Extension::kPresent;
+        /* Look again under the lock: DROP EXTENSION may have been first, and CREATE EXTENSION
+         * have made another one in the same transaction. */
+        LOCKTAG tag;
+        SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+        if (LockAcquire(&tag, AccessShareLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+            return Extension::kBeingDropped;
+        AcceptInvalidationMessages();
+        locked = extension;
+    }
+}
+
+Extension begin_with_extension(bool wait)
+{
+    return pg::call([&] {
         SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
-        const Oid extension = get_extension_oid("backfill", true);
-        if (OidIsValid(extension)) {
-            /* Look again under the lock: DROP EXTENSION may have been first. */
-            LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-            if (get_extension_oid("backfill", true) == extension)
-                return true;
-        }
-        CommitTransactionCommand();
-        return false;
+        const Extension found = lock_extension(wait);
+        if (found != Extension::kPresent)
+            CommitTransactionCommand();
+        return found;
     });
+}
+
+} // namespace
+
+bool begin_extension_transaction()
+{
+    return begin_with_extension(true) == Extension::kPresent;
+}
+
+Extension try_begin_extension_transaction()
+{
+    return begin_with_extension(false);
+}
+
+int config_reloads()
+{
+    return reloads;
 }
 
 void commit_transaction()
@@ -201,6 +238,7 @@ void worker_loop(long (*iteration)())
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
+            reloads++;
         }
     }
 }

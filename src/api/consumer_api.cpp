@@ -221,8 +221,10 @@ BACKFILL_FUNCTION(backfill_expire_leases)
         fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "older_than must not be null");
     const int64 age_us = check_interval("older_than", age, 0, kLongestLeaseDays * 100,
                                         "It must be between 0 and 36600 days.");
-    (void) queue::leases::release_orphaned();
-    return Int64GetDatum(queue::leases::expire(PG_INT64_MIN, now - age_us, PG_INT32_MAX).jobs);
+    (void) queue::leases::release_orphaned(queue::Transaction::kCallers);
+    return Int64GetDatum(queue::leases::expire(PG_INT64_MIN, now - age_us, PG_INT32_MAX,
+                                               queue::Transaction::kCallers)
+                             .jobs);
 }
 
 BACKFILL_FUNCTION(backfill_take_leases)

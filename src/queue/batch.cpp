@@ -4,6 +4,7 @@
 #include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/queue/each_apart.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
@@ -409,7 +410,7 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
     table.close();
 }
 
-int dead_letter_orphans(int limit)
+bool dead_letter_orphans(int limit)
 {
     const std::shared_ptr<const Config> current = config();
     std::vector<std::string_view> orphaned;
@@ -417,36 +418,44 @@ int dead_letter_orphans(int limit)
         if (task.has_handler() && !OidIsValid(task.run_as_oid))
             orphaned.emplace_back(task.identifier);
     if (orphaned.empty())
-        return 0;
+        return false;
 
     JobTable table;
     NextJobs next(table, orphaned, Reader::kWorker);
     LatestSnapshot snapshot;
-    int settled = 0;
+    std::vector<FoundJob> jobs;
     snapshot.renew();
+    /* Those that are set aside must not take the place of the others. */
+    limit += bgworker::set_aside::kMaxEntries;
     next.read(snapshot, limit);
-    while (const auto candidate = next.pop()) {
-        const auto row = table.fetch(candidate->tid, snapshot.get());
-        if (!row || row->id() != candidate->id ||
-            table.remove(candidate->tid, snapshot.get()) != RemoveResult::kRemoved)
-            continue;
-        low_water::note_claimed(*row);
-        pg::call([] { CommandCounterIncrement(); });
-        const Task *task = current->find_task(row->task_identifier());
-        stats::note_lost_run(*row);
-        (void) finish_failure(
-            table, *current, task, *row,
-            {"42704",
-             "role \"" + task->run_as + "\" of task \"" + task->identifier + "\" does not exist",
-             "The jobs of the task run as this role.",
-             "Register the task again with a role that exists, then requeue the job with "
-             "backfill.requeue_dlq_job().",
-             {}});
-        settled++;
-    }
+    while (const auto candidate = next.pop())
+        if (auto row = table.fetch(candidate->tid, snapshot.get()))
+            if (row->id() == candidate->id)
+                jobs.push_back({candidate->tid, std::move(*row)});
+    const Done done = each_apart(
+        {bgworker::set_aside::Kind::kLetter, "make a dead letter of job", Transaction::kOurs}, jobs,
+        thing_of_job, [&](JobTable &open, const FoundJob &job) {
+            if (open.remove(job.tid, snapshot.get()) != RemoveResult::kRemoved)
+                return false;
+            low_water::note_claimed(job.row);
+            pg::call([] { CommandCounterIncrement(); });
+            const Task *task = current->find_task(job.row.task_identifier());
+            stats::note_lost_run(job.row);
+            (void) finish_failure(
+                open, *current, task, job.row,
+                {"42704",
+                 "role \"" + task->run_as + "\" of task \"" + task->identifier +
+                     "\" does not exist",
+                 "The jobs of the task run as this role.",
+                 "Register the task again with a role that exists, then requeue the job with "
+                 "backfill.requeue_dlq_job().",
+                 {}});
+            return true;
+        });
+    const bool full = static_cast<int>(jobs.size()) == limit;
     snapshot.pop();
     table.close();
-    return settled;
+    return done.count > 0 && (full || done.more);
 }
 
 } // namespace backfill::queue

@@ -49,7 +49,7 @@ std::vector<std::string_view> claimable_tasks(const Config &config, const ClaimF
 void expire_leases_ourselves()
 {
     if (!bgworker::available() || !bgworker::has_dispatcher(MyDatabaseId))
-        (void) leases::expire(0, clock::now(), kMaxExpired);
+        (void) leases::expire(0, clock::now(), kMaxExpired, Transaction::kCallers);
 }
 
 /* What this transaction has claimed at an outer level cannot come back without its end. */

@@ -10,6 +10,7 @@
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/held_messages.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
@@ -83,20 +84,13 @@ void log_failure(const JobRow &row, int attempt, const core::ErrorInfo &error, c
 {
     if (!may_log_failure())
         return;
-    const std::string task(row.task_identifier());
-    const std::string queue(row.text_or_empty(Column::kQueueName));
-    const std::string sqlstate = error.sqlstate.empty() ? kReportedError : error.sqlstate;
-    pg::call([&] {
-        const char *const state = sqlstate.c_str();
-        ereport(level, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-                        errmsg("job %lld %s: %s", static_cast<long long>(row.id()), what,
-                               error.message.c_str()),
-                        error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
-                        error.hint.empty() ? 0 : errhint("%s", error.hint.c_str()),
-                        errcontext("job %lld, task \"%s\", queue \"%s\", attempt %d of %d",
-                                   static_cast<long long>(row.id()), task.c_str(), queue.c_str(),
-                                   attempt, row.max_attempts())));
-    });
+    const std::string job = "job " + std::to_string(row.id());
+    say({level,
+         {error.sqlstate.empty() ? kReportedError : error.sqlstate,
+          job + " " + what + ": " + error.message, error.detail, error.hint,
+          job + ", task \"" + std::string(row.task_identifier()) + "\", queue \"" +
+              std::string(row.text_or_empty(Column::kQueueName)) + "\", attempt " +
+              std::to_string(attempt) + " of " + std::to_string(row.max_attempts())}});
 }
 
 /* Ready again, in its old place. */

@@ -14,6 +14,8 @@
 namespace backfill::queue::leases
 {
 
+namespace set_aside = bgworker::set_aside;
+
 namespace
 {
 
@@ -160,67 +162,84 @@ std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
     return outcome;
 }
 
-Expired expire(TimestampTz from, TimestampTz until, int limit)
+Expired expire(TimestampTz from, TimestampTz until, int limit, Transaction transaction)
 {
     const std::shared_ptr<const Config> current = config();
     Expired result;
     result.lowest = from;
     JobTable table;
     LatestSnapshot snapshot; /* the dispatcher has none, and changes may need one */
-    bool busy = false;
     snapshot.renew();
-    const std::vector<FoundJob> due = table.find_leases(from, until, limit);
-    for (const FoundJob &job : due) {
-        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
-        busy = busy || removed == RemoveResult::kBusy;
+    const auto end_lease = [&](JobTable &open, const FoundJob &job) {
+        const RemoveResult removed = open.remove(job.tid, InvalidSnapshot);
+        result.busy = result.busy || removed == RemoveResult::kBusy;
         if (removed != RemoveResult::kRemoved)
-            continue;
+            return false;
         pg::call([] { CommandCounterIncrement(); });
         wake::announce_slots();
-        (void) finish_lost(table, current->find_task(job.row.task_identifier()), job.row);
+        (void) finish_lost(open, current->find_task(job.row.task_identifier()), job.row);
         note_inserted();
-        result.jobs++;
+        return true;
+    };
+    Done done;
+    bool full;
+    /* Behind many that cannot be ended now there may be others. */
+    for (;; limit *= 4) {
+        const std::vector<FoundJob> due = table.find_leases(from, until, limit);
+        done = each_apart({set_aside::Kind::kLease, "end the lease of job", transaction}, due,
+                          thing_of_job, end_lease);
+        full = static_cast<int>(due.size()) == limit;
+        if (!full || done.count > 0 || done.more || limit > PG_INT32_MAX / 4)
+            break;
     }
-    result.more = busy || static_cast<int>(due.size()) == limit;
+    result.jobs = done.count;
+    result.more = done.more || full;
+    result.aside = done.aside;
     const std::vector<FoundJob> next = table.find_leases(Max(from, until + 1), PG_INT64_MAX - 1, 1);
     if (!next.empty())
         result.next = DatumGetTimestampTz(next.front().row.get(Column::kLeaseExpiresAt));
-    if (!result.more)
+    if (!result.more && !result.busy && !result.aside)
         result.lowest = result.next.value_or(PG_INT64_MAX);
     snapshot.pop();
     table.close();
     return result;
 }
 
-bool release_orphaned()
+bool release_orphaned(Transaction transaction)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     LatestSnapshot snapshot;
     bool busy = false;
     snapshot.renew();
-    for (const FoundJob &job : table.find_leases(DT_NOEND, DT_NOEND, PG_INT32_MAX)) {
+    std::vector<FoundJob> orphaned;
+    for (FoundJob &job : table.find_leases(DT_NOEND, DT_NOEND, PG_INT32_MAX)) {
         /* Published before the row could be seen, and until its end is visible. */
         if (bgworker::available() &&
             bgworker::is_claim_alive(DatumGetInt64(job.row.get(Column::kClaimToken))))
             continue;
-        if (bgworker::ledger::awaits_charge(lost_run::run_of(job.row))) {
+        if (bgworker::ledger::awaits_charge(lost_run::run_of(job.row)))
             busy = true;
-            continue;
-        }
-        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
-        busy = busy || removed == RemoveResult::kBusy;
-        if (removed != RemoveResult::kRemoved)
-            continue;
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_slots();
-        (void) finish_unrun(table, current->find_task(job.row.task_identifier()), job.row,
-                            std::nullopt);
-        note_inserted();
+        else
+            orphaned.push_back(std::move(job));
     }
+    const Done done =
+        each_apart({set_aside::Kind::kClaim, "release job", transaction}, orphaned, thing_of_job,
+                   [&](JobTable &open, const FoundJob &job) {
+                       const RemoveResult removed = open.remove(job.tid, InvalidSnapshot);
+                       busy = busy || removed == RemoveResult::kBusy;
+                       if (removed != RemoveResult::kRemoved)
+                           return false;
+                       pg::call([] { CommandCounterIncrement(); });
+                       wake::announce_slots();
+                       (void) finish_unrun(open, current->find_task(job.row.task_identifier()),
+                                           job.row, std::nullopt);
+                       note_inserted();
+                       return true;
+                   });
     snapshot.pop();
     table.close();
-    return busy;
+    return busy || done.more || done.aside;
 }
 
 int take_away(const std::vector<std::string> &workers)

@@ -2,6 +2,7 @@
 #include "backfill/queue/lost_run.hpp"
 
 #include "backfill/queue/finish.hpp"
+#include "backfill/queue/held_messages.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -47,16 +48,14 @@ core::ErrorInfo describe(const bgworker::ledger::Entry &entry)
 
 void warn(const JobRow &row, const core::ErrorInfo &error)
 {
-    const std::string task(row.task_identifier());
-    pg::call([&] {
-        ereport(WARNING, (errcode(MAKE_SQLSTATE('J', 'B', '0', '0', '6')),
-                          errmsg("job %lld is charged an attempt: %s",
-                                 static_cast<long long>(row.id()), error.message.c_str()),
-                          errdetail_internal("%s", error.detail.c_str()),
-                          errcontext("job %lld, task \"%s\", attempt %d of %d",
-                                     static_cast<long long>(row.id()), task.c_str(),
-                                     row.attempts() + 1, row.max_attempts())));
-    });
+    const std::string job = "job " + std::to_string(row.id());
+    say({WARNING,
+         {kProcessEnded,
+          job + " is charged an attempt: " + error.message,
+          error.detail,
+          {},
+          job + ", task \"" + std::string(row.task_identifier()) + "\", attempt " +
+              std::to_string(row.attempts() + 1) + " of " + std::to_string(row.max_attempts())}});
 }
 
 /* Whether the row still is as it was before the run. */

@@ -56,7 +56,7 @@ $node->reload;
 $node->safe_psql('postgres', q{
 	SELECT backfill.reschedule_jobs(ARRAY[backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day')], attempts => 8)});
 my $before = log_position($node);
-$node->wait_for_log(qr/could not clean up: canceling statement due to lock timeout/, $before);
+$node->wait_for_log(qr/could not make a dead letter of job \d+: canceling statement due to lock timeout/, $before);
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run', run_at => clock_timestamp() + interval '1500 ms')});
 wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE job_key IS NULL}, 'jobs run when they are due, also while dead letters are locked');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key = 'used up'}), 1, 'the job without attempts waits');

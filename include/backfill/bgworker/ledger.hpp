@@ -61,7 +61,9 @@ struct Entry {
     TimeLineID timeline;
     int crashed_pid; /* the process that `signal` ended: the executor or a parallel worker of it */
     Run run;
-    char message[200]; /* of the FATAL error */
+    TimestampTz charge_not_before; /* when to charge it at the earliest */
+    int charge_begun;              /* how often that was begun, and has ended the dispatcher */
+    char message[188];             /* of the FATAL error */
 };
 static_assert(sizeof(Entry) % PG_CACHE_LINE_SIZE == 0);
 
@@ -138,6 +140,12 @@ inline bool awaits_charge(const Run &run) noexcept
 std::vector<Entry> charges();
 /* The charge is made, or must not be made. */
 void settle(const Entry &charge) noexcept;
+/* To charge it may end the calling process, or the server: it is going to be tried, and that may
+ * take until the commit; or it has failed in good order. After the second time it has to wait,
+ * longer each time. */
+inline constexpr int kMaxChargesBegun = 2;
+void begin_charging(const Entry &charge) noexcept;
+void end_charging(const Entry &charge) noexcept;
 
 /* --- For crash_signals.cpp ---------------------------------------------------------------- */
 

@@ -87,8 +87,15 @@ bool was_called();
 /* Starts a transaction in which the extension cannot be dropped; false, and no
  * transaction, if the database does not have it. */
 bool begin_extension_transaction();
+/* The same without waiting for a transaction that drops the extension, and perhaps makes another.
+ */
+enum class Extension { kAbsent, kBeingDropped, kPresent };
+Extension try_begin_extension_transaction();
 void commit_transaction();
 void abort_transaction();
+
+/* How often this process has read the configuration again. */
+int config_reloads();
 
 /* The worker's endless loop around `iteration`, which returns how long to wait for the
  * latch (milliseconds, at most), or ends the process. It may throw: the error is logged,

@@ -108,6 +108,17 @@ inline void *allocate_for_setting(Size size)
 #endif
 }
 
+/* All settings that this process knows. */
+inline config_generic **settings(int *count)
+{
+#if PG_VERSION_NUM >= 160000
+    return get_guc_variables(count);
+#else
+    *count = GetNumConfigOptions();
+    return get_guc_variables();
+#endif
+}
+
 inline void run_portal(Portal portal, DestReceiver *receiver, QueryCompletion *completion)
 {
 #if PG_VERSION_NUM >= 180000

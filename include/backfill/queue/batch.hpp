@@ -58,8 +58,8 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error);
  * last one, the next executor that claims it does not run it again. */
 void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error);
 
-/* Dead-letters up to `limit` ready jobs of tasks whose run_as role does not exist;
- * returns how many. For the dispatcher: no executor can log in as such a role. */
-int dead_letter_orphans(int limit);
+/* Dead-letters about `limit` ready jobs of tasks whose run_as role does not exist; returns
+ * whether there are more. For the dispatcher: no executor can log in as such a role. */
+bool dead_letter_orphans(int limit);
 
 } // namespace backfill::queue

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/each_apart.hpp"
 #include "backfill/queue/finish.hpp"
 
 namespace backfill::queue::leases
@@ -26,19 +27,21 @@ std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
 
 struct Expired {
     int jobs = 0;
-    bool more = false;               /* there are more than the limit, or somebody holds one */
+    bool more = false;               /* there are more than it had room or time for */
+    bool busy = false;               /* somebody is changing the row of one just now */
+    bool aside = false;              /* one could not be ended, and is tried again later */
     std::optional<TimestampTz> next; /* when the next lease runs out */
     TimestampTz lowest = 0;          /* no lease that could be seen runs out before */
 };
 
-/* Makes up to `limit` jobs ready, or dead letters, whose leases have run out between two times;
- * what somebody is changing just now is passed over. */
-Expired expire(TimestampTz from, TimestampTz until, int limit);
+/* Makes about `limit` jobs ready, or dead letters, whose leases have run out between two times;
+ * what somebody is changing just now is passed over, and what fails is set aside. */
+Expired expire(TimestampTz from, TimestampTz until, int limit, Transaction transaction);
 /* Releases the jobs of procedures whose executors are gone, which it knows by the claims
  * published in shared memory: at no cost, for the ledger charges those whose fault it was
- * (lost_run.hpp). Returns whether one of them has to wait, for its charge or for somebody who is
- * changing it just now. */
-bool release_orphaned();
+ * (lost_run.hpp). Returns whether one of them has to wait: for its charge, for somebody who is
+ * changing it just now, or because it failed. */
+bool release_orphaned(Transaction transaction);
 /* Ends now, like expire(), all leases of these workers. Waits for whoever is changing them. */
 int take_away(const std::vector<std::string> &workers);
 
