@@ -17,16 +17,22 @@ constexpr int kStopTimeoutMs = 5000;
 
 ProcessUtility_hook_type previous_hook = nullptr;
 
+DefElem *find_option(List *options, const char *name)
+{
+    ListCell *cell;
+    foreach (cell, options) {
+        auto *option = static_cast<DefElem *>(lfirst(cell));
+        if (strcmp(option->defname, name) == 0 && option->arg != nullptr)
+            return option;
+    }
+    return nullptr;
+}
+
 /* The template of a CREATE DATABASE. */
 const char *template_name(const CreatedbStmt *statement)
 {
-    ListCell *cell;
-    foreach (cell, statement->options) {
-        auto *option = static_cast<DefElem *>(lfirst(cell));
-        if (strcmp(option->defname, "template") == 0 && option->arg != nullptr)
-            return defGetString(option);
-    }
-    return "template1";
+    DefElem *const option = find_option(statement->options, "template");
+    return option != nullptr ? defGetString(option) : "template1";
 }
 
 /* The database that a command needs without connections, if it is such a command. */
@@ -44,14 +50,82 @@ const char *database_to_quiesce(Node *statement)
     case T_AlterDatabaseStmt: {
         /* Only SET TABLESPACE moves files. */
         const auto *alter = castNode(AlterDatabaseStmt, statement);
-        ListCell *cell;
-        foreach (cell, alter->options)
-            if (strcmp(static_cast<DefElem *>(lfirst(cell))->defname, "tablespace") == 0)
-                return alter->dbname;
-        return nullptr;
+        return find_option(alter->options, "tablespace") != nullptr ? alter->dbname : nullptr;
     }
     default:
         return nullptr;
+    }
+}
+
+bool may_create_databases(Oid role)
+{
+    if (superuser_arg(role))
+        return true;
+    HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcreatedb;
+    ReleaseSysCache(tuple);
+    return may;
+}
+
+/* What a command needs to know of the database that it wants for itself. */
+struct DatabaseFacts {
+    bool is_template;
+    int encoding;
+    Oid tablespace;
+};
+
+DatabaseFacts facts_of(Oid database)
+{
+    DatabaseFacts facts{};
+    HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+    if (!HeapTupleIsValid(tuple))
+        return facts;
+    const auto *row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+    facts = {row->datistemplate, row->encoding, row->dattablespace};
+    ReleaseSysCache(tuple);
+    return facts;
+}
+
+bool creation_fails(const CreatedbStmt *statement, const DatabaseFacts &source)
+{
+    if (!may_create_databases(GetUserId()) || OidIsValid(get_database_oid(statement->dbname, true)))
+        return true;
+    DefElem *const tablespace = find_option(statement->options, "tablespace");
+    if (tablespace != nullptr && !OidIsValid(get_tablespace_oid(defGetString(tablespace), true)))
+        return true;
+    DefElem *const owner = find_option(statement->options, "owner");
+    if (owner != nullptr && !OidIsValid(get_role_oid(defGetString(owner), true)))
+        return true;
+    DefElem *const encoding = find_option(statement->options, "encoding");
+    return encoding != nullptr && !IsA(encoding->arg, Integer) &&
+           pg_valid_server_encoding(defGetString(encoding)) != source.encoding;
+}
+
+/* Whether a command fails, or is done, before PostgreSQL looks who else is in the database: then
+ * nobody there is to be disturbed. Those that are likely; of others the workers come back. */
+bool ends_at_once(Node *statement, ProcessUtilityContext context, Oid database)
+{
+    if (!IsA(statement, RenameStmt) && IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL))
+        return true;
+    const DatabaseFacts facts = facts_of(database);
+    switch (nodeTag(statement)) {
+    case T_DropdbStmt:
+        return facts.is_template;
+    case T_CreatedbStmt:
+        return creation_fails(castNode(CreatedbStmt, statement), facts);
+    case T_RenameStmt:
+        return !may_create_databases(GetUserId()) ||
+               OidIsValid(get_database_oid(castNode(RenameStmt, statement)->newname, true));
+    case T_AlterDatabaseStmt: {
+        DefElem *const option =
+            find_option(castNode(AlterDatabaseStmt, statement)->options, "tablespace");
+        const Oid target = get_tablespace_oid(defGetString(option), true);
+        return !OidIsValid(target) || target == GLOBALTABLESPACE_OID || target == facts.tablespace;
+    }
+    default:
+        return false;
     }
 }
 
@@ -89,7 +163,7 @@ void refuse_unless_owner(Oid extension)
 
 /* The database whose workers must go before the command; InvalidOid for most. Who may
  * not run the command does not get to disturb anybody. */
-Oid database_to_stop(Node *statement)
+Oid database_to_stop(Node *statement, ProcessUtilityContext context)
 {
     if (drops_extension(statement) || IsA(statement, DropOwnedStmt)) {
         const Oid extension = get_extension_oid("backfill", true);
@@ -106,7 +180,8 @@ Oid database_to_stop(Node *statement)
         return InvalidOid;
     const Oid database = get_database_oid(name, true);
     return OidIsValid(database) && database != MyDatabaseId &&
-                   pg::owns_database(database, GetUserId())
+                   pg::owns_database(database, GetUserId()) &&
+                   !ends_at_once(statement, context, database)
                ? database
                : InvalidOid;
 }
@@ -149,7 +224,9 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 
     if (IsA(statement, CreatedbStmt))
         queue::wake::announce_databases();
-    const Oid stopped = bgworker::available() ? database_to_stop(statement) : InvalidOid;
+    if (IsA(statement, AlterExtensionStmt))
+        queue::wake::announce_dispatcher(); /* it looks whether the versions are the same */
+    const Oid stopped = bgworker::available() ? database_to_stop(statement, context) : InvalidOid;
     if (!OidIsValid(stopped)) {
         call_next(planned, query, read_only_tree, context, params, environment, destination,
                   completion);

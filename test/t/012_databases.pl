@@ -95,8 +95,21 @@ is(dispatchers(), 'copy,store', 'each has one dispatcher');
 quickly('postgres', 'ALTER DATABASE store SET TABLESPACE elsewhere');
 works('store', 'jobs go on in the other tablespace');
 
+# Commands that fail before they need the database for themselves.
+my @pids_before = map { worker_pids($node, $_, 'store') } 'dispatcher', 'executor';
 quickly('postgres', 'ALTER DATABASE store RENAME TO copy', qr/database "copy" already exists/);
-works('store', 'jobs go on after a command that failed');
+quickly('postgres', 'CREATE DATABASE copy TEMPLATE store', qr/database "copy" already exists/);
+quickly('postgres', 'CREATE DATABASE other TEMPLATE store TABLESPACE nosuch', qr/tablespace "nosuch" does not exist/);
+quickly('postgres', 'CREATE DATABASE other TEMPLATE store OWNER nosuch', qr/role "nosuch" does not exist/);
+quickly('postgres', "CREATE DATABASE other TEMPLATE store ENCODING 'nosuch'", qr/nosuch is not a valid encoding name/);
+quickly('postgres', "CREATE DATABASE other TEMPLATE store ENCODING 'EUC_JP'", qr/encoding "EUC_JP" does not match|is incompatible/);
+quickly('postgres', 'ALTER DATABASE store SET TABLESPACE nosuch', qr/tablespace "nosuch" does not exist/);
+quickly('postgres', 'ALTER DATABASE store SET TABLESPACE elsewhere');
+quickly('postgres', 'BEGIN; DROP DATABASE store', qr/DROP DATABASE cannot run inside a transaction block/);
+quickly('postgres', 'BEGIN; CREATE DATABASE other TEMPLATE store', qr/CREATE DATABASE cannot run inside a transaction block/);
+is_deeply([ map { worker_pids($node, $_, 'store') } 'dispatcher', 'executor' ],
+	\@pids_before, 'commands that fail at once leave the workers alone');
+works('store', 'jobs go on after commands that failed');
 
 my @pids = worker_pids($node, 'dispatcher', 'store');
 quickly('postgres', 'SET ROLE bob; DROP DATABASE store', qr/must be owner of database store/);
@@ -130,6 +143,16 @@ $session->query_safe('DROP EXTENSION backfill');
 $session->query_safe('ROLLBACK');
 $session->quit;
 works('store', 'jobs go on after a DROP EXTENSION that is rolled back');
+
+# Dropped and made again in one transaction, while a dispatcher waits to look.
+$session = $node->background_psql('store');
+$session->query_safe('BEGIN; DROP EXTENSION backfill');
+$session->query_safe('CREATE EXTENSION backfill');
+wait_for_workers($node, 'dispatcher', 'store', 1, 'the workers are let back before the commit');
+$session->query_safe($start);
+$session->query_safe('COMMIT');
+$session->quit;
+works('store', 'jobs go on after a DROP and CREATE EXTENSION in one transaction');
 
 quickly('store', 'DROP SCHEMA backfill CASCADE', qr/cannot drop schema backfill because extension backfill requires it/);
 works('store', 'jobs go on after an attempt to drop the schema alone');
