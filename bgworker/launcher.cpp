@@ -3,9 +3,13 @@
  * The launcher is connected to no database: it reads pg_database, and what it cannot
  * see, namely whether a database has the extension, it learns by starting a dispatcher
  * there, which ends at once if it is not wanted. It looks when it is told (CREATE
- * EXTENSION, CREATE DATABASE, a job enqueued where nobody listens) and once a minute. */
+ * EXTENSION, CREATE DATABASE, a job enqueued where nobody listens) and once a minute.
+ *
+ * Only databases that have the extension, or where that is not known, keep a place in shared
+ * memory; which ones have it not, the launcher remembers for itself. */
 #include "backfill/bgworker/launcher.hpp"
 
+#include "backfill/bgworker/own_settings.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
 
@@ -37,6 +41,7 @@ struct Dispatcher {
 struct Memory {
     std::vector<Dispatcher> dispatchers;
     std::unordered_map<Oid, StartBackoff> backoff; /* databases whose dispatcher fails */
+    std::unordered_set<Oid> absent;                /* databases without the extension */
     SlotShortage shortage;
     bool room_reported = false;
 };
@@ -51,6 +56,14 @@ struct DatabaseList {
     Oid *oids;
     int count;
 };
+
+/* Whether a worker may connect to it. A DROP DATABASE that was interrupted leaves one behind that
+ * nobody may. */
+bool is_connectable(const FormData_pg_database &database)
+{
+    constexpr int32 kInvalid = -2; /* DATCONNLIMIT_INVALID_DB of later minor releases */
+    return database.datallowconn && !database.datistemplate && database.datconnlimit != kInvalid;
+}
 
 /* Every database that a worker may connect to and that the settings name. */
 DatabaseList connectable_databases()
@@ -67,8 +80,7 @@ DatabaseList connectable_databases()
         HeapTuple tuple;
         while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
             const auto *database = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-            if (database->datallowconn && !database->datistemplate &&
-                is_listed(NameStr(database->datname)))
+            if (is_connectable(*database) && is_listed(NameStr(database->datname)))
                 found = lappend_oid(found, database->oid);
         }
         table_endscan(scan);
@@ -83,27 +95,48 @@ DatabaseList connectable_databases()
     return result;
 }
 
+bool is_among(const DatabaseList &list, Oid database)
+{
+    const Oid *end = list.oids + list.count;
+    return std::find(static_cast<const Oid *>(list.oids), end, database) != end;
+}
+
+/* Frees the places of databases that are gone, or have no workers. */
+void free_database_slots(const DatabaseList &existing)
+{
+    /* So that nothing has to be allocated under the lock. */
+    memory().absent.reserve(memory().absent.size() + kMaxDatabases);
+    SharedLock lock;
+    for (DatabaseSlot &slot : shared().databases) {
+        /* A session that died without giving the database free. */
+        if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
+            slot.blocked_by = 0;
+        if (slot.database == InvalidOid || slot.blocked_by != 0)
+            continue;
+        if (!is_among(existing, slot.database))
+            slot.database = InvalidOid;
+        else if (slot.status == DatabaseStatus::kAbsent)
+            memory().absent.insert(std::exchange(slot.database, InvalidOid));
+        else
+            memory().absent.erase(slot.database); /* we were told to look again */
+    }
+    for (RateSlot &slot : shared().rates)
+        if (slot.queue_id != 0 && find_database(slot.database, false) == nullptr)
+            slot.queue_id = 0;
+}
+
 /* Makes the database slots agree with the databases that exist. */
 void update_database_slots(const DatabaseList &existing)
 {
+    free_database_slots(existing);
+    for (auto absent = memory().absent.begin(); absent != memory().absent.end();)
+        absent = is_among(existing, *absent) ? std::next(absent) : memory().absent.erase(absent);
     bool full = false;
     {
         SharedLock lock;
-        for (DatabaseSlot &slot : shared().databases) {
-            const Oid *end = existing.oids + existing.count;
-            const bool gone =
-                std::find(static_cast<const Oid *>(existing.oids), end, slot.database) == end;
-            if (slot.database != InvalidOid && gone && slot.blocked_by == 0)
-                slot.database = InvalidOid;
-            /* A session that died without giving the database free. */
-            else if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
-                slot.blocked_by = 0;
-        }
-        for (RateSlot &slot : shared().rates)
-            if (slot.queue_id != 0 && find_database(slot.database, false) == nullptr)
-                slot.queue_id = 0;
         for (int i = 0; i < existing.count; i++)
-            full = find_database(existing.oids[i], true) == nullptr || full;
+            if (!memory().absent.contains(existing.oids[i]))
+                full = find_database(existing.oids[i], true) == nullptr || full;
     }
     if (full && !memory().room_reported)
         pg::call([] {
@@ -221,9 +254,8 @@ void stop_unlisted_workers(const DatabaseList &existing)
     SharedLock lock(LW_SHARED);
     for (int i = 0; i < shared().worker_count; i++) {
         const WorkerSlot &worker = shared().workers[i];
-        const Oid *end = existing.oids + existing.count;
         if (worker.kind != WorkerKind::kNone && worker.pid != 0 &&
-            std::find(static_cast<const Oid *>(existing.oids), end, worker.database) == end)
+            !is_among(existing, worker.database))
             (void) kill(worker.pid, SIGTERM);
     }
 }
@@ -252,11 +284,12 @@ void forget_latch(int, Datum) noexcept
 
 bool is_listed(const char *database_name)
 {
-    /* A list that cannot be parsed is treated as *: running jobs is the safer mistake. */
     List *names = NIL;
     char *copy = pstrdup(guc::databases);
-    if (strcmp(copy, "*") == 0 || !SplitIdentifierString(copy, ',', &names))
+    if (strcmp(copy, "*") == 0)
         return true;
+    if (!SplitGUCList(copy, ',', &names))
+        return false;
     ListCell *cell;
     foreach (cell, names)
         if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
@@ -285,6 +318,7 @@ void backfill_launcher_main(Datum)
     before_shmem_exit(forget_latch, static_cast<Datum>(0));
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+    own_settings::take();
     set_latch(MyLatch);
     worker_loop(launcher_iteration);
 }

@@ -300,6 +300,15 @@ std::optional<DatabaseSlot> copy_database()
     return slot == nullptr ? std::nullopt : std::optional(*slot);
 }
 
+int count_databases() noexcept
+{
+    const SharedLock lock(LW_SHARED);
+    int count = 0;
+    for (const DatabaseSlot &slot : state->databases)
+        count += OidIsValid(slot.database) ? 1 : 0;
+    return count;
+}
+
 bool enter_bulk_lane(Oid database, int slot)
 {
     if (guc::reserved_urgent_executors == 0)

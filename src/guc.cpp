@@ -7,6 +7,10 @@
 
 #include <climits>
 
+extern "C" {
+#include "utils/varlena.h"
+}
+
 namespace backfill::guc
 {
 
@@ -54,6 +58,31 @@ const char *executor_synchronous_commit_name()
 namespace
 {
 
+/* A list that cannot be read is refused. One that is in the configuration file when the server
+ * starts would be replaced by the default, all databases: it stays, and names none. */
+bool check_databases(char **value, void **, GucSource)
+{
+    List *names = NIL;
+    char *const copy = pstrdup(*value);
+    const bool readable = SplitGUCList(copy, ',', &names);
+    list_free(names);
+    pfree(copy);
+    if (readable)
+        return true;
+    if (process_shared_preload_libraries_in_progress) {
+        ereport(WARNING,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("invalid value for parameter \"%s\": \"%s\"", "backfill.databases", *value),
+                 errdetail("It is no list of names, and backfill runs jobs in no database."),
+                 errhint("Separate the names by commas, and put double quotes around those with "
+                         "spaces, commas or quotes.")));
+        return true;
+    }
+    GUC_check_errdetail("It must be a list of database names, separated by commas; names with "
+                        "spaces, commas or quotes need double quotes.");
+    return false;
+}
+
 const config_enum_entry kCronClocks[] = {
     {"pg_cron", kPgCronClock, false},
     {"external", kExternalClock, false},
@@ -84,8 +113,8 @@ void define()
     DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",
-                               &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, nullptr, nullptr,
-                               nullptr);
+                               &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_databases,
+                               nullptr, nullptr);
     DefineCustomIntVariable(
         "backfill.dlq_processor_interval", "How often dead letters are looked after.",
         "Jobs without attempts left become dead letters, and old letters are "

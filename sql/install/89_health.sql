@@ -20,7 +20,8 @@ CREATE FUNCTION backfill._server_state(
     OUT blocked_by integer,
     OUT no_slot_until timestamptz,
     OUT held_roles oid[],
-    OUT other_labels boolean)
+    OUT other_labels boolean,
+    OUT databases integer)
 RETURNS record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_server_state';
 COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database, for health().';
 
@@ -130,19 +131,33 @@ CREATE FUNCTION backfill._health_dispatcher(OUT check_name text, OUT status text
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     server constant record := backfill._server_state();
+    slow record;
 BEGIN
     check_name := 'dispatcher'; status := 'ok';
-    IF server.preloaded AND NOT pg_catalog.pg_is_in_recovery() AND NOT server.dispatcher THEN
-        status := 'critical';
-        IF NOT server.listed THEN
-            detail := 'backfill.databases does not name this database';
-            hint := 'Name it, or "*", and reload the configuration.';
-        ELSIF server.blocked_by IS NOT NULL THEN
-            detail := pg_catalog.format('process %s has ended the workers of this database for the time of its command', server.blocked_by);
-        ELSE
-            detail := 'no dispatcher runs in this database';
-            hint := 'See the server''s log; it needs a place in max_worker_processes.';
+    IF NOT server.preloaded OR pg_catalog.pg_is_in_recovery() THEN
+        RETURN;
+    ELSIF server.dispatcher THEN
+        SELECT a.pid, a.state_change, a.wait_event_type, a.wait_event INTO slow
+          FROM pg_catalog.pg_stat_activity a
+         WHERE a.backend_type = 'backfill dispatcher' AND a.datname = pg_catalog.current_database()
+           AND a.state = 'active' AND a.state_change < pg_catalog.clock_timestamp() - interval '10 seconds';
+        IF FOUND THEN
+            status := 'warning';
+            detail := pg_catalog.format('process %s has been looking for work since %s and waits for %s', slow.pid, slow.state_change,
+                                        coalesce(slow.wait_event_type || ' ' || slow.wait_event, 'nothing'));
+            hint := 'Meanwhile no executor is started, and no lease is ended: see pg_stat_activity for the process.';
         END IF;
+        RETURN;
+    END IF;
+    status := 'critical';
+    IF NOT server.listed THEN
+        detail := 'backfill.databases does not name this database';
+        hint := 'Name it, or "*", and reload the configuration.';
+    ELSIF server.blocked_by IS NOT NULL THEN
+        detail := pg_catalog.format('process %s has ended the workers of this database for the time of its command', server.blocked_by);
+    ELSE
+        detail := 'no dispatcher runs in this database';
+        hint := 'See the server''s log; it needs a place in max_worker_processes, and one of the 256 that there are for databases.';
     END IF;
 END;
 $$;

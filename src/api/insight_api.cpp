@@ -74,6 +74,7 @@ BACKFILL_FUNCTION(backfill_server_state)
         TimestampTzGetDatum(database ? database->retry_at : 0),
         to_oid_array(held),
         BoolGetDatum(has_other_labels()),
+        Int32GetDatum(preloaded ? bgworker::count_databases() : 0),
     };
     bool nulls[std::size(values)] = {};
     nulls[5] = !database || database->blocked_by == 0;

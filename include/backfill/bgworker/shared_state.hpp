@@ -155,6 +155,8 @@ std::vector<core::ReadAhead> copy_read_aheads();
  * functions that show them. */
 std::vector<WorkerSlot> copy_workers();
 std::optional<DatabaseSlot> copy_database();
+/* How many of the places for databases are taken. */
+int count_databases() noexcept;
 
 /* Whether one more executor of the database may run jobs that are not urgent, seeing to
  * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
