@@ -77,6 +77,11 @@ RETURNS bigint LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 
 COMMENT ON FUNCTION backfill._cron_tick(timestamptz) IS
     'cron_tick() at a given time, for tests: what it has decided about that time is final.';
 
+CREATE FUNCTION backfill._next_run_at(cron text, time_zone text, after timestamptz)
+RETURNS timestamptz LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_next_run_at';
+COMMENT ON FUNCTION backfill._next_run_at(text, text, timestamptz) IS
+    'cron_next() for the view schedules, where one schedule that cannot be followed must not hide the others: NULL if the expression cannot be read or the time zone is unknown.';
+
 CREATE VIEW backfill.schedules AS
 SELECT s.name,
        s.cron,
@@ -92,7 +97,7 @@ SELECT s.name,
        s.fill,
        s.max_catchup,
        s.catchup,
-       backfill.cron_next(s.cron, s.time_zone, greatest(s.known_since, s.checked_until)) AS next_run_at,
+       backfill._next_run_at(s.cron, s.time_zone, greatest(s.known_since, s.checked_until)) AS next_run_at,
        s.last_run_at,
        s.known_since,
        s.checked_until,
@@ -102,7 +107,7 @@ SELECT s.name,
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
 COMMENT ON COLUMN backfill.schedules.queue_name IS 'NULL: the queue of the task; empty: none, as in a crontab line without queue.';
-COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see checked_until.';
+COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see checked_until. NULL if there is none, or if the schedule cannot be followed: see last_error.';
 COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last job that was enqueued.';
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
 COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';

@@ -158,18 +158,43 @@ BACKFILL_FUNCTION(backfill_schedule_crontab)
     return static_cast<Datum>(0);
 }
 
-BACKFILL_FUNCTION(backfill_cron_next)
+namespace
 {
-    const pg::Arguments arguments(fcinfo);
-    const core::CronExpression expression =
-        queue::parse_cron(queue::require_text("cron", arguments.text(0)));
-    const pg::TimeZone zone(queue::require_text("time_zone", arguments.text(1)));
-    const TimestampTz after = arguments.timestamptz(2).value_or(clock::transaction_start());
+
+std::optional<TimestampTz> next_run_at(std::string_view cron, std::string_view time_zone,
+                                       TimestampTz after)
+{
+    const core::CronExpression expression = queue::parse_cron(cron);
+    const pg::TimeZone zone(time_zone);
     if (TIMESTAMP_NOT_FINITE(after))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "after must be finite");
     const auto next = core::next_due(expression, zone, pg::to_unix_seconds(after));
+    return next ? std::optional(pg::from_unix_seconds(*next)) : std::nullopt;
+}
+
+} // namespace
+
+BACKFILL_FUNCTION(backfill_cron_next)
+{
+    const pg::Arguments arguments(fcinfo);
+    const auto cron = queue::require_text("cron", arguments.text(0));
+    const auto time_zone = queue::require_text("time_zone", arguments.text(1));
+    const auto next =
+        next_run_at(cron, time_zone, arguments.timestamptz(2).value_or(clock::transaction_start()));
     fcinfo->isnull = !next;
-    return next ? TimestampTzGetDatum(pg::from_unix_seconds(*next)) : static_cast<Datum>(0);
+    return TimestampTzGetDatum(next.value_or(0));
+}
+
+BACKFILL_FUNCTION(backfill_next_run_at)
+{
+    const pg::Arguments arguments(fcinfo);
+    std::optional<TimestampTz> next;
+    try {
+        next = next_run_at(*arguments.text(0), *arguments.text(1), *arguments.timestamptz(2));
+    } catch (const Failure &) { /* the last tick has said why, in last_error */
+    }
+    fcinfo->isnull = !next;
+    return TimestampTzGetDatum(next.value_or(0));
 }
 
 BACKFILL_FUNCTION(backfill_cron_tick)

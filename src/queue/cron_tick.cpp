@@ -24,7 +24,7 @@ namespace
 constexpr int64 kLateLimit = 5 * USECS_PER_MINUTE;
 
 /* A producer may hold a job_key for long; the other schedules shall not wait for it. */
-constexpr const char *kLockTimeout = "5s";
+constexpr const char *kLockTimeout = "1s";
 
 struct DueMinute {
     int64 at; /* seconds since 1970 */
@@ -42,6 +42,7 @@ struct Schedule {
     bool latest_only = false;
     TimestampTz decided_until = 0;
     JobSpec job;
+    std::string_view job_key_mode;
     const pg::StoredRole *scheduled_by = nullptr;
 
     std::deque<DueMinute> due;
@@ -104,7 +105,7 @@ Schedule read_schedule(const pg::TableRow &row)
     schedule.job.priority = optional_int(kPriority);
     schedule.job.max_attempts = optional_int(kMaxAttempts);
     schedule.job.job_key = optional_text(kJobKey);
-    schedule.job.job_key_mode = parse_job_key_mode(text(kJobKeyMode));
+    schedule.job_key_mode = text(kJobKeyMode);
     schedule.job.retry_policy = optional_text(kRetryPolicy);
     schedule.job.payload = row.values[kPayload];
     schedule.scheduled_by = &pg::stored_role(row.values[kScheduledBy]);
@@ -112,9 +113,13 @@ Schedule read_schedule(const pg::TableRow &row)
 }
 
 /* Fills in the due minutes, in order: the newest max_catchup ones of those that are not
- * too old to be filled. */
+ * too old to be filled. Errors: Failure if the row is none that schedule() writes, or its time zone
+ * is not known any more. */
 void find_due_minutes(Schedule &schedule, TimestampTz now)
 {
+    schedule.job.job_key_mode = parse_job_key_mode(schedule.job_key_mode);
+    if (TIMESTAMP_NOT_FINITE(schedule.decided_until))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "known_since and checked_until must be finite");
     const core::CronExpression expression = parse_cron(schedule.cron);
     const pg::TimeZone zone(schedule.time_zone);
     const int64 end = pg::to_unix_seconds(now);
@@ -222,53 +227,6 @@ int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
     return enqueued;
 }
 
-void enqueue_due(const std::vector<Schedule *> &schedules)
-{
-    std::vector<std::string_view> keys;
-    for (const Schedule *schedule : schedules)
-        if (schedule->job.job_key)
-            keys.push_back(*schedule->job.job_key);
-    lock_job_keys(keys);
-
-    Enqueuer enqueuer("cron_tick()");
-    for (Schedule *schedule : schedules)
-        schedule->enqueued = enqueue_one(enqueuer, *schedule);
-    enqueuer.finish();
-}
-
-void set_error(Schedule &schedule, const core::ErrorInfo &error)
-{
-    schedule.error = error.message;
-    const std::string name(schedule.name);
-    pg::call([&] {
-        ereport(WARNING, (errmsg("schedule \"%s\" could not enqueue: %s", name.c_str(),
-                                 error.message.c_str()),
-                          error.detail.empty() ? 0 : errdetail("%s", error.detail.c_str()),
-                          errhint("It is tried again at the next tick.%s%s",
-                                  error.hint.empty() ? "" : " ", error.hint.c_str())));
-    });
-}
-
-/* Enqueues in a subtransaction and returns its error. A cancel is for the whole tick. */
-std::optional<core::ErrorInfo> try_enqueue(const std::vector<Schedule *> &schedules)
-{
-    auto error = pg::in_subtransaction([&] { enqueue_due(schedules); });
-    if (error && error->sqlstate == "57014")
-        fail(ERRCODE_QUERY_CANCELED, error->message);
-    return error;
-}
-
-/* All in one subtransaction; if that fails, each schedule in one of its own, so that the
- * bad one is found and the others are enqueued. */
-void enqueue_each(const std::vector<Schedule *> &schedules)
-{
-    if (schedules.empty() || !try_enqueue(schedules))
-        return;
-    for (Schedule *schedule : schedules)
-        if (const auto error = try_enqueue({schedule}))
-            set_error(*schedule, *error);
-}
-
 void save_progress(const Schedule &schedule, TimestampTz now)
 {
     const bool failed = !schedule.error.empty();
@@ -288,6 +246,56 @@ void save_progress(const Schedule &schedule, TimestampTz now)
                                 params);
 }
 
+/* Enqueues what is due, and notes that: both or none. */
+void settle(const std::vector<Schedule *> &schedules, TimestampTz now)
+{
+    std::vector<std::string_view> keys;
+    for (const Schedule *schedule : schedules)
+        if (!schedule->due.empty() && schedule->job.job_key)
+            keys.push_back(*schedule->job.job_key);
+    lock_job_keys(keys);
+
+    Enqueuer enqueuer("cron_tick()");
+    for (Schedule *schedule : schedules)
+        schedule->enqueued = schedule->due.empty() ? 0 : enqueue_one(enqueuer, *schedule);
+    enqueuer.finish();
+    for (const Schedule *schedule : schedules)
+        save_progress(*schedule, now);
+}
+
+void set_error(Schedule &schedule, const core::ErrorInfo &error)
+{
+    schedule.error = error.message;
+    const std::string name(schedule.name);
+    pg::call([&] {
+        ereport(WARNING, (errmsg("schedule \"%s\" could not enqueue: %s", name.c_str(),
+                                 error.message.c_str()),
+                          error.detail.empty() ? 0 : errdetail("%s", error.detail.c_str()),
+                          errhint("It is tried again at the next tick.%s%s",
+                                  error.hint.empty() ? "" : " ", error.hint.c_str())));
+    });
+}
+
+/* In a subtransaction, whose error it returns. A cancel is for the whole tick. */
+template <class Body> std::optional<core::ErrorInfo> try_apart(Body &&body)
+{
+    auto error = pg::in_subtransaction(body);
+    if (error && error->sqlstate == "57014")
+        fail(ERRCODE_QUERY_CANCELED, error->message);
+    return error;
+}
+
+/* All in one subtransaction; if that fails, each schedule in one of its own, so that the
+ * bad one is found and the others are enqueued. */
+void settle_each(const std::vector<Schedule *> &schedules, TimestampTz now)
+{
+    if (schedules.empty() || !try_apart([&] { settle(schedules, now); }))
+        return;
+    for (Schedule *schedule : schedules)
+        if (const auto error = try_apart([&] { settle({schedule}, now); }))
+            set_error(*schedule, *error);
+}
+
 int64 tick_as_owner(TimestampTz now)
 {
     const pg::Param param{TIMESTAMPTZOID, TimestampTzGetDatum(now), false};
@@ -296,23 +304,24 @@ int64 tick_as_owner(TimestampTz now)
     for (int i = 0; i < rows.count; i++)
         schedules.push_back(read_schedule(rows.rows[i]));
 
-    std::vector<Schedule *> due;
+    std::vector<Schedule *> readable;
     for (Schedule &schedule : schedules) {
         try {
             find_due_minutes(schedule, now);
-            if (!schedule.due.empty())
-                due.push_back(&schedule);
+            readable.push_back(&schedule);
         } catch (const Failure &failure) { /* somebody edited the table, or a zone is gone */
             set_error(schedule, pg::to_error_info(failure));
         }
     }
-    enqueue_each(due);
+    settle_each(readable, now);
 
     int64 enqueued = 0;
-    for (const Schedule &schedule : schedules) {
-        save_progress(schedule, now);
+    for (Schedule &schedule : schedules) {
         if (schedule.error.empty())
             enqueued += schedule.enqueued;
+        else if (const auto error = try_apart([&] { save_progress(schedule, now); }))
+            if (error->message != schedule.error)
+                set_error(schedule, *error); /* not even that can be written: the log has it */
     }
     return enqueued;
 }

@@ -54,7 +54,7 @@ SELECT is_empty($$
 $$, 'what writes is PARALLEL UNSAFE');
 SELECT is_empty($$
     SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next', '_builtin_error_rules') AND p.proname !~ '^_role'
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel = 's' AND l.lanname = 'c' AND p.proname NOT IN ('priority', 'priority_band', 'version', 'cron_next', '_next_run_at', '_builtin_error_rules') AND p.proname !~ '^_role'
 $$, 'C functions that read the configuration or shared memory are not PARALLEL SAFE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc

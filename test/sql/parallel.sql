@@ -21,7 +21,7 @@ SELECT p.oid::regprocedure, p.proparallel FROM pg_proc p
 SELECT :'stale', format('SELECT count(*) >= 0 AS called FROM backfill.%s', call) FROM unnest(ARRAY[
     '_builtin_error_rules()', '_counters()', '_metric_catalogue()', '_set_aside()', '_workers()', '_server_state()', '_now()', '_claimed(''(0,1)'', ''1'')',
     'job c, backfill._claimed(c.ctid, c.xmax)',
-    'get_job(1)', 'get_dlq_job(1)', 'list_dlq_jobs()', 'dlq_stats()', 'cron_next(''* * * * *'')', 'priority(''BULK_DEFAULT'')', 'priority_band(0)', 'version()']) call \gexec
+    'get_job(1)', 'get_dlq_job(1)', 'list_dlq_jobs()', 'dlq_stats()', 'cron_next(''* * * * *'')', '_next_run_at(''* * * * *'', ''UTC'', now())', 'priority(''BULK_DEFAULT'')', 'priority_band(0)', 'version()']) call \gexec
 -- And what users call that may not.
 SELECT :'stale', format('SELECT count(*) >= 0 AS called FROM backfill.%s', call) FROM unnest(ARRAY[
     'metrics()', 'prometheus_metrics()', 'health()', 'classify_error(''23505'')', 'backoff_delay(1, ''default'')', 'why_not_running(1)']) call \gexec
