@@ -51,7 +51,7 @@ SELECT conrelid::regclass AS table, conname, pg_get_constraintdef(oid) AS defini
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'backfill' ORDER BY indexname COLLATE "C";
 SELECT tgrelid::regclass AS table, tgname, tgenabled, pg_get_triggerdef(oid) AS definition
   FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'backfill'::regnamespace) AND NOT tgisinternal
- ORDER BY tgrelid::regclass::text COLLATE "C";
+ ORDER BY tgrelid::regclass::text COLLATE "C", tgname;
 SELECT s.seqrelid::regclass AS sequence, s.seqtypid::regtype AS type, s.seqstart AS start, d.refobjid::regclass AS owner
   FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'a'
  WHERE c.relnamespace = 'backfill'::regnamespace ORDER BY c.relname;
