@@ -22,6 +22,8 @@ volatile sig_atomic_t waited_too_long = 0;
 /* In a signal handler. */
 void cancel_statement() noexcept
 {
+    if (proc_exit_inprogress)
+        return;
     InterruptPending = true;
     QueryCancelPending = true;
     SetLatch(MyLatch);
@@ -35,10 +37,11 @@ void on_time_up() noexcept
 }
 
 /* In a signal handler. Whoever grants us the lock just now clears waitLock: no harm, the job is run
- * again. */
+ * again. A process that is ended in the middle of a job still has its timers when MyProc is gone.
+ */
 void on_watch() noexcept
 {
-    if (in_handler == 0 || MyProc->waitLock == nullptr)
+    if (proc_exit_inprogress || in_handler == 0 || MyProc->waitLock == nullptr)
         return;
     waited_too_long = 1;
     cancel_statement();
