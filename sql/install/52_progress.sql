@@ -20,10 +20,6 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_await_job';
 COMMENT ON PROCEDURE backfill.await_job(bigint, interval, text, jsonb) IS
     'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (no such job: it ended before and nobody kept how, or is not committed yet) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
 
-CREATE FUNCTION backfill._note_ended(job backfill.job)
-RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_note_ended';
-COMMENT ON FUNCTION backfill._note_ended(backfill.job) IS 'Keeps of a waiting job that is deleted that it was cancelled, and tells those who wait for its end.';
-
 CREATE VIEW backfill.history AS
 SELECT h.job_id AS id,
        h.task_identifier,

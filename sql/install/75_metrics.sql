@@ -130,10 +130,6 @@ AS 'MODULE_PATHNAME', 'backfill_prometheus_metrics';
 COMMENT ON FUNCTION backfill.prometheus_metrics(text) IS
     'The rows of metrics() as text in Prometheus'' exposition format 0.0.4; names of counters end in _total there.';
 
-CREATE FUNCTION backfill._note_cancelled(task_identifier text, queue_name text, priority smallint)
-RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_note_cancelled';
-COMMENT ON FUNCTION backfill._note_cancelled(text, text, smallint) IS 'Counts a waiting job that complete_jobs() deletes for metrics().';
-
 -- Counts deleted letters however they are deleted; TRUNCATE and replicated deletes do not count.
 CREATE FUNCTION backfill._letter_deleted()
 RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_letter_deleted';

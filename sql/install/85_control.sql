@@ -1,9 +1,6 @@
 -- Control over jobs from outside, and what a handler can say about its own job. Except for
--- cancel_job() these act on jobs that wait: one that runs or is leased is passed over, never waited for.
-
-CREATE FUNCTION backfill._jobs_changed()
-RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_jobs_changed';
-COMMENT ON FUNCTION backfill._jobs_changed() IS 'Tells the workers, at the end of the transaction, that waiting jobs were changed.';
+-- cancel_job() these act on jobs that wait or have failed for good: one that runs or is leased is
+-- passed over, never waited for.
 
 CREATE FUNCTION backfill._bury(job_id bigint, reason text, last_error jsonb)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_bury';
@@ -59,28 +56,9 @@ END;
 COMMENT ON FUNCTION backfill.get_job(bigint) IS 'One job that waits or runs; no row if it is done or dead.';
 
 CREATE FUNCTION backfill.complete_jobs(job_ids bigint[])
-RETURNS SETOF backfill.job
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    waiting backfill.job;
-BEGIN
-    PERFORM backfill._jobs_changed();
-    FOR waiting IN
-        DELETE FROM backfill.job j
-         WHERE j.id IN (SELECT w.id FROM backfill.job w
-                         WHERE w.id = ANY (job_ids) AND w.lease_expires_at IS NULL
-                           FOR UPDATE SKIP LOCKED)
-        RETURNING j.*
-    LOOP
-        PERFORM backfill._note_cancelled(waiting.task_identifier, waiting.queue_name, waiting.priority);
-        PERFORM backfill._note_ended(waiting);
-        RETURN NEXT waiting;
-    END LOOP;
-END;
-$$;
+RETURNS SETOF backfill.job LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_complete_jobs';
 COMMENT ON FUNCTION backfill.complete_jobs(bigint[]) IS
-    'Count waiting jobs as done without running them; returns their rows. Running jobs are passed over.';
+    'Count waiting and dead jobs as done without running them; returns their rows. Running jobs are passed over.';
 
 CREATE FUNCTION backfill.cancel_job(job_id bigint)
 RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cancel_job';
@@ -88,50 +66,17 @@ COMMENT ON FUNCTION backfill.cancel_job(bigint) IS
     'End a job, without a retry or a dead letter: a waiting or leased one is deleted, the worker that runs it is told to stop, at once and not only at the commit. False if there is no such job (any more). Called again after a second, it ends a worker that has not obeyed.';
 
 CREATE FUNCTION backfill.remove_job(job_key text)
-RETURNS SETOF backfill.job
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER ROWS 1 SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM backfill._lock_job_keys(ARRAY[remove_job.job_key]);
-    RETURN QUERY
-        SELECT c.* FROM backfill.complete_jobs(
-            ARRAY(SELECT j.id FROM backfill.job j WHERE j.job_key = remove_job.job_key)) c;
-    IF NOT FOUND THEN
-        -- It runs: this run is its last. The running transaction still shows the row as it was.
-        INSERT INTO backfill.no_retry (job_id)
-        SELECT j.id FROM backfill.job j WHERE j.job_key = remove_job.job_key
-            ON CONFLICT DO NOTHING;
-        RETURN QUERY SELECT j.* FROM backfill.job j WHERE j.job_key = remove_job.job_key;
-    END IF;
-END;
-$$;
+RETURNS SETOF backfill.job LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'backfill_remove_job';
 COMMENT ON FUNCTION backfill.remove_job(text) IS
-    'Delete the waiting job with this key, or else let the running one not be retried; returns its row.';
+    'Delete the waiting job with this key and its dead letter, or else let the running one not be retried, or else delete the dead letters with the key; returns the row. Whoever may enqueue the task may.';
 
 CREATE FUNCTION backfill.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL)
-RETURNS SETOF backfill.job
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    waiting backfill.job;
-    message text := pg_catalog.left(coalesce(error_message, 'Manually marked as failed'), 8192);
-BEGIN
-    FOR waiting IN SELECT j.* FROM backfill.job j WHERE j.id = ANY (job_ids) ORDER BY j.id LOOP
-        IF backfill._bury(waiting.id, message, pg_catalog.jsonb_build_object('message', message)) IS NOT NULL THEN
-            RETURN NEXT waiting;
-        END IF;
-    END LOOP;
-END;
-$$;
+RETURNS SETOF backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_permanently_fail_jobs';
 COMMENT ON FUNCTION backfill.permanently_fail_jobs(bigint[], text) IS
-    'Move waiting jobs to the dead letter queue; returns their rows. Running jobs are passed over.';
+    'Move waiting jobs to the dead letter queue, and change the reason of dead ones; returns their rows. Running jobs are passed over.';
 
 CREATE FUNCTION backfill.fail_jobs(job_ids bigint[], reason text DEFAULT NULL)
-RETURNS SETOF backfill.job
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT f.* FROM backfill.permanently_fail_jobs(fail_jobs.job_ids, fail_jobs.reason) f;
-END;
+RETURNS SETOF backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_permanently_fail_jobs';
 COMMENT ON FUNCTION backfill.fail_jobs(bigint[], text) IS 'The same as permanently_fail_jobs().';
 
 CREATE FUNCTION backfill.reschedule_jobs(
@@ -140,38 +85,9 @@ CREATE FUNCTION backfill.reschedule_jobs(
     priority integer DEFAULT NULL,
     attempts integer DEFAULT NULL,
     max_attempts integer DEFAULT NULL)
-RETURNS SETOF backfill.job
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF run_at IS NOT NULL AND NOT pg_catalog.isfinite(run_at) THEN
-        RAISE EXCEPTION 'run_at must be finite: %', run_at USING ERRCODE = 'invalid_parameter_value';
-    ELSIF priority NOT BETWEEN -32768 AND 32767 THEN
-        RAISE EXCEPTION 'priority is out of range: %', priority
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between -32768 and 32767; smaller runs first.';
-    ELSIF attempts NOT BETWEEN 0 AND 32766 THEN
-        RAISE EXCEPTION 'attempts is out of range: %', attempts
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 0 and 32766.';
-    ELSIF max_attempts NOT BETWEEN 1 AND 32767 THEN
-        RAISE EXCEPTION 'max_attempts is out of range: %', max_attempts
-            USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = 'It must be between 1 and 32767; the first run counts as an attempt.';
-    END IF;
-    PERFORM backfill._jobs_changed();
-    RETURN QUERY
-        UPDATE backfill.job j
-           SET run_at = coalesce(reschedule_jobs.run_at, j.run_at),
-               priority = coalesce(reschedule_jobs.priority, j.priority),
-               attempts = coalesce(reschedule_jobs.attempts, j.attempts),
-               max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts)
-         WHERE j.id IN (SELECT w.id FROM backfill.job w
-                         WHERE w.id = ANY (job_ids) AND w.lease_expires_at IS NULL
-                           FOR UPDATE SKIP LOCKED)
-        RETURNING j.*;
-END;
-$$;
+RETURNS SETOF backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_reschedule_jobs';
 COMMENT ON FUNCTION backfill.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) IS
-    'Change when and how waiting jobs run; NULL leaves a value as it is. Returns their rows. Running jobs are passed over.';
+    'Change when and how waiting and dead jobs run; NULL leaves a value as it is. A dead job has used up its attempts: with some left it waits again; a waiting job with none left is dead. Returns their rows. Running jobs are passed over.';
 
 CREATE FUNCTION backfill.force_unlock_workers(worker_ids text[])
 RETURNS void
@@ -211,7 +127,7 @@ BEGIN ATOMIC
       FROM backfill.job j WHERE j.attempts >= j.max_attempts; -- leased ones are passed over
 END;
 COMMENT ON FUNCTION backfill.process_failed_jobs() IS
-    'Move waiting jobs that have no attempts left (reschedule_jobs() can do that to them) to the dead letter queue; returns how many.';
+    'Move waiting jobs that have no attempts left (only an UPDATE by hand can do that to them) to the dead letter queue; returns how many.';
 
 CREATE FUNCTION backfill.cleanup_permanently_failed_jobs()
 RETURNS bigint

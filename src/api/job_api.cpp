@@ -2,15 +2,10 @@
  * waiting one from outside. */
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/cancel.hpp"
-#include "backfill/queue/dead_letter.hpp"
+#include "backfill/queue/control.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/finish.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/locks.hpp"
-#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/run_job.hpp"
-#include "backfill/queue/wake.hpp"
-#include "backfill/stats/events.hpp"
 
 using namespace backfill;
 
@@ -104,67 +99,10 @@ BACKFILL_FUNCTION(backfill_bury)
     pg::call([] { PreventCommandIfReadOnly("permanently_fail_jobs()"); });
     const pg::Arguments arguments(fcinfo);
     const auto reason = queue::require_text("reason", arguments.text(1));
-    queue::JobTable table;
-    int64 letter = 0;
-    for (const queue::FoundJob &found : table.find_by_id(arguments.int8(0).value_or(0))) {
-        queue::JobRow row = found.row;
-        const bool leased = !row.is_null(queue::Column::kLeaseExpiresAt);
-        if (leased || table.remove(found.tid, InvalidSnapshot) != queue::RemoveResult::kRemoved)
-            continue;
-        queue::wake::announce_taken();
-        pg::call([] { CommandCounterIncrement(); });
-        if (!arguments.is_null(2))
-            row.set(queue::Column::kLastError, arguments.datum(2));
-        letter = queue::dead_letter::write(row, reason);
-        stats::note_buried(row);
-        queue::job_end::note_end(queue::config()->find_task(row.task_identifier()), row,
-                                 queue::job_end::JobEnd::kDead);
-    }
-    table.close();
-    fcinfo->isnull = letter == 0;
-    return Int64GetDatum(letter);
-}
-
-/* A waiting job is deleted: cancelled. */
-BACKFILL_FUNCTION(backfill_note_ended)
-{
-    const pg::Arguments arguments(fcinfo);
-    pg::OwnTable &own = queue::JobTable::own();
-    Relation table = own.open(AccessShareLock);
-    const queue::JobRow row = pg::call([&] {
-        queue::JobRow deformed;
-        HeapTupleHeader header = DatumGetHeapTupleHeader(arguments.datum(0));
-        TupleDesc columns = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
-                                                   HeapTupleHeaderGetTypMod(header));
-        HeapTupleData tuple;
-        tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-        ItemPointerSetInvalid(&tuple.t_self);
-        tuple.t_tableOid = InvalidOid;
-        tuple.t_data = header;
-        if (HeapTupleHeaderGetTypeId(header) != table->rd_rel->reltype)
-            elog(ERROR, "_note_ended() must get a row of backfill.job");
-        own.deform(&tuple, columns, deformed.values, deformed.nulls);
-        ReleaseTupleDesc(columns);
-        table_close(table, AccessShareLock);
-        return deformed;
-    });
-    /* A row that was never in the table. */
-    for (int i = 0; i < own.column_count(); i++)
-        if (own.column(i).not_null && row.nulls[i])
-            fail(ERRCODE_NULL_VALUE_NOT_ALLOWED,
-                 "column \"" + std::string(own.column(i).name) + "\" of job must not be null");
-    queue::job_end::note_end(queue::config()->find_task(row.task_identifier()), row,
-                             queue::job_end::JobEnd::kCancelled);
-    return static_cast<Datum>(0);
-}
-
-/* Rows are changed from outside: executors shall look again when this is over. */
-BACKFILL_FUNCTION(backfill_jobs_changed)
-{
-    queue::low_water::note_changed();
-    queue::wake::announce_dispatcher();
-    queue::wake::announce_taken();
-    return static_cast<Datum>(0);
+    const auto letter = queue::control::bury(arguments.int8(0).value_or(0), reason,
+                                             arguments.is_null(2) ? 0 : arguments.datum(2));
+    fcinfo->isnull = !letter;
+    return Int64GetDatum(letter.value_or(0));
 }
 
 BACKFILL_FUNCTION(backfill_lock_job_keys)

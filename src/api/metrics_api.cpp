@@ -351,15 +351,6 @@ BACKFILL_FUNCTION(backfill_prometheus_metrics)
     return pg::from_text(core::to_exposition(samples));
 }
 
-BACKFILL_FUNCTION(backfill_note_cancelled)
-{
-    const pg::Arguments arguments(fcinfo);
-    stats::note_cancelled({arguments.text(0).value_or(std::string_view()),
-                           arguments.text(1).value_or(std::string_view()),
-                           core::priority_band(DatumGetInt16(arguments.datum(2)))});
-    return static_cast<Datum>(0);
-}
-
 BACKFILL_FUNCTION(backfill_letter_deleted)
 {
     struct Letter {

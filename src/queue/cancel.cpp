@@ -39,6 +39,7 @@ Try delete_row(JobTable &table, const FoundJob &job)
         stats::note_claim_end(job.row, stats::RunEnd::kFailed);
         stats::note_failed(job.row, core::RetryDecision::kPermanent);
     }
+    allow_retry(job.row.id()); /* the job ends here, and the note with it */
     stats::note_dropped(job.row, stats::DropReason::kCancelled);
     job_end::note_end(config()->find_task(job.row.task_identifier()), job.row,
                       job_end::JobEnd::kCancelled);

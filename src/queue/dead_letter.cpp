@@ -21,16 +21,20 @@ pg::Param column_param(const JobRow &row, Column column, Oid type)
     return {type, row.get(column), row.is_null(column)};
 }
 
-/* Both statements take the parameters of write(), in its order, and set the same columns. The
- * letter of a requeued job is of the same task; what has replaced the job under its key since may
- * differ in all else. */
+/* All three statements take the parameters of write(), in its order. What has replaced a requeued
+ * job under its key may be of another task, which may have a letter with that key: the one that
+ * the job was requeued from takes its place. */
+constexpr char kMerge[] = "DELETE FROM backfill.dead_letter d"
+                          " WHERE d.job_key = $7 AND d.task_identifier = $3 AND d.id <> $1"
+                          "   AND EXISTS (SELECT FROM backfill.dead_letter l WHERE l.id = $1)";
+
 constexpr char kUpdate[] =
     "UPDATE backfill.dead_letter AS d"
-    " SET original_job_id = $2, payload = $4, queue_name = $5, priority = $6, max_attempts = $8,"
-    "     retry_policy = $9, failure_reason = $10, failure_count = d.failure_count + $11,"
-    "     last_error = $12, original_run_at = $14, failed_at = backfill._now(),"
-    "     timeout_ms = $15, flags = $16"
-    " WHERE d.id = $1 AND d.task_identifier = $3"
+    " SET original_job_id = $2, task_identifier = $3, payload = $4, queue_name = $5,"
+    "     priority = $6, max_attempts = $8, retry_policy = $9, failure_reason = $10,"
+    "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
+    "     failed_at = backfill._now(), timeout_ms = $15, flags = $16"
+    " WHERE d.id = $1"
     " RETURNING d.id";
 
 constexpr char kInsert[] =
@@ -74,6 +78,10 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kFlags, TEXTARRAYOID),
     };
     if (!row.is_null(Column::kDeadLetterId)) {
+        if (!row.is_null(Column::kJobKey)) {
+            const stats::SettlingLetters settling;
+            (void) pg::execute_as_owner(kMerge, params);
+        }
         const pg::StatementResult updated = pg::execute_as_owner(kUpdate, params);
         if (updated.has_value)
             return DatumGetInt64(updated.first_value);
@@ -95,8 +103,115 @@ void forget(const JobRow &row)
     (void) pg::execute_as_owner(
         "WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
         " DELETE FROM backfill.dead_letter d"
-        " WHERE (d.id = $1 OR d.job_key = $2) AND d.task_identifier = $4",
+        " WHERE d.id = $1"
+        "    OR d.job_key = $2 AND d.task_identifier = $4"
+        "   AND NOT EXISTS (SELECT FROM backfill.no_retry n WHERE n.job_id = $3)",
         params);
+}
+
+namespace
+{
+
+pg::Param array_param(const std::vector<int64> &ids)
+{
+    return pg::call([&] {
+        auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * (ids.size() + 1)));
+        for (std::size_t i = 0; i < ids.size(); i++)
+            values[i] = Int64GetDatum(ids[i]);
+        ArrayType *array = construct_array(values, static_cast<int>(ids.size()), INT8OID,
+                                           sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+        return pg::Param{INT8ARRAYOID, PointerGetDatum(array), false};
+    });
+}
+
+std::vector<JobRow> lock(const pg::Param &job_ids, const pg::Param &job_key)
+{
+    constexpr char kSelect[] =
+        "SELECT d.id, d.original_job_id, d.task_identifier, d.payload,"
+        "       coalesce(d.queue_name, ''), d.priority, d.job_key, d.max_attempts,"
+        "       d.retry_policy, d.last_error, d.original_created_at, d.original_run_at,"
+        "       d.timeout_ms, d.flags, d.max_attempts, 0::smallint"
+        "  FROM backfill.dead_letter d"
+        " WHERE d.original_job_id = ANY ($1) OR d.job_key = $2"
+        " ORDER BY d.id DESC FOR UPDATE SKIP LOCKED";
+    constexpr Column kColumns[] = {
+        Column::kDeadLetterId, Column::kId,        Column::kTaskIdentifier, Column::kPayload,
+        Column::kQueueName,    Column::kPriority,  Column::kJobKey,         Column::kMaxAttempts,
+        Column::kRetryPolicy,  Column::kLastError, Column::kCreatedAt,      Column::kRunAt,
+        Column::kTimeoutMs,    Column::kFlags,     Column::kAttempts,       Column::kFreeRetries,
+    };
+    const pg::Param params[] = {job_ids, job_key};
+    const pg::TableRows rows = pg::query_as_owner(kSelect, params);
+    std::vector<JobRow> jobs;
+    for (int i = 0; i < rows.count; i++) {
+        JobRow &job = jobs.emplace_back(JobRow::empty());
+        for (std::size_t n = 0; n < std::size(kColumns); n++)
+            if (!rows.rows[i].nulls[n])
+                job.set(kColumns[n], rows.rows[i].values[n]);
+    }
+    return jobs;
+}
+
+} // namespace
+
+std::vector<JobRow> lock_by_job(const std::vector<int64> &job_ids)
+{
+    if (job_ids.empty())
+        return {};
+    return lock(array_param(job_ids), {TEXTOID, 0, true});
+}
+
+std::vector<JobRow> lock_by_key(std::string_view job_key)
+{
+    return lock({INT8ARRAYOID, 0, true}, {TEXTOID, pg::from_text(job_key), false});
+}
+
+void remove(const std::vector<JobRow> &letters)
+{
+    if (letters.empty())
+        return;
+    std::vector<int64> ids;
+    for (const JobRow &letter : letters)
+        ids.push_back(DatumGetInt64(letter.get(Column::kDeadLetterId)));
+    const pg::Param param = array_param(ids);
+    (void) pg::execute_as_owner("DELETE FROM backfill.dead_letter d WHERE d.id = ANY ($1)",
+                                std::span(&param, 1));
+}
+
+void change_reason(const JobRow &letter, std::string_view reason, Datum last_error)
+{
+    const pg::Param params[] = {
+        column_param(letter, Column::kDeadLetterId, INT8OID),
+        {TEXTOID, pg::from_text(reason), false},
+        {JSONBOID, last_error, false},
+    };
+    (void) pg::execute_as_owner("UPDATE backfill.dead_letter d"
+                                "   SET failure_reason = $2, last_error = $3 WHERE d.id = $1",
+                                params);
+}
+
+void change_settings(const JobRow &letter)
+{
+    const pg::Param params[] = {
+        column_param(letter, Column::kDeadLetterId, INT8OID),
+        column_param(letter, Column::kPriority, INT2OID),
+        column_param(letter, Column::kRunAt, TIMESTAMPTZOID),
+        column_param(letter, Column::kMaxAttempts, INT2OID),
+    };
+    (void) pg::execute_as_owner("UPDATE backfill.dead_letter d"
+                                "   SET priority = $2, original_run_at = $3, max_attempts = $4"
+                                " WHERE d.id = $1",
+                                params);
+}
+
+void note_requeued(const JobRow &letter)
+{
+    const pg::Param id = column_param(letter, Column::kDeadLetterId, INT8OID);
+    (void) pg::execute_as_owner("UPDATE backfill.dead_letter d"
+                                "   SET requeued_count = d.requeued_count + 1,"
+                                "       last_requeued_at = backfill._now()"
+                                " WHERE d.id = $1",
+                                std::span(&id, 1));
 }
 
 } // namespace backfill::queue::dead_letter

@@ -103,6 +103,15 @@ void check_priority(int32 value)
              "backfill.priority('BULK_LOWEST').");
 }
 
+void check_run_at(TimestampTz value)
+{
+    if (TIMESTAMP_NOT_FINITE(value))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             std::string("run_at must be finite: ") +
+                 (TIMESTAMP_IS_NOBEGIN(value) ? "-infinity" : "infinity"),
+             {}, "Leave run_at out to run the job now.");
+}
+
 void check_max_attempts(int32 value)
 {
     if (value < 1 || value > PG_INT16_MAX)
@@ -159,11 +168,8 @@ void Enqueuer::check(const JobSpec &spec) const
         check_length("job_key", *spec.job_key, kMaxKeyLength);
     if (spec.retry_policy)
         check_retry_policy(*config_, *spec.retry_policy);
-    if (spec.run_at && TIMESTAMP_NOT_FINITE(*spec.run_at))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string("run_at must be finite: ") +
-                 (TIMESTAMP_IS_NOBEGIN(*spec.run_at) ? "-infinity" : "infinity"),
-             {}, "Leave run_at out to run the job now.");
+    if (spec.run_at)
+        check_run_at(*spec.run_at);
     job_rights::check_enqueue(*config_, spec.task_identifier);
 }
 
@@ -249,9 +255,7 @@ bool Enqueuer::take_over_key(JobRow &row, const JobSpec &spec)
         row.set(Column::kCreatedAt, old.get(Column::kCreatedAt));
         if (spec.job_key_mode == JobKeyMode::kPreserveRunAt && old.attempts() == 0)
             row.set(Column::kRunAt, old.get(Column::kRunAt));
-        /* A requeued job's letter is settled by who takes its place, unless that is another task's.
-         */
-        if (!old.is_null(Column::kDeadLetterId) && old.task_identifier() == row.task_identifier())
+        if (!old.is_null(Column::kDeadLetterId))
             row.set(Column::kDeadLetterId, old.get(Column::kDeadLetterId));
         /* Two arrays become one: that is how batch jobs are built. */
         pg::call([&] {
@@ -319,7 +323,7 @@ void Enqueuer::requeue(const JobSpec &spec)
         refuse("job " + std::to_string(*spec.id) + " is waiting or running already");
     if (spec.job_key) {
         lock_job_key(*spec.job_key);
-        if (!table_.find_by_key(*spec.job_key).empty())
+        if (is_key_taken(table_, *spec.job_key))
             refuse("another job with job_key " + in_quotes(*spec.job_key) +
                    " is waiting or running");
     }

@@ -85,9 +85,11 @@ KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_vie
             result.existing_id = found.row.id();
             result.any = true;
         }
-        if (!remove || !found.row.is_null(Column::kLeaseExpiresAt))
+        if (!remove)
             continue;
-        const RemoveResult removal = table.remove(found.tid, InvalidSnapshot);
+        const bool leased = !found.row.is_null(Column::kLeaseExpiresAt);
+        const RemoveResult removal =
+            leased ? RemoveResult::kBusy : table.remove(found.tid, InvalidSnapshot);
         if (removal == RemoveResult::kRemoved) {
             wake::announce_taken();
             stats::note_dropped(found.row, stats::DropReason::kSuperseded);
@@ -121,10 +123,17 @@ void allow_retry(int64 id)
                                 std::span(&param, 1));
 }
 
+bool is_key_taken(JobTable &table, std::string_view job_key)
+{
+    return has_newer_keyed_job(table, job_key, PG_INT64_MIN);
+}
+
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 {
     const std::vector<FoundJob> jobs = table.find_by_key(job_key);
-    return !jobs.empty() && jobs.front().row.id() > id;
+    return std::any_of(jobs.begin(), jobs.end(), [&](const FoundJob &job) {
+        return job.row.id() > id && why_no_retry(job.row.id()) == NoRetry::kNone;
+    });
 }
 
 NoRetry why_no_retry(int64 id)

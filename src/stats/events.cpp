@@ -117,14 +117,6 @@ void note_dropped(const queue::JobRow &row, DropReason reason)
     count(row, reason == DropReason::kCancelled ? kDroppedCancelled : kDroppedSuperseded);
 }
 
-void note_cancelled(const LabelSet &labels)
-{
-    if (!available())
-        return;
-    if (uint64 *counts = pending_counts(labels))
-        counts[kDroppedCancelled]++;
-}
-
 void note_requeued(const queue::JobRow &row)
 {
     count(row, kDlqRequeued);

@@ -65,7 +65,7 @@ SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
-       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_note_cancelled|_note_ended|_bury|_installed|_cron_tick)$'
+       AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_bury|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
@@ -81,7 +81,7 @@ CREATE FUNCTION pg_temp.readable(role name) RETURNS SETOF name LANGUAGE sql AS $
     SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT')
 $$;
 SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
-    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
+    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,remove_job,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
     'what a producer may execute');
 SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
 SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job}'::name[], 'what a consumer may read');
@@ -130,6 +130,7 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.enqueue_many('note', ARRAY['1', '2']::jsonb[])$$, '{producer,admin}'),
     ($$SELECT backfill.enqueue_jobs('[{"task_identifier": "note"}]')$$, '{producer,admin}'),
     ($$SELECT backfill.enqueue('note', job_key => 'rights')$$, '{producer,admin}'),
+    ($$SELECT backfill.remove_job('rights')$$, '{producer,admin}'),
     ($$SELECT backfill.register_task('mine')$$, '{admin}'),
     ($$SELECT backfill.unregister_task('note')$$, '{admin}'),
     ($$SELECT backfill.set_retry_policy('mine')$$, '{admin}'),
@@ -178,7 +179,6 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.prometheus_metrics('backfill_dlq')$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill._counters()$$, '{admin}'),
     ($$SELECT backfill._letter_deleted()$$, '{}'),
-    ($$SELECT backfill._note_cancelled('task', '', 0::smallint)$$, '{}'),
     ($$SELECT * FROM backfill.list_dlq_jobs()$$, '{admin}'),
     ($$SELECT * FROM backfill.get_dlq_job(1)$$, '{admin}'),
     ($$SELECT backfill.requeue_dlq_job(1)$$, '{admin}'),

@@ -60,8 +60,11 @@ SELECT count(*) FROM backfill.job;
 SELECT count(*) FROM backfill.requeue_dlq_jobs('other');
 SELECT queue_name FROM backfill.jobs;
 SELECT count(*) FROM backfill.requeue_dlq_jobs('other');
--- No attempts left: process_failed_jobs() and its siblings.
+-- No attempts left: dead at once. By hand: process_failed_jobs() and its siblings.
 SELECT count(*) FROM backfill.reschedule_jobs(ARRAY(SELECT id FROM backfill.job), attempts => 30);
+SELECT (SELECT count(*) FROM backfill.job) AS jobs, failure_reason FROM backfill.dlq WHERE task_identifier = 'other';
+SELECT count(*) FROM backfill.requeue_dlq_jobs('other');
+UPDATE backfill.job SET attempts = max_attempts;
 SELECT backfill.process_failed_jobs(), backfill.cleanup_permanently_failed_jobs();
 SELECT * FROM backfill.startup_cleanup();
 SELECT backfill.release_stale_job_locks('1 hour'), backfill.release_stale_queue_locks(), backfill.force_unlock_workers('{w}') IS NOT NULL AS unlocked, backfill.init_dlq();
@@ -77,6 +80,37 @@ UPDATE backfill.dead_letter SET failed_at = now() - interval '10 days' WHERE tas
 SELECT backfill.cleanup_dlq('30 days'), backfill.cleanup_dlq('5 days', 'other'), backfill.cleanup_dlq('5 days', queue_name => 'nope'),
        backfill.cleanup_dlq('5 days', 'note', 'bulk'), backfill.cleanup_dlq('0');
 SELECT count(*) FROM backfill.dlq;
+
+-- Jobs that have failed for good are reached by id and key, too, as in Graphile Worker.
+SELECT (backfill.add_job('note', '"dead"', 'q', job_key => 'd', max_attempts => 3, flags => '{f}')).id AS dead \gset
+SELECT id = :dead AS dead, last_error, attempts, max_attempts FROM backfill.permanently_fail_jobs(ARRAY[:dead], 'first');
+SELECT id = :dead AS dead, last_error FROM backfill.permanently_fail_jobs(ARRAY[:dead], 'second');
+SELECT failure_reason, last_error, failure_count FROM backfill.dlq;
+-- It stays dead without attempts, with what was set; it waits again with some.
+SELECT id = :dead AS dead, priority, attempts, max_attempts FROM backfill.reschedule_jobs(ARRAY[:dead], '2035-01-01', 4);
+SELECT priority, original_run_at, max_attempts, requeued_count FROM backfill.dlq;
+SELECT id = :dead AS dead, priority, attempts, max_attempts, run_at, flags, queue_name FROM backfill.reschedule_jobs(ARRAY[:dead], attempts => 1);
+SELECT id = :dead AS dead, state, attempts, last_error FROM backfill.jobs;
+SELECT requeued_count FROM backfill.dlq;
+-- The letter is not reached while its job waits; both end together.
+SELECT id = :dead AS dead, attempts FROM backfill.reschedule_jobs(ARRAY[:dead], attempts => 2);
+SELECT id = :dead AS dead FROM backfill.complete_jobs(ARRAY[:dead]);
+SELECT (SELECT count(*) FROM backfill.job) AS jobs, (SELECT count(*) FROM backfill.dlq) AS letters;
+-- complete_jobs() and remove_job() settle a letter without a job.
+SELECT (backfill.add_job('note', job_key => 'd')).id AS dead, (backfill.add_job('note', job_key => 'e')).id AS dead2 \gset
+SELECT count(*) FROM backfill.fail_jobs(ARRAY[:dead, :dead2]);
+SELECT id = :dead AS dead, job_key FROM backfill.complete_jobs(ARRAY[:dead]);
+SELECT id = :dead2 AS dead, job_key FROM backfill.remove_job('e');
+SELECT count(*) FROM backfill.remove_job('e');
+SELECT count(*) FROM backfill.dlq;
+-- More attempts revive a job; one that is replaced meanwhile is passed over.
+SELECT (backfill.add_job('note', job_key => 'd', max_attempts => 2)).id AS dead \gset
+SELECT count(*) FROM backfill.fail_jobs(ARRAY[:dead]);
+SELECT backfill.enqueue('note', job_key => 'd') > 0 AS enqueued;
+SELECT count(*) FROM backfill.reschedule_jobs(ARRAY[:dead], max_attempts => 5);
+DELETE FROM backfill.job;
+SELECT attempts, max_attempts FROM backfill.reschedule_jobs(ARRAY[:dead], max_attempts => 5);
+SELECT count(*) FROM backfill.complete_jobs(ARRAY[:dead]);
 
 -- Queues: limits, rate, depth, pause.
 SELECT backfill.set_queue('limited', 3, 10, '1 hour', 5), backfill.set_queue('fast', 2), backfill.pause_queue('paused');

@@ -144,20 +144,24 @@ SELECT backfill.requeue_dlq_job(1);
 SELECT backfill.enqueue('check', '{"n": 8.1}', 'q', 5, max_attempts => 3, job_key => 'k', retry_policy => 'fast');
 CALL run();
 SELECT id, task_identifier, payload, queue_name, priority, max_attempts, retry_policy, failure_count, requeued_count FROM backfill.dead_letter;
--- Replaced by a job of another task, it is no longer what the letter is about.
+-- ... also when that is of another task, which may have a letter with that key already.
+SELECT backfill.enqueue('check_fast', '{"n": 8.2}', job_key => 'k2'), backfill.enqueue('check', '{"n": 8.3}', job_key => 'k2');
+CALL run();
 SELECT backfill.requeue_dlq_job(1);
-SELECT backfill.enqueue('check_fast', '{"n": 8.2}', job_key => 'k');
+SELECT backfill.enqueue('check_fast', '{"n": 8.4}', job_key => 'k');
 CALL run();
-SELECT id, original_job_id, task_identifier, payload, queue_name, priority, max_attempts, retry_policy, failure_count, requeued_count FROM backfill.dead_letter ORDER BY id;
--- Each letter runs its own task again.
-SELECT backfill.requeue_dlq_job(2);
-CALL refused('backfill.requeue_dlq_job(1)');
+SELECT id, original_job_id, task_identifier, payload, queue_name, priority, job_key, max_attempts, retry_policy, failure_count, requeued_count FROM backfill.dead_letter ORDER BY id;
+SELECT backfill.add_to_dlq(backfill.enqueue('check', job_key => 'k'), 'another letter with the key');
+SELECT backfill.requeue_dlq_job(1);
 SELECT task_identifier, payload FROM backfill.jobs;
-TRUNCATE backfill.job;
-SELECT backfill.requeue_dlq_job(1, payload => '{"n": 8.3, "good": true}');
-SELECT task_identifier, payload FROM backfill.jobs;
+SELECT backfill.enqueue('check', '{"n": 8.5}', job_key => 'k');
 CALL run();
-TABLE letter;
+SELECT task_identifier, payload, failure_count, requeued_count FROM backfill.dead_letter WHERE job_key = 'k';
+-- What runs in place of it and succeeds settles it.
+SELECT backfill.requeue_dlq_job(1);
+SELECT backfill.enqueue('check_fast', '{"n": 8.6, "good": true}', job_key => 'k');
+CALL run();
+SELECT count(*) FROM backfill.dead_letter WHERE job_key = 'k';
 
 -- Flags that add_job() was given come back, too.
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;

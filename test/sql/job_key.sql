@@ -110,9 +110,27 @@ SELECT backfill.enqueue('t', '"dedupe"', job_key => 'k', job_key_mode => 'unsafe
 SELECT backfill.enqueue('t', '"new"', job_key => 'k');
 SELECT backfill.enqueue('t', '"newer"', job_key => 'k', job_key_mode => 'preserve_run_at');
 SELECT id, payload, state FROM backfill.jobs ORDER BY id;
+-- It is not retried, even if what waits now is done before it fails.
+DELETE FROM backfill.job WHERE lease_expires_at IS NULL;
+SELECT backfill.fail_job(1, 1, 'busy', false);
+SELECT (SELECT count(*) FROM backfill.job) AS jobs, (SELECT count(*) FROM backfill.no_retry) AS notes;
+-- When it succeeds, it does not settle the letter of what took its key.
+SELECT backfill.enqueue('t', '"leased"', job_key => 'k') AS leased \gset
+UPDATE backfill.job SET lease_expires_at = '2100-01-01', claim_token = 1, worker = 'consumer';
+SELECT backfill.add_to_dlq(backfill.enqueue('t', '"new"', job_key => 'k'), 'by hand') AS letter;
+SELECT backfill.complete_jobs(ARRAY[:leased], 1) = :leased AS completed;
+SELECT payload FROM backfill.dlq;
+-- Nor does it keep the key from the job of that letter.
+SELECT backfill.enqueue('t', '"leased"', job_key => 'k2') AS leased \gset
+UPDATE backfill.job SET lease_expires_at = '2100-01-01', claim_token = 1, worker = 'consumer';
+SELECT backfill.add_to_dlq(backfill.enqueue('t', '"new"', job_key => 'k2'), 'by hand') AS letter \gset
+SELECT backfill.requeue_dlq_job(:letter) > 0 AS requeued;
+SELECT payload, state FROM backfill.jobs ORDER BY id;
+SELECT backfill.cancel_job(id) FROM backfill.jobs;
+SELECT count(*) AS notes FROM backfill.no_retry;
 
 -- A key may be used again when its job is done, also from within that very job.
-TRUNCATE backfill.job RESTART IDENTITY;
+TRUNCATE backfill.job, backfill.dead_letter RESTART IDENTITY;
 CREATE FUNCTION again(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM test.note(payload);

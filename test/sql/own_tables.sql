@@ -239,9 +239,5 @@ CREATE VIEW backfill.queue AS TABLE backfill.queue2;
 CALL refused($$backfill.enqueue('note', queue_name => 'another')$$);
 ROLLBACK;
 SELECT backfill.enqueue('note', job_key => 'k') IS NOT NULL;
-
--- A row that was never in the table.
-CALL refused($$backfill._note_ended(row(NULL, now(), now(), NULL, NULL, NULL, NULL, NULL, 1, 0, 1, 0, NULL, '', NULL, NULL, NULL, NULL, NULL, '{}', NULL)::backfill.job)$$);
-SELECT backfill._note_ended(NULL);
 DROP OWNED BY regress_producer;
 DROP ROLE regress_producer;

@@ -46,6 +46,7 @@ std::string_view require_text(const char *argument, std::optional<std::string_vi
 void check_task_identifier(std::string_view value);
 void check_queue_name(std::string_view value);
 void check_priority(int32 value);
+void check_run_at(TimestampTz value);
 void check_max_attempts(int32 value);
 /* Returns it in milliseconds; nothing for NULL. */
 std::optional<int32> check_timeout(const Interval *timeout);

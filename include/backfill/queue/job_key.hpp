@@ -14,14 +14,16 @@ struct KeyedJobs {
 };
 
 /* With remove set, takes the waiting jobs of a key out of the table (the newest is
- * returned); a running job stays, is not waited for, and is not retried: its worker may have
- * decided to do so just now, where we cannot see it yet. The caller holds the key's lock.
+ * returned); a job that runs or is leased stays, is not waited for, and is not retried, even if the
+ * newer one is done before it fails: its worker may have decided to do so just now, where we
+ * cannot see it yet. The caller holds the key's lock.
  * Errors: Failure 42501 if one of them, waiting, running or leased, is of a task that the current
  * user may not enqueue. */
 KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_view job_key,
                           bool remove);
 
-/* Whether a job other than `id` that is newer carries the key. */
+/* Whether a job that has not lost the key again carries it: any, or one that is newer than `id`. */
+bool is_key_taken(JobTable &table, std::string_view job_key);
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
 
 /* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not

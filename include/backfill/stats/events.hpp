@@ -48,7 +48,6 @@ enum class DropReason {
     kSuperseded, /* a newer job took its key, or it was removed while it ran */
 };
 void note_dropped(const queue::JobRow &row, DropReason reason);
-void note_cancelled(const LabelSet &labels);
 
 void note_requeued(const queue::JobRow &row);
 void note_letter_deleted(const LabelSet &labels);

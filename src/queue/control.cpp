@@ -1,0 +1,261 @@
+/* control.cpp - see control.hpp. */
+#include "backfill/queue/control.hpp"
+
+#include "backfill/clock.hpp"
+#include "backfill/pg/jsonb.hpp"
+#include "backfill/queue/dead_letter.hpp"
+#include "backfill/queue/enqueue.hpp"
+#include "backfill/queue/job_end.hpp"
+#include "backfill/queue/job_key.hpp"
+#include "backfill/queue/job_rights.hpp"
+#include "backfill/queue/locks.hpp"
+#include "backfill/queue/low_water.hpp"
+#include "backfill/queue/wake.hpp"
+#include "backfill/stats/events.hpp"
+
+namespace backfill::queue::control
+{
+
+namespace
+{
+
+constexpr std::string_view kNoAttemptsLeft = "no attempts left";
+
+/* In one order everywhere, so that two calls never wait for each other; each once. */
+std::vector<int64> in_order(std::vector<int64> ids)
+{
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    return ids;
+}
+
+struct Taken {
+    bool exists = false;           /* a job with this id waits, runs or is leased */
+    std::optional<JobRow> waiting; /* it waited, and is out of the table now */
+};
+
+Taken take_waiting(JobTable &table, int64 id)
+{
+    for (;;) {
+        pg::call([] {
+            CHECK_FOR_INTERRUPTS();
+            CommandCounterIncrement(); /* what this command has removed is not found again */
+        });
+        const std::vector<FoundJob> rows = table.find_by_id(id);
+        if (rows.empty())
+            return {};
+        const FoundJob &job = rows.front();
+        if (!job.row.is_null(Column::kLeaseExpiresAt))
+            return {true, std::nullopt};
+        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
+        if (removed == RemoveResult::kBusy)
+            return {true, std::nullopt};
+        if (removed == RemoveResult::kGone)
+            continue; /* it has been changed meanwhile: look again */
+        wake::announce_taken();
+        low_water::note_claimed(job.row); /* for a rollback */
+        pg::call([] { CommandCounterIncrement(); });
+        return {true, job.row};
+    }
+}
+
+const Task *task_of(const JobRow &row)
+{
+    return config()->find_task(row.task_identifier());
+}
+
+/* A waiting job, out of the table, ends without a run. */
+void end_unrun(const JobRow &row)
+{
+    stats::note_dropped(row, stats::DropReason::kCancelled);
+    job_end::note_end(task_of(row), row, job_end::JobEnd::kCancelled);
+    dead_letter::forget(row);
+}
+
+int64 bury_taken(const JobRow &row, std::string_view reason)
+{
+    const int64 letter = dead_letter::write(row, reason);
+    stats::note_buried(row);
+    job_end::note_end(task_of(row), row, job_end::JobEnd::kDead);
+    return letter;
+}
+
+/* Calls with_waiting(row) for each job that waits, which is out of the table then, and returns the
+ * dead letters of those that are not there at all. */
+template <class WithWaiting>
+std::vector<JobRow> take_all(JobTable &table, std::vector<int64> ids, WithWaiting &&with_waiting)
+{
+    std::vector<int64> not_there;
+    for (const int64 id : in_order(std::move(ids))) {
+        const Taken job = take_waiting(table, id);
+        if (job.waiting)
+            with_waiting(*job.waiting);
+        else if (!job.exists)
+            not_there.push_back(id);
+    }
+    return dead_letter::lock_by_job(not_there);
+}
+
+void append(std::vector<JobRow> &result, const std::vector<JobRow> &rows)
+{
+    result.insert(result.end(), rows.begin(), rows.end());
+}
+
+void apply(JobRow &row, const Changes &changes)
+{
+    if (changes.run_at)
+        row.set(Column::kRunAt, TimestampTzGetDatum(*changes.run_at));
+    for (const auto &[column, value] : {std::pair{Column::kPriority, changes.priority},
+                                        std::pair{Column::kAttempts, changes.attempts},
+                                        std::pair{Column::kMaxAttempts, changes.max_attempts}})
+        if (value)
+            row.set(column, Int16GetDatum(static_cast<int16>(*value)));
+}
+
+bool has_attempts_left(const JobRow &row)
+{
+    return row.attempts() < row.max_attempts();
+}
+
+void insert(JobTable &table, const JobRow &row)
+{
+    table.insert(row);
+    announce_job(row, task_of(row), clock::now());
+    pg::call([] { CommandCounterIncrement(); });
+}
+
+/* A dead job waits again, unless another one has its id or key by now. */
+bool revive(JobTable &table, const JobRow &row)
+{
+    if (!table.find_by_id(row.id()).empty() ||
+        (!row.is_null(Column::kJobKey) && is_key_taken(table, row.text_or_empty(Column::kJobKey))))
+        return false;
+    allow_retry(row.id());
+    insert(table, row);
+    stats::note_requeued(row);
+    dead_letter::note_requeued(row);
+    return true;
+}
+
+} // namespace
+
+std::vector<JobRow> complete(std::vector<int64> ids)
+{
+    JobTable table;
+    std::vector<JobRow> result;
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](const JobRow &row) {
+        end_unrun(row);
+        result.push_back(row);
+    });
+    dead_letter::remove(dead);
+    append(result, dead);
+    table.close();
+    return result;
+}
+
+std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view message)
+{
+    const std::string reason = pg::kept_error_text(message);
+    pg::JsonbObject error;
+    error.add_text("message", reason);
+    const Datum last_error = error.finish();
+    const auto as_dead = [&](JobRow row) {
+        row.set(Column::kLastError, last_error);
+        row.set(Column::kAttempts, row.get(Column::kMaxAttempts));
+        return row;
+    };
+    JobTable table;
+    std::vector<JobRow> result;
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](JobRow row) {
+        row.set(Column::kLastError, last_error);
+        (void) bury_taken(row, reason);
+        result.push_back(as_dead(row));
+    });
+    for (const JobRow &row : dead) {
+        dead_letter::change_reason(row, reason, last_error);
+        result.push_back(as_dead(row));
+    }
+    table.close();
+    return result;
+}
+
+std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
+{
+    JobTable table;
+    std::vector<JobRow> result;
+    std::vector<JobRow> dead = take_all(table, std::move(ids), [&](JobRow row) {
+        apply(row, changes);
+        if (has_attempts_left(row))
+            insert(table, row);
+        else
+            (void) bury_taken(row, kNoAttemptsLeft);
+        result.push_back(row);
+    });
+    std::vector<std::string_view> keys;
+    for (JobRow &row : dead) {
+        apply(row, changes);
+        if (has_attempts_left(row) && !row.is_null(Column::kJobKey))
+            keys.push_back(row.text_or_empty(Column::kJobKey));
+    }
+    lock_job_keys(std::move(keys));
+    for (const JobRow &row : dead) {
+        if (!has_attempts_left(row))
+            dead_letter::change_settings(row);
+        else if (!revive(table, row))
+            continue;
+        result.push_back(row);
+    }
+    table.close();
+    return result;
+}
+
+std::vector<JobRow> remove(std::string_view job_key)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    std::vector<JobRow> removed;
+    std::vector<JobRow> running;
+    lock_job_key(job_key);
+    for (const FoundJob &job : table.find_by_key(job_key)) {
+        if (why_no_retry(job.row.id()) != NoRetry::kNone)
+            continue; /* it has lost its key already */
+        job_rights::check_key(*current, job.row.task_identifier(), job_key);
+        const Taken taken = take_waiting(table, job.row.id());
+        if (taken.waiting) {
+            end_unrun(*taken.waiting);
+            removed.push_back(*taken.waiting);
+        } else if (taken.exists) {
+            running.push_back(job.row);
+        }
+    }
+    if (removed.empty()) {
+        for (const JobRow &row : running)
+            forbid_retry(row.id(), NoRetry::kSuperseded);
+        removed = std::move(running);
+    }
+    if (removed.empty()) {
+        for (const JobRow &row : dead_letter::lock_by_key(job_key))
+            if (job_rights::may_use_key(*current, row.task_identifier()) &&
+                table.find_by_id(row.id()).empty())
+                removed.push_back(row);
+        dead_letter::remove(removed);
+    }
+    table.close();
+    return removed;
+}
+
+std::optional<int64> bury(int64 id, std::string_view reason, Datum last_error)
+{
+    JobTable table;
+    std::optional<int64> letter;
+    Taken job = take_waiting(table, id);
+    if (job.waiting) {
+        if (last_error != 0)
+            job.waiting->set(Column::kLastError, last_error);
+        letter = bury_taken(*job.waiting, reason);
+    }
+    table.close();
+    return letter;
+}
+
+} // namespace backfill::queue::control
