@@ -233,10 +233,11 @@ sum_up() {
 try_at_home() {
     local answer
     say "Try it at home: once the library is preloaded (README.md says how), paste this into a shell."
-    say "  psql <<'EOF'"
-    sed 's/^/  /' at_home.sql
-    say "  EOF"
-    answer=$(psql -XqAt -v ON_ERROR_STOP=1 -f at_home.sql)
+    # Not indented: that would keep the shell from seeing the end.
+    say "psql <<'EOF'"
+    cat at_home.sql
+    say EOF
+    answer=$(PGOPTIONS='-c client_min_messages=warning' psql -XqAt -v ON_ERROR_STOP=1 -f at_home.sql)
     [[ $answer == *'hello, world'* ]] || die "what is to be tried at home did not work: $answer"
 }
 
