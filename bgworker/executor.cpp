@@ -243,7 +243,7 @@ void set_job_aside(int64 job_id, const std::string &task, const core::ErrorInfo 
                                  static_cast<long long>(job_id), error.message.c_str()),
                           error.detail.empty() ? 0 : errdetail_internal("%s", error.detail.c_str()),
                           errhint("The job is tried again at %s, and others go on. "
-                                  "SELECT * FROM backfill.health() shows what is set aside.",
+                                  "The function backfill.health() shows what is set aside.",
                                   timestamptz_to_str(retry_at)),
                           errcontext("job %lld, task \"%s\"%s", static_cast<long long>(job_id),
                                      task.c_str(), charged ? ", charged with an attempt" : "")));
@@ -387,7 +387,7 @@ void settle_procedure()
                 (errmsg("backfill could not record the outcome of job %lld, a procedure: %s",
                         static_cast<long long>(job_id), error->message.c_str()),
                  errhint("It is tried again at %s, and others go on. "
-                         "SELECT * FROM backfill.health() shows what is set aside.",
+                         "The function backfill.health() shows what is set aside.",
                          timestamptz_to_str(procedure()->retry_at))));
     });
     if (now >= procedure()->give_up_at || is_told_to_end())

@@ -130,7 +130,7 @@ TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core:
                     (errmsg("backfill has set aside more than %d things that failed", kMaxEntries),
                      errdetail("%s %lld is tried again at once.", kind_name(lost.kind),
                                static_cast<long long>(lost.id)),
-                     errhint("SELECT * FROM backfill.health() shows what is set aside.")));
+                     errhint("The function backfill.health() shows what is set aside.")));
         });
     return retry_at;
 }

@@ -72,7 +72,7 @@ bool check_databases(char **value, void **, GucSource)
     if (process_shared_preload_libraries_in_progress) {
         ereport(WARNING,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                 errmsg("invalid value for parameter \"%s\": \"%s\"", "backfill.databases", *value),
+                 errmsg("invalid value for parameter \"backfill.databases\": \"%s\"", *value),
                  errdetail("It is no list of names, and backfill runs jobs in no database."),
                  errhint("Separate the names by commas, and put double quotes around those with "
                          "spaces, commas or quotes.")));

@@ -42,6 +42,15 @@ RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 10 AS '
 COMMENT ON FUNCTION backfill._set_aside() IS
     'What has failed in this database for reasons of the server''s and is tried again later, from shared memory, for health(): jobs, leases, charges and the like.';
 
+-- The text of an error may quote a payload. The caller is not the current user, for health() runs as its owner.
+CREATE FUNCTION backfill._caller_may_read_jobs()
+RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.has_table_privilege(CASE WHEN pg_catalog.current_setting('role') = 'none' THEN SESSION_USER
+                                               ELSE pg_catalog.current_setting('role')::name END, 'backfill.job', 'SELECT');
+END;
+COMMENT ON FUNCTION backfill._caller_may_read_jobs() IS 'Whether the role that this session acts as may read payloads, and so texts of errors.';
+
 -- The first five of many names, for a line of text.
 CREATE FUNCTION backfill._listing(names text[])
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -496,7 +505,8 @@ BEGIN
                                      CASE WHEN active THEN pg_catalog.format('runs at "%s" only', schedule) ELSE 'is not active' END);
         hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) sets it going.', clock);
     ELSIF last_status = 'failed' THEN
-        problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed: %s', clock, last_message);
+        problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed%s', clock,
+                                     CASE WHEN backfill._caller_may_read_jobs() THEN ': ' || last_message END);
         hint := CASE WHEN last_message ~ 'connection' AND pg_catalog.current_setting('cron.use_background_workers', true) = 'off'
                      THEN 'pg_cron cannot log in. Set cron.use_background_workers to on and restart the server.'
                      ELSE 'See cron.job_run_details.' END;
@@ -597,11 +607,12 @@ COMMENT ON FUNCTION backfill._health_metrics_labels() IS 'A check of health(): w
 CREATE FUNCTION backfill._health_set_aside(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    with_texts constant boolean := backfill._caller_may_read_jobs();
     problems text[];
 BEGIN
     check_name := 'set_aside'; status := 'ok';
-    SELECT pg_catalog.array_agg(pg_catalog.format('%s %s%s since %s, failed %s times, next try at %s: %s %s', a.kind, a.id, ' (' || a.name || ')',
-                                                  a.since, a.failures, a.retry_at, a.sqlstate, a.message) ORDER BY a.since, a.kind, a.id) INTO problems
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s %s%s since %s, failed %s times, next try at %s: %s%s', a.kind, a.id, ' (' || a.name || ')',
+                                                  a.since, a.failures, a.retry_at, a.sqlstate, CASE WHEN with_texts THEN ' ' || a.message END) ORDER BY a.since, a.kind, a.id) INTO problems
       FROM backfill._set_aside() a
      WHERE a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id);
     IF problems IS NOT NULL THEN

@@ -247,9 +247,12 @@ class Diagnosis
                                          ", and can run when that is committed"};
         const std::string letter = ask_text(
             "SELECT pg_catalog.format('it is in the dead letter queue (id %s) since %s: %s',"
-            "         d.id, d.failed_at, d.failure_reason)"
+            "         d.id, d.failed_at,"
+            "         CASE WHEN $2 THEN d.failure_reason"
+            "              ELSE coalesce('error ' || (d.last_error ->> 'sqlstate'), 'no error') "
+            "END)"
             "  FROM backfill.dead_letter d WHERE d.original_job_id = $1",
-            {param(id_)});
+            {param(id_), {BOOLOID, BoolGetDatum(job_rights::may_see_all()), false}});
         if (!letter.empty())
             return {"dead", in_one_line(letter)};
         const std::string end =
@@ -352,7 +355,8 @@ class Diagnosis
         return Answer{"set_aside",
                       "its outcome could not be recorded since " + at_time(entry->since) + ", " +
                           counted(entry->failures, "time", "times") + "; it is tried again at " +
-                          at_time(entry->retry_at) + ": " + in_one_line(entry->message)};
+                          at_time(entry->retry_at) + ": error " + entry->sqlstate +
+                          (job_rights::may_see_all() ? " " + in_one_line(entry->message) : "")};
     }
 
     MaybeAnswer leased() const

@@ -75,7 +75,11 @@ foreach my $file (@ARGV)
 	while ($code =~ /\b(?:(?:FROM|JOIN|UPDATE|REFERENCES|ON TABLE)\s+(?:ONLY\s+)?([a-z_]\w*)\b(?!\.|\s*\()|(?:INSERT\s+INTO|CREATE\s+(?:UNIQUE\s+)?(?:TABLE|VIEW|SEQUENCE))\s+([a-z_]\w*)\b(?!\.))/gi)
 	{
 		my ($name, $at) = (lc($1 // $2), $-[0]);
-		next if $word{$name} || $name =~ /^(?:if|public|skip)$/;
+		# UPDATE OF names columns in a trigger, and FOR UPDATE OF or SKIP no table of their own.
+		next if $word{$name} || $name =~ /^(?:if|of|public|skip)$/;
+		# What WITH RECURSIVE defines is seen by the rest of the statement, itself included, before
+		# any relation of that name is looked for.
+		next if substr($code, 0, $at) =~ /\bWITH\s+RECURSIVE\s+\Q$name\E\b[^;]*\z/i;
 		complain($file, $text, $at, "relation $name is not named with its schema");
 	}
 }

@@ -32,12 +32,13 @@ rules=(
     "hosts            no host names of package registries, no paths of one machine"
 )
 
-# Headers that a source file includes by itself, because nobody else needs them.
+# Headers that a source file includes by itself, because hardly any other needs them.
 own_headers=(
     "bgworker/launcher.cpp utils/varlena.h"
     "bgworker/ledger.cpp access/xlog.h"
     "bgworker/ledger.cpp storage/fd.h"
     "bgworker/ledger.cpp storage/pmsignal.h"
+    "src/guc.cpp utils/varlena.h"
     "src/hooks/parallel_worker_hook.cpp access/parallel.h"
     "src/pg/jsonb.cpp utils/datetime.h"
     "src/pg/jsonb.cpp utils/json.h"

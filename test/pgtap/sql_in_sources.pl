@@ -18,6 +18,8 @@ for my $file (sort @files)
 	while ($text =~ /((?:"(?:[^"\\\n]|\\.)*"\s*)+)/g)
 	{
 		my $statement = join '', $1 =~ /"((?:[^"\\\n]|\\.)*)"/g;
+		# A name is still to come, which is not known here.
+		next if $statement =~ /\.$/ && substr($text, pos $text) =~ /^\+/;
 		$statement =~ s/\\n/ /g;
 		$statement =~ s/\\(.)/$1/g;
 		print "$statement\n" if $statement =~ /^\s*(?:SELECT|INSERT|UPDATE|DELETE|MERGE|TRUNCATE|LOCK|WITH) /;

@@ -88,6 +88,9 @@ is_why($id, qr/^ended: it ended at \d{4}-.*: completed$/, 'says how it ended');
 $id = enqueue(q{'run', '{"fail": 1}', max_attempts => 1});
 ends($id, 'a job fails');
 is_why($id, qr/^dead: it is in the dead letter queue \(id 1\) since \d{4}-.*: the only attempt failed: no luck$/, 'a dead letter');
+$node->safe_psql('postgres', q{CREATE ROLE watcher; SELECT backfill.grant_monitor('watcher')});
+like($node->safe_psql('postgres', "SET ROLE watcher; SELECT backfill.why_not_running($id)"),
+	qr/^dead: it is in the dead letter queue \(id 1\) since \d{4}-[^:]*:[^:]*:[^:]*: error P0001$/, 'a monitor is told the SQLSTATE, not the text');
 
 like($node->safe_psql('postgres', q{BEGIN; SELECT backfill.why_not_running(backfill.enqueue('run')); ROLLBACK}),
 	qr/^not_committed: this transaction/, 'a job that the session itself has enqueued just now');

@@ -16,12 +16,8 @@ $node->safe_psql('postgres', q{SELECT backfill.register_task('ext')});
 # Claims whatever can be claimed, in as many transactions as it takes; returns how many jobs.
 sub claim_all
 {
-	my $claimed = 0;
-	while (my $n = $node->safe_psql('postgres', q{SELECT count(*) FROM backfill.claim_jobs('me', n => 200, lease => '1 hour')}))
-	{
-		$claimed += $n;
-	}
-	return $claimed;
+	my $n = $node->safe_psql('postgres', q{SELECT count(*) FROM backfill.claim_jobs('me', n => 200, lease => '1 hour')});
+	return $n == 0 ? 0 : $n + claim_all();
 }
 
 $node->safe_psql(

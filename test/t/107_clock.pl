@@ -48,6 +48,9 @@ like(finding(), qr/^critical: the last run of job \d+ of pg_cron, the clock, fai
 like(scheduling(), qr/schedules are not followed: the last run of job \d+ of pg_cron, the clock, failed: connection failed/, 'schedule() says it');
 boss(sprintf($run, 'failed', 'ERROR: permission denied'));
 like(finding(), qr/^critical: the last run .* failed: ERROR: permission denied \| See cron.job_run_details/, 'a run that failed');
+$node->safe_psql('postgres', q{CREATE ROLE watcher; SELECT backfill.grant_monitor('watcher')});
+like($node->safe_psql('postgres', q{SET ROLE watcher; SELECT detail FROM backfill.health() WHERE check_name = 'schedules'}),
+	qr/^the last run of job \d+ of pg_cron, the clock, failed(;|$)/, 'a monitor is not told the text of the error');
 boss(sprintf($run, 'succeeded', '1 row'));
 is(finding(), 'ok: ', 'one that succeeded');
 is(scheduling(), '', 'schedule() has nothing to say');

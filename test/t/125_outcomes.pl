@@ -30,6 +30,8 @@ $node->safe_psql(
 		INSERT INTO ran VALUES (payload->>'name');
 	END $$;
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the alerting is broken'; END $$;
+	CREATE ROLE monitor;
+	SELECT backfill.grant_monitor('monitor');
 	SELECT backfill.set_retry_policy('quick', 3, '1 ms', '1 ms', 1, 0);
 	SELECT backfill.register_task('good', 'good(jsonb)'), backfill.register_task('counted', 'counted(jsonb)', retry_policy => 'quick'),
 	       backfill.register_task('kept', 'counted(jsonb)', keep_history => '1 day'),
@@ -51,6 +53,12 @@ sub others_go_on
 		"SELECT status || ' ' || detail ~ '^warning (job|claim) $job [^;]*$message' FROM backfill.health() WHERE check_name = 'set_aside'",
 		"$name: health() names the job and the error");
 	wait_until($node, 'postgres', "SELECT backfill.why_not_running($job) ~ '^set_aside: .*$message'", "$name: so does why_not_running()");
+	# A message may quote a payload.
+	is($node->safe_psql('postgres', qq{
+		SET ROLE monitor;
+		SELECT detail ~ '(job|claim) $job [^;]*: [0-9A-Z]{5}(, |\$)', detail ~ '$message' FROM backfill.health() WHERE check_name = 'set_aside';
+		SELECT a ~ '^set_aside: .*: error [0-9A-Z]{5}\$', a ~ '$message' FROM backfill.why_not_running($job) a}),
+		"t|f\nt|f", "$name: a monitor sees the SQLSTATE only");
 	$round++;
 	$node->safe_psql('postgres',
 		"SELECT count(*) FROM backfill.enqueue_many('good', ARRAY(SELECT '{\"name\": \"good $round\"}'::jsonb FROM generate_series(1, 100)))");
