@@ -16,6 +16,7 @@
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/run_limit.hpp"
 #include "backfill/stats/events.hpp"
@@ -515,6 +516,7 @@ void backfill_executor_main(Datum argument)
     attach_worker(argument);
     ledger::open_entry();
     set_session_defaults();
+    backfill::queue::deferred::own_every_transaction();
     backfill::queue::set_stoppable_slot(&my_slot());
     worker_loop(executor_iteration);
 }

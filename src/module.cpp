@@ -10,11 +10,11 @@
 #include "backfill/hooks/table_guard.hpp"
 #include "backfill/hooks/utility_hook.hpp"
 #include "backfill/queue/config.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/queue_config.hpp"
-#include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/pending.hpp"
 
@@ -33,7 +33,7 @@ void _PG_init(void)
     queue::init_config();
     queue::init_queue_config();
     queue::init_handlers();
-    queue::init_run_job();
+    queue::deferred::init();
     queue::init_job_key();
     queue::init_locks();
     queue::wake::init();

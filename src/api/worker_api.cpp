@@ -2,6 +2,7 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/batch.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/wake.hpp"
@@ -64,6 +65,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
 
     int64 processed = 0;
     bool more = !nothing_wanted && (!max_jobs || *max_jobs > 0);
+    queue::deferred::OwnedTransaction transaction;
     pg::call([&] { SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC); });
     while (more) {
         options.max_jobs = max_jobs ? static_cast<int>(*max_jobs - processed) : 0;
@@ -72,8 +74,10 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
         queue::run_batch(options, batch);
         processed += batch.jobs;
         more = batch.jobs > 0 && (!max_jobs || processed < *max_jobs);
-        if (!atomic)
+        if (!atomic) {
             pg::call([] { SPI_commit(); });
+            transaction.begin();
+        }
         pg::call([] { CHECK_FOR_INTERRUPTS(); });
     }
     pg::call([] { SPI_finish(); });

@@ -2,6 +2,8 @@
 #include "backfill/hooks/utility_hook.hpp"
 
 #include "backfill/bgworker/shared_state.hpp"
+#include "backfill/queue/deferred_events.hpp"
+#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/pg_cron.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
@@ -193,6 +195,25 @@ bool dirties_session(Node *statement)
            IsA(statement, DeclareCursorStmt);
 }
 
+/* They reach what others have deferred in the transaction: it would fire now, with the rights of the
+ * hook, or of the SECURITY DEFINER function that runs the job. */
+void refuse_to_set_constraints()
+{
+    if (queue::hooks::is_calling())
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("a hook must not use SET CONSTRAINTS"),
+                        errdetail("It would change the transaction in which the hook is called."),
+                        errhint("Declare the constraint INITIALLY IMMEDIATE.")));
+    if (queue::is_running_job() && !queue::deferred::all_ours() &&
+        GetUserId() != GetOuterUserId())
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("a job must not use SET CONSTRAINTS here"),
+                 errdetail("Deferred triggers of the session were pending when a function with "
+                           "other rights called process_available_jobs()."),
+                 errhint("Call that function in a transaction of its own.")));
+}
+
 void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
                ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
                DestReceiver *destination, QueryCompletion *completion)
@@ -221,6 +242,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
     Node *const statement = planned->utilityStmt;
     if (queue::is_running_job() && dirties_session(statement))
         queue::mark_session_dirty();
+    if (IsA(statement, ConstraintsSetStmt))
+        refuse_to_set_constraints();
 
     if (IsA(statement, CreatedbStmt))
         queue::wake::announce_databases();

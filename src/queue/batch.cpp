@@ -4,6 +4,7 @@
 #include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/each_apart.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/hooks.hpp"
@@ -155,7 +156,8 @@ class Batch
                 hand_over(*row, *task);
             else
                 run_claimed(*row, *task);
-            if (slow || session_is_dirty()) {
+            if (slow || session_is_dirty() ||
+                (options_.commits && deferred::triggers_of_users_pending())) {
                 result_.more = true;
                 break;
             }

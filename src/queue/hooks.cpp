@@ -4,6 +4,7 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/handler.hpp"
 
@@ -43,6 +44,21 @@ class TemporaryObjects
     int before_;
 };
 
+bool calling = false;
+
+/* A hook is being called, for a scope. */
+class CallingMark
+{
+  public:
+    CallingMark() : before_(calling) { calling = true; }
+    ~CallingMark() { calling = before_; }
+    CallingMark(const CallingMark &) = delete;
+    CallingMark &operator=(const CallingMark &) = delete;
+
+  private:
+    bool before_;
+};
+
 /* Calls one hook, as its role; its result, or nothing for SQL NULL. */
 std::optional<Datum> call_hook(const Task &hook, Datum event)
 {
@@ -56,6 +72,7 @@ std::optional<Datum> call_hook(const Task &hook, Datum event)
     const char *const search_path = hook.search_path.c_str();
     const int restrictions = restrictions_of(role);
     const TemporaryObjects temporary_objects;
+    const CallingMark mark;
     bool is_null = true;
     const Datum result = pg::call([&] {
         pg::RoleScope as_role(role, search_path, restrictions);
@@ -143,7 +160,11 @@ void watch(const Config &config, core::HookEvent event, std::string_view task_id
     for (const Task &hook : config.hooks(event)) {
         if (!is_wanted(hook, task_identifier))
             continue;
-        const auto failure = pg::in_subtransaction([&] { (void) call_hook(hook, make()); });
+        const deferred::Trial trial;
+        const auto failure = pg::in_subtransaction([&] {
+            (void) call_hook(hook, make());
+            trial.run();
+        });
         if (failure)
             pg::call([&] {
                 ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
@@ -154,6 +175,11 @@ void watch(const Config &config, core::HookEvent event, std::string_view task_id
 }
 
 } // namespace
+
+bool is_calling() noexcept
+{
+    return calling;
+}
 
 Datum describe(const JobRow &row)
 {

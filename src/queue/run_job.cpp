@@ -2,16 +2,12 @@
 #include "backfill/queue/run_job.hpp"
 
 #include "backfill/pg/subtransaction.hpp"
+#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_context.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/run_limit.hpp"
-
-extern "C" {
-#include "access/htup_details.h"
-#include "catalog/pg_trigger.h"
-}
 
 namespace backfill::queue
 {
@@ -23,56 +19,6 @@ constexpr char kQueryCanceled[] = "57014";
 
 const JobRow *running = nullptr;
 bool dirty = false;
-
-/* Whether the database has any deferrable trigger or constraint at all. */
-bool deferrable_known = false;
-bool deferrable_exists = false;
-
-void on_relation_changed(Datum, Oid) noexcept
-{
-    deferrable_known = false;
-}
-
-bool has_deferrable_triggers()
-{
-    if (deferrable_known)
-        return deferrable_exists;
-    deferrable_known = true; /* first: a change that arrives meanwhile clears it again */
-    deferrable_exists = pg::call([] {
-        bool found = false;
-        Relation triggers = table_open(TriggerRelationId, AccessShareLock);
-        SysScanDesc scan = systable_beginscan(triggers, InvalidOid, false, nullptr, 0, nullptr);
-        HeapTuple tuple;
-        while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-            found = reinterpret_cast<Form_pg_trigger>(GETSTRUCT(tuple))->tgdeferrable;
-        systable_endscan(scan);
-        table_close(triggers, AccessShareLock);
-        return found;
-    });
-    return deferrable_exists;
-}
-
-/* Deferred constraints must fail the job that broke them, not the batch's commit. They
- * are tried in a subtransaction that is rolled back, which leaves them pending and in
- * their mode: SET CONSTRAINTS would otherwise last to the end of the transaction and
- * reach the next job. */
-void try_deferred_constraints()
-{
-    if (!has_deferrable_triggers())
-        return;
-    const auto error = pg::in_subtransaction(
-        [] {
-            pg::call([] {
-                ConstraintsSetStmt *all_immediate = makeNode(ConstraintsSetStmt);
-                all_immediate->constraints = NIL;
-                all_immediate->deferred = false;
-                AfterTriggerSetState(all_immediate);
-            });
-        },
-        pg::OnSuccess::kRollBack);
-    if (error)
-        throw core::ErrorInfo(*error);
-}
 
 /* A handler that returns jsonb has a result, unless it has called set_result(). */
 void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)
@@ -189,7 +135,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
                 FmgrInfo *const handler = find_handler(task, GetUserId());
                 call_handler(handler, row.get(Column::kPayload), job, task.keep_history_us > 0);
                 (void) may_go_on(config, core::HookEvent::kAfterJobRun, row);
-                try_deferred_constraints();
+                if (deferred::all_ours())
+                    deferred::try_pending();
             }
             limit.check();
             limit.end();
@@ -232,11 +179,6 @@ void mark_session_dirty() noexcept
 void mark_session_clean()
 {
     dirty = false;
-}
-
-void init_run_job()
-{
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
 }
 
 } // namespace backfill::queue

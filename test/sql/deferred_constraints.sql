@@ -96,3 +96,102 @@ SELECT backfill.enqueue('add_child', '[2, 20]'), backfill.enqueue('add_child', '
 CALL backfill.process_available_jobs();
 SELECT * FROM child ORDER BY id;
 SELECT payload, failure_reason FROM backfill.dlq ORDER BY id;
+
+-- What the session has left pending before is none of the jobs': its violation fails no job, and
+-- its triggers are not fired. A job's own violation fails the transaction then.
+TRUNCATE backfill.job, backfill.dead_letter, child, parent RESTART IDENTITY;
+BEGIN;
+INSERT INTO child VALUES (1, 10);
+SELECT backfill.enqueue('add_child', '[2, 20, "with parent"]');
+CALL backfill.process_available_jobs();
+INSERT INTO parent VALUES (10);
+COMMIT;
+SELECT * FROM child ORDER BY id;
+BEGIN;
+INSERT INTO child VALUES (3, 10);
+SELECT backfill.enqueue('add_child', '[4, 40]');
+CALL backfill.process_available_jobs();
+COMMIT;
+SELECT count(*) FROM child;
+SELECT payload, failure_reason FROM backfill.dlq ORDER BY id;
+SELECT count(*) FROM backfill.jobs;
+-- Outside a transaction block only the first batch shares a transaction with that.
+DO $$
+DECLARE
+    n bigint;
+BEGIN
+    INSERT INTO test.child VALUES (5, 10);
+    PERFORM backfill.enqueue('add_child', '[6, 10]'), backfill.enqueue('add_child', '[7, 70]', priority => 1);
+    CALL backfill.process_available_jobs(1, processed => n);
+    CALL backfill.process_available_jobs(processed => n);
+END $$;
+SELECT * FROM child ORDER BY id;
+SELECT payload, failure_reason FROM backfill.dlq ORDER BY id;
+
+-- So a function with other rights that runs jobs does not lend these to the session's triggers.
+TRUNCATE backfill.job, backfill.dead_letter, child, parent, effect RESTART IDENTITY;
+CREATE ROLE regress_guest;
+CREATE SCHEMA guest AUTHORIZATION regress_guest;
+CREATE FUNCTION run_jobs() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    n bigint;
+BEGIN
+    CALL backfill.process_available_jobs(processed => n);
+    RETURN n;
+END $$;
+SELECT backfill.register_task('note', 'note(jsonb)');
+GRANT USAGE ON SCHEMA test TO regress_guest;
+SET ROLE regress_guest;
+CREATE TABLE guest.trap (n int);
+CREATE FUNCTION guest.trap() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE NOTICE 'the trap runs with the rights of %', CASE current_user WHEN 'regress_guest' THEN 'regress_guest' ELSE 'another' END;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER trap AFTER INSERT ON guest.trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION guest.trap();
+RESET ROLE;
+SELECT count(backfill.enqueue(t)) FROM unnest('{note,set_immediate}'::text[]) t;
+SET ROLE regress_guest;
+BEGIN;
+INSERT INTO guest.trap VALUES (1);
+SELECT test.run_jobs();
+COMMIT;
+RESET ROLE;
+SELECT count(*) FROM effect;
+SELECT task_identifier, last_error->>'message' AS message, last_error->>'detail' AS detail FROM backfill.jobs;
+-- A job may set them where nothing else is pending, or with the session's own rights.
+UPDATE backfill.job SET run_at = now() - interval '1 day';
+SET ROLE regress_guest;
+SELECT test.run_jobs();
+RESET ROLE;
+SELECT count(*) FROM backfill.jobs;
+DROP SCHEMA guest CASCADE;
+DROP OWNED BY regress_guest;
+DROP ROLE regress_guest;
+DROP FUNCTION run_jobs();
+
+-- What a hook violates fails the hook, not the job, nor the transaction.
+CREATE FUNCTION break_constraint(event jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO test.child SELECT 100 + count(*), 4711 FROM test.child $$;
+SELECT backfill.register_hook(event, 'break_constraint(jsonb)') FROM unnest('{job_start,job_complete,job_fail,job_permanently_fail}'::text[]) event;
+\set VERBOSITY terse
+SELECT count(backfill.enqueue('add_child', payload)) FROM unnest('{"[1, 10, \"with parent\"]", "[2, 10]", "[3, 30]"}'::jsonb[]) payload;
+CALL backfill.process_available_jobs();
+SELECT * FROM child ORDER BY id;
+SELECT payload, failure_reason FROM backfill.dlq ORDER BY id;
+-- In a deciding hook it is the job's.
+SELECT backfill.unregister_hook(event, 'break_constraint(jsonb)') FROM backfill.hook;
+SELECT backfill.register_hook('before_job_run', 'break_constraint(jsonb)');
+SELECT backfill.enqueue('note', '"refused"');
+CALL backfill.process_available_jobs();
+SELECT payload, failure_reason FROM backfill.dlq WHERE payload = '"refused"';
+SELECT backfill.unregister_hook('before_job_run', 'break_constraint(jsonb)');
+
+-- No hook sets the modes of constraints: they are those of the transaction in which it is called.
+CREATE FUNCTION set_modes(event jsonb) RETURNS void LANGUAGE sql AS 'SET CONSTRAINTS ALL IMMEDIATE';
+SELECT backfill.register_hook('before_job_schedule', 'set_modes(jsonb)');
+CALL refused($$backfill.enqueue('note')$$);
+SELECT backfill.unregister_hook('before_job_schedule', 'set_modes(jsonb)');
+SELECT backfill.register_hook('job_start', 'set_modes(jsonb)');
+SELECT backfill.enqueue('add_child', '[4, 40, "with parent"]');
+CALL backfill.process_available_jobs();
+SELECT * FROM child ORDER BY id;

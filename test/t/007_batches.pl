@@ -135,6 +135,31 @@ in_one_batch('error');
 wait_for_workers($node, 'executor', 'postgres', 1, 'the executor is still there');
 is(scalar(log_lines($node, qr/ 57P01 |exited with exit code/)), 0, 'no worker has ended');
 
+# A deferred trigger fires twice for each job, when it is tried and at the commit, and not again for
+# the jobs that follow: what it does may not be undone by a rollback.
+$node->safe_psql('postgres', q{
+	CREATE SEQUENCE fired;
+	CREATE TABLE watched (n int);
+	CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('fired'); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON watched DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fire();
+	CREATE FUNCTION write_watched(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO watched VALUES (1)';
+	SELECT backfill.register_task('write_watched', 'write_watched(jsonb)');
+	SELECT backfill.enqueue('write_watched')});
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the executor knows that the task is fast');
+$node->safe_psql('postgres', q{SELECT count(*) FROM backfill.enqueue_many('write_watched', array_fill('{}'::jsonb, ARRAY[9]))});
+wait_until($node, 'postgres', 'SELECT count(*) = 10 FROM watched', 'ten jobs have ended');
+is($node->safe_psql('postgres', 'SELECT last_value FROM fired'), 20, 'the trigger has fired twice for each of them');
+
+# What a hook violates is the hook's failure, not that of the job or of the commit.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION break_constraint(event jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO child VALUES (3, 4711)';
+	SELECT backfill.register_hook(event, 'break_constraint(jsonb)', 'late_parent') FROM unnest('{job_start,job_complete}'::text[]) event;
+	TRUNCATE child, parent, backfill.dead_letter;
+	SELECT backfill.enqueue('late_parent')});
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'a job whose hooks violate a constraint has ended');
+is($node->safe_psql('postgres', 'SELECT string_agg(parent::text, $$,$$), (SELECT count(*) FROM backfill.dead_letter) FROM child'), '2|0', 'it has succeeded');
+is(scalar(log_lines($node, qr/WARNING:  hook public.break_constraint\(jsonb\) failed: insert or update on table "child" violates/)), 2, 'each hook has failed');
+
 # A batch ends when its time is over, so that others see what is done.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET backfill.batch_time = 0});
 $node->reload;

@@ -199,7 +199,8 @@ is_why($external[1], qr/^no_consumer: .*; these have jobs of this task now: "con
 # --- Queues.
 
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('for consumers', 1)});
-is_why($external[1], qr/^no_consumer: /, 'a lease from before the limit takes no place');
+is_why($external[1], qr/^queue_full: queue "for consumers" runs 1 job at a time: consumer "consumer 1" with job $external[0]; 0 ready jobs come before it$/,
+	'a lease from before the limit takes a place');
 $node->safe_psql('postgres', "SELECT backfill.complete_jobs(ARRAY[$external[0]]::bigint[], $claim)");
 $claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 2', n => 1)});
 $external[2] = enqueue(q{'external', queue_name => 'for consumers'});

@@ -33,6 +33,9 @@ inline bool any(const Config &config, core::HookEvent event)
     return !config.hooks(event).empty();
 }
 
+/* Whether a hook runs in this process just now. */
+bool is_calling() noexcept;
+
 /* The event's "job" member. */
 Datum describe(const JobRow &row);
 

@@ -32,8 +32,8 @@ struct RunResult {
 };
 
 /* Runs the handler of a job that this transaction has claimed. The handler's effects
- * and its deferred constraints are in a subtransaction: on an error all of it is gone,
- * and the error is returned. Settings that the handler changed are put back either way.
+ * and the trial of its deferred constraints (deferred_events.hpp) are in a subtransaction: on
+ * an error all of it is gone, and the error is returned. Settings that the handler changed are put back either way.
  * Errors: Failure 57014 if the user cancels a kUser session. */
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
 
@@ -73,8 +73,5 @@ inline bool is_running_job()
 {
     return running_job() != nullptr;
 }
-
-/* Registers an invalidation callback; once per process, from _PG_init. */
-void init_run_job();
 
 } // namespace backfill::queue
