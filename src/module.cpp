@@ -15,6 +15,7 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/queue_config.hpp"
+#include "backfill/queue/said.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/pending.hpp"
 
@@ -37,6 +38,7 @@ void _PG_init(void)
     queue::init_job_key();
     queue::init_locks();
     queue::wake::init();
+    queue::said::init();
     hooks::install_table_guard();
 
     if (process_shared_preload_libraries_in_progress) {

@@ -47,10 +47,8 @@ BACKFILL_FUNCTION(backfill_set_result)
 {
     const pg::Arguments arguments(fcinfo);
     require_job("set_result()");
-    if (arguments.is_null(0))
-        queue::job_end::forget_result();
-    else
-        queue::job_end::set_result(arguments.datum(0));
+    queue::said::set_result(arguments.is_null(0) ? std::nullopt
+                                                 : std::optional(arguments.datum(0)));
     return static_cast<Datum>(0);
 }
 

@@ -169,13 +169,6 @@ bool keeps_history(const Task *task)
     return task != nullptr && task->keep_history_us > 0;
 }
 
-/* --- The result ------------------------------------------------------------------------ */
-
-/* Plain data, in memory of its own: it is set inside of the job's subtransaction. */
-MemoryContext result_memory = nullptr;
-bool has_result = false;
-Datum result_value;
-
 } // namespace
 
 void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run)
@@ -230,31 +223,6 @@ void on_transaction_end(bool committed) noexcept
         bgworker::tell_job_waiters(ended.jobs, ended.count, ended.more);
     ended.count = 0;
     ended.more = false;
-}
-
-void forget_result() noexcept
-{
-    has_result = false;
-}
-
-void set_result(Datum result)
-{
-    pg::call([&] {
-        if (result_memory == nullptr)
-            result_memory =
-                AllocSetContextCreate(TopMemoryContext, "backfill result", ALLOCSET_SMALL_SIZES);
-        has_result = false;
-        MemoryContextReset(result_memory);
-        const MemoryContext caller = MemoryContextSwitchTo(result_memory);
-        result_value = PointerGetDatum(PG_DETOAST_DATUM_COPY(result));
-        MemoryContextSwitchTo(caller);
-        has_result = true;
-    });
-}
-
-std::optional<Datum> current_result()
-{
-    return has_result ? std::optional(result_value) : std::nullopt;
 }
 
 } // namespace backfill::queue::job_end

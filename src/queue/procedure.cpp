@@ -10,7 +10,6 @@
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_context.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/run_limit.hpp"
@@ -210,9 +209,9 @@ ProcedureRun run_procedure(const ProcedureClaim &claim)
     }
     if (run.result.error)
         limit.explain(run.result);
-    run.result.verdict = current_verdict();
+    run.result.verdict = said::verdict();
     /* The process may run other jobs before the outcome is recorded. */
-    if (const auto result = job_end::current_result())
+    if (const auto result = said::result())
         run.result.result = pg::call([&] {
             const MemoryContext caller = MemoryContextSwitchTo(claim.memory);
             const Datum copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(*result));

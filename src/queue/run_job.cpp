@@ -6,7 +6,6 @@
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_context.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/run_limit.hpp"
 
 namespace backfill::queue
@@ -23,9 +22,9 @@ bool dirty = false;
 /* A handler that returns jsonb has a result, unless it has called set_result(). */
 void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)
 {
-    if (!is_null && !job_end::current_result() &&
+    if (!is_null && !said::result() &&
         pg::call([&] { return get_func_rettype(handler->fn_oid) == JSONBOID; }))
-        job_end::set_result(returned);
+        said::set_result(returned);
 }
 
 void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, bool keep_result)
@@ -70,12 +69,6 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, bool keep_r
 
 } // namespace
 
-Verdict &current_verdict()
-{
-    static Verdict verdict;
-    return verdict;
-}
-
 void clean_session()
 {
     pg::call([] {
@@ -99,7 +92,7 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     case hooks::Decision::Action::kFail:
         fail(hooks::kErrorRefused, decision.reason, decision.refused_by);
     case hooks::Decision::Action::kRetry:
-        set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
+        said::set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
         return false;
     case hooks::Decision::Action::kSkip:
         return false;
@@ -111,12 +104,12 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
 RunningMark::RunningMark(const JobRow &row)
 {
     running = &row;
-    current_verdict() = {};
-    job_end::forget_result();
+    said::begin();
 }
 
 RunningMark::~RunningMark()
 {
+    said::end();
     running = nullptr;
 }
 
@@ -151,19 +144,14 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
         fail(ERRCODE_QUERY_CANCELED, result.error->message);
     if (session == SessionKind::kExecutor)
         clean_session();
-    result.verdict = current_verdict();
-    result.result = job_end::current_result();
+    result.verdict = said::verdict();
+    result.result = said::result();
     return result;
 }
 
 const JobRow *running_job()
 {
     return running;
-}
-
-void set_verdict(Verdict verdict)
-{
-    current_verdict() = std::move(verdict);
 }
 
 bool session_is_dirty()

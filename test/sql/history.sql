@@ -38,6 +38,34 @@ SELECT count(*) FROM backfill.enqueue_jobs('[
     {"task_identifier": "compute", "payload": {"set": 1, "discard": 1}}]');
 CALL backfill.process_available_jobs();
 SELECT * FROM ended;
+-- A result of a block that is rolled back is none; that of before counts again.
+TRUNCATE backfill.job_history;
+CREATE FUNCTION try(payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM backfill.set_result(payload->'first') WHERE payload ? 'first';
+    BEGIN
+        BEGIN
+            PERFORM backfill.set_result(CASE WHEN payload->'inner' <> 'null' THEN payload->'inner' END);
+            IF payload ? 'inner_error' THEN RAISE 'inner'; END IF;
+        EXCEPTION WHEN raise_exception THEN NULL;
+        END;
+        IF payload ? 'error' THEN RAISE 'outer'; END IF;
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+    RETURN '"returned"';
+END $$;
+SELECT backfill.register_task('try', 'try(jsonb)', keep_history => '1 hour');
+SELECT count(*) FROM backfill.enqueue_jobs('[
+    {"task_identifier": "try", "payload": {"inner": 1}},
+    {"task_identifier": "try", "payload": {"inner": 1, "inner_error": true}},
+    {"task_identifier": "try", "payload": {"inner": 1, "error": true}},
+    {"task_identifier": "try", "payload": {"first": 0, "inner": 1}},
+    {"task_identifier": "try", "payload": {"first": 0, "inner": 1, "inner_error": true}},
+    {"task_identifier": "try", "payload": {"first": 0, "inner": 1, "error": true}},
+    {"task_identifier": "try", "payload": {"first": 0, "inner": null}},
+    {"task_identifier": "try", "payload": {"first": 0, "inner": null, "error": true}}]');
+CALL backfill.process_available_jobs();
+SELECT result FROM backfill.history ORDER BY id;
 -- A large result comes back whole.
 TRUNCATE backfill.job_history;
 SELECT backfill.enqueue('compute', jsonb_build_object('return', repeat('long ', 100000))) AS id \gset

@@ -51,6 +51,34 @@ SELECT * FROM job('{"do": "raise", "state": "JB003", "detail": "nonsense"}');
 SELECT * FROM job('{"do": "snooze", "for": "-1 s"}');
 SELECT * FROM job('{"do": "tell"}');
 SELECT what FROM effect ORDER BY n;
+-- What is said in a block that is rolled back was not said; what was said before it counts again. The
+-- last word counts, also that of a block that ends well.
+CREATE FUNCTION speak(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF payload ? 'first' THEN EXECUTE 'SELECT ' || (payload->>'first'); END IF;
+    BEGIN
+        BEGIN
+            IF payload ? 'inner' THEN EXECUTE 'SELECT ' || (payload->>'inner'); END IF;
+            IF payload ? 'inner_error' THEN RAISE 'inner'; END IF;
+        EXCEPTION WHEN raise_exception THEN NULL;
+        END;
+        IF payload ? 'error' THEN RAISE 'outer'; END IF;
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+    IF payload ? 'finally' THEN EXECUTE 'SELECT ' || (payload->>'finally'); END IF;
+    INSERT INTO effect (what) VALUES ('"spoken"');
+END $$;
+SELECT backfill.register_task('act', 'speak(jsonb)', retry_policy => 'exact');
+SELECT * FROM job('{"inner": "backfill.discard(''no'')"}');
+SELECT * FROM job('{"inner": "backfill.discard(''no'')", "inner_error": 1}');
+SELECT * FROM job('{"inner": "backfill.discard(''no'')", "error": 1}');
+SELECT * FROM job('{"inner": "backfill.snooze(''2 h'')", "inner_error": 1}');
+SELECT * FROM job('{"first": "backfill.snooze(''2 h'')", "inner": "backfill.discard(''no'')", "inner_error": 1}');
+SELECT * FROM job('{"first": "backfill.snooze(''2 h'')", "inner": "backfill.discard(''no'')", "error": 1}');
+SELECT * FROM job('{"first": "backfill.discard(''no'')", "inner": "backfill.snooze(''2 h'')"}');
+SELECT * FROM job('{"first": "backfill.discard(''no'')", "inner": "backfill.snooze(''2 h'')", "error": 1, "finally": "backfill.snooze(''4 h'')"}');
+SELECT * FROM job('{"first": "backfill.snooze(''2 h'')", "inner": "backfill.snooze(''3 h'')", "inner_error": 1, "finally": "backfill.snooze(''4 h'')"}');
+SELECT backfill.register_task('act', 'act(jsonb)', retry_policy => 'exact');
 SELECT backfill.current_job();
 SELECT backfill.snooze('1 s');
 SELECT backfill.discard('x');

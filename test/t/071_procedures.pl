@@ -115,6 +115,42 @@ has_ended($id, 'snoozes', "worker 1 of 3, 1 of $id, 3 of $id", 'scheduled 0');
 $id = enqueue('act', q{{"name": "discards", "sql": "SELECT backfill.discard('useless')"}});
 has_ended($id, 'discards', "worker 1 of 3, 1 of $id, 3 of $id", 'dead: discarded by its handler: useless');
 
+# It follows the procedure's transactions: a COMMIT keeps it, a ROLLBACK takes back what was said since
+# the last one, also with a result.
+$node->safe_psql(
+	'postgres', q{
+	CREATE PROCEDURE speak(payload jsonb) LANGUAGE plpgsql AS $$
+	DECLARE word text;
+	BEGIN
+		FOR word IN SELECT jsonb_array_elements_text(payload->'words') LOOP
+			CASE word
+				WHEN 'commit' THEN COMMIT;
+				WHEN 'rollback' THEN ROLLBACK;
+				WHEN 'snooze' THEN PERFORM backfill.snooze('1 h');
+				WHEN 'discard' THEN PERFORM backfill.discard('spoken');
+				ELSE PERFORM backfill.set_result(to_jsonb(word));
+			END CASE;
+		END LOOP;
+		INSERT INTO ran (name) VALUES ('speaks');
+	END $$;
+	SELECT backfill.register_task('speak', 'speak(jsonb)', run_as => 'worker', keep_history => '1 day');
+});
+for (
+	['"snooze", "rollback"', '', 'completed'],
+	['"discard", "commit", "snooze", "rollback"', 'dead: discarded by its handler: spoken', 'discarded'],
+	['"discard", "commit", "snooze", "commit", "discard", "rollback"', 'scheduled 0', ''],
+	['"one", "commit", "two", "rollback"', '', 'completed "one"'],
+	['"one", "commit", "two"', '', 'completed "two"'],
+	['"one", "rollback"', '', 'completed'])
+{
+	my ($words, $left, $history) = @$_;
+	$id = enqueue('speak', "{\"words\": [$words]}");
+	wait_until($node, 'postgres', "SELECT NOT EXISTS (SELECT FROM backfill.jobs WHERE id = $id AND state IN ('ready', 'running'))", "$words: the job ends");
+	is( $node->safe_psql('postgres', qq{SELECT state || ' ' || attempts FROM backfill.jobs WHERE id = $id
+			UNION ALL SELECT 'dead: ' || failure_reason FROM backfill.dlq WHERE original_job_id = $id}), $left, "$words: what is left");
+	is($node->safe_psql('postgres', "SELECT concat_ws(' ', outcome, result) FROM backfill.history WHERE id = $id"), $history, "$words: the history");
+}
+
 # --- Nothing of a procedure reaches the next job, nor the record of its own outcome.
 
 $node->safe_psql('postgres', q{GRANT pg_read_all_data TO worker});

@@ -45,12 +45,4 @@ int trim_history(int limit);
 void on_transaction_end(bool committed) noexcept;
 void on_subtransaction_end(bool committed, int level) noexcept;
 
-/* --- The result of the job that this process runs --- */
-
-/* Before a job runs: there is none. */
-void forget_result() noexcept;
-/* jsonb; copied. The last one counts. */
-void set_result(Datum result);
-std::optional<Datum> current_result();
-
 } // namespace backfill::queue::job_end

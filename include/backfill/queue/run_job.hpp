@@ -3,6 +3,7 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_row.hpp"
+#include "backfill/queue/said.hpp"
 
 namespace backfill::queue
 {
@@ -11,14 +12,6 @@ namespace backfill::queue
 enum class SessionKind {
     kExecutor, /* our worker, logged in as the task's role: clean up after each job */
     kUser,     /* a user's own session (process_available_jobs): leave its state alone */
-};
-
-/* What a handler decided about its job before it returned. */
-struct Verdict {
-    enum class Kind { kDone, kSnooze, kDiscard }; /* a job that a hook skips is done, too */
-    Kind kind = Kind::kDone;
-    int64 delay_us = 0; /* kSnooze: run again after so long */
-    std::string reason; /* kDiscard: why there shall be no further run */
 };
 
 struct RunResult {
@@ -39,7 +32,7 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
 
 /* --- For run_job() and procedure.cpp only. --- */
 
-/* The job is the one that runs in this process, for a scope; starts with no verdict. */
+/* The job is the one that runs in this process, for a scope. */
 class RunningMark
 {
   public:
@@ -48,7 +41,6 @@ class RunningMark
     RunningMark(const RunningMark &) = delete;
     RunningMark &operator=(const RunningMark &) = delete;
 };
-Verdict &current_verdict();
 /* Asks the deciding hooks; false if they have decided about the job. */
 bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row);
 /* Removes what a job may have left in the session and what can be removed at once. Temporary
@@ -57,9 +49,8 @@ void clean_session();
 
 /* --- For everybody. --- */
 
-/* The job whose handler runs in this process, and what it decides; null if none does. */
+/* The job whose handler runs in this process; null if none does. */
 const JobRow *running_job();
-void set_verdict(Verdict verdict);
 
 /* State that a job may have left behind and that only the end of the transaction or a
  * reset of the whole session removes: SET CONSTRAINTS, held cursors, temporary objects. The
