@@ -795,13 +795,9 @@ void charge_lost_runs(Pass &pass)
         const int64 job = entry.run.job_id;
         queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
         ledger::begin_charging(entry);
-        queue::HeldMessages messages;
-        const auto error = pg::in_subtransaction([&] {
-            result = queue::lost_run::charge(entry);
-            queue::fire_deferred_triggers();
-        });
+        const auto error = queue::try_apart(queue::Transaction::kOurs,
+                                            [&] { result = queue::lost_run::charge(entry); });
         if (!error && result == queue::lost_run::Charged::kYes) {
-            messages.release();
             memory().charged.push_back(entry);
             continue;
         }

@@ -56,7 +56,7 @@ bool comes_from_database_or_role(GucSource source)
 }
 
 /* Nobody has logged in yet: what is there now is what the server's configuration says. */
-void remember()
+void keep_server_values()
 {
     int count;
     config_generic **const settings = pg::settings(&count);
@@ -79,7 +79,7 @@ const char *server_value(const char *name)
     return nullptr;
 }
 
-void set(const char *name, const char *value)
+void override_setting(const char *name, const char *value)
 {
     SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
 }
@@ -95,7 +95,7 @@ void go_back_to_servers()
             is_for_sessions(*settings[i]) ? server_value(settings[i]->name) : nullptr;
         if (value == nullptr)
             continue;
-        set(settings[i]->name, value);
+        override_setting(settings[i]->name, value);
         any_overridden = true;
     }
 }
@@ -104,7 +104,7 @@ void go_back_to_servers()
 
 void remember_servers()
 {
-    pg::call([] { remember(); });
+    pg::call([] { keep_server_values(); });
 }
 
 void take()
@@ -112,7 +112,7 @@ void take()
     pg::call([] {
         go_back_to_servers();
         for (const auto &[name, value] : kOwn)
-            set(name, value);
+            override_setting(name, value);
     });
 }
 

@@ -29,6 +29,20 @@ void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::s
 enum class Transaction { kOurs, kCallers };
 void fire_deferred_triggers();
 
+/* Runs body in a subtransaction and says what it had to say if it succeeds. Returns its error. */
+template <class Body> std::optional<core::ErrorInfo> try_apart(Transaction transaction, Body &&body)
+{
+    HeldMessages messages;
+    auto error = pg::in_subtransaction([&] {
+        body();
+        if (transaction == Transaction::kOurs)
+            fire_deferred_triggers();
+    });
+    if (!error)
+        messages.release();
+    return error;
+}
+
 struct EachApart {
     bgworker::set_aside::Kind kind;
     std::string what; /* completes "could not", with the thing's id to follow */
@@ -67,19 +81,13 @@ Done each_apart(const EachApart &how, const std::vector<Item> &items, ThingOf &&
     }
     const auto attempt = [&](std::span<const Item *const> some) {
         int done = 0;
-        HeldMessages messages;
-        const auto error = pg::in_subtransaction([&] {
+        auto error = try_apart(how.transaction, [&] {
             JobTable table;
             for (const Item *item : some)
                 done += body(table, *item) ? 1 : 0;
             table.close();
-            if (how.transaction == Transaction::kOurs)
-                fire_deferred_triggers();
         });
-        if (!error) {
-            result.count += done;
-            messages.release();
-        }
+        result.count += error ? 0 : done;
         return error;
     };
     if (!together.empty() && attempt(together))
