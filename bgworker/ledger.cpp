@@ -21,7 +21,7 @@ namespace
 
 constexpr char kPath[] = PG_STAT_TMP_DIR "/backfill_running.dat";
 constexpr char kNewPath[] = PG_STAT_TMP_DIR "/backfill_running.dat.new";
-constexpr uint64 kMagic = 0x6261636b66696c03; /* "backfil", version 3 */
+constexpr uint64 kMagic = 0x6261636b66696c04; /* "backfil", version 4 */
 constexpr Size kHeaderSize = PG_CACHE_LINE_SIZE * 2;
 static_assert(sizeof(Header) <= kHeaderSize);
 /* Charges that nobody has settled yet take entries, too. */
@@ -59,6 +59,12 @@ bool is_charge_of(const Entry &entry, const Run &run)
            entry.run.attempts == run.attempts && entry.run.free_retries == run.free_retries;
 }
 
+/* Whatever the attempt. */
+bool is_same_job(const Run &a, const Run &b)
+{
+    return a.job_id == b.job_id && a.database == b.database && a.created_at == b.created_at;
+}
+
 /* --- The file, in the postmaster ----------------------------------------------------------- */
 
 /* The boot of the machine, or nothing where it cannot be told: after a crash of the machine the
@@ -91,8 +97,8 @@ Header header_for(const struct stat &status, uint32 count)
 }
 
 /* Copies the entries of the file into `copy`, at most so many; returns how many. None if there
- * is no file, or it is not this server's. */
-uint32 read_file(Entry *copy, uint32 limit)
+ * is no file, or it is not this server's. Says whether the last postmaster was killed. */
+uint32 read_file(Entry *copy, uint32 limit, bool &was_killed)
 {
     uint32 found = 0;
     struct stat status;
@@ -106,11 +112,13 @@ uint32 read_file(Entry *copy, uint32 limit)
         stored.entry_count <= kMaxEntries) {
         Header expected = header_for(status, stored.entry_count);
         if (memcmp(&stored, &expected, offsetof(Header, charges)) == 0 &&
-            lseek(file, kHeaderSize, SEEK_SET) == static_cast<off_t>(kHeaderSize))
+            lseek(file, kHeaderSize, SEEK_SET) == static_cast<off_t>(kHeaderSize)) {
+            was_killed = !stored.ended_in_order;
             while (found < limit &&
                    read(file, &entry, sizeof(entry)) == static_cast<ssize_t>(sizeof(entry)))
                 if (entry.state != EntryState::kFree)
                     copy[found++] = entry;
+        }
     }
     (void) CloseTransientFile(file);
     return found;
@@ -146,13 +154,53 @@ bool make_file(const Entry *initial, uint32 count)
     return true;
 }
 
+bool was_suspect(const Entry *all, uint32 count, const Run &run)
+{
+    for (uint32 i = 0; i < count; i++)
+        if (all[i].state == EntryState::kSuspect && is_same_job(all[i].run, run))
+            return true;
+    return false;
+}
+
+/* The postmaster was killed, and what executors have not cleared ran then. What was suspect before
+ * and has not run this time is not any more. */
+void judge(Entry *all, uint32 count)
+{
+    for (uint32 i = 0; i < count; i++) {
+        Entry &entry = all[i];
+        if (entry.state != EntryState::kOwned || entry.run.job_id == 0 || entry.signal != 0 ||
+            !was_suspect(all, count, entry.run))
+            continue;
+        entry.end = End::kWithAll;
+        entry.state = EntryState::kCharge;
+    }
+    for (uint32 i = 0; i < count; i++) {
+        Entry &entry = all[i];
+        if (entry.state == EntryState::kSuspect)
+            entry.state = EntryState::kFree;
+        else if (entry.state == EntryState::kOwned && entry.signal == 0)
+            entry.state = entry.run.job_id != 0 ? EntryState::kSuspect : EntryState::kFree;
+    }
+}
+
+void on_postmaster_exit(int, Datum) noexcept
+{
+    if (MyProcPid == PostmasterPid)
+        header->ended_in_order = true;
+}
+
 void open_file()
 {
     const auto count =
         Max(static_cast<uint32>(max_worker_processes) * kEntriesPerWorker, uint32{64});
     auto *const initial = static_cast<Entry *>(palloc0(count * sizeof(Entry)));
-    (void) read_file(initial, count);
-    if (!make_file(initial, count))
+    bool was_killed = false;
+    const uint32 found = read_file(initial, count, was_killed);
+    if (was_killed)
+        judge(initial, found);
+    if (make_file(initial, count))
+        on_proc_exit(on_postmaster_exit, static_cast<Datum>(0));
+    else
         ereport(LOG, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", kPath),
                       errdetail("A job that crashes the server is not charged for it.")));
     pfree(initial);
@@ -175,19 +223,23 @@ void convert_entries()
 
 /* --- An executor's entry ------------------------------------------------------------------- */
 
-/* A free one; else the oldest charge, whose database may be gone. Caller holds the lock. */
+/* A free one; else one that is only suspect; else the oldest charge, whose database may be gone.
+ * Caller holds the lock. */
 Entry *find_place()
 {
     Entry *oldest = nullptr;
+    Entry *suspect = nullptr;
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
         if (entry.state == EntryState::kFree)
             return &entry;
+        if (entry.state == EntryState::kSuspect)
+            suspect = &entry;
         if (entry.state == EntryState::kCharge &&
             (oldest == nullptr || entry.run.started_at < oldest->run.started_at))
             oldest = &entry;
     }
-    return oldest;
+    return suspect != nullptr ? suspect : oldest;
 }
 
 /* Caller holds the lock. */
@@ -257,7 +309,8 @@ void on_exit(int, Datum) noexcept
         set_state(entry, EntryState::kFree);
         return;
     }
-    entry.end = terminator() == Terminator::kItself ? End::kItself : End::kExit;
+    if (entry.end != End::kOverrun)
+        entry.end = terminator() == Terminator::kItself ? End::kItself : End::kExit;
     set_state(entry, EntryState::kCharge);
 }
 
@@ -330,7 +383,8 @@ void settle(const Entry &charge) noexcept
     SharedLock lock;
     for (uint32 i = 0; i < entry_count(); i++)
         if (is_charge_of(entries[i], charge.run))
-            set_state(entries[i], EntryState::kFree);
+            set_state(entries[i],
+                      charge.end == End::kWithAll ? EntryState::kSuspect : EntryState::kFree);
 }
 
 namespace

@@ -195,8 +195,8 @@ bool dirties_session(Node *statement)
            IsA(statement, DeclareCursorStmt);
 }
 
-/* They reach what others have deferred in the transaction: it would fire now, with the rights of the
- * hook, or of the SECURITY DEFINER function that runs the job. */
+/* They reach what others have deferred in the transaction: it would fire now, with the rights of
+ * the hook, or of the SECURITY DEFINER function that runs the job. */
 void refuse_to_set_constraints()
 {
     if (queue::hooks::is_calling())
@@ -204,8 +204,7 @@ void refuse_to_set_constraints()
                         errmsg("a hook must not use SET CONSTRAINTS"),
                         errdetail("It would change the transaction in which the hook is called."),
                         errhint("Declare the constraint INITIALLY IMMEDIATE.")));
-    if (queue::is_running_job() && !queue::deferred::all_ours() &&
-        GetUserId() != GetOuterUserId())
+    if (queue::is_running_job() && !queue::deferred::all_ours() && GetUserId() != GetOuterUserId())
         ereport(ERROR,
                 (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                  errmsg("a job must not use SET CONSTRAINTS here"),

@@ -148,9 +148,7 @@ OwnedTransaction::~OwnedTransaction()
     ours = before_;
 }
 
-Trial::Trial() : possible_((ours && !is_running_job()) || !any_pending())
-{
-}
+Trial::Trial() : possible_((ours && !is_running_job()) || !any_pending()) {}
 
 void Trial::run() const
 {

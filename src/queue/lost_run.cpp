@@ -21,6 +21,10 @@ std::string ended_by(const bgworker::ledger::Entry &entry)
     switch (entry.end) {
     case End::kItself:
         return "it terminated the process that ran it";
+    case End::kOverrun:
+        return "it ran on after its timeout and caught every cancel, so its process was ended";
+    case End::kWithAll:
+        return "it ran each time when all processes of the server were killed at once";
     case End::kExit:
         return entry.message[0] == '\0'
                    ? std::string("it ended the process that ran it")

@@ -1,6 +1,8 @@
 /* run_limit.cpp - see run_limit.hpp. */
 #include "backfill/queue/run_limit.hpp"
 
+#include "backfill/bgworker/ledger.hpp"
+
 namespace backfill::queue
 {
 
@@ -9,6 +11,8 @@ namespace
 
 constexpr char kQueryCanceled[] = "57014";
 constexpr int kRepeatMs = 1000;
+/* A handler that goes on after so many cancels catches every one of them. */
+constexpr int kMaxCancels = 10;
 
 bgworker::WorkerSlot *stoppable_slot = nullptr;
 bool timer_registered = false;
@@ -29,11 +33,18 @@ void cancel_statement() noexcept
     SetLatch(MyLatch);
 }
 
-/* In a signal handler. */
+/* In a signal handler. A user's session is not ended. */
 void on_time_up() noexcept
 {
-    time_is_up = 1;
-    cancel_statement();
+    if (time_is_up < kMaxCancels || stoppable_slot == nullptr) {
+        time_is_up = Min(time_is_up + 1, kMaxCancels);
+        cancel_statement();
+        return;
+    }
+    bgworker::ledger::note_overrun();
+    ProcDiePending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
 }
 
 /* In a signal handler. Whoever grants us the lock just now clears waitLock: no harm, the job is run

@@ -181,6 +181,11 @@ is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'a handler 
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stubborn', '{"name": "and goes on", "again": 1}', timeout => '300 ms')});
 is_left($id, 'and goes on', 'scheduled 1', '');
 is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'so has one that goes on');
+my $log_position = log_position($node);
+$id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('deaf', '{"name": "overrun"}', timeout => '300 ms')});
+is_left($id, 'overrun', 'scheduled 1', '');
+is(last_error($id), 'JB006 it ran on after its timeout and caught every cancel, so its process was ended', 'one that catches them all is ended with its executor, and charged');
+is(scalar(log_lines($node, qr/WARNING:  job $id is charged an attempt: it ran on after its timeout/, $log_position)), 1, 'the log says so');
 ($id, $pid) = hang('stubborn', 'caught a cancel');
 $node->safe_psql('postgres', "SELECT backfill.cancel_job($id)");
 is_left($id, 'caught a cancel', 'gone', '');

@@ -223,6 +223,37 @@ wait_for_end($_) for @pids;
 $node->start;
 end_with('kill -9 of the postmaster', '');
 
+# Everything is killed at once. The first time nobody can tell whose fault it was; the next time the
+# jobs that run again are charged, the others are not.
+sub kill_everything
+{
+	my ($holder) = @_;
+	my @executors = map { (split /\|/)[0] } split /\n/, sql($workers);
+	kill('STOP', $node->{_pid}); # it must not see that they are gone
+	kill('KILL', @executors);
+	$node->kill9;
+	eval { $holder->quit };
+	wait_for_end($_) for @executors;
+	return;
+}
+$holder = two_waiting_jobs();
+$position = log_position($node);
+sql('ALTER SYSTEM SET backfill.max_executors = 0'); # from the next start on
+my @jobs = map { (split /\|/)[1] } split /\n/, sql($workers);
+kill_everything($holder);
+$node->start;
+sql("SELECT backfill.cancel_job($jobs[1]); ALTER SYSTEM SET backfill.max_executors = 4");
+$holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+sql(q{SELECT backfill.enqueue('work', '{"token": 3, "lock": 1}')});
+$node->reload;
+wait_until($node, 'postgres', q{SELECT count(DISTINCT job_id) = 2 FROM backfill.workers WHERE job_id IS NOT NULL}, 'one of the two runs again, and another job');
+is(scalar(log_lines($node, qr/is charged an attempt/, $position)), 0, 'all is killed: nobody is charged');
+kill_everything($holder);
+$node->start;
+end_with('all is killed again', $jobs[0]);
+like(join("\n", log_lines($node, qr/is charged an attempt/, $position)), qr/it ran each time when all processes of the server were killed at once/, 'all is killed again: why');
+
 #
 # A server that does not restart by itself: the charge waits in its file for the next start. It is
 # not believed if it is of another server, a copy, or damaged.

@@ -14,6 +14,10 @@
  * out: by SIGQUIT of the postmaster (somebody else has crashed, or the server stops at once), by
  * SIGTERM of anybody but itself, or because the postmaster is gone.
  *
+ * When the postmaster was killed together with the executors, as by an OOM killer that takes a
+ * whole cgroup, all that ran is suspect, and only what ran the last time, too, is charged: a job
+ * that takes everything down does it again, and the others are mostly done by then.
+ *
  * The file belongs to this server and this boot of the machine: it is in pg_stat_tmp, which
  * base backups and pg_rewind leave out, and names the system, the boot, and its own inode, so
  * that a copy is not believed. An entry names the timeline, so that nothing of before a promotion
@@ -41,15 +45,18 @@ struct Run {
 
 enum class EntryState : uint32 {
     kFree,
-    kOwned,  /* an executor's */
-    kCharge, /* its executor ended while it ran the job */
+    kOwned,   /* an executor's */
+    kCharge,  /* its executor ended while it ran the job */
+    kSuspect, /* it ran when the postmaster was killed with all its processes */
 };
 
 /* How an executor ended, as far as it could say so itself. */
 enum class End : uint32 {
-    kCrash,  /* without a word, or by `signal` */
-    kExit,   /* a FATAL error or a call of exit() */
-    kItself, /* it sent the signal to itself: pg_terminate_backend(pg_backend_pid()) */
+    kCrash,   /* without a word, or by `signal` */
+    kExit,    /* a FATAL error or a call of exit() */
+    kItself,  /* it sent the signal to itself: pg_terminate_backend(pg_backend_pid()) */
+    kOverrun, /* its job went on after its time limit, whatever was tried */
+    kWithAll, /* the postmaster was killed with it, and not for the first time */
 };
 
 /* Whole cache lines, for each executor writes its own all the time. */
@@ -77,6 +84,8 @@ struct Header {
     uint32 entry_count;
     /* How many entries are charges. */
     pg_atomic_uint32 charges;
+    /* The postmaster was not killed. */
+    bool ended_in_order;
 };
 
 /* The calling process's entry, and the header; never null. For the inline functions below. */
@@ -122,6 +131,12 @@ inline void end_run() noexcept
 inline bool is_in_run() noexcept
 {
     return mine->run.job_id != 0;
+}
+
+/* In a signal handler: the job's time is over long since, and the process is going to end. */
+inline void note_overrun() noexcept
+{
+    mine->end = End::kOverrun;
 }
 
 /* Who has sent the SIGTERM that ends this process. */

@@ -26,8 +26,8 @@ struct RunResult {
 
 /* Runs the handler of a job that this transaction has claimed. The handler's effects
  * and the trial of its deferred constraints (deferred_events.hpp) are in a subtransaction: on
- * an error all of it is gone, and the error is returned. Settings that the handler changed are put back either way.
- * Errors: Failure 57014 if the user cancels a kUser session. */
+ * an error all of it is gone, and the error is returned. Settings that the handler changed are put
+ * back either way. Errors: Failure 57014 if the user cancels a kUser session. */
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
 
 /* --- For run_job() and procedure.cpp only. --- */

@@ -8,7 +8,8 @@
  * All cancel the handler's statement, as pg_cancel_backend() does, and leave a note that tells
  * them apart from it. The note counts, not the error: a handler that catches the cancel has
  * timed out, or is cancelled, all the same. The time limit cancels again every second, for a
- * handler may catch it and go on. One job at a time; used by run_job.cpp and procedure.cpp. */
+ * handler may catch it and go on; after ten cancels an executor ends its process, and the ledger
+ * charges the job. One job at a time; used by run_job.cpp and procedure.cpp. */
 #pragma once
 
 #include "backfill/bgworker/shared_state.hpp"
