@@ -111,7 +111,7 @@ int32 json_integer(std::string_view key, const JsonbValue &value)
         wrong_type(key, "an integer", value);
     const double number = pg::call([&] {
         return DatumGetFloat8(
-            DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
+            DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)));
     });
     if (number < INT_MIN || number > INT_MAX || number != static_cast<int32>(number))
         wrong_type(key, "an integer", value);

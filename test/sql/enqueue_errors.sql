@@ -101,6 +101,8 @@ CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "queue_name": "d
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "priority": "high"}]')$$);
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "priority": 1.5}]')$$);
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "priority": 1e40}]')$$);
+CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t"}, {"task_identifier": "t", "priority": 1e400}]')$$);
+CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "max_attempts": -1e400}]')$$);
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "priority": 32768}]')$$);
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "max_attempts": 0}]')$$);
 CALL refused($$backfill.enqueue_jobs('[{"task_identifier": "t", "max_attempts": true}]')$$);
