@@ -331,6 +331,14 @@ void reset_session()
 
 /* --- Procedures ---------------------------------------------------------------- */
 
+/* With what the claim and the run have left in memory. */
+void forget_procedure()
+{
+    const MemoryContext memory = procedure()->claim.memory;
+    procedure().reset();
+    pg::call([&] { MemoryContextReset(memory); });
+}
+
 void finish_procedure()
 {
     if (queue::session_is_dirty())
@@ -342,7 +350,7 @@ void finish_procedure()
     const queue::RunResult &result = procedure()->run->result;
     on_job_end(result.error.has_value() || result.cancelled);
     const int64 job_id = procedure()->claim.row.id();
-    procedure().reset();
+    forget_procedure();
     on_batch_end();
     set_aside::clear(set_aside::Kind::kClaim, job_id);
     set_aside::clear(set_aside::Kind::kJob, job_id);
@@ -367,7 +375,7 @@ void give_up_procedure(const core::ErrorInfo &error)
     const int64 job_id = claim.row.id();
     (void) set_aside::note_failure(set_aside::Kind::kJob, job_id, claim.task.identifier, error);
     set_aside::clear(set_aside::Kind::kClaim, job_id);
-    procedure().reset();
+    forget_procedure();
     on_batch_end();
 }
 

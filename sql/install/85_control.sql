@@ -40,7 +40,7 @@ COMMENT ON FUNCTION backfill.current_job() IS 'The job whose handler calls this;
 CREATE FUNCTION backfill.snooze(delay interval)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_snooze';
 COMMENT ON FUNCTION backfill.snooze(interval) IS
-    'From a handler: when it returns, keep its effects and run the job again after the delay; costs no attempt.';
+    'From a handler: when it returns, keep its effects and run the job again after the delay, which counts as 100 ms if it is shorter; costs no attempt.';
 
 CREATE FUNCTION backfill.discard(reason text)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_discard';

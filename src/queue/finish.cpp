@@ -33,6 +33,9 @@ void limit_waits(pg::LockWaitLimit &limit)
         limit.enter(kOutcomeWaitMs);
 }
 
+/* A job that snoozes costs no attempt, so that nothing else would end its spinning. */
+constexpr int64 kShortestSnoozeUs = 100 * 1000;
+
 /* Our own SQLSTATEs, for RAISE in handlers. */
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
@@ -345,7 +348,7 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         return finish_failure(table, config, task, row, *run.error, runner);
     switch (run.verdict.kind) {
     case Verdict::Kind::kSnooze:
-        return finish_unrun(table, task, row, run.verdict.delay_us);
+        return finish_unrun(table, task, row, Max(run.verdict.delay_us, kShortestSnoozeUs));
     case Verdict::Kind::kDiscard: {
         const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
         JobRow dead = row;

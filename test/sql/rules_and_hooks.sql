@@ -79,6 +79,12 @@ SELECT * FROM job('{"first": "backfill.discard(''no'')", "inner": "backfill.snoo
 SELECT * FROM job('{"first": "backfill.discard(''no'')", "inner": "backfill.snooze(''2 h'')", "error": 1, "finally": "backfill.snooze(''4 h'')"}');
 SELECT * FROM job('{"first": "backfill.snooze(''2 h'')", "inner": "backfill.snooze(''3 h'')", "inner_error": 1, "finally": "backfill.snooze(''4 h'')"}');
 SELECT backfill.register_task('act', 'act(jsonb)', retry_policy => 'exact');
+-- No job spins: the shortest delay is 100 ms, by the queue's clock.
+BEGIN;
+SET LOCAL backfill.fake_now = '2030-01-01 00:00:00+00';
+SELECT effects, state FROM job('{"do": "snooze", "for": "0"}');
+SELECT run_at - '2030-01-01 00:00:00+00' AS delay FROM backfill.job;
+ROLLBACK;
 SELECT backfill.current_job();
 SELECT backfill.snooze('1 s');
 SELECT backfill.discard('x');
