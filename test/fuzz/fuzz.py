@@ -100,15 +100,24 @@ class Session:
             raise Lost(last.message if last else "")
         return last
 
-    def query(self, sql):
-        """For the driver's own statements, which must succeed; a lost connection is made again."""
-        try:
-            result = self.run(sql)
-        except Lost:
-            result = self.run(sql)
+    def succeed(self, sql):
+        """Run what must succeed."""
+        result = self.run(sql)
         if result.failed:
             raise RuntimeError(f"{result.sqlstate} {result.message}\nin: {sql}")
         return result
+
+    def query(self, sql):
+        """The same, again when the connection is lost, also while the server restarts: for what may
+        happen twice."""
+        deadline = time.monotonic() + HANG_SECONDS
+        while True:
+            try:
+                return self.succeed(sql)
+            except Lost:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def _send(self, sql):
         if self.connection is None or self.connection.status != pq.ConnStatus.OK:

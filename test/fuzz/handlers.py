@@ -183,9 +183,9 @@ class Producer(threading.Thread):
 
     def transaction(self, session, statements, numbers, commit):
         try:
-            session.query("BEGIN; " + "; ".join(statements))
+            session.succeed("BEGIN; " + "; ".join(statements))
             self.uncertain |= numbers
-            session.query("COMMIT" if commit else "ROLLBACK")
+            session.succeed("COMMIT" if commit else "ROLLBACK")
             self.uncertain -= numbers
             self.committed |= numbers
         except (fuzz.Lost, fuzz.Hang):
