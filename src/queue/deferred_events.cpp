@@ -73,15 +73,20 @@ void read_tables(std::vector<Table> &tables)
 
 const std::vector<Table> &tables()
 {
+    struct UnknownUnlessRead {
+        bool read = false;
+        ~UnknownUnlessRead()
+        {
+            if (!read)
+                known = false;
+        }
+    };
     if (!known) {
+        UnknownUnlessRead attempt;
         known_tables().clear();
         known = true; /* first: a change that arrives meanwhile clears it again */
-        try {
-            read_tables(known_tables());
-        } catch (...) {
-            known = false;
-            throw;
-        }
+        read_tables(known_tables());
+        attempt.read = true;
     }
     return known_tables();
 }

@@ -42,7 +42,21 @@ void drop(Saying *&place) noexcept
     pfree(saying);
 }
 
-template <class Copy> void say(Topic topic, const Saying &content, Copy &&copy)
+/* What say() copies a value by, inside pg::call(). */
+using Copy = void *(*) (const void *value);
+
+void *copy_said_text(const void *text)
+{
+    return pstrdup(static_cast<const char *>(text));
+}
+
+void *copy_said_value(const void *value)
+{
+    return PG_DETOAST_DATUM_COPY(PointerGetDatum(value));
+}
+
+/* `value` may be null. */
+void say(Topic topic, const Saying &content, Copy copy, const void *value)
 {
     pg::call([&] {
         if (memory == nullptr)
@@ -50,7 +64,7 @@ template <class Copy> void say(Topic topic, const Saying &content, Copy &&copy)
         const MemoryContext caller = MemoryContextSwitchTo(memory);
         Saying *const saying = static_cast<Saying *>(palloc(sizeof(Saying)));
         *saying = content;
-        saying->value = copy();
+        saying->value = value == nullptr ? nullptr : copy(value);
         saying->below = last[topic];
         saying->level = GetCurrentTransactionNestLevel();
         last[topic] = saying;
@@ -105,9 +119,8 @@ void end() noexcept
 
 void set_verdict(const Verdict &verdict)
 {
-    const char *const reason = verdict.reason.c_str();
-    say(kVerdict, {nullptr, 0, verdict.kind, verdict.delay_us, nullptr},
-        [&]() -> void * { return pstrdup(reason); });
+    say(kVerdict, {nullptr, 0, verdict.kind, verdict.delay_us, nullptr}, copy_said_text,
+        verdict.reason.c_str());
 }
 
 Verdict verdict()
@@ -120,9 +133,7 @@ Verdict verdict()
 
 void set_result(std::optional<Datum> result)
 {
-    const bool is_set = result.has_value();
-    const Datum value = result.value_or(static_cast<Datum>(0));
-    say(kResult, {}, [&]() -> void * { return is_set ? PG_DETOAST_DATUM_COPY(value) : nullptr; });
+    say(kResult, {}, copy_said_value, result ? DatumGetPointer(*result) : nullptr);
 }
 
 std::optional<Datum> result()
