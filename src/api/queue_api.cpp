@@ -38,11 +38,11 @@ pg::Param int4_param(std::optional<int32> value)
 bool is_known_queue(std::string_view name)
 {
     const pg::Param param{TEXTOID, pg::from_text(name), false};
-    const pg::StatementResult known = pg::execute_as_owner(
-        "SELECT $1 IN ('fast', 'bulk')"
-        "    OR EXISTS (SELECT FROM backfill.queue q WHERE q.queue_name = $1)"
-        "    OR EXISTS (SELECT FROM backfill.task t WHERE t.queue_name = $1)",
-        std::span(&param, 1));
+    const pg::StatementResult known =
+        pg::execute_as_owner("SELECT $1 IN ('fast', 'bulk')"
+                             "    OR EXISTS (SELECT FROM backfill.queue q WHERE q.queue_name = $1)"
+                             "    OR EXISTS (SELECT FROM backfill.task t WHERE t.queue_name = $1)",
+                             std::span(&param, 1));
     if (DatumGetBool(known.first_value))
         return true;
     queue::JobTable table;
@@ -57,9 +57,9 @@ void notice_unknown_queue(std::string_view name)
         return;
     const std::string shown = queue::shortened(name);
     pg::call([&] {
-        ereport(NOTICE, (errmsg("queue \"%s\" has no settings, no task and no job so far",
-                                shown.c_str()),
-                         errhint("See backfill.queues for the names.")));
+        ereport(NOTICE,
+                (errmsg("queue \"%s\" has no settings, no task and no job so far", shown.c_str()),
+                 errhint("See backfill.queues for the names.")));
     });
 }
 

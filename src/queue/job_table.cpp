@@ -63,7 +63,7 @@ void JobTable::close()
         ExecDropSingleTupleTableSlot(slot_);
         for (int i = 0; i < slot_count; i++)
             ExecDropSingleTupleTableSlot(slots[i]);
-        if (target_.is_open())
+        if (target_.relation != nullptr)
             target_.close();
         if (ready_index_ != nullptr)
             index_close(ready_index_, NoLock);
@@ -347,7 +347,7 @@ void JobTable::insert(const JobRow &row)
         insert_by_sql(row);
         return;
     }
-    if (!target_.is_open())
+    if (target_.relation == nullptr)
         open_indexes();
     pg::call([&] {
         ExecClearTuple(slot_);
@@ -380,7 +380,7 @@ void JobTable::insert_later(const JobRow &row)
         insert_by_sql(row);
         return;
     }
-    if (!target_.is_open())
+    if (target_.relation == nullptr)
         open_indexes();
     TupleTableSlot *const slot = next_pending_slot();
     pg::call([&] {

@@ -40,7 +40,8 @@ $node->poll_query_until('postgres', q{SELECT current_setting('backfill.dlq_reten
 # The job is a fence: when it has become a letter, the dispatcher has been round once more.
 $node->safe_psql('postgres', q{
 	UPDATE backfill.dead_letter SET failed_at = '2000-01-01';
-	SELECT backfill.reschedule_jobs(ARRAY[backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day')], attempts => 8);
+	SELECT backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day');
+	UPDATE backfill.job SET attempts = max_attempts WHERE job_key = 'used up';
 });
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.dlq WHERE job_key = 'used up'}, 'a job without attempts left becomes a dead letter');
 is($node->safe_psql('postgres', q{SELECT failure_reason, failure_count FROM backfill.dlq WHERE job_key = 'used up'}), 'no attempts left|8', 'and says why');
@@ -54,7 +55,8 @@ $admin->query_safe(q{SELECT count(backfill.update_dlq_job(id, notes => 'in my ha
 $node->append_conf('postgresql.conf', "backfill.dlq_retention = '1h'\n");
 $node->reload;
 $node->safe_psql('postgres', q{
-	SELECT backfill.reschedule_jobs(ARRAY[backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day')], attempts => 8)});
+	SELECT backfill.enqueue('run', job_key => 'used up', run_at => now() + interval '1 day');
+	UPDATE backfill.job SET attempts = max_attempts WHERE job_key = 'used up'});
 my $before = log_position($node);
 $node->wait_for_log(qr/could not make a dead letter of job \d+: canceling statement due to lock timeout/, $before);
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run', run_at => clock_timestamp() + interval '1500 ms')});

@@ -90,7 +90,6 @@ struct InsertTarget {
     ResultRelInfo *relation = nullptr;
 
     void open(Relation table);
-    bool is_open() const { return relation != nullptr; }
     void close();
     /* Of a row that has just gone to the table. */
     void add_index_entries(TupleTableSlot *slot);
