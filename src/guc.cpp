@@ -41,6 +41,7 @@ int fast_queue_concurrency = 10;
 double hint_faults = 0;
 int max_executors = 4;
 int max_free_retries = 20;
+int metrics_idle_time = 3600 * 1000;
 int metrics_max_label_sets = 1000;
 int notify_interval_ms = 50;
 int poll_interval_ms = 200;
@@ -161,6 +162,12 @@ void define()
         "After serialization failures, deadlocks and lock timeouts; then they "
         "cost attempts.",
         &max_free_retries, 20, 0, PG_INT16_MAX, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.metrics_idle_time",
+                            "How long label sets of metrics that count nothing are kept.",
+                            "Then one for which there is no room takes it, and what was counted "
+                            "moves to \"other\".",
+                            &metrics_idle_time, 3600 * 1000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
+                            nullptr, nullptr, nullptr);
     /* It sizes shared memory, and after the start of the server nobody may define it. */
     if (process_shared_preload_libraries_in_progress)
         DefineCustomIntVariable("backfill.metrics_max_label_sets",

@@ -19,6 +19,7 @@ extern int fast_queue_concurrency;
 extern double hint_faults;
 extern int max_executors;
 extern int max_free_retries;
+extern int metrics_idle_time;
 extern int metrics_max_label_sets;
 extern int notify_interval_ms;
 extern int poll_interval_ms;

@@ -596,8 +596,8 @@ BEGIN
     check_name := 'metrics_labels'; status := 'ok';
     IF server.other_labels THEN
         status := 'warning';
-        detail := 'some tasks or queues are counted as "other"';
-        hint := 'Raise backfill.metrics_max_label_sets and restart the server.';
+        detail := 'all places for counters of tasks, queues and priorities are in use, and some of this database are counted as "other"';
+        hint := 'Raise backfill.metrics_max_label_sets and restart the server, or use fewer names; delete_queue() and unregister_task() give places back, as do names that count nothing for backfill.metrics_idle_time.';
     END IF;
 END;
 $$;

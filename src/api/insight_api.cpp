@@ -11,17 +11,6 @@ using namespace backfill;
 namespace
 {
 
-/* Whether anything was counted without its own labels. */
-bool has_other_labels()
-{
-    if (!stats::available())
-        return false;
-    for (const stats::JobCountersCopy &copy : stats::copy_job_counters())
-        if (copy.task == "other" && copy.queue == "other" && copy.band == "other")
-            return true;
-    return false;
-}
-
 Datum to_oid_array(const std::vector<Oid> &oids)
 {
     std::vector<Datum> elements;
@@ -73,7 +62,7 @@ BACKFILL_FUNCTION(backfill_server_state)
         Int32GetDatum(database ? database->blocked_by : 0),
         TimestampTzGetDatum(database ? database->retry_at : 0),
         to_oid_array(held),
-        BoolGetDatum(has_other_labels()),
+        BoolGetDatum(stats::available() && stats::lacks_places()),
         Int32GetDatum(preloaded ? bgworker::count_databases() : 0),
     };
     bool nulls[std::size(values)] = {};

@@ -3,6 +3,7 @@
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_table.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/counters.hpp"
 
 using namespace backfill;
 
@@ -135,6 +136,8 @@ BACKFILL_FUNCTION(backfill_delete_queue)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
              "queue \"" + std::string(name) + "\" has jobs", {},
              "Wait until they have ended, or cancel them with backfill.cancel_job().");
+    /* Should this be rolled back, its counters begin anew. */
+    stats::forget_queue(name);
     return BoolGetDatum(deleted);
 }
 

@@ -5,6 +5,7 @@
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/stats/counters.hpp"
 
 using namespace backfill;
 
@@ -314,10 +315,14 @@ BACKFILL_FUNCTION(backfill_unregister_task)
 {
     const pg::Arguments arguments(fcinfo);
     const pg::Param identifier = text_param(arguments.text(0));
-    return BoolGetDatum(pg::execute_as_owner("DELETE FROM backfill.task t"
-                                             " WHERE t.task_identifier = $1",
-                                             std::span(&identifier, 1))
-                            .rows > 0);
+    const bool removed = pg::execute_as_owner("DELETE FROM backfill.task t"
+                                              " WHERE t.task_identifier = $1",
+                                              std::span(&identifier, 1))
+                             .rows > 0;
+    /* Should this be rolled back, its counters begin anew. */
+    if (removed)
+        stats::forget_task(*arguments.text(0));
+    return BoolGetDatum(removed);
 }
 
 /* --- hooks ------------------------------------------------------------------------- */

@@ -4,6 +4,9 @@
 #include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 
+#include <algorithm>
+#include <map>
+
 extern "C" {
 #include "common/hashfn.h"
 }
@@ -19,6 +22,10 @@ constexpr std::string_view kOther = "other";
 constexpr std::size_t kMaxName = bgworker::kMaxTaskName - 1;
 /* Each database may need one place more than there are, for its label set "other". */
 constexpr int kMaxDatabases = bgworker::kMaxDatabases;
+/* The low bits of JobCounters::occupancy: how many processes add to the counters now. */
+constexpr int kUserBits = 20;
+/* When no place could be taken, how long the next label sets of the database do without. */
+constexpr int64 kLongestPauseUs = 1000000;
 
 struct JobEntry {
     Oid database; /* InvalidOid: free */
@@ -29,7 +36,8 @@ struct JobEntry {
 };
 
 struct DatabaseEntry {
-    Oid database; /* InvalidOid: free */
+    Oid database;           /* InvalidOid: free */
+    TimestampTz full_until; /* until then it is of no use to look for a place to take */
     DatabaseCounters counters;
 };
 
@@ -39,6 +47,8 @@ struct SharedCounters {
     int label_set_count; /* how many of them are for label sets other than "other" */
     int used;            /* by such label sets */
     int end;             /* no entry from here on was ever used */
+    uint64 last_serial;  /* of a label set */
+    pg_atomic_uint64 version;
     DatabaseEntry databases[kMaxDatabases];
     JobEntry entries[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -49,8 +59,8 @@ SharedCounters *state = nullptr;
 uint64 *hashes = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
-JobCounters *own_other = nullptr;
-DatabaseCounters *own_database = nullptr;
+JobEntry *own_other = nullptr;
+DatabaseEntry *own_database = nullptr;
 bool own_database_known = false;
 
 int entry_count()
@@ -89,9 +99,14 @@ void create_shared_memory()
         for (DatabaseEntry &entry : state->databases)
             for (pg_atomic_uint64 &value : entry.counters.values)
                 pg_atomic_init_u64(&value, 0);
-        for (int i = 0; i < state->entry_count; i++)
-            for (pg_atomic_uint64 &value : state->entries[i].counters.values)
+        pg_atomic_init_u64(&state->version, 0);
+        for (int i = 0; i < state->entry_count; i++) {
+            JobCounters &counters = state->entries[i].counters;
+            pg_atomic_init_u64(&counters.occupancy, 0);
+            pg_atomic_init_u64(&counters.last_used, 0);
+            for (pg_atomic_uint64 &value : counters.values)
                 pg_atomic_init_u64(&value, 0);
+        }
     }
     LWLockRelease(AddinShmemInitLock);
 }
@@ -123,9 +138,9 @@ uint64 hash_text(std::string_view text, uint64 seed)
                                static_cast<int>(text.size()), seed);
 }
 
-uint64 hash_labels(const LabelSet &labels)
+uint64 hash_labels(Oid database, const LabelSet &labels)
 {
-    return hash_text(labels.task, hash_text(labels.queue, hash_text(labels.band, MyDatabaseId)));
+    return hash_text(labels.task, hash_text(labels.queue, hash_text(labels.band, database)));
 }
 
 void copy_name(char *target, std::size_t size, std::string_view source)
@@ -144,12 +159,14 @@ bool is_other(const JobEntry &entry)
     return is_other(LabelSet{entry.task, entry.queue, entry.band});
 }
 
-/* Caller holds the lock. */
-JobEntry *find_entry(const LabelSet &labels, uint64 hash)
+/* --- The functions of this part are called with the lock held; those that change places, alone.
+ * --- */
+
+JobEntry *find_entry(Oid database, const LabelSet &labels, uint64 hash)
 {
     for (int i = 0; i < state->end; i++) {
         JobEntry &entry = state->entries[i];
-        if (hashes[i] == hash && entry.database == MyDatabaseId && labels.task == entry.task &&
+        if (hashes[i] == hash && entry.database == database && labels.task == entry.task &&
             labels.queue == entry.queue && labels.band == entry.band)
             return &entry;
     }
@@ -161,8 +178,8 @@ bool has_room_for(const LabelSet &labels)
     return is_other(labels) || state->used < state->label_set_count;
 }
 
-/* A free place, or null. Caller holds the lock alone. */
-JobEntry *make_entry(const LabelSet &labels, uint64 hash)
+/* A free place, or null. */
+JobEntry *make_entry(Oid database, const LabelSet &labels, uint64 hash)
 {
     if (!has_room_for(labels))
         return nullptr;
@@ -175,27 +192,173 @@ JobEntry *make_entry(const LabelSet &labels, uint64 hash)
     copy_name(entry.task, sizeof(entry.task), labels.task);
     copy_name(entry.queue, sizeof(entry.queue), labels.queue);
     copy_name(entry.band, sizeof(entry.band), labels.band);
-    entry.database = MyDatabaseId;
+    entry.database = database;
     hashes[place] = hash;
+    /* Those who still know the place as another's come and see that it is not, meanwhile. */
+    pg_atomic_uint64 &occupancy = entry.counters.occupancy;
+    const uint64 old_serial = pg_atomic_read_u64(&occupancy) >> kUserBits;
+    pg_atomic_fetch_add_u64(&occupancy,
+                            static_cast<int64>((++state->last_serial - old_serial) << kUserBits));
+    pg_atomic_write_u64(&entry.counters.last_used, static_cast<uint64>(GetCurrentTimestamp()));
     state->end = Max(state->end, place + 1);
     state->used += is_other(labels) ? 0 : 1;
     return &entry;
 }
 
-JobEntry *find_or_make_entry(const LabelSet &labels)
+JobEntry *find_or_make_other(Oid database)
 {
-    const uint64 hash = hash_labels(labels);
+    const LabelSet other{kOther, kOther, kOther};
+    const uint64 hash = hash_labels(database, other);
+    JobEntry *entry = find_entry(database, other, hash);
+    return entry != nullptr ? entry : make_entry(database, other, hash);
+}
+
+/* From here on nobody adds to it for its label set. False: somebody does so right now. */
+bool end_occupancy(JobEntry &entry)
+{
+    uint64 idle = pg_atomic_read_u64(&entry.counters.occupancy) >> kUserBits << kUserBits;
+    if (!pg_atomic_compare_exchange_u64(&entry.counters.occupancy, &idle,
+                                        (state->last_serial + 1) << kUserBits))
+        return false;
+    state->last_serial++;
+    return true;
+}
+
+void free_place(JobEntry &entry)
+{
+    state->used -= is_other(entry) ? 0 : 1;
+    entry.database = InvalidOid;
+    hashes[&entry - state->entries] = 0;
+    clear_all(entry.counters.values);
+    pg_atomic_fetch_add_u64(&state->version, 1);
+}
+
+/* Moves what it has counted to "other", and frees its place. */
+bool evict(JobEntry &entry)
+{
+    JobEntry *other = find_or_make_other(entry.database);
+    if (other == nullptr || !end_occupancy(entry))
+        return false;
+    for (int i = 0; i < kJobCounterCount; i++)
+        pg_atomic_fetch_add_u64(&other->counters.values[i],
+                                static_cast<int64>(pg_atomic_read_u64(&entry.counters.values[i])));
+    free_place(entry);
+    return true;
+}
+
+JobEntry *least_recently_used(Oid database)
+{
+    JobEntry *oldest = nullptr;
+    for (int i = 0; i < state->end; i++) {
+        JobEntry &entry = state->entries[i];
+        if (entry.database == database && !is_other(entry) &&
+            (oldest == nullptr || pg_atomic_read_u64(&entry.counters.last_used) <
+                                      pg_atomic_read_u64(&oldest->counters.last_used)))
+            oldest = &entry;
+    }
+    return oldest;
+}
+
+/* Makes room for a label set of this database. */
+bool make_room(TimestampTz now)
+{
+    std::map<Oid, int> places{{MyDatabaseId, 0}};
+    for (int i = 0; i < state->end; i++)
+        if (OidIsValid(state->entries[i].database) && !is_other(state->entries[i]))
+            places[state->entries[i].database]++;
+    const auto most =
+        std::max_element(places.begin(), places.end(), [](const auto &left, const auto &right) {
+            return left.second < right.second;
+        });
+    /* The others have more than their share then, one of them at least. */
+    const bool has_less =
+        places[MyDatabaseId] < state->label_set_count / static_cast<int>(places.size());
+    JobEntry *entry = least_recently_used(has_less ? most->first : MyDatabaseId);
+    if (entry == nullptr)
+        return false;
+    const int64 idle_us = guc::metrics_idle_time * INT64CONST(1000);
+    const auto last_used = static_cast<TimestampTz>(pg_atomic_read_u64(&entry->counters.last_used));
+    return (has_less || now - last_used >= idle_us) && evict(*entry);
+}
+
+JobCountersRef ref_to(JobEntry *entry)
+{
+    if (entry == nullptr)
+        return {};
+    return {&entry->counters, pg_atomic_read_u64(&entry->counters.occupancy) >> kUserBits,
+            is_other(*entry)};
+}
+
+/* --- Until here. --- */
+
+DatabaseEntry *find_own_database()
+{
+    if (own_database_known)
+        return own_database;
+    CountersLock lock(LW_EXCLUSIVE);
+    DatabaseEntry *free_entry = nullptr;
+    for (DatabaseEntry &entry : state->databases) {
+        if (entry.database == MyDatabaseId)
+            own_database = &entry;
+        else if (!OidIsValid(entry.database) && free_entry == nullptr)
+            free_entry = &entry;
+    }
+    if (own_database == nullptr && free_entry != nullptr) {
+        free_entry->database = MyDatabaseId;
+        own_database = free_entry;
+    }
+    own_database_known = true;
+    return own_database;
+}
+
+JobCountersRef find_or_make_ref(const LabelSet &labels)
+{
+    const uint64 hash = hash_labels(MyDatabaseId, labels);
+    DatabaseEntry *own = find_own_database();
+    const TimestampTz now = GetCurrentTimestamp();
     {
         CountersLock lock(LW_SHARED);
-        if (JobEntry *entry = find_entry(labels, hash))
-            return entry;
-        if (!has_room_for(labels))
-            return nullptr;
+        if (JobEntry *entry = find_entry(MyDatabaseId, labels, hash))
+            return ref_to(entry);
+        if (!has_room_for(labels) && (own == nullptr || now < own->full_until))
+            return {};
     }
     CountersLock lock(LW_EXCLUSIVE);
-    if (JobEntry *entry = find_entry(labels, hash))
-        return entry;
-    return make_entry(labels, hash);
+    if (JobEntry *entry = find_entry(MyDatabaseId, labels, hash))
+        return ref_to(entry);
+    if (!has_room_for(labels) && own != nullptr && now >= own->full_until && !make_room(now))
+        own->full_until = now + Min(kLongestPauseUs, guc::metrics_idle_time * INT64CONST(1000));
+    return ref_to(make_entry(MyDatabaseId, labels, hash));
+}
+
+/* That of this database. It keeps its place as long as the database exists. */
+JobEntry *find_other()
+{
+    if (own_other == nullptr) {
+        CountersLock lock(LW_EXCLUSIVE);
+        own_other = find_or_make_other(MyDatabaseId);
+    }
+    return own_other;
+}
+
+void add_all(JobCounters &counters, const uint64 (&counts)[kJobCounterCount])
+{
+    for (int i = 0; i < kJobCounterCount; i++)
+        if (counts[i] != 0)
+            pg_atomic_fetch_add_u64(&counters.values[i], static_cast<int64>(counts[i]));
+}
+
+/* Of this database. */
+template <class Condition> void forget_if(Condition &&condition)
+{
+    if (!available())
+        return;
+    CountersLock lock(LW_EXCLUSIVE);
+    for (int i = 0; i < state->end; i++) {
+        JobEntry &entry = state->entries[i];
+        if (entry.database == MyDatabaseId && !is_other(entry) && condition(entry))
+            (void) evict(entry);
+    }
 }
 
 } // namespace
@@ -213,38 +376,40 @@ bool available()
     return state != nullptr;
 }
 
-JobCounters *find_job_counters(const LabelSet &labels)
+JobCountersRef find_job_counters(const LabelSet &labels)
 {
-    JobEntry *entry = nullptr;
     if (labels.task.size() <= kMaxName && labels.queue.size() <= kMaxName)
-        entry = find_or_make_entry(labels);
-    if (entry != nullptr)
-        return &entry->counters;
-    if (own_other == nullptr) {
-        entry = find_or_make_entry({kOther, kOther, kOther});
-        own_other = entry == nullptr ? nullptr : &entry->counters;
+        if (const JobCountersRef ref = find_or_make_ref(labels); ref.counters != nullptr)
+            return ref;
+    return ref_to(find_other());
+}
+
+void add_job_counts(const JobCountersRef &ref, const uint64 (&counts)[kJobCounterCount]) noexcept
+{
+    /* As a user of the place, it keeps others from taking it, if it has not lost it before. */
+    pg_atomic_uint64 &occupancy = ref.counters->occupancy;
+    const uint64 serial = pg_atomic_fetch_add_u64(&occupancy, 1) >> kUserBits;
+    if (serial == ref.serial) {
+        add_all(*ref.counters, counts);
+        const auto now = static_cast<uint64>(GetCurrentTransactionStartTimestamp());
+        if (pg_atomic_read_u64(&ref.counters->last_used) < now)
+            pg_atomic_write_u64(&ref.counters->last_used, now);
     }
-    return own_other;
+    pg_atomic_fetch_sub_u64(&occupancy, 1);
+    if (serial != ref.serial)
+        if (JobEntry *other = find_other())
+            add_all(other->counters, counts);
+}
+
+uint64 places_version()
+{
+    return pg_atomic_read_u64(&state->version);
 }
 
 DatabaseCounters *my_database_counters()
 {
-    if (own_database_known)
-        return own_database;
-    CountersLock lock(LW_EXCLUSIVE);
-    DatabaseEntry *free_entry = nullptr;
-    for (DatabaseEntry &entry : state->databases) {
-        if (entry.database == MyDatabaseId)
-            own_database = &entry.counters;
-        else if (!OidIsValid(entry.database) && free_entry == nullptr)
-            free_entry = &entry;
-    }
-    if (own_database == nullptr && free_entry != nullptr) {
-        free_entry->database = MyDatabaseId;
-        own_database = &free_entry->counters;
-    }
-    own_database_known = true;
-    return own_database;
+    DatabaseEntry *entry = find_own_database();
+    return entry == nullptr ? nullptr : &entry->counters;
 }
 
 std::vector<JobCountersCopy> copy_job_counters()
@@ -272,6 +437,14 @@ void copy_database_counters(uint64 (&values)[kDatabaseCounterCount])
         std::fill(std::begin(values), std::end(values), 0);
 }
 
+bool lacks_places()
+{
+    CountersLock lock(LW_SHARED);
+    const LabelSet other{kOther, kOther, kOther};
+    return !has_room_for({}) &&
+           find_entry(MyDatabaseId, other, hash_labels(MyDatabaseId, other)) != nullptr;
+}
+
 void forget_database(Oid database)
 {
     CountersLock lock(LW_EXCLUSIVE);
@@ -279,17 +452,22 @@ void forget_database(Oid database)
         if (entry.database != database)
             continue;
         entry.database = InvalidOid;
+        entry.full_until = 0;
         clear_all(entry.counters.values);
     }
-    for (int i = 0; i < state->end; i++) {
-        JobEntry &entry = state->entries[i];
-        if (entry.database != database)
-            continue;
-        state->used -= is_other(entry) ? 0 : 1;
-        entry.database = InvalidOid;
-        hashes[i] = 0;
-        clear_all(entry.counters.values);
-    }
+    for (int i = 0; i < state->end; i++)
+        if (state->entries[i].database == database)
+            free_place(state->entries[i]);
+}
+
+void forget_task(std::string_view task)
+{
+    forget_if([&](const JobEntry &entry) { return task == entry.task; });
+}
+
+void forget_queue(std::string_view queue)
+{
+    forget_if([&](const JobEntry &entry) { return queue == entry.queue; });
 }
 
 } // namespace backfill::stats

@@ -16,9 +16,12 @@ constexpr int kNone = -1;
 /* Label sets for which there was no room are remembered up to this number. */
 constexpr std::size_t kMaxRemembered = 10000;
 
+/* How long a label set that was counted as "other" does not look for a place again. */
+constexpr int64 kLookAgainUs = 10000000;
+
 /* What this process knows of a label set that has a place. */
 struct Handle {
-    JobCounters *counters;
+    JobCountersRef ref;
     int top = kNone; /* its topmost entry on the stack */
 };
 
@@ -30,12 +33,14 @@ struct Entry {
 };
 
 struct Memory {
-    /* Several label sets may share the counters of "other", and then the handle. */
-    std::unordered_map<JobCounters *, Handle> handles; /* its nodes stay where they are */
+    /* By serial number. Several label sets may share "other", and then the handle. */
+    std::unordered_map<uint64, Handle> handles; /* its nodes stay where they are */
     std::unordered_map<std::string, Handle *> by_labels;
     std::string key; /* kept, so that a look-up allocates nothing */
     std::string last_key;
     Handle *last = nullptr;
+    uint64 version = 0;        /* places_version() when they were found */
+    TimestampTz missed_at = 0; /* when a label set was first counted as "other" */
     std::vector<Entry> stack;
 };
 
@@ -45,9 +50,33 @@ Memory &memory()
     return instance;
 }
 
+/* Entries on the stack need their handles, also that of a label set that has lost its place. */
+void forget_places()
+{
+    Memory &known = memory();
+    known.last = nullptr;
+    known.by_labels.clear();
+    known.missed_at = 0;
+    if (known.stack.empty())
+        known.handles.clear();
+}
+
+/* Whether places may be had that could not, or were lost that could be had, before. */
+bool may_have_changed()
+{
+    const Memory &known = memory();
+    return known.version != places_version() ||
+           (known.missed_at != 0 &&
+            GetCurrentTransactionStartTimestamp() - known.missed_at >= kLookAgainUs);
+}
+
 Handle *find_handle(const LabelSet &labels)
 {
     Memory &known = memory();
+    if (may_have_changed()) {
+        known.version = places_version();
+        forget_places();
+    }
     known.key.assign(labels.task);
     known.key += '\0';
     known.key += labels.queue;
@@ -61,10 +90,12 @@ Handle *find_handle(const LabelSet &labels)
     if (found != known.by_labels.end()) {
         handle = found->second;
     } else {
-        JobCounters *counters = find_job_counters(labels);
-        if (counters == nullptr)
+        const JobCountersRef ref = find_job_counters(labels);
+        if (ref.counters == nullptr)
             return nullptr;
-        handle = &known.handles.try_emplace(counters, Handle{counters}).first->second;
+        if (ref.is_other && known.missed_at == 0)
+            known.missed_at = GetCurrentTransactionStartTimestamp();
+        handle = &known.handles.try_emplace(ref.serial, Handle{ref}).first->second;
         if (known.by_labels.size() < kMaxRemembered)
             known.by_labels.emplace(known.key, handle);
     }
@@ -94,10 +125,7 @@ void forget_all() noexcept
 void add_all_to_shared() noexcept
 {
     for (const Entry &entry : memory().stack)
-        for (int i = 0; i < kJobCounterCount; i++)
-            if (entry.counts[i] != 0)
-                pg_atomic_fetch_add_u64(&entry.handle->counters->values[i],
-                                        static_cast<int64>(entry.counts[i]));
+        add_job_counts(entry.handle->ref, entry.counts);
 }
 
 /* Hands the entries of a level that ends to the level above. */

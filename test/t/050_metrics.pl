@@ -483,7 +483,10 @@ is($small->safe_psql('postgres', q{SELECT labels->>'queue', value FROM backfill.
 $small->safe_psql('postgres', 'CREATE DATABASE second');
 create_extension($small, 'second');
 $small->safe_psql('second', q{SELECT backfill.enqueue('task 1')});
-is($small->safe_psql('second', $per_task), 'other|other|other|1', 'another database is counted by itself');
+is($small->safe_psql('second', $per_task), 'task 1|bulk|bulk_default|1', 'another database takes a place from the one that has more than its share');
+is($small->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_jobs_enqueued')}), 19, 'whose sum stays as it was');
+$small->safe_psql('second', q{SELECT backfill.enqueue('task 2')});
+is($small->safe_psql('second', $per_task), "other|other|other|1\ntask 1|bulk|bulk_default|1", 'but no more than its share');
 $small->safe_psql('postgres', 'DROP DATABASE second');
 $small->safe_psql('postgres', 'CREATE DATABASE third');
 $small->safe_psql('postgres', 'CREATE DATABASE fourth');

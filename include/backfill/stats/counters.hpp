@@ -4,7 +4,13 @@
  * of which there are backfill.metrics_max_label_sets, and those of each database. What
  * finds no room is counted in the database's label set "other". Counters are atomics; the
  * LWLock guards only which label set has which place. They start at zero with the server,
- * also after a crash, and there are none without shared_preload_libraries. */
+ * also after a crash, and there are none without shared_preload_libraries.
+ *
+ * Any producer can make label sets, by names of tasks and queues. So when all places are in use,
+ * a new one takes the place of the one that has counted nothing for the longest time: of a
+ * database that has more than its share of the places, if its own has less; else of its own, if
+ * that was idle for backfill.metrics_idle_time. What the old one had counted moves to "other",
+ * so that sums over label sets never run backwards. */
 #pragma once
 
 #include "backfill/core/histogram.hpp"
@@ -75,7 +81,15 @@ struct LabelSet {
 };
 
 struct JobCounters {
+    pg_atomic_uint64 occupancy; /* serial number of the label set, and who adds to it now */
+    pg_atomic_uint64 last_used; /* when it was added to, a TimestampTz */
     pg_atomic_uint64 values[kJobCounterCount];
+};
+/* A label set in its place. */
+struct JobCountersRef {
+    JobCounters *counters;
+    uint64 serial; /* no other label set had or will have it, nor this one in another place */
+    bool is_other;
 };
 struct DatabaseCounters {
     pg_atomic_uint64 values[kDatabaseCounterCount];
@@ -86,9 +100,13 @@ void init_counters();
 bool available();
 
 /* The counters of a label set of this database, made if there is room, else those of its
- * label set "other". They stay where they are as long as the database exists. Null only if
- * the server has more databases than the label set "other" has places for. */
-JobCounters *find_job_counters(const LabelSet &labels);
+ * label set "other". `counters` is null only if the server has more databases than the label set
+ * "other" has places for. */
+JobCountersRef find_job_counters(const LabelSet &labels);
+/* Adds to them; to "other" if the label set has lost its place. Raises and allocates nothing. */
+void add_job_counts(const JobCountersRef &ref, const uint64 (&counts)[kJobCounterCount]) noexcept;
+/* Another number when a label set has lost its place since: what was found must be found anew. */
+uint64 places_version();
 /* Those of this database; null if there are too many databases. */
 DatabaseCounters *my_database_counters();
 
@@ -102,7 +120,13 @@ struct JobCountersCopy {
 std::vector<JobCountersCopy> copy_job_counters();
 void copy_database_counters(uint64 (&values)[kDatabaseCounterCount]);
 
-/* Gives the places of a database that was dropped to others. */
+/* Whether all places are in use, and something of this database is counted as "other". */
+bool lacks_places();
+
+/* They give places back: of a database that was dropped; of this database's label sets with a
+ * task or queue that exists no more. */
 void forget_database(Oid database);
+void forget_task(std::string_view task);
+void forget_queue(std::string_view queue);
 
 } // namespace backfill::stats
