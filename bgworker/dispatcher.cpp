@@ -19,9 +19,7 @@
  * share a transaction until its commit fails; then each has one of its own, until all succeed. No
  * step waits long for a lock, and none sees the settings of the database, or of the role
  * (own_settings.hpp). */
-#include "backfill/bgworker/ledger.hpp"
 #include "backfill/bgworker/own_settings.hpp"
-#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
@@ -36,6 +34,8 @@
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/queue_gate.hpp"
+#include "backfill/shmem/run_ledger.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {

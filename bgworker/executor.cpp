@@ -10,8 +10,6 @@
  *
  * The process lives and dies with its role: nothing a handler does can reach a more
  * powerful one, and what a job leaves in the session is removed before the next. */
-#include "backfill/bgworker/ledger.hpp"
-#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
@@ -19,6 +17,8 @@
 #include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/run_limit.hpp"
+#include "backfill/shmem/run_ledger.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {

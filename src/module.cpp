@@ -4,7 +4,6 @@
  * reserved and the launcher registered. Without it a session loads the library at its
  * first call; everything works but the server's own workers. */
 #include "backfill/bgworker/launcher.hpp"
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/hooks/parallel_worker_hook.hpp"
 #include "backfill/hooks/table_guard.hpp"
@@ -17,6 +16,7 @@
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/said.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 
 extern "C" {

@@ -1,5 +1,4 @@
 /* consumer_api.cpp - SQL functions for external consumers. */
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/guc.hpp"
@@ -8,6 +7,7 @@
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 using namespace backfill;
 

@@ -1,9 +1,9 @@
 /* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql,
  * 89_health.sql). */
 #include "backfill/bgworker/launcher.hpp"
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/datum.hpp"
 #include "backfill/queue/why_waiting.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 
 using namespace backfill;

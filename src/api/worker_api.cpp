@@ -1,11 +1,11 @@
 /* worker_api.cpp - SQL functions about running jobs and the workers that do. */
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 using namespace backfill;
 

@@ -1,7 +1,7 @@
 /* parallel_worker_hook.cpp - see parallel_worker_hook.hpp. */
 #include "backfill/hooks/parallel_worker_hook.hpp"
 
-#include "backfill/bgworker/ledger.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 extern "C" {
 #include "access/parallel.h"

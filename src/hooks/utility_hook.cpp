@@ -1,12 +1,12 @@
 /* utility_hook.cpp - see utility_hook.hpp. */
 #include "backfill/hooks/utility_hook.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/pg_cron.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks

@@ -1,7 +1,6 @@
 /* batch.cpp - see batch.hpp. */
 #include "backfill/queue/batch.hpp"
 
-#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/queue/deferred_events.hpp"
@@ -15,6 +14,7 @@
 #include "backfill/queue/queue_gate.hpp"
 #include "backfill/queue/run_limit.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

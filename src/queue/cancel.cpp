@@ -1,12 +1,12 @@
 /* cancel.cpp - see cancel.hpp. */
 #include "backfill/queue/cancel.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/job_table.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

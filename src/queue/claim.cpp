@@ -1,7 +1,6 @@
 /* claim.cpp - see claim.hpp. */
 #include "backfill/queue/claim.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/finish.hpp"
@@ -11,6 +10,7 @@
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/queue_gate.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

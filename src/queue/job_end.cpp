@@ -1,10 +1,10 @@
 /* job_end.cpp - see job_end.hpp. */
 #include "backfill/queue/job_end.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::job_end
 {

@@ -1,7 +1,6 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/queue/lease.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
@@ -9,6 +8,7 @@
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/wake.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::leases

@@ -1,7 +1,7 @@
 /* low_water.cpp - see low_water.hpp. */
 #include "backfill/queue/low_water.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::low_water
 {

@@ -7,11 +7,11 @@
  * entries of jobs already done cost next to nothing, however many there are. */
 #include "backfill/queue/next_job.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/hint_faults.hpp"
 #include "backfill/queue/low_water.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

@@ -1,10 +1,10 @@
 /* queue_config.cpp - see queue_config.hpp. */
 #include "backfill/queue/queue_config.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue
 {

@@ -1,9 +1,9 @@
 /* queue_gate.cpp - see queue_gate.hpp. */
 #include "backfill/queue/queue_gate.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/queue/rate_limit.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue
 {

@@ -1,8 +1,8 @@
 /* rate_limit.cpp - see rate_limit.hpp. */
 #include "backfill/queue/rate_limit.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue
 {

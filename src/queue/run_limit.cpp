@@ -1,7 +1,7 @@
 /* run_limit.cpp - see run_limit.hpp. */
 #include "backfill/queue/run_limit.hpp"
 
-#include "backfill/bgworker/ledger.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 namespace backfill::queue
 {

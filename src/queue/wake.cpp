@@ -5,10 +5,10 @@
  * configuration tables, and the queue slots that the transaction held are free. */
 #include "backfill/queue/wake.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/hint_faults.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/low_water.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::wake
 {

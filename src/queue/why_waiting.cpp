@@ -2,8 +2,6 @@
 #include "backfill/queue/why_waiting.hpp"
 
 #include "backfill/bgworker/launcher.hpp"
-#include "backfill/bgworker/set_aside.hpp"
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -20,6 +18,8 @@
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue
 {

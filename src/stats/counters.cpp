@@ -1,8 +1,8 @@
 /* counters.cpp - see counters.hpp. */
 #include "backfill/stats/counters.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 #include <algorithm>
 #include <map>

@@ -35,9 +35,9 @@ rules=(
 # Headers that a source file includes by itself, because hardly any other needs them.
 own_headers=(
     "bgworker/launcher.cpp utils/varlena.h"
-    "bgworker/ledger.cpp access/xlog.h"
-    "bgworker/ledger.cpp storage/fd.h"
-    "bgworker/ledger.cpp storage/pmsignal.h"
+    "src/shmem/run_ledger.cpp access/xlog.h"
+    "src/shmem/run_ledger.cpp storage/fd.h"
+    "src/shmem/run_ledger.cpp storage/pmsignal.h"
     "src/guc.cpp utils/varlena.h"
     "src/hooks/parallel_worker_hook.cpp access/parallel.h"
     "src/pg/jsonb.cpp utils/datetime.h"
@@ -126,7 +126,7 @@ check_forbidden() {
     grep_code 'catch \(\.\.\.\)' $(sources | grep -v '^include/backfill/pg/guard.hpp$')
     grep_code "std::(thread|jthread|async|mutex|random_device|locale|cout|cerr|rand)|<(iostream|thread|mutex|locale)>" $(sources)
     # Who may set handlers by sigaction(): the one that must know who has sent a signal.
-    grep_code "$code(signal\(|sigaction\(|u?sleep\(|setlocale\(|pthread_)" $(sources | grep -vx 'bgworker/crash_signals.cpp')
+    grep_code "$code(signal\(|sigaction\(|u?sleep\(|setlocale\(|pthread_)" $(sources | grep -vx 'src/shmem/crash_signals.cpp')
 }
 plant_forbidden() { echo 'void nap() { sleep(1); }' >>src/queue/batch.cpp; }
 

@@ -1,8 +1,8 @@
 /* worker.hpp - what launcher, dispatcher and executor have in common. */
 #pragma once
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::bgworker
 {

@@ -2,14 +2,14 @@
  * keep the others from it.
  *
  * All are tried in one subtransaction, which is cheap. If that fails, each is tried in one of its
- * own, and what fails there is set aside (bgworker/set_aside.hpp). What failed before is tried
+ * own, and what fails there is set aside (shmem/set_aside.hpp). What failed before is tried
  * by itself at once. Needs a transaction. */
 #pragma once
 
-#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/held_messages.hpp"
 #include "backfill/queue/job_table.hpp"
+#include "backfill/shmem/set_aside.hpp"
 
 namespace backfill::queue
 {

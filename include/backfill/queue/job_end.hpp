@@ -4,14 +4,14 @@
  * Only tasks registered with keep_history have a history: each end of a job, and each failed
  * attempt before, is a row of backfill.job_history, written by the transaction that ends the job
  * or attempt. Everything else costs a few stores: the ids of ended jobs are collected, and the
- * commit looks whether anybody waits for one (bgworker/job_waiters.hpp).
+ * commit looks whether anybody waits for one (shmem/job_waiters.hpp).
  *
  * Whoever adds another way to end a job calls note_end(). */
 #pragma once
 
-#include "backfill/bgworker/job_waiters.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_row.hpp"
+#include "backfill/shmem/job_waiters.hpp"
 
 namespace backfill::queue::job_end
 {

@@ -1,12 +1,12 @@
 /* lost_run.hpp - charge a job for a run that has taken its process along, or the server.
  *
- * The ledger (bgworker/ledger.hpp) knows of such runs; the dispatcher calls this before it
+ * The ledger (shmem/run_ledger.hpp) knows of such runs; the dispatcher calls this before it
  * looks for work, so that the job is not run again uncharged. */
 #pragma once
 
-#include "backfill/bgworker/ledger.hpp"
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_row.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 namespace backfill::queue::lost_run
 {

@@ -12,8 +12,8 @@
  * charges the job. One job at a time; used by run_job.cpp and procedure.cpp. */
 #pragma once
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue
 {

@@ -6,9 +6,9 @@
  * shared_preload_libraries they do nothing. */
 #pragma once
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/queue/job_row.hpp"
+#include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 
 #include <chrono>

@@ -1,9 +1,9 @@
 /* shared_state.cpp - see shared_state.hpp. */
-#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
-#include "backfill/bgworker/ledger.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 #include <unistd.h>
 

@@ -1,8 +1,8 @@
 /* set_aside.cpp - see set_aside.hpp. */
-#include "backfill/bgworker/set_aside.hpp"
+#include "backfill/shmem/set_aside.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/datum.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::bgworker::set_aside
 {

@@ -1,5 +1,5 @@
 /* ledger.cpp - see ledger.hpp. */
-#include "backfill/bgworker/ledger.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 #include "backfill/pg/guard.hpp"
 

@@ -28,7 +28,7 @@
  * functions do nothing. All but the hot ones take the LWLock of the shared state. */
 #pragma once
 
-#include "backfill/bgworker/shared_state.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::bgworker::ledger
 {

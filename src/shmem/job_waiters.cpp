@@ -1,8 +1,8 @@
 /* job_waiters.cpp - see job_waiters.hpp. */
-#include "backfill/bgworker/job_waiters.hpp"
+#include "backfill/shmem/job_waiters.hpp"
 
-#include "backfill/bgworker/shared_state.hpp"
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::bgworker
 {

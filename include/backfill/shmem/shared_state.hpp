@@ -10,12 +10,12 @@
  * current job. */
 #pragma once
 
-#include "backfill/bgworker/job_waiters.hpp"
-#include "backfill/bgworker/set_aside.hpp"
 #include "backfill/core/low_water.hpp"
 #include "backfill/core/rate_window.hpp"
 #include "backfill/core/read_ahead.hpp"
 #include "backfill/pg/pg.hpp"
+#include "backfill/shmem/job_waiters.hpp"
+#include "backfill/shmem/set_aside.hpp"
 
 namespace backfill::bgworker
 {

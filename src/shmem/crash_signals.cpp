@@ -5,7 +5,7 @@
  * what these do. The only file that sets handlers by sigaction(). Everything here is
  * async-signal-safe: it stores plain values and calls sigaction(), raise(), _exit(), and
  * die(), which is a handler. */
-#include "backfill/bgworker/ledger.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 
 #include <csignal>
 #include <unistd.h>
