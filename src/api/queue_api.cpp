@@ -1,9 +1,9 @@
 /* queue_api.cpp - SQL functions about queues. */
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/job_table.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/stats/counters.hpp"
+#include "backfill/table/job_table.hpp"
 
 using namespace backfill;
 

@@ -3,9 +3,9 @@
 #include "backfill/queue/batch.hpp"
 #include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/queue_config.hpp"
-#include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/table/row_lock.hpp"
 
 using namespace backfill;
 

@@ -4,10 +4,10 @@
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/job_table.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

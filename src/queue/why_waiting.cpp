@@ -10,16 +10,16 @@
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_rights.hpp"
-#include "backfill/queue/job_row.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
-#include "backfill/queue/row_claim.hpp"
 #include "backfill/queue/run_job.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/table/job_row.hpp"
+#include "backfill/table/row_lock.hpp"
 
 namespace backfill::queue
 {

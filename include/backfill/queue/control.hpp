@@ -5,7 +5,7 @@
  * All return the rows that they have changed, as they are then. */
 #pragma once
 
-#include "backfill/queue/job_table.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue::control
 {

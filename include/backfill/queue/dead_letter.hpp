@@ -2,7 +2,7 @@
  * (sql/install/80_dlq.sql). */
 #pragma once
 
-#include "backfill/queue/job_row.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::dead_letter
 {

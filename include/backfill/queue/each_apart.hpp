@@ -8,8 +8,8 @@
 
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/queue/held_messages.hpp"
-#include "backfill/queue/job_table.hpp"
 #include "backfill/shmem/set_aside.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

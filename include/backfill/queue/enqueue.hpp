@@ -6,8 +6,8 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_table.hpp"
 #include "backfill/stats/events.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

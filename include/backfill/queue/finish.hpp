@@ -5,8 +5,8 @@
 
 #include "backfill/queue/config.hpp"
 #include "backfill/queue/job_end.hpp"
-#include "backfill/queue/job_table.hpp"
 #include "backfill/queue/run_job.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

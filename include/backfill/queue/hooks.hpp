@@ -10,7 +10,7 @@
 
 #include "backfill/core/hook_event.hpp"
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_row.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::hooks
 {

@@ -10,8 +10,8 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_row.hpp"
 #include "backfill/shmem/job_waiters.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::job_end
 {

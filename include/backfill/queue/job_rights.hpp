@@ -5,7 +5,7 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_row.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::job_rights
 {

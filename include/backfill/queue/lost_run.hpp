@@ -5,8 +5,8 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_row.hpp"
 #include "backfill/shmem/run_ledger.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::lost_run
 {

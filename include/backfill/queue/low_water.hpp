@@ -8,7 +8,7 @@
 #pragma once
 
 #include "backfill/core/low_water.hpp"
-#include "backfill/queue/job_row.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::low_water
 {

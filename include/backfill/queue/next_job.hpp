@@ -8,7 +8,7 @@
 #pragma once
 
 #include "backfill/core/read_ahead.hpp"
-#include "backfill/queue/job_table.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "backfill/queue/config.hpp"
-#include "backfill/queue/job_row.hpp"
 #include "backfill/queue/said.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue
 {

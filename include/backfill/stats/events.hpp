@@ -7,9 +7,9 @@
 #pragma once
 
 #include "backfill/core/retry_decision.hpp"
-#include "backfill/queue/job_row.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
+#include "backfill/table/job_row.hpp"
 
 #include <chrono>
 

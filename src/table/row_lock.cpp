@@ -1,7 +1,7 @@
 /* row_claim.cpp - see row_claim.hpp. */
-#include "backfill/queue/row_claim.hpp"
+#include "backfill/table/row_lock.hpp"
 
-#include "backfill/queue/job_table.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {

@@ -1,5 +1,5 @@
 /* job_table.cpp - see job_table.hpp. */
-#include "backfill/queue/job_table.hpp"
+#include "backfill/table/job_table.hpp"
 
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/low_water.hpp"

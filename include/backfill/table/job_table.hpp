@@ -5,7 +5,7 @@
 #pragma once
 
 #include "backfill/pg/own_table.hpp"
-#include "backfill/queue/job_row.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue
 {
