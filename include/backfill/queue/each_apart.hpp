@@ -6,8 +6,8 @@
  * by itself at once. Needs a transaction. */
 #pragma once
 
+#include "backfill/pg/held_messages.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/held_messages.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/table/job_table.hpp"
 

@@ -1,5 +1,5 @@
 /* held_messages.cpp - see held_messages.hpp. */
-#include "backfill/queue/held_messages.hpp"
+#include "backfill/pg/held_messages.hpp"
 
 namespace backfill::queue
 {
