@@ -4,16 +4,16 @@
  * reserved and the launcher registered. Without it a session loads the library at its
  * first call; everything works but the server's own workers. */
 #include "backfill/bgworker/launcher.hpp"
+#include "backfill/config/config.hpp"
+#include "backfill/config/queue_config.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/hooks/parallel_worker_hook.hpp"
 #include "backfill/hooks/table_guard.hpp"
 #include "backfill/hooks/utility_hook.hpp"
-#include "backfill/queue/config.hpp"
 #include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
-#include "backfill/queue/queue_config.hpp"
 #include "backfill/queue/said.hpp"
 #include "backfill/queue/wake.hpp"
 #include "backfill/shmem/shared_state.hpp"

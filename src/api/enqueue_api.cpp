@@ -1,8 +1,8 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
+#include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/locks.hpp"
 
 #include <climits>

@@ -2,12 +2,12 @@
 #include "backfill/queue/control.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/config/job_rights.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"

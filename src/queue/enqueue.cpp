@@ -2,11 +2,11 @@
 #include "backfill/queue/enqueue.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/job_rights.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/low_water.hpp"
 #include "backfill/queue/wake.hpp"

@@ -6,7 +6,7 @@
  * handler can be claimed: the others are the server's. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/queue/next_job.hpp"
 
 namespace backfill::queue

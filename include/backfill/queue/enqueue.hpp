@@ -5,7 +5,7 @@
  * commit wakes the workers (wake.hpp). */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/job_table.hpp"
 

@@ -1,7 +1,7 @@
 /* handler.hpp - from a task to the function that runs its jobs. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 
 namespace backfill::queue
 {

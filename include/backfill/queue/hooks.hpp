@@ -8,8 +8,8 @@
  * The others only watch: their errors are logged and change nothing. */
 #pragma once
 
+#include "backfill/config/config.hpp"
 #include "backfill/core/hook_event.hpp"
-#include "backfill/queue/config.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::hooks

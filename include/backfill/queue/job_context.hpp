@@ -1,7 +1,7 @@
 /* job_context.hpp - the context line of every message that is raised while a job runs. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue

@@ -9,7 +9,7 @@
  * Whoever adds another way to end a job calls note_end(). */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/shmem/job_waiters.hpp"
 #include "backfill/table/job_row.hpp"
 

@@ -5,7 +5,7 @@
  * the row just now. All need a transaction. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/queue/each_apart.hpp"
 #include "backfill/queue/finish.hpp"
 

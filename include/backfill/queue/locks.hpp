@@ -5,7 +5,7 @@
  * in the advisory space, which no pg_advisory_lock() call can name. */
 #pragma once
 
-#include "backfill/queue/queue_config.hpp"
+#include "backfill/config/queue_config.hpp"
 #include "backfill/table/job_table.hpp"
 
 #include <map>

@@ -4,7 +4,7 @@
  * looks for work, so that the job is not run again uncharged. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/table/job_row.hpp"
 

@@ -8,7 +8,7 @@
  * its rate was set after that. A new period applies to the starts that count when it is set. */
 #pragma once
 
-#include "backfill/queue/queue_config.hpp"
+#include "backfill/config/queue_config.hpp"
 
 namespace backfill::queue
 {

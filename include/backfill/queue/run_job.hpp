@@ -1,7 +1,7 @@
 /* run_job.hpp - run one claimed job's handler in a subtransaction. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/queue/said.hpp"
 #include "backfill/table/job_row.hpp"
 

@@ -1,5 +1,5 @@
 /* job_rights.cpp - see job_rights.hpp. */
-#include "backfill/queue/job_rights.hpp"
+#include "backfill/config/job_rights.hpp"
 
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/enqueue.hpp"

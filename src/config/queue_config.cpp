@@ -1,5 +1,5 @@
 /* queue_config.cpp - see queue_config.hpp. */
-#include "backfill/queue/queue_config.hpp"
+#include "backfill/config/queue_config.hpp"
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"

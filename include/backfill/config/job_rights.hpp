@@ -4,7 +4,7 @@
  * job. Whoever adds a function that takes a job by its key, or hands out its row, asks here. */
 #pragma once
 
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::job_rights

@@ -1,5 +1,5 @@
 /* config.cpp - see config.hpp. */
-#include "backfill/queue/config.hpp"
+#include "backfill/config/config.hpp"
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
