@@ -4,6 +4,7 @@
  * reserved and the launcher registered. Without it a session loads the library at its
  * first call; everything works but the server's own workers. */
 #include "backfill/bgworker/launcher.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/guc.hpp"
@@ -15,7 +16,6 @@
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/said.hpp"
-#include "backfill/queue/wake.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 

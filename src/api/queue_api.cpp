@@ -1,7 +1,7 @@
 /* queue_api.cpp - SQL functions about queues. */
+#include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/wake.hpp"
 #include "backfill/stats/counters.hpp"
 #include "backfill/table/job_table.hpp"
 

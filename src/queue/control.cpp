@@ -2,6 +2,8 @@
 #include "backfill/queue/control.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/low_water.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/dead_letter.hpp"
@@ -9,8 +11,6 @@
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
-#include "backfill/queue/low_water.hpp"
-#include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::control

@@ -2,14 +2,14 @@
 #include "backfill/queue/enqueue.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/low_water.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
-#include "backfill/queue/low_water.hpp"
-#include "backfill/queue/wake.hpp"
 
 #include <map>
 

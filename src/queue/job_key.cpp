@@ -1,11 +1,11 @@
 /* job_key.cpp - see job_key.hpp. */
 #include "backfill/queue/job_key.hpp"
 
+#include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/job_end.hpp"
-#include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

@@ -1,8 +1,8 @@
 /* locks.cpp - see locks.hpp. */
 #include "backfill/queue/locks.hpp"
 
+#include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
 {

@@ -8,9 +8,9 @@
 #include "backfill/queue/next_job.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/hint_faults.hpp"
+#include "backfill/commit/low_water.hpp"
 #include "backfill/guc.hpp"
-#include "backfill/queue/hint_faults.hpp"
-#include "backfill/queue/low_water.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 

@@ -5,6 +5,7 @@
 #include "backfill/queue/procedure.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/handler.hpp"
@@ -13,7 +14,6 @@
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/run_limit.hpp"
-#include "backfill/queue/wake.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

@@ -3,6 +3,7 @@
 
 #include "backfill/bgworker/launcher.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/commit/low_water.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/guc.hpp"
@@ -12,7 +13,6 @@
 #include "backfill/queue/handler.hpp"
 #include "backfill/queue/locks.hpp"
 #include "backfill/queue/lost_run.hpp"
-#include "backfill/queue/low_water.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/queue/rate_limit.hpp"
 #include "backfill/queue/run_job.hpp"

@@ -1,9 +1,9 @@
 /* job_table.cpp - see job_table.hpp. */
 #include "backfill/table/job_table.hpp"
 
+#include "backfill/commit/low_water.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/low_water.hpp"
-#include "backfill/queue/wake.hpp"
 
 namespace backfill::queue
 {

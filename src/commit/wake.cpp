@@ -3,11 +3,11 @@
  * The signals go out in the last phase of the transaction's end, when its locks are
  * released: by then the rows are visible, every backend has been told about changed
  * configuration tables, and the queue slots that the transaction held are free. */
-#include "backfill/queue/wake.hpp"
+#include "backfill/commit/wake.hpp"
 
-#include "backfill/queue/hint_faults.hpp"
+#include "backfill/commit/hint_faults.hpp"
+#include "backfill/commit/low_water.hpp"
 #include "backfill/queue/job_end.hpp"
-#include "backfill/queue/low_water.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::wake

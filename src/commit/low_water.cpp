@@ -1,5 +1,5 @@
 /* low_water.cpp - see low_water.hpp. */
-#include "backfill/queue/low_water.hpp"
+#include "backfill/commit/low_water.hpp"
 
 #include "backfill/shmem/shared_state.hpp"
 
