@@ -11,12 +11,12 @@
  * The process lives and dies with its role: nothing a handler does can reach a more
  * powerful one, and what a job leaves in the session is removed before the next. */
 #include "backfill/bgworker/worker.hpp"
+#include "backfill/call/deferred_events.hpp"
+#include "backfill/call/hooks.hpp"
+#include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/queue/batch.hpp"
-#include "backfill/queue/deferred_events.hpp"
-#include "backfill/queue/hooks.hpp"
-#include "backfill/queue/run_limit.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"

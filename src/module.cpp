@@ -4,6 +4,9 @@
  * reserved and the launcher registered. Without it a session loads the library at its
  * first call; everything works but the server's own workers. */
 #include "backfill/bgworker/launcher.hpp"
+#include "backfill/call/deferred_events.hpp"
+#include "backfill/call/handler.hpp"
+#include "backfill/call/said.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
@@ -11,11 +14,8 @@
 #include "backfill/hooks/parallel_worker_hook.hpp"
 #include "backfill/hooks/table_guard.hpp"
 #include "backfill/hooks/utility_hook.hpp"
-#include "backfill/queue/deferred_events.hpp"
-#include "backfill/queue/handler.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
-#include "backfill/queue/said.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 

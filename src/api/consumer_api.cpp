@@ -1,4 +1,5 @@
 /* consumer_api.cpp - SQL functions for external consumers. */
+#include "backfill/call/run_job.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/guc.hpp"
@@ -6,7 +7,6 @@
 #include "backfill/queue/claim.hpp"
 #include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/lease.hpp"
-#include "backfill/queue/run_job.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 using namespace backfill;

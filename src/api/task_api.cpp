@@ -1,10 +1,10 @@
 /* task_api.cpp - SQL functions about tasks, priorities and retry policies. */
+#include "backfill/call/handler.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/handler.hpp"
 #include "backfill/stats/counters.hpp"
 
 using namespace backfill;

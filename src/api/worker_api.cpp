@@ -1,9 +1,9 @@
 /* worker_api.cpp - SQL functions about running jobs and the workers that do. */
+#include "backfill/call/deferred_events.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/batch.hpp"
-#include "backfill/queue/deferred_events.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/table/row_lock.hpp"
 

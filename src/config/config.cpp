@@ -1,11 +1,11 @@
 /* config.cpp - see config.hpp. */
 #include "backfill/config/config.hpp"
 
+#include "backfill/call/handler.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/role.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/handler.hpp"
 
 namespace backfill::queue
 {

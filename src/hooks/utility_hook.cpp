@@ -1,11 +1,11 @@
 /* utility_hook.cpp - see utility_hook.hpp. */
 #include "backfill/hooks/utility_hook.hpp"
 
+#include "backfill/call/deferred_events.hpp"
+#include "backfill/call/hooks.hpp"
+#include "backfill/call/run_job.hpp"
 #include "backfill/commit/wake.hpp"
-#include "backfill/queue/deferred_events.hpp"
-#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/pg_cron.hpp"
-#include "backfill/queue/run_job.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 

@@ -1,12 +1,12 @@
 /* claim.cpp - see claim.hpp. */
 #include "backfill/queue/claim.hpp"
 
+#include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/finish.hpp"
-#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/queue/queue_gate.hpp"

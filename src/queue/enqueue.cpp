@@ -1,13 +1,13 @@
 /* enqueue.cpp - see enqueue.hpp. */
 #include "backfill/queue/enqueue.hpp"
 
+#include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/locks.hpp"
 

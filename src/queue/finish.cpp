@@ -1,6 +1,7 @@
 /* finish.cpp - see finish.hpp. */
 #include "backfill/queue/finish.hpp"
 
+#include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/core/retry_decision.hpp"
 #include "backfill/guc.hpp"
@@ -11,7 +12,6 @@
 #include "backfill/queue/backoff.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/stats/events.hpp"

@@ -1,11 +1,11 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/queue/lease.hpp"
 
+#include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
-#include "backfill/queue/hooks.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
 #include "backfill/shmem/shared_state.hpp"

@@ -4,16 +4,16 @@
  * procedure end the transaction that it is called in. */
 #include "backfill/queue/procedure.hpp"
 
+#include "backfill/call/handler.hpp"
+#include "backfill/call/hooks.hpp"
+#include "backfill/call/job_context.hpp"
+#include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/handler.hpp"
-#include "backfill/queue/hooks.hpp"
-#include "backfill/queue/job_context.hpp"
 #include "backfill/queue/lost_run.hpp"
 #include "backfill/queue/next_job.hpp"
-#include "backfill/queue/run_limit.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

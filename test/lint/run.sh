@@ -42,8 +42,8 @@ own_headers=(
     "src/hooks/parallel_worker_hook.cpp access/parallel.h"
     "src/pg/jsonb.cpp utils/datetime.h"
     "src/pg/jsonb.cpp utils/json.h"
-    "src/queue/deferred_events.cpp access/htup_details.h"
-    "src/queue/deferred_events.cpp catalog/pg_trigger.h"
+    "src/call/deferred_events.cpp access/htup_details.h"
+    "src/call/deferred_events.cpp catalog/pg_trigger.h"
     "src/stats/counters.cpp common/hashfn.h"
 )
 

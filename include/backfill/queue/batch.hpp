@@ -5,8 +5,8 @@
  * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
 #pragma once
 
+#include "backfill/call/run_job.hpp"
 #include "backfill/queue/procedure.hpp"
-#include "backfill/queue/run_job.hpp"
 
 namespace backfill::queue
 {

@@ -3,9 +3,9 @@
  * Success writes nothing: the claim has deleted the row, the commit completes the job. */
 #pragma once
 
+#include "backfill/call/run_job.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/queue/job_end.hpp"
-#include "backfill/queue/run_job.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue

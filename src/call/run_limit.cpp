@@ -1,5 +1,5 @@
 /* run_limit.cpp - see run_limit.hpp. */
-#include "backfill/queue/run_limit.hpp"
+#include "backfill/call/run_limit.hpp"
 
 #include "backfill/shmem/run_ledger.hpp"
 

@@ -1,5 +1,5 @@
 /* said.cpp - see said.hpp. */
-#include "backfill/queue/said.hpp"
+#include "backfill/call/said.hpp"
 
 namespace backfill::queue::said
 {

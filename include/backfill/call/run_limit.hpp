@@ -12,7 +12,7 @@
  * charges the job. One job at a time; used by run_job.cpp and procedure.cpp. */
 #pragma once
 
-#include "backfill/queue/run_job.hpp"
+#include "backfill/call/run_job.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue

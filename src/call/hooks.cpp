@@ -1,12 +1,12 @@
 /* hooks.cpp - see hooks.hpp. */
-#include "backfill/queue/hooks.hpp"
+#include "backfill/call/hooks.hpp"
 
+#include "backfill/call/deferred_events.hpp"
+#include "backfill/call/handler.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/deferred_events.hpp"
 #include "backfill/queue/finish.hpp"
-#include "backfill/queue/handler.hpp"
 
 namespace backfill::queue::hooks
 {

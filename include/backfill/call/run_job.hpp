@@ -1,8 +1,8 @@
 /* run_job.hpp - run one claimed job's handler in a subtransaction. */
 #pragma once
 
+#include "backfill/call/said.hpp"
 #include "backfill/config/config.hpp"
-#include "backfill/queue/said.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue

@@ -1,12 +1,12 @@
 /* run_job.cpp - see run_job.hpp. */
-#include "backfill/queue/run_job.hpp"
+#include "backfill/call/run_job.hpp"
 
+#include "backfill/call/deferred_events.hpp"
+#include "backfill/call/handler.hpp"
+#include "backfill/call/hooks.hpp"
+#include "backfill/call/job_context.hpp"
+#include "backfill/call/run_limit.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/deferred_events.hpp"
-#include "backfill/queue/handler.hpp"
-#include "backfill/queue/hooks.hpp"
-#include "backfill/queue/job_context.hpp"
-#include "backfill/queue/run_limit.hpp"
 
 namespace backfill::queue
 {

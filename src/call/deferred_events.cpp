@@ -1,8 +1,8 @@
 /* deferred_events.cpp - see deferred_events.hpp. */
-#include "backfill/queue/deferred_events.hpp"
+#include "backfill/call/deferred_events.hpp"
 
+#include "backfill/call/run_job.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/run_job.hpp"
 
 extern "C" {
 #include "access/htup_details.h"

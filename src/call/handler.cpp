@@ -1,5 +1,5 @@
 /* handler.cpp - see handler.hpp. */
-#include "backfill/queue/handler.hpp"
+#include "backfill/call/handler.hpp"
 
 #include "backfill/pg/table.hpp"
 
