@@ -110,7 +110,7 @@ COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
 CREATE SEQUENCE backfill.claim_token_seq;
 ALTER SEQUENCE backfill.claim_token_seq OWNED BY backfill.job.claim_token;
 COMMENT ON SEQUENCE backfill.claim_token_seq IS 'Claim tokens: of two claims the later has the greater one.';
--- The choice of the next job (src/queue/next_job.cpp) reads one range per task, queue and priority,
+-- The choice of the next job (src/dequeue/next_job.cpp) reads one range per task, queue and priority,
 -- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
 CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
     WHERE lease_expires_at IS NULL;

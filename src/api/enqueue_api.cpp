@@ -1,9 +1,9 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/locks.hpp"
 
 #include <climits>
 

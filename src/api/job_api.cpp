@@ -1,11 +1,11 @@
 /* job_api.cpp - SQL functions that act on one job: from inside its handler, or on a
  * waiting one from outside. */
 #include "backfill/call/run_job.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/cancel.hpp"
 #include "backfill/queue/control.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/locks.hpp"
 
 using namespace backfill;
 

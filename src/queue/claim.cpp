@@ -5,11 +5,11 @@
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/finish.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/lease.hpp"
-#include "backfill/queue/queue_gate.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 

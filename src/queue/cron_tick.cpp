@@ -1,12 +1,12 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/call/hooks.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/role.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
-#include "backfill/queue/locks.hpp"
 #include "backfill/queue/schedule.hpp"
 
 #include <chrono>

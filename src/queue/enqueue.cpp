@@ -7,9 +7,9 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/locks.hpp"
 
 #include <map>
 

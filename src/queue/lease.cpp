@@ -4,10 +4,10 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/lost_run.hpp"
-#include "backfill/queue/next_job.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 

@@ -10,10 +10,10 @@
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/lost_run.hpp"
-#include "backfill/queue/next_job.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "backfill/config/config.hpp"
-#include "backfill/queue/next_job.hpp"
+#include "backfill/dequeue/next_job.hpp"
 
 namespace backfill::queue
 {

@@ -1,8 +1,8 @@
 /* queue_gate.cpp - see queue_gate.hpp. */
-#include "backfill/queue/queue_gate.hpp"
+#include "backfill/dequeue/queue_gate.hpp"
 
 #include "backfill/clock.hpp"
-#include "backfill/queue/rate_limit.hpp"
+#include "backfill/dequeue/rate_limit.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue

@@ -5,7 +5,7 @@
  * and read in each the jobs that are due, from its low-water mark on. So jobs
  * scheduled for later, the backlogs of other tasks, full or paused queues, and the dead
  * entries of jobs already done cost next to nothing, however many there are. */
-#include "backfill/queue/next_job.hpp"
+#include "backfill/dequeue/next_job.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/commit/hint_faults.hpp"

@@ -1,5 +1,5 @@
 /* rate_limit.cpp - see rate_limit.hpp. */
-#include "backfill/queue/rate_limit.hpp"
+#include "backfill/dequeue/rate_limit.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/shmem/shared_state.hpp"

@@ -1,5 +1,5 @@
 /* locks.cpp - see locks.hpp. */
-#include "backfill/queue/locks.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"

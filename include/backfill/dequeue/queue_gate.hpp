@@ -6,8 +6,8 @@
  * token. */
 #pragma once
 
-#include "backfill/queue/locks.hpp"
-#include "backfill/queue/next_job.hpp"
+#include "backfill/dequeue/next_job.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 
 namespace backfill::queue
 {
