@@ -3,7 +3,7 @@
 
 #include "backfill/clock.hpp"
 #include "backfill/pg/pg.hpp"
-#include "backfill/queue/backoff.hpp"
+#include "backfill/settle/backoff.hpp"
 
 #include <climits>
 

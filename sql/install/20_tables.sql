@@ -164,7 +164,7 @@ COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when they were can
 COMMENT ON COLUMN backfill.no_retry.cancelled IS 'Whether cancel_job() noted it: then the job ends as cancelled, else as superseded.';
 
 -- What is kept of jobs that have ended, and of attempts that failed before: of tasks that are
--- registered with keep_history only. src/queue/job_end.cpp writes it.
+-- registered with keep_history only. src/settle/history.cpp writes it.
 CREATE TABLE backfill.job_history (
     job_id bigint NOT NULL,
     finished_at timestamptz NOT NULL,

@@ -3,9 +3,9 @@
 #include "backfill/call/run_job.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/cancel.hpp"
 #include "backfill/queue/control.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/settle/cancel.hpp"
 
 using namespace backfill;
 

@@ -6,7 +6,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/job_end.hpp"
+#include "backfill/settle/history.hpp"
 
 #include <cmath>
 

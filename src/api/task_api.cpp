@@ -3,8 +3,8 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/backoff.hpp"
 #include "backfill/queue/enqueue.hpp"
+#include "backfill/settle/backoff.hpp"
 #include "backfill/stats/counters.hpp"
 
 using namespace backfill;

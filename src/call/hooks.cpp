@@ -6,7 +6,7 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/finish.hpp"
+#include "backfill/settle/finish.hpp"
 
 namespace backfill::queue::hooks
 {

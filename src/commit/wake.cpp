@@ -7,7 +7,7 @@
 
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
-#include "backfill/queue/job_end.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::wake

@@ -10,10 +10,10 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
-#include "backfill/queue/each_apart.hpp"
-#include "backfill/queue/finish.hpp"
 #include "backfill/queue/job_key.hpp"
-#include "backfill/queue/lost_run.hpp"
+#include "backfill/settle/crash_charge.hpp"
+#include "backfill/settle/each_apart.hpp"
+#include "backfill/settle/finish.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"
 

@@ -7,9 +7,9 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/finish.hpp"
 #include "backfill/queue/job_key.hpp"
 #include "backfill/queue/lease.hpp"
+#include "backfill/settle/finish.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 

@@ -7,10 +7,10 @@
 #include "backfill/config/job_rights.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/jsonb.hpp"
-#include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/settle/dead_letter.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::control

@@ -5,7 +5,7 @@
 #include "backfill/config/job_rights.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/job_end.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

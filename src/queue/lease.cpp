@@ -6,8 +6,8 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/dead_letter.hpp"
-#include "backfill/queue/lost_run.hpp"
+#include "backfill/settle/crash_charge.hpp"
+#include "backfill/settle/dead_letter.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 

@@ -13,7 +13,7 @@
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/lost_run.hpp"
+#include "backfill/settle/crash_charge.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

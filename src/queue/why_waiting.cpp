@@ -15,7 +15,7 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/lost_run.hpp"
+#include "backfill/settle/crash_charge.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/table/job_row.hpp"

@@ -6,8 +6,8 @@
 #pragma once
 
 #include "backfill/config/config.hpp"
-#include "backfill/queue/each_apart.hpp"
-#include "backfill/queue/finish.hpp"
+#include "backfill/settle/each_apart.hpp"
+#include "backfill/settle/finish.hpp"
 
 namespace backfill::queue::leases
 {

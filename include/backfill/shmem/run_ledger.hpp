@@ -6,7 +6,7 @@
  * runs in a file of the data directory that is mapped into memory (plain stores: the page
  * cache outlives the processes), and clears that when the job is over. What is still there
  * when the process is gone is a charge: the dispatcher counts it as a failed attempt
- * (queue/lost_run.hpp).
+ * (settle/crash_charge.hpp).
  *
  * A crash in a parallel worker of a job's query is noted in the entry of its leader.
  *

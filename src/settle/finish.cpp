@@ -1,5 +1,5 @@
 /* finish.cpp - see finish.hpp. */
-#include "backfill/queue/finish.hpp"
+#include "backfill/settle/finish.hpp"
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
@@ -9,11 +9,11 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/queue/backoff.hpp"
-#include "backfill/queue/dead_letter.hpp"
 #include "backfill/queue/enqueue.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/settle/backoff.hpp"
+#include "backfill/settle/dead_letter.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

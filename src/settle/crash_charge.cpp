@@ -1,9 +1,9 @@
 /* lost_run.cpp - see lost_run.hpp. */
-#include "backfill/queue/lost_run.hpp"
+#include "backfill/settle/crash_charge.hpp"
 
 #include "backfill/commit/low_water.hpp"
 #include "backfill/pg/held_messages.hpp"
-#include "backfill/queue/finish.hpp"
+#include "backfill/settle/finish.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::lost_run

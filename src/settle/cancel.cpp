@@ -1,10 +1,10 @@
 /* cancel.cpp - see cancel.hpp. */
-#include "backfill/queue/cancel.hpp"
+#include "backfill/settle/cancel.hpp"
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/queue/job_end.hpp"
 #include "backfill/queue/job_key.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/job_table.hpp"

@@ -1,5 +1,5 @@
 /* dead_letter.cpp - see dead_letter.hpp. */
-#include "backfill/queue/dead_letter.hpp"
+#include "backfill/settle/dead_letter.hpp"
 
 #include "backfill/pg/table.hpp"
 #include "backfill/stats/events.hpp"

@@ -1,5 +1,5 @@
 /* each_apart.cpp - see each_apart.hpp. */
-#include "backfill/queue/each_apart.hpp"
+#include "backfill/settle/each_apart.hpp"
 
 namespace backfill::queue
 {

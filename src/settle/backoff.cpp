@@ -1,5 +1,5 @@
 /* backoff.cpp - see backoff.hpp. */
-#include "backfill/queue/backoff.hpp"
+#include "backfill/settle/backoff.hpp"
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/error.hpp"

@@ -5,7 +5,7 @@
 
 #include "backfill/call/run_job.hpp"
 #include "backfill/config/config.hpp"
-#include "backfill/queue/job_end.hpp"
+#include "backfill/settle/history.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue

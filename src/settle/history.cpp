@@ -1,5 +1,5 @@
 /* job_end.cpp - see job_end.hpp. */
-#include "backfill/queue/job_end.hpp"
+#include "backfill/settle/history.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/pg/own_table.hpp"
