@@ -11,11 +11,11 @@
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/job_key.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/hooks/parallel_worker_hook.hpp"
 #include "backfill/hooks/table_guard.hpp"
 #include "backfill/hooks/utility_hook.hpp"
-#include "backfill/queue/job_key.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 

@@ -2,10 +2,10 @@
 #include "backfill/call/run_job.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/core/retry_policy.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/queue/claim.hpp"
-#include "backfill/queue/enqueue.hpp"
 #include "backfill/queue/lease.hpp"
 #include "backfill/shmem/shared_state.hpp"
 

@@ -2,8 +2,8 @@
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/jsonb.hpp"
-#include "backfill/queue/enqueue.hpp"
 
 #include <climits>
 

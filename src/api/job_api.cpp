@@ -2,9 +2,9 @@
  * waiting one from outside. */
 #include "backfill/call/run_job.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/queue/control.hpp"
-#include "backfill/queue/enqueue.hpp"
 #include "backfill/settle/cancel.hpp"
 
 using namespace backfill;

@@ -2,10 +2,10 @@
  * by which others wait for that. */
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/call/run_job.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/queue/enqueue.hpp"
 #include "backfill/settle/history.hpp"
 
 #include <cmath>

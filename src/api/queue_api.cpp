@@ -1,7 +1,7 @@
 /* queue_api.cpp - SQL functions about queues. */
 #include "backfill/commit/wake.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/enqueue.hpp"
 #include "backfill/stats/counters.hpp"
 #include "backfill/table/job_table.hpp"
 

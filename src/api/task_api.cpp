@@ -2,8 +2,8 @@
 #include "backfill/call/handler.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/core/priority.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/enqueue.hpp"
 #include "backfill/settle/backoff.hpp"
 #include "backfill/stats/counters.hpp"
 

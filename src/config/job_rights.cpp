@@ -1,8 +1,8 @@
 /* job_rights.cpp - see job_rights.hpp. */
 #include "backfill/config/job_rights.hpp"
 
+#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/enqueue.hpp"
 
 namespace backfill::queue::job_rights
 {

@@ -10,7 +10,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
-#include "backfill/queue/job_key.hpp"
+#include "backfill/enqueue/job_key.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/finish.hpp"

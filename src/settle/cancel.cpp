@@ -2,8 +2,8 @@
 #include "backfill/settle/cancel.hpp"
 
 #include "backfill/commit/wake.hpp"
+#include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/queue/job_key.hpp"
 #include "backfill/settle/history.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"

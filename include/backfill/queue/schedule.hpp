@@ -9,7 +9,7 @@
 #pragma once
 
 #include "backfill/core/cron_expression.hpp"
-#include "backfill/queue/enqueue.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 
 namespace backfill::queue
 {

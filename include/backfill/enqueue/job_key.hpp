@@ -1,7 +1,7 @@
 /* job_key.hpp - what becomes of the jobs that already carry a key. */
 #pragma once
 
-#include "backfill/queue/enqueue.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 
 namespace backfill::queue
 {

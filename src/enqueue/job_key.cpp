@@ -1,5 +1,5 @@
 /* job_key.cpp - see job_key.hpp. */
-#include "backfill/queue/job_key.hpp"
+#include "backfill/enqueue/job_key.hpp"
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"

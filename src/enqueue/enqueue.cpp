@@ -1,5 +1,5 @@
 /* enqueue.cpp - see enqueue.hpp. */
-#include "backfill/queue/enqueue.hpp"
+#include "backfill/enqueue/enqueue.hpp"
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
@@ -8,8 +8,8 @@
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/job_key.hpp"
 
 #include <map>
 
