@@ -1,8 +1,8 @@
 /* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql,
  * 89_health.sql). */
 #include "backfill/bgworker/launcher.hpp"
+#include "backfill/insight/why_waiting.hpp"
 #include "backfill/pg/datum.hpp"
-#include "backfill/queue/why_waiting.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 

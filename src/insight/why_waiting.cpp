@@ -1,5 +1,5 @@
 /* why_waiting.cpp - see why_waiting.hpp. */
-#include "backfill/queue/why_waiting.hpp"
+#include "backfill/insight/why_waiting.hpp"
 
 #include "backfill/bgworker/launcher.hpp"
 #include "backfill/call/handler.hpp"
