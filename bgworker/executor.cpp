@@ -16,7 +16,7 @@
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
-#include "backfill/queue/batch.hpp"
+#include "backfill/run/batch.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/stats/events.hpp"

@@ -3,7 +3,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/queue/batch.hpp"
+#include "backfill/run/batch.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/table/row_lock.hpp"
 

@@ -118,7 +118,7 @@ check_pg_headers() {
         printf '%s\n' "${own_headers[@]}" | grep -qxF "$file $header" || echo "$line"
     done
 }
-plant_pg_headers() { sed -i '1i #include "utils/builtins.h"' src/queue/batch.cpp; }
+plant_pg_headers() { sed -i '1i #include "utils/builtins.h"' src/run/batch.cpp; }
 
 check_forbidden() {
     local code='(^|[^a-zA-Z_"])'
@@ -128,7 +128,7 @@ check_forbidden() {
     # Who may set handlers by sigaction(): the one that must know who has sent a signal.
     grep_code "$code(signal\(|sigaction\(|u?sleep\(|setlocale\(|pthread_)" $(sources | grep -vx 'src/shmem/crash_signals.cpp')
 }
-plant_forbidden() { echo 'void nap() { sleep(1); }' >>src/queue/batch.cpp; }
+plant_forbidden() { echo 'void nap() { sleep(1); }' >>src/run/batch.cpp; }
 
 check_boundary() { grep_code 'PG_FUNCTION_INFO_V1|PG_FUNCTION_ARGS' $(sources | grep -v '^include/backfill/pg/guard.hpp$'); }
 plant_boundary() { echo 'PG_FUNCTION_INFO_V1(backfill_bare);' >>src/api/task_api.cpp; }

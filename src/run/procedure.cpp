@@ -2,7 +2,7 @@
  *
  * The CALL goes the whole way of a statement that a client sends, through a portal: only so may a
  * procedure end the transaction that it is called in. */
-#include "backfill/queue/procedure.hpp"
+#include "backfill/run/procedure.hpp"
 
 #include "backfill/call/handler.hpp"
 #include "backfill/call/hooks.hpp"

@@ -1,5 +1,5 @@
 /* batch.cpp - see batch.hpp. */
-#include "backfill/queue/batch.hpp"
+#include "backfill/run/batch.hpp"
 
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/call/deferred_events.hpp"

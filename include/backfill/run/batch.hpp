@@ -6,7 +6,7 @@
 #pragma once
 
 #include "backfill/call/run_job.hpp"
-#include "backfill/queue/procedure.hpp"
+#include "backfill/run/procedure.hpp"
 
 namespace backfill::queue
 {
