@@ -1,12 +1,12 @@
 /* consumer_api.cpp - SQL functions for external consumers. */
 #include "backfill/call/run_job.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/consumers/claim.hpp"
+#include "backfill/consumers/lease.hpp"
 #include "backfill/core/retry_policy.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/queue/claim.hpp"
-#include "backfill/queue/lease.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 using namespace backfill;

@@ -1,14 +1,14 @@
 /* claim.cpp - see claim.hpp. */
-#include "backfill/queue/claim.hpp"
+#include "backfill/consumers/claim.hpp"
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/consumers/lease.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/lease.hpp"
 #include "backfill/settle/finish.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"

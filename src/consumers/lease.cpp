@@ -1,5 +1,5 @@
 /* lease.cpp - see lease.hpp. */
-#include "backfill/queue/lease.hpp"
+#include "backfill/consumers/lease.hpp"
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
