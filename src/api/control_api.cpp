@@ -1,8 +1,8 @@
 /* control_api.cpp - SQL functions that act on jobs which wait or are dead, by id or key. They run
  * as their caller, who gets to see of the rows what he may read in the table. */
 #include "backfill/config/job_rights.hpp"
+#include "backfill/control/control.hpp"
 #include "backfill/enqueue/enqueue.hpp"
-#include "backfill/queue/control.hpp"
 
 using namespace backfill;
 namespace control = backfill::queue::control;

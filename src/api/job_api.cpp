@@ -1,10 +1,10 @@
 /* job_api.cpp - SQL functions that act on one job: from inside its handler, or on a
  * waiting one from outside. */
 #include "backfill/call/run_job.hpp"
+#include "backfill/control/control.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/queue/control.hpp"
 #include "backfill/settle/cancel.hpp"
 
 using namespace backfill;

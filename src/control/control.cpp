@@ -1,5 +1,5 @@
 /* control.cpp - see control.hpp. */
-#include "backfill/queue/control.hpp"
+#include "backfill/control/control.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
