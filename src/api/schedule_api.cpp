@@ -2,9 +2,9 @@
 #include "backfill/clock.hpp"
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
+#include "backfill/cron/schedule.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/time_zone.hpp"
-#include "backfill/queue/schedule.hpp"
 
 using namespace backfill;
 using queue::Enqueuer;

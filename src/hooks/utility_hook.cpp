@@ -5,7 +5,7 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_job.hpp"
 #include "backfill/commit/wake.hpp"
-#include "backfill/queue/pg_cron.hpp"
+#include "backfill/cron/pg_cron.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 

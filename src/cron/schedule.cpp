@@ -1,11 +1,11 @@
 /* schedule.cpp - see schedule.hpp. Adding and removing; the tick is in cron_tick.cpp. */
-#include "backfill/queue/schedule.hpp"
+#include "backfill/cron/schedule.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/core/syntax_error.hpp"
+#include "backfill/cron/pg_cron.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
-#include "backfill/queue/pg_cron.hpp"
 
 namespace backfill::queue
 {

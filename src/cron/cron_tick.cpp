@@ -1,5 +1,6 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/call/hooks.hpp"
+#include "backfill/cron/schedule.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
@@ -7,7 +8,6 @@
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
-#include "backfill/queue/schedule.hpp"
 
 #include <chrono>
 #include <deque>

@@ -1,5 +1,5 @@
 /* pg_cron.cpp - see pg_cron.hpp. */
-#include "backfill/queue/pg_cron.hpp"
+#include "backfill/cron/pg_cron.hpp"
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/datum.hpp"
