@@ -13,9 +13,9 @@
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/guc.hpp"
-#include "backfill/hooks/parallel_worker_hook.hpp"
-#include "backfill/hooks/table_guard.hpp"
-#include "backfill/hooks/utility_hook.hpp"
+#include "backfill/pg_hooks/parallel_worker_hook.hpp"
+#include "backfill/pg_hooks/table_guard.hpp"
+#include "backfill/pg_hooks/utility_hook.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 

@@ -39,7 +39,7 @@ own_headers=(
     "src/shmem/run_ledger.cpp storage/fd.h"
     "src/shmem/run_ledger.cpp storage/pmsignal.h"
     "src/guc.cpp utils/varlena.h"
-    "src/hooks/parallel_worker_hook.cpp access/parallel.h"
+    "src/pg_hooks/parallel_worker_hook.cpp access/parallel.h"
     "src/pg/jsonb.cpp utils/datetime.h"
     "src/pg/jsonb.cpp utils/json.h"
     "src/call/deferred_events.cpp access/htup_details.h"

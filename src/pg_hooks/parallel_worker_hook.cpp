@@ -1,5 +1,5 @@
 /* parallel_worker_hook.cpp - see parallel_worker_hook.hpp. */
-#include "backfill/hooks/parallel_worker_hook.hpp"
+#include "backfill/pg_hooks/parallel_worker_hook.hpp"
 
 #include "backfill/shmem/run_ledger.hpp"
 

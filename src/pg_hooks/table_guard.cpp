@@ -1,5 +1,5 @@
 /* table_guard.cpp - see table_guard.hpp. */
-#include "backfill/hooks/table_guard.hpp"
+#include "backfill/pg_hooks/table_guard.hpp"
 
 #include "backfill/pg/pg.hpp"
 

@@ -1,5 +1,5 @@
 /* utility_hook.cpp - see utility_hook.hpp. */
-#include "backfill/hooks/utility_hook.hpp"
+#include "backfill/pg_hooks/utility_hook.hpp"
 
 #include "backfill/call/deferred_events.hpp"
 #include "backfill/call/hooks.hpp"
