@@ -80,7 +80,7 @@ DatabaseList connectable_databases()
         HeapTuple tuple;
         while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
             const auto *database = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-            if (is_connectable(*database) && is_listed(NameStr(database->datname)))
+            if (is_connectable(*database) && guc::is_listed(NameStr(database->datname)))
                 found = lappend_oid(found, database->oid);
         }
         table_endscan(scan);
@@ -281,21 +281,6 @@ void forget_latch(int, Datum) noexcept
 }
 
 } // namespace
-
-bool is_listed(const char *database_name)
-{
-    List *names = NIL;
-    char *copy = pstrdup(guc::databases);
-    if (strcmp(copy, "*") == 0)
-        return true;
-    if (!SplitGUCList(copy, ',', &names))
-        return false;
-    ListCell *cell;
-    foreach (cell, names)
-        if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
-            return true;
-    return false;
-}
 
 void register_launcher()
 {

@@ -11,7 +11,6 @@ constexpr long kFirstErrorPauseMs = 100;
 constexpr long kLongestErrorPauseMs = 10000;
 
 WorkerArguments my_arguments;
-bool attached = false;
 int reloads = 0;
 
 /* Runs after the transaction has been aborted and before the process leaves shared memory. */
@@ -86,43 +85,11 @@ void attach_worker(Datum)
     before_shmem_exit(on_worker_exit, static_cast<Datum>(0));
     if (!take_slot())
         end_worker();
+    set_my_slot(my_arguments.slot);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnectionByOid(my_arguments.database, my_arguments.role,
                                               pg::kWorkerConnectFlags);
     mark_ready();
-    attached = true;
-}
-
-WorkerSlot &my_slot()
-{
-    return shared().workers[my_arguments.slot];
-}
-
-int my_slot_number()
-{
-    return my_arguments.slot;
-}
-
-void publish_progress(double fraction, const char *message) noexcept
-{
-    if (!attached)
-        return;
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.progress = fraction;
-    strlcpy(slot.progress_message, message, sizeof(slot.progress_message));
-    SpinLockRelease(&slot.mutex);
-}
-
-void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
-{
-    if (!attached)
-        return;
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.read_ahead = read_ahead;
-    slot.read_ahead_until = until;
-    SpinLockRelease(&slot.mutex);
 }
 
 bool was_called()

@@ -3,7 +3,6 @@
 
 #include "backfill/clock.hpp"
 #include "backfill/pg/pg.hpp"
-#include "backfill/settle/backoff.hpp"
 
 #include <climits>
 
@@ -46,7 +45,23 @@ int metrics_max_label_sets = 1000;
 int notify_interval_ms = 50;
 int poll_interval_ms = 200;
 int random_seed = -1;
+int random_seed_assignments = 0;
 int reserved_urgent_executors = 0;
+
+bool is_listed(const char *database_name)
+{
+    List *names = NIL;
+    char *copy = pstrdup(databases);
+    if (strcmp(copy, "*") == 0)
+        return true;
+    if (!SplitGUCList(copy, ',', &names))
+        return false;
+    ListCell *cell;
+    foreach (cell, names)
+        if (strcmp(static_cast<char *>(lfirst(cell)), database_name) == 0)
+            return true;
+    return false;
+}
 
 const char *executor_synchronous_commit_name()
 {
@@ -61,6 +76,11 @@ namespace
 
 /* A list that cannot be read is refused. One that is in the configuration file when the server
  * starts would be replaced by the default, all databases: it stays, and names none. */
+void on_random_seed_assigned(int, void *) noexcept
+{
+    random_seed_assignments++;
+}
+
 bool check_databases(char **value, void **, GucSource)
 {
     List *names = NIL;
@@ -191,7 +211,7 @@ void define()
     DefineCustomIntVariable(
         "backfill.random_seed", "Makes the jitter of retries repeatable, for tests.",
         "-1 seeds every process from a strong source.", &random_seed, -1, -1, INT_MAX, PGC_SUSET,
-        GUC_NOT_IN_SAMPLE, nullptr, queue::on_random_seed_assigned, nullptr);
+        GUC_NOT_IN_SAMPLE, nullptr, on_random_seed_assigned, nullptr);
     DefineCustomIntVariable("backfill.reserved_urgent_executors",
                             "How many of the executors run only jobs of priority -1 and below.",
                             "So that slow bulk jobs never make an urgent one wait for an executor.",

@@ -11,11 +11,11 @@
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
-#include "backfill/enqueue/job_key.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg_hooks/parallel_worker_hook.hpp"
 #include "backfill/pg_hooks/table_guard.hpp"
 #include "backfill/pg_hooks/utility_hook.hpp"
+#include "backfill/settle/no_retry.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 
@@ -35,7 +35,7 @@ void _PG_init(void)
     queue::init_queue_config();
     queue::init_handlers();
     queue::deferred::init();
-    queue::init_job_key();
+    queue::init_no_retry();
     queue::init_locks();
     queue::wake::init();
     queue::said::init();

@@ -24,7 +24,11 @@ extern int metrics_max_label_sets;
 extern int notify_interval_ms;
 extern int poll_interval_ms;
 extern int random_seed;
+extern int random_seed_assignments; /* counts them: each begins the sequence again */
 extern int reserved_urgent_executors;
+
+/* Whether backfill.databases names this database. Inside pg::call(): allocates. */
+bool is_listed(const char *database_name);
 
 /* What executors set synchronous_commit to; null: nothing. */
 const char *executor_synchronous_commit_name();

@@ -97,7 +97,7 @@ void check_worker(std::string_view worker)
     if (worker.empty() || worker.size() > kMaxWorkerName)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "worker must have between 1 and " + std::to_string(kMaxWorkerName) + " bytes: \"" +
-                 queue::shortened(worker) + "\"",
+                 pg::shortened(worker) + "\"",
              {}, "Use a name that tells the consumer, such as its host and process id.");
 }
 

@@ -95,7 +95,7 @@ std::string_view key_name(const JsonbValue &key)
         return JsonbPGetDatum(JsonbValueToJsonb(&copy));
     }));
     fail(ERRCODE_INVALID_PARAMETER_VALUE,
-         std::string(key) + " must be " + expected + ": " + queue::shortened(text));
+         std::string(key) + " must be " + expected + ": " + pg::shortened(text));
 }
 
 std::string_view json_text(std::string_view key, const JsonbValue &value)

@@ -1,6 +1,6 @@
 /* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql,
  * 89_health.sql). */
-#include "backfill/bgworker/launcher.hpp"
+#include "backfill/guc.hpp"
 #include "backfill/insight/why_waiting.hpp"
 #include "backfill/pg/datum.hpp"
 #include "backfill/shmem/shared_state.hpp"
@@ -32,7 +32,7 @@ bool is_listed_here()
 {
     return pg::call([] {
         const char *name = get_database_name(MyDatabaseId);
-        return name != nullptr && bgworker::is_listed(name);
+        return name != nullptr && guc::is_listed(name);
     });
 }
 

@@ -32,8 +32,8 @@ void check_sqlstate(std::optional<std::string_view> sqlstate)
     });
     if (!known || (sqlstate->size() != 5 && sqlstate->size() != 2))
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "sqlstate must be a SQLSTATE or its class: \"" + queue::shortened(*sqlstate) + "\"",
-             {}, "Give an error's text as message => '...'.");
+             "sqlstate must be a SQLSTATE or its class: \"" + pg::shortened(*sqlstate) + "\"", {},
+             "Give an error's text as message => '...'.");
 }
 
 } // namespace

@@ -1,12 +1,12 @@
 /* progress_api.cpp - SQL functions by which a handler tells how far it is and what came of it, and
  * by which others wait for that. */
-#include "backfill/bgworker/worker.hpp"
 #include "backfill/call/run_job.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 #include <cmath>
 

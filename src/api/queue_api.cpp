@@ -56,7 +56,7 @@ void notice_unknown_queue(std::string_view name)
 {
     if (is_known_queue(name))
         return;
-    const std::string shown = queue::shortened(name);
+    const std::string shown = pg::shortened(name);
     pg::call([&] {
         ereport(NOTICE,
                 (errmsg("queue \"%s\" has no settings, no task and no job so far", shown.c_str()),

@@ -1,5 +1,6 @@
 /* schedule_api.cpp - the SQL functions about schedules. */
 #include "backfill/clock.hpp"
+#include "backfill/config/queue_config.hpp"
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
 #include "backfill/cron/schedule.hpp"

@@ -162,7 +162,7 @@ void check_channel(std::optional<std::string_view> channel)
     if (channel && (channel->empty() || channel->size() >= NAMEDATALEN))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "notify_channel must have between 1 and " +
                                                   std::to_string(NAMEDATALEN - 1) + " bytes: \"" +
-                                                  queue::shortened(*channel) + "\"");
+                                                  pg::shortened(*channel) + "\"");
 }
 
 /* --- retry policies ---------------------------------------------------------------- */
@@ -489,8 +489,7 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
     pg::call([] { PreventCommandIfReadOnly("set_retry_policy()"); });
     if (name.empty() || name.size() > kMaxPolicyName)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "policy_name must have between 1 and 128 bytes: \"" + queue::shortened(name) +
-                 "\"");
+             "policy_name must have between 1 and 128 bytes: \"" + pg::shortened(name) + "\"");
 
     core::RetryPolicy policy = queue::policy_of(*queue::config(), name);
     policy.max_attempts = arguments.int4(1).value_or(policy.max_attempts);

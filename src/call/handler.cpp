@@ -80,17 +80,6 @@ FoundFunction look_up(const Task &task, Oid role)
 
 } // namespace
 
-std::string handler_signature(const std::string &schema, const std::string &name,
-                              const std::vector<std::string> &argtypes)
-{
-    std::string signature =
-        pg::call([&] { return quote_qualified_identifier(schema.c_str(), name.c_str()); });
-    signature += "(";
-    for (std::size_t i = 0; i < argtypes.size(); i++)
-        signature += (i == 0 ? "" : ", ") + argtypes[i];
-    return signature + ")";
-}
-
 Oid check_handler(const Task &task, Oid role)
 {
     const std::string &signature = task.handler_signature;

@@ -6,7 +6,6 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/settle/finish.hpp"
 
 namespace backfill::queue::hooks
 {
@@ -104,7 +103,7 @@ Datum make_event(core::HookEvent event, const JobRow *row, const core::ErrorInfo
     if (row != nullptr)
         object.add_jsonb("job", describe(*row));
     if (error != nullptr)
-        object.add_jsonb("error", error_to_jsonb(*error));
+        object.add_jsonb("error", pg::error_to_jsonb(*error));
     object.add_integer("pid", MyProcPid);
     return object.finish();
 }

@@ -5,10 +5,12 @@
  * configuration tables, and the queue slots that the transaction held are free. */
 #include "backfill/commit/wake.hpp"
 
+#include "backfill/clock.hpp"
+#include "backfill/commit/ended_jobs.hpp"
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
-#include "backfill/settle/history.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue::wake
 {
@@ -59,7 +61,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
     case XACT_EVENT_PREPARE:
         forget();
         low_water::drop_notes();
-        job_end::on_transaction_end(false);
+        ended_jobs::on_transaction_end(false);
         break;
     default:
         break;
@@ -71,7 +73,7 @@ void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionI
 {
     const int level = GetCurrentTransactionNestLevel();
     if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
-        job_end::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
+        ended_jobs::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
     if (pending.taken_at < level)
         return;
     if (event == SUBXACT_EVENT_ABORT_SUB)
@@ -123,13 +125,20 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
         pass_on(work);
     if (bgworker::available() && fault == HintFault::kRepeated)
         pass_on(work);
-    job_end::on_transaction_end(work.outcome == Outcome::kCommitted);
+    ended_jobs::on_transaction_end(work.outcome == Outcome::kCommitted);
+}
+
+void announce_insert_by_sql() noexcept
+{
+    low_water::note_changed();
+    announce_dispatcher();
 }
 
 } // namespace
 
 void init()
 {
+    JobTable::on_insert_by_sql(announce_insert_by_sql);
     RegisterXactCallback(on_transaction_end, nullptr);
     RegisterSubXactCallback(on_subtransaction_end, nullptr);
     RegisterResourceReleaseCallback(on_resource_release, nullptr);
@@ -189,6 +198,19 @@ void announce_installed() noexcept
 void announce_databases() noexcept
 {
     pending.databases = true;
+}
+
+void announce_job(const JobRow &row, const Task *task, TimestampTz now)
+{
+    low_water::note_inserted(row);
+    const bool external = task == nullptr || !task->has_handler();
+    const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
+    if (external)
+        announce_consumers();
+    if (run_at > now && run_at > clock::now())
+        announce_due(run_at);
+    else if (!external)
+        announce_ready(task->run_as_oid, 1);
 }
 
 } // namespace backfill::queue::wake

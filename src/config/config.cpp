@@ -1,7 +1,6 @@
 /* config.cpp - see config.hpp. */
 #include "backfill/config/config.hpp"
 
-#include "backfill/call/handler.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/role.hpp"
@@ -9,6 +8,17 @@
 
 namespace backfill::queue
 {
+
+std::string handler_signature(const std::string &schema, const std::string &name,
+                              const std::vector<std::string> &argtypes)
+{
+    std::string signature =
+        pg::call([&] { return quote_qualified_identifier(schema.c_str(), name.c_str()); });
+    signature += "(";
+    for (std::size_t i = 0; i < argtypes.size(); i++)
+        signature += (i == 0 ? "" : ", ") + argtypes[i];
+    return signature + ")";
+}
 
 namespace
 {

@@ -1,7 +1,6 @@
 /* job_rights.cpp - see job_rights.hpp. */
 #include "backfill/config/job_rights.hpp"
 
-#include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue::job_rights
@@ -26,7 +25,7 @@ void check_key(const Config &config, std::string_view task_identifier, std::stri
 {
     if (!may_use_key(config, task_identifier))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied for job_key \"" + shortened(job_key) + "\"",
+             "permission denied for job_key \"" + pg::shortened(job_key) + "\"",
              "It belongs to a job of a task that role \"" + pg::role_name(GetUserId()) +
                  "\" may not enqueue.",
              "Use another job_key, or allow the task with backfill.grant_producer(role, tasks).");

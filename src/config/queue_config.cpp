@@ -264,4 +264,52 @@ void init_queue_config()
     CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
 }
 
+namespace
+{
+
+/* Who may call set_queue() does not need us to be asked. */
+bool may_set_limits()
+{
+    const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};
+    const pg::StatementResult allowed = pg::execute_as_owner(
+        "SELECT pg_catalog.has_function_privilege($1,"
+        "  'backfill.set_queue(text, integer, integer, interval, integer)', 'EXECUTE')",
+        std::span(&role, 1));
+    return allowed.has_value && DatumGetBool(allowed.first_value);
+}
+
+} // namespace
+
+void make_new_queue_serial(std::string_view queue_name)
+{
+    if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
+        return;
+    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
+                                " VALUES ($1, 1) ON CONFLICT DO NOTHING",
+                                std::span(&name, 1));
+}
+
+void make_queue_serial(std::string_view queue_name)
+{
+    if (queue_name == "fast" || queue_name == "bulk")
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "queue " + pg::in_quotes(queue_name) + " cannot be made serial",
+             "Jobs of every kind share it.", "Choose a queue name of your own.");
+    if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
+        return;
+    /* What an administrator has set is not for every producer to change. */
+    if (has_limits(queue_name) && !may_set_limits())
+        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
+             "permission denied to make queue " + pg::in_quotes(queue_name) + " serial",
+             "It has limits that were set with backfill.set_queue().",
+             "Use another queue, or let an administrator make this one serial.");
+    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"
+                                " VALUES ($1, 1)"
+                                " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
+                                " WHERE q.concurrency IS DISTINCT FROM 1",
+                                std::span(&name, 1));
+}
+
 } // namespace backfill::queue

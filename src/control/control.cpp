@@ -11,6 +11,7 @@
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/settle/dead_letter.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/settle/no_retry.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::control
@@ -120,7 +121,7 @@ bool has_attempts_left(const JobRow &row)
 void insert(JobTable &table, const JobRow &row)
 {
     table.insert(row);
-    announce_job(row, task_of(row), clock::now());
+    wake::announce_job(row, task_of(row), clock::now());
     pg::call([] { CommandCounterIncrement(); });
 }
 

@@ -112,8 +112,8 @@ void prepare_scheduling(const char *function)
 namespace
 {
 
-/* "+02:00" is two hours west of Greenwich, for POSIX and so for PostgreSQL; nearly everybody means the
- * east. Zones that have a name are unambiguous, Etc/GMT+2 too. */
+/* "+02:00" is two hours west of Greenwich, for POSIX and so for PostgreSQL; nearly everybody means
+ * the east. Zones that have a name are unambiguous, Etc/GMT+2 too. */
 void check_zone_name(std::string_view zone)
 {
     constexpr std::string_view kEtc = "Etc/";
@@ -121,9 +121,10 @@ void check_zone_name(std::string_view zone)
         if ((zone[i] == '+' || zone[i] == '-') && zone[i + 1] >= '0' && zone[i + 1] <= '9' &&
             zone.substr(0, kEtc.size()) != kEtc)
             fail(ERRCODE_INVALID_PARAMETER_VALUE,
-                 "time_zone must be the name of a zone: \"" + shortened(zone) + "\"",
+                 "time_zone must be the name of a zone: \"" + pg::shortened(zone) + "\"",
                  "An offset that is written like this counts to the west of Greenwich.",
-                 "Use a name of pg_timezone_names, such as Europe/Berlin, or Etc/GMT-2 for two hours "
+                 "Use a name of pg_timezone_names, such as Europe/Berlin, or Etc/GMT-2 for two "
+                 "hours "
                  "to the east.");
 }
 

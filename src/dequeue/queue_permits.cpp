@@ -1,4 +1,4 @@
-/* locks.cpp - see locks.hpp. */
+/* queue_permits.cpp - see queue_permits.hpp. */
 #include "backfill/dequeue/queue_permits.hpp"
 
 #include "backfill/commit/wake.hpp"

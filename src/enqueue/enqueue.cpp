@@ -10,6 +10,7 @@
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/table.hpp"
+#include "backfill/settle/no_retry.hpp"
 
 #include <map>
 
@@ -19,19 +20,11 @@ namespace backfill::queue
 namespace
 {
 
-constexpr std::string_view kDefaultQueue = "bulk";
 constexpr std::string_view kReservedQueue = "dead_letter";
 constexpr int kMaxTaskLength = 128;
 constexpr int kMaxQueueLength = 128;
 constexpr int kMaxKeyLength = 512;
 constexpr double kLongestTimeoutDays = 24; /* the timer counts milliseconds in an int */
-
-std::string in_quotes(std::string_view value)
-{
-    return "\"" + std::string(value) + "\"";
-}
-
-constexpr std::size_t kShownBytes = 60;
 
 void check_length(const char *argument, std::string_view value, int limit)
 {
@@ -41,7 +34,7 @@ void check_length(const char *argument, std::string_view value, int limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, std::string(argument) + " must not be empty");
     if (length > limit)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             std::string(argument) + " is too long: " + in_quotes(shortened(value)),
+             std::string(argument) + " is too long: " + pg::in_quotes(pg::shortened(value)),
              "It has " + std::to_string(length) + " characters; at most " + std::to_string(limit) +
                  " are allowed.");
 }
@@ -62,17 +55,6 @@ template <class Explicit, class Own> Explicit first_of(const Explicit &given, co
 }
 
 } // namespace
-
-std::string shortened(std::string_view value)
-{
-    if (value.size() <= kShownBytes)
-        return std::string(value);
-    const int shown = pg::call([&] {
-        return pg_mbcliplen(value.data(), static_cast<int>(value.size()),
-                            static_cast<int>(kShownBytes));
-    });
-    return std::string(value.substr(0, static_cast<std::size_t>(shown))) + "...";
-}
 
 std::string_view require_text(const char *argument, std::optional<std::string_view> value)
 {
@@ -134,8 +116,8 @@ std::optional<int32> check_timeout(const Interval *timeout)
 void check_retry_policy(const Config &config, std::string_view value)
 {
     if (!config.find_policy(value))
-        fail(ERRCODE_UNDEFINED_OBJECT, "retry policy " + in_quotes(value) + " does not exist", {},
-             "See backfill.retry_policies, or create it with backfill.set_retry_policy().");
+        fail(ERRCODE_UNDEFINED_OBJECT, "retry policy " + pg::in_quotes(value) + " does not exist",
+             {}, "See backfill.retry_policies, or create it with backfill.set_retry_policy().");
 }
 
 JobKeyMode parse_job_key_mode(std::string_view value)
@@ -146,7 +128,7 @@ JobKeyMode parse_job_key_mode(std::string_view value)
         return JobKeyMode::kPreserveRunAt;
     if (value == "unsafe_dedupe")
         return JobKeyMode::kUnsafeDedupe;
-    fail(ERRCODE_INVALID_PARAMETER_VALUE, "job_key_mode is unknown: " + in_quotes(value), {},
+    fail(ERRCODE_INVALID_PARAMETER_VALUE, "job_key_mode is unknown: " + pg::in_quotes(value), {},
          "Use replace, preserve_run_at or unsafe_dedupe.");
 }
 
@@ -324,7 +306,7 @@ void Enqueuer::requeue(const JobSpec &spec)
     if (spec.job_key) {
         lock_job_key(*spec.job_key);
         if (is_key_taken(table_, *spec.job_key))
-            refuse("another job with job_key " + in_quotes(*spec.job_key) +
+            refuse("another job with job_key " + pg::in_quotes(*spec.job_key) +
                    " is waiting or running");
     }
     allow_retry(*spec.id);
@@ -348,7 +330,7 @@ void Enqueuer::check_depth(std::string_view queue_name)
         depth = depth_.emplace(name, table_.count_in_queue(queue_name, max_depth)).first;
     }
     if (depth->second >= max_depth)
-        fail(kErrorQueueFull, "queue " + in_quotes(queue_name) + " is full",
+        fail(kErrorQueueFull, "queue " + pg::in_quotes(queue_name) + " is full",
              "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
              "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
     depth->second++;
@@ -356,7 +338,7 @@ void Enqueuer::check_depth(std::string_view queue_name)
 
 void Enqueuer::insert(const JobRow &row, const Task *task)
 {
-    announce_job(row, task, now_);
+    wake::announce_job(row, task, now_);
     /* A hook may look at the jobs so far. */
     if (many_ && !hooks::any(*config_, core::HookEvent::kBeforeJobSchedule)) {
         table_.insert_later(row);
@@ -370,67 +352,6 @@ void Enqueuer::insert(const JobRow &row, const Task *task)
 void Enqueuer::finish()
 {
     table_.close();
-}
-
-void announce_job(const JobRow &row, const Task *task, TimestampTz now)
-{
-    low_water::note_inserted(row);
-    const bool external = task == nullptr || !task->has_handler();
-    const TimestampTz run_at = DatumGetTimestampTz(row.get(Column::kRunAt));
-    if (external)
-        wake::announce_consumers();
-    if (run_at > now && run_at > clock::now())
-        wake::announce_due(run_at);
-    else if (!external)
-        wake::announce_ready(task->run_as_oid, 1);
-}
-
-namespace
-{
-
-/* Who may call set_queue() does not need us to be asked. */
-bool may_set_limits()
-{
-    const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};
-    const pg::StatementResult allowed = pg::execute_as_owner(
-        "SELECT pg_catalog.has_function_privilege($1,"
-        "  'backfill.set_queue(text, integer, integer, interval, integer)', 'EXECUTE')",
-        std::span(&role, 1));
-    return allowed.has_value && DatumGetBool(allowed.first_value);
-}
-
-} // namespace
-
-void make_new_queue_serial(std::string_view queue_name)
-{
-    if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
-        return;
-    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
-    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
-                                " VALUES ($1, 1) ON CONFLICT DO NOTHING",
-                                std::span(&name, 1));
-}
-
-void make_queue_serial(std::string_view queue_name)
-{
-    if (queue_name == "fast" || queue_name == "bulk")
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "queue " + in_quotes(queue_name) + " cannot be made serial",
-             "Jobs of every kind share it.", "Choose a queue name of your own.");
-    if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
-        return;
-    /* What an administrator has set is not for every producer to change. */
-    if (has_limits(queue_name) && !may_set_limits())
-        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to make queue " + in_quotes(queue_name) + " serial",
-             "It has limits that were set with backfill.set_queue().",
-             "Use another queue, or let an administrator make this one serial.");
-    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
-    (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"
-                                " VALUES ($1, 1)"
-                                " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
-                                " WHERE q.concurrency IS DISTINCT FROM 1",
-                                std::span(&name, 1));
 }
 
 } // namespace backfill::queue

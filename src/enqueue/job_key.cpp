@@ -3,74 +3,12 @@
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
-#include "backfill/pg/own_table.hpp"
-#include "backfill/pg/table.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/settle/no_retry.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
-
-namespace
-{
-
-/* The columns of backfill.no_retry. */
-enum NoRetryColumn { kJobId, kCancelled, kColumns };
-constexpr pg::OwnColumn kOwnColumns[] = {{"job_id", INT8OID, true}, {"cancelled", BOOLOID, true}};
-static_assert(std::size(kOwnColumns) == kColumns);
-constinit pg::OwnTable own_table("no_retry", kOwnColumns);
-
-/* Whether backfill.no_retry is known to be empty, as it nearly always is: every claim asks. A
- * trigger tells of changes. Plain data: the callback runs in the middle of anything. */
-bool no_retry_empty = false;
-bool no_retry_stale = true;
-Oid no_retry_oid = InvalidOid;
-
-void on_relation_changed(Datum, Oid relation) noexcept
-{
-    if (relation == InvalidOid || relation == no_retry_oid)
-        no_retry_stale = true;
-}
-
-/* What a row says that a snapshot taken now sees; of this job, if one is given. */
-NoRetry find_no_retry(const int64 *job_id)
-{
-    Relation table = own_table.open(AccessShareLock);
-    const Oid index_oid = pg::relation_oid("no_retry_pkey");
-    no_retry_oid = pg::call([&] { return RelationGetRelid(table); });
-    return pg::call([&] {
-        PushActiveSnapshot(GetLatestSnapshot());
-        ScanKeyData key;
-        if (job_id != nullptr)
-            ScanKeyInit(&key, own_table.attribute(kJobId), BTEqualStrategyNumber, F_INT8EQ,
-                        Int64GetDatum(*job_id));
-        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
-                                              job_id != nullptr ? 1 : 0, &key);
-        NoRetry found = NoRetry::kNone;
-        if (const HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
-            bool is_null = false;
-            const Datum cancelled = heap_getattr(tuple, own_table.attribute(kCancelled),
-                                                 RelationGetDescr(table), &is_null);
-            found = DatumGetBool(cancelled) ? NoRetry::kCancelled : NoRetry::kSuperseded;
-        }
-        systable_endscan(scan);
-        PopActiveSnapshot();
-        table_close(table, AccessShareLock);
-        return found;
-    });
-}
-
-bool is_no_retry_empty()
-{
-    if (no_retry_stale) {
-        no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
-        no_retry_empty = false;
-        no_retry_empty = find_no_retry(nullptr) == NoRetry::kNone;
-    }
-    return no_retry_empty && !no_retry_stale;
-}
-
-} // namespace
 
 KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_view job_key,
                           bool remove)
@@ -105,45 +43,9 @@ KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_vie
     return result;
 }
 
-void forbid_retry(int64 id, NoRetry why)
-{
-    const pg::Param params[] = {{INT8OID, Int64GetDatum(id), false},
-                                {BOOLOID, BoolGetDatum(why == NoRetry::kCancelled), false}};
-    (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id, cancelled) VALUES ($1, $2)"
-                                " ON CONFLICT DO NOTHING",
-                                params);
-}
-
-void allow_retry(int64 id)
-{
-    if (why_no_retry(id) == NoRetry::kNone)
-        return;
-    const pg::Param param{INT8OID, Int64GetDatum(id), false};
-    (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
-                                std::span(&param, 1));
-}
-
 bool is_key_taken(JobTable &table, std::string_view job_key)
 {
     return has_newer_keyed_job(table, job_key, PG_INT64_MIN);
-}
-
-bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
-{
-    const std::vector<FoundJob> jobs = table.find_by_key(job_key);
-    return std::any_of(jobs.begin(), jobs.end(), [&](const FoundJob &job) {
-        return job.row.id() > id && why_no_retry(job.row.id()) == NoRetry::kNone;
-    });
-}
-
-NoRetry why_no_retry(int64 id)
-{
-    return is_no_retry_empty() ? NoRetry::kNone : find_no_retry(&id);
-}
-
-void init_job_key()
-{
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
 }
 
 } // namespace backfill::queue

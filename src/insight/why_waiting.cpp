@@ -1,7 +1,6 @@
 /* why_waiting.cpp - see why_waiting.hpp. */
 #include "backfill/insight/why_waiting.hpp"
 
-#include "backfill/bgworker/launcher.hpp"
 #include "backfill/call/handler.hpp"
 #include "backfill/call/run_job.hpp"
 #include "backfill/clock.hpp"
@@ -521,7 +520,7 @@ class Diagnosis
         const auto database = bgworker::copy_database();
         const std::string name =
             pg::call([] { return static_cast<const char *>(get_database_name(MyDatabaseId)); });
-        if (!pg::call([&] { return bgworker::is_listed(name.c_str()); }))
+        if (!pg::call([&] { return guc::is_listed(name.c_str()); }))
             return Answer{"database_not_served",
                           "backfill.databases does not name database " + quoted_name(name)};
         if (ask_count("SELECT pg_catalog.count(*) FROM pg_catalog.pg_database d"

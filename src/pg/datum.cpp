@@ -20,6 +20,23 @@ Datum from_text(std::string_view value)
     });
 }
 
+std::string in_quotes(std::string_view value)
+{
+    return "\"" + std::string(value) + "\"";
+}
+
+std::string shortened(std::string_view value)
+{
+    constexpr std::size_t kShownBytes = 60;
+    if (value.size() <= kShownBytes)
+        return std::string(value);
+    const int shown = call([&] {
+        return pg_mbcliplen(value.data(), static_cast<int>(value.size()),
+                            static_cast<int>(kShownBytes));
+    });
+    return std::string(value.substr(0, static_cast<std::size_t>(shown))) + "...";
+}
+
 std::string_view clipped(std::string_view text, std::size_t max_bytes)
 {
     if (text.size() <= max_bytes)

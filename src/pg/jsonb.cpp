@@ -136,4 +136,15 @@ std::optional<std::string> get_text(Datum object, const char *key)
     return text == nullptr ? std::nullopt : std::optional<std::string>(text);
 }
 
+Datum error_to_jsonb(const core::ErrorInfo &error)
+{
+    JsonbObject object;
+    object.add_text("sqlstate", error.sqlstate);
+    object.add_text("message", error.message);
+    object.add_text("detail", error.detail);
+    object.add_text("hint", error.hint);
+    object.add_text("context", error.context);
+    return object.finish();
+}
+
 } // namespace backfill::pg

@@ -1,7 +1,6 @@
 /* batch.cpp - see batch.hpp. */
 #include "backfill/run/batch.hpp"
 
-#include "backfill/bgworker/worker.hpp"
 #include "backfill/call/deferred_events.hpp"
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_limit.hpp"
@@ -15,6 +14,7 @@
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/finish.hpp"
 #include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

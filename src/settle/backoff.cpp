@@ -10,19 +10,19 @@ namespace backfill::queue
 namespace
 {
 
-bool seeded = false;
 int seeded_by = 0; /* the process: a forked child must not repeat its parent's numbers */
+int seeded_at = 0; /* by which assignment of backfill.random_seed */
 
 core::Random &generator()
 {
     static core::Random random;
-    if (!seeded || seeded_by != MyProcPid) {
+    if (seeded_by != MyProcPid || seeded_at != guc::random_seed_assignments) {
         std::uint64_t seed = static_cast<std::uint64_t>(guc::random_seed);
         if (guc::random_seed < 0 && !pg_strong_random(&seed, sizeof(seed)))
             fail(ERRCODE_INTERNAL_ERROR, "could not obtain random data to seed retry jitter");
         random.seed(seed);
-        seeded = true;
         seeded_by = MyProcPid;
+        seeded_at = guc::random_seed_assignments;
     }
     return random;
 }
@@ -37,11 +37,6 @@ std::int64_t retry_delay_us(const core::RetryPolicy &policy, int retry)
 std::int64_t backoff_delay_us(const core::RetryPolicy &policy, int retry)
 {
     return core::backoff_delay_us(policy, retry, generator());
-}
-
-void on_random_seed_assigned(int, void *) noexcept
-{
-    seeded = false;
 }
 
 } // namespace backfill::queue

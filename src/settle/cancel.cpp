@@ -2,9 +2,9 @@
 #include "backfill/settle/cancel.hpp"
 
 #include "backfill/commit/wake.hpp"
-#include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/settle/no_retry.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/job_table.hpp"

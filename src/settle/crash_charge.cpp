@@ -1,4 +1,4 @@
-/* lost_run.cpp - see lost_run.hpp. */
+/* crash_charge.cpp - see crash_charge.hpp. */
 #include "backfill/settle/crash_charge.hpp"
 
 #include "backfill/commit/low_water.hpp"

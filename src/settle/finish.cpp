@@ -3,9 +3,8 @@
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/core/retry_decision.hpp"
-#include "backfill/enqueue/enqueue.hpp"
-#include "backfill/enqueue/job_key.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/held_messages.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -14,6 +13,7 @@
 #include "backfill/settle/backoff.hpp"
 #include "backfill/settle/dead_letter.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/settle/no_retry.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue
@@ -53,9 +53,9 @@ std::string failure_reason(core::RetryDecision decision, int attempts, const cor
            error.message;
 }
 
-/* Limits how many failures a process reports in a second, a session more than a worker: when everything fails, or an operator
- * fails thousands of jobs by one call, log and client must stay readable. Says afterwards how many
- * it has kept back. */
+/* Limits how many failures a process reports in a second, a session more than a worker: when
+ * everything fails, or an operator fails thousands of jobs by one call, log and client must stay
+ * readable. Says afterwards how many it has kept back. */
 bool may_log_failure()
 {
     const int per_second = MyBgworkerEntry != nullptr ? 50 : 1000;
@@ -100,7 +100,7 @@ void log_failure(const JobRow &row, int attempt, const core::ErrorInfo &error, c
 void give_back(JobTable &table, const Task *task, const JobRow &row)
 {
     table.insert(row);
-    announce_job(row, task, clock::now());
+    wake::announce_job(row, task, clock::now());
 }
 
 void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
@@ -108,7 +108,7 @@ void run_again(JobTable &table, const Task *task, JobRow &row, int64 delay_us)
     const TimestampTz now = clock::now();
     row.set(Column::kRunAt, TimestampTzGetDatum(now + delay_us));
     table.insert(row);
-    announce_job(row, task, now);
+    wake::announce_job(row, task, now);
 }
 
 Outcome bury(const JobRow &row, const core::ErrorInfo &error, const std::string &reason)
@@ -150,17 +150,6 @@ std::optional<Outcome> drop_if_unwanted(JobTable &table, const Task *task, const
     return cancelled ? Outcome::kCancelled : Outcome::kSuperseded;
 }
 
-Datum error_to_jsonb(const core::ErrorInfo &error)
-{
-    pg::JsonbObject object;
-    object.add_text("sqlstate", error.sqlstate);
-    object.add_text("message", error.message);
-    object.add_text("detail", error.detail);
-    object.add_text("hint", error.hint);
-    object.add_text("context", error.context);
-    return object.finish();
-}
-
 Outcome finish_failure(JobTable &table, const Config &config, const Task *task, const JobRow &row,
                        const core::ErrorInfo &error, const job_end::Runner &runner)
 {
@@ -176,7 +165,7 @@ Outcome finish_failure(JobTable &table, const Config &config, const Task *task, 
     const int attempts = row.attempts() + 1;
     const core::RetryDecision decision = core::decide_retry(
         error_class, attempts, row.max_attempts(), row.free_retries(), guc::max_free_retries);
-    row.set(Column::kLastError, error_to_jsonb(error));
+    row.set(Column::kLastError, pg::error_to_jsonb(error));
     stats::note_failed(row, decision);
     if (const auto dropped = drop_if_unwanted(table, task, row, {attempts, runner, true, {}})) {
         log_failure(row, attempts, error,
@@ -217,7 +206,7 @@ Outcome finish_lost(JobTable &table, const Task *task, JobRow row)
     const int attempts = row.attempts() + 1;
     const job_end::Runner runner{0, worker};
     row.clear_lease();
-    row.set(Column::kLastError, error_to_jsonb(error));
+    row.set(Column::kLastError, pg::error_to_jsonb(error));
     const core::RetryDecision decision = attempts < row.max_attempts()
                                              ? core::RetryDecision::kRetry
                                              : core::RetryDecision::kExhausted;
@@ -281,7 +270,7 @@ core::RetryDecision decide_for_charged(const Config &config, const JobRow &row,
 void charge_unsettled(JobTable &table, const Config &config, const Task *task, JobRow row,
                       const core::ErrorInfo &error)
 {
-    row.set(Column::kLastError, error_to_jsonb(error));
+    row.set(Column::kLastError, pg::error_to_jsonb(error));
     row.set(Column::kAttempts,
             Int16GetDatum(static_cast<int16>(Min(row.attempts() + 1, Max(row.max_attempts(), 1)))));
     int64 delay = 0;
@@ -353,7 +342,7 @@ Outcome finish_job(JobTable &table, const Config &config, const Task *task, cons
         const core::ErrorInfo error{kNeverRetry, run.verdict.reason, {}, {}, {}};
         JobRow dead = row;
         dead.set(Column::kAttempts, Int16GetDatum(static_cast<int16>(row.attempts() + 1)));
-        dead.set(Column::kLastError, error_to_jsonb(error));
+        dead.set(Column::kLastError, pg::error_to_jsonb(error));
         stats::note_failed(row, core::RetryDecision::kPermanent);
         stats::note_dead_letter(row, core::RetryDecision::kPermanent);
         job_end::note_end(task, dead, job_end::JobEnd::kDiscarded, {attempt, runner, true, {}});

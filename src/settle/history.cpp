@@ -1,44 +1,16 @@
-/* job_end.cpp - see job_end.hpp. */
+/* history.cpp - see history.hpp. */
 #include "backfill/settle/history.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/ended_jobs.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::job_end
 {
 
 namespace
 {
-
-/* --- Ended jobs, until the transaction's end ---------------------------------------- */
-
-constexpr int kMaxEnded = 1024;
-
-/* Plain data: the callbacks must not fail. How deep in savepoints each was noted never
- * decreases from one to the next. */
-struct Ended {
-    int count;
-    bool more;
-    bgworker::EndedJob jobs[kMaxEnded];
-    int levels[kMaxEnded];
-};
-Ended ended;
-
-void collect(int64 job_id, JobEnd end) noexcept
-{
-    if (!bgworker::available())
-        return;
-    if (ended.count == kMaxEnded) {
-        ended.more = true;
-        return;
-    }
-    ended.levels[ended.count] = GetCurrentTransactionNestLevel();
-    ended.jobs[ended.count++] = {job_id, end};
-}
-
-/* --- History ------------------------------------------------------------------------- */
 
 /* So many failed attempts of a job are kept, the last ones. */
 constexpr int kKeptAttempts = 20;
@@ -173,7 +145,7 @@ bool keeps_history(const Task *task)
 
 void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run)
 {
-    collect(row.id(), end);
+    ended_jobs::note(row.id(), end);
     if (keeps_history(task))
         record(*task, row, bgworker::job_end_name(end), run);
 }
@@ -204,25 +176,6 @@ int trim_history(int limit)
                              "    ORDER BY o.keep_until LIMIT $1))",
                              params)
             .rows);
-}
-
-void on_subtransaction_end(bool committed, int level) noexcept
-{
-    if (!committed)
-        while (ended.count > 0 && ended.levels[ended.count - 1] >= level)
-            ended.count--;
-    for (int i = ended.count - 1; i >= 0 && ended.levels[i] >= level; i--)
-        ended.levels[i] = level - 1;
-}
-
-void on_transaction_end(bool committed) noexcept
-{
-    if (ended.count == 0)
-        return;
-    if (committed && bgworker::available())
-        bgworker::tell_job_waiters(ended.jobs, ended.count, ended.more);
-    ended.count = 0;
-    ended.more = false;
 }
 
 } // namespace backfill::queue::job_end

@@ -1,4 +1,4 @@
-/* ledger.cpp - see ledger.hpp. */
+/* run_ledger.cpp - see run_ledger.hpp. */
 #include "backfill/shmem/run_ledger.hpp"
 
 #include "backfill/pg/guard.hpp"

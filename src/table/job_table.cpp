@@ -1,8 +1,6 @@
 /* job_table.cpp - see job_table.hpp. */
 #include "backfill/table/job_table.hpp"
 
-#include "backfill/commit/low_water.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue
@@ -10,6 +8,8 @@ namespace backfill::queue
 
 namespace
 {
+
+void (*after_insert_by_sql)() noexcept = nullptr;
 
 /* How much is collected for one insert. */
 constexpr int kMaxPendingRows = 256;
@@ -324,6 +324,11 @@ JobRow JobTable::copy_row(TupleTableSlot *slot) const
     return row;
 }
 
+void JobTable::on_insert_by_sql(void (*callback)() noexcept)
+{
+    after_insert_by_sql = callback;
+}
+
 void JobTable::open_indexes()
 {
     pg::call([&] {
@@ -333,12 +338,11 @@ void JobTable::open_indexes()
     });
 }
 
-/* A trigger may make another row of it, of which the workers have not been told. */
 void JobTable::insert_by_sql(const JobRow &row)
 {
     own_table.insert_by_sql(row.values, row.nulls);
-    low_water::note_changed();
-    wake::announce_dispatcher();
+    if (after_insert_by_sql != nullptr)
+        after_insert_by_sql();
 }
 
 void JobTable::insert(const JobRow &row)

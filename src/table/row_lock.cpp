@@ -1,4 +1,4 @@
-/* row_claim.cpp - see row_claim.hpp. */
+/* row_lock.cpp - see row_lock.hpp. */
 #include "backfill/table/row_lock.hpp"
 
 #include "backfill/table/job_table.hpp"

@@ -8,7 +8,4 @@ namespace backfill::bgworker
  * when the server accepts writes: at promotion, on a standby. */
 void register_launcher();
 
-/* Whether backfill.databases names this database. Inside pg::call(): allocates. */
-bool is_listed(const char *database_name);
-
 } // namespace backfill::bgworker

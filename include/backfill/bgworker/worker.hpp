@@ -3,6 +3,7 @@
 
 #include "backfill/pg/guard.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 namespace backfill::bgworker
 {
@@ -71,15 +72,6 @@ class SlotShortage
 /* First thing in a dynamic worker's main function: signals, its slot, the login. Ends the
  * process quietly if the slot has been given away. */
 void attach_worker(Datum main_argument);
-/* The calling worker's slot. */
-WorkerSlot &my_slot();
-int my_slot_number();
-/* The current job of the calling worker says how far it is; fraction below 0: unknown. Visible to
- * all at once. Does nothing in other processes. */
-void publish_progress(double fraction, const char *message) noexcept;
-/* The calling executor is working through these stretches: others pass over them until then.
- * Does nothing in other processes. */
-void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
 /* Whether somebody has woken the calling worker since its slot's `woken` was cleared, or
  * wants it to end. The latch alone does not tell: a wait for a lock resets it. */
 bool was_called();

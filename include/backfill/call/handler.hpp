@@ -6,10 +6,6 @@
 namespace backfill::queue
 {
 
-/* A handler as messages name it. */
-std::string handler_signature(const std::string &schema, const std::string &name,
-                              const std::vector<std::string> &argtypes);
-
 /* Looks the task's handler up by name and checks that `role` may execute it.
  * Errors: Failure 42883 if it does not exist, 42501 if the role may not execute it or if it
  * belongs to a role that it did not belong to at the registration and that is not trusted,

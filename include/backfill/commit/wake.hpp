@@ -6,7 +6,8 @@
  * has no callback, so the dispatcher's sweep finds what it releases. */
 #pragma once
 
-#include "backfill/pg/pg.hpp"
+#include "backfill/config/config.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::wake
 {
@@ -16,6 +17,8 @@ void init();
 
 /* Jobs that executors of this role (InvalidOid: a role that does not exist) can run now. */
 void announce_ready(Oid role, int jobs) noexcept;
+/* A row that this transaction inserts; task is null if it is not registered. */
+void announce_job(const JobRow &row, const Task *task, TimestampTz now);
 /* A job that becomes due in the future. */
 void announce_due(TimestampTz run_at) noexcept;
 /* Jobs that external consumers can claim, now or at a time that announce_due() has been told. */

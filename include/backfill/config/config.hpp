@@ -18,6 +18,10 @@ namespace backfill::queue
 /* Consumers of a task without a notify_channel, or that nobody registered, listen here. */
 inline constexpr std::string_view kDefaultChannel = "backfill";
 
+/* A handler as messages name it. */
+std::string handler_signature(const std::string &schema, const std::string &name,
+                              const std::vector<std::string> &argtypes);
+
 struct Task {
     std::string identifier;
     std::string handler_schema; /* empty: no handler, external consumers */

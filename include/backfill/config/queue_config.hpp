@@ -10,6 +10,9 @@
 namespace backfill::queue
 {
 
+/* Of jobs that name none. */
+inline constexpr std::string_view kDefaultQueue = "bulk";
+
 /* What a queue allows. */
 struct QueueLimit {
     int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
@@ -41,6 +44,12 @@ bool is_configured(std::string_view queue_name);
 /* Whether somebody has set a limit of it. */
 bool has_limits(std::string_view queue_name);
 std::vector<std::string> paused_queues();
+
+/* Makes a queue run one job at a time. Errors: Failure 22023 for fast and bulk, 42501 if the queue
+ * has limits and the current user may not call set_queue(). */
+void make_queue_serial(std::string_view queue_name);
+/* The same unless it is fast or bulk, or somebody has configured it already. */
+void make_new_queue_serial(std::string_view queue_name);
 
 /* Registers the invalidation callback; once per process, from _PG_init. */
 void init_queue_config();

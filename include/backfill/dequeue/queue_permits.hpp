@@ -1,4 +1,4 @@
-/* locks.hpp - transaction-level locks that the queue keeps in the server's lock manager.
+/* queue_permits.hpp - transaction-level locks that the queue keeps in the server's lock manager.
  *
  * A slot of a queue is a lock: it is given back at commit or abort, whatever ends the
  * transaction, a crash included, so limits cannot leak. The tags have their own class

@@ -37,9 +37,6 @@ struct JobSpec {
     std::optional<int64> dead_letter_id;
 };
 
-/* The beginning of a value that may be long, for an error message. */
-std::string shortened(std::string_view value);
-
 /* Checks shared with register_task(); each throws a Failure 22023 (or 22004 for NULL)
  * that names the argument and the value. */
 std::string_view require_text(const char *argument, std::optional<std::string_view> value);
@@ -96,13 +93,5 @@ class Enqueuer
     bool replaces_ = false; /* the present job takes the place of one in the same queue */
     std::unordered_map<std::string, int> depth_; /* of queues with a max_depth */
 };
-
-/* Makes a queue run one job at a time. */
-void make_queue_serial(std::string_view queue_name);
-/* The same unless it is fast or bulk, or somebody has configured it already. */
-void make_new_queue_serial(std::string_view queue_name);
-
-/* Tells the workers, at commit, about a row that this transaction inserted. */
-void announce_job(const JobRow &row, const Task *task, TimestampTz now);
 
 } // namespace backfill::queue

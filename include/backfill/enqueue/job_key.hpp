@@ -1,7 +1,8 @@
 /* job_key.hpp - what becomes of the jobs that already carry a key. */
 #pragma once
 
-#include "backfill/enqueue/enqueue.hpp"
+#include "backfill/config/config.hpp"
+#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {
@@ -22,19 +23,7 @@ struct KeyedJobs {
 KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_view job_key,
                           bool remove);
 
-/* Whether a job that has not lost the key again carries it: any, or one that is newer than `id`. */
+/* Whether a job that has not lost the key again carries it. */
 bool is_key_taken(JobTable &table, std::string_view job_key);
-bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
-
-/* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not
- * run again. */
-enum class NoRetry { kNone, kSuperseded, kCancelled };
-NoRetry why_no_retry(int64 id);
-void forbid_retry(int64 id, NoRetry why);
-/* For a dead letter that is requeued under its old id. */
-void allow_retry(int64 id);
-
-/* Registers an invalidation callback; once per process, from _PG_init. */
-void init_job_key();
 
 } // namespace backfill::queue

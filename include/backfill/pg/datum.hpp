@@ -16,6 +16,9 @@ inline std::string to_string(Datum value)
     return std::string(to_view(value));
 }
 Datum from_text(std::string_view value);
+/* For messages: a name, and the beginning of a value that may be long. */
+std::string in_quotes(std::string_view value);
+std::string shortened(std::string_view value);
 /* At most so many bytes of the text, cut between two characters. */
 std::string_view clipped(std::string_view text, std::size_t max_bytes);
 /* The length of an interval, whatever it is, to compare with a limit. */

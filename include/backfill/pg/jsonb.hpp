@@ -1,6 +1,7 @@
 /* jsonb.hpp - build and read small jsonb values from C++. */
 #pragma once
 
+#include "backfill/core/error_info.hpp"
 #include "backfill/pg/guard.hpp"
 
 namespace backfill::pg
@@ -23,6 +24,9 @@ class JsonbObject
     void add_key(std::string_view key);
     JsonbParseState *state_ = nullptr;
 };
+
+/* What last_error keeps of an error. */
+Datum error_to_jsonb(const core::ErrorInfo &error);
 
 bool is_object(Datum value);
 /* A value as JSON text, for messages. */

@@ -11,7 +11,4 @@ namespace backfill::queue
 std::int64_t retry_delay_us(const core::RetryPolicy &policy, int retry);
 std::int64_t backoff_delay_us(const core::RetryPolicy &policy, int retry);
 
-/* Assign hook of backfill.random_seed: the next delay starts the sequence again. */
-void on_random_seed_assigned(int seed, void *extra) noexcept;
-
 } // namespace backfill::queue

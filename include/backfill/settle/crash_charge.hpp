@@ -1,4 +1,4 @@
-/* lost_run.hpp - charge a job for a run that has taken its process along, or the server.
+/* crash_charge.hpp - charge a job for a run that has taken its process along, or the server.
  *
  * The ledger (shmem/run_ledger.hpp) knows of such runs; the dispatcher calls this before it
  * looks for work, so that the job is not run again uncharged. */

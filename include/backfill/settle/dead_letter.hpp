@@ -8,8 +8,8 @@ namespace backfill::queue::dead_letter
 {
 
 /* Puts a job that failed for good into the queue, or updates the letter that it was
- * requeued from, or its task's letter that carries its key. Another task's with the key stays. The row holds
- * the final attempts and last_error. Returns the letter's id. */
+ * requeued from, or its task's letter that carries its key. Another task's with the key stays. The
+ * row holds the final attempts and last_error. Returns the letter's id. */
 int64 write(const JobRow &row, std::string_view reason);
 
 /* Removes the letter of a job that has succeeded after all: the one it was requeued

@@ -20,9 +20,6 @@ enum class Outcome {
     kCancelled,    /* dropped: cancel_job() has ended it */
 };
 
-/* What last_error keeps of an error. */
-Datum error_to_jsonb(const core::ErrorInfo &error);
-
 /* After the handler's run, however it went: counts it, settles the job, tells the hooks that
  * watch. A keyed or requeued job that is done takes its dead letter with it. */
 void finish_run(JobTable &table, const Config &config, const Task *task, const JobRow &row,

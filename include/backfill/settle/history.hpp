@@ -1,4 +1,4 @@
-/* job_end.hpp - what is kept of a job when it ends: its place in the history, and a word to who
+/* history.hpp - what is kept of a job when it ends: its place in the history, and a word to who
  * waits for it.
  *
  * Only tasks registered with keep_history have a history: each end of a job, and each failed
@@ -39,10 +39,5 @@ void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const
 
 /* Deletes up to `limit` rows whose time is over; returns how many. For the dispatcher. */
 int trim_history(int limit);
-
-/* The end of the current transaction, or of the subtransaction of a nesting level; called by
- * wake.cpp. */
-void on_transaction_end(bool committed) noexcept;
-void on_subtransaction_end(bool committed, int level) noexcept;
 
 } // namespace backfill::queue::job_end

@@ -1,4 +1,4 @@
-/* ledger.hpp - which job each executor runs right now, kept where a crash of the server does
+/* run_ledger.hpp - which job each executor runs right now, kept where a crash of the server does
  * not reach it.
  *
  * A handler that takes the server down, or its own process, takes the transaction along, and

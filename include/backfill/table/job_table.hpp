@@ -69,6 +69,10 @@ class JobTable
 
     static int64 next_id();
 
+    /* Called when a row was inserted by SQL: a trigger may have made another one, of which the
+     * workers have not been told. For wake.cpp. */
+    static void on_insert_by_sql(void (*callback)() noexcept);
+
   private:
     void open_indexes();
     JobRow copy_row(TupleTableSlot *slot) const;

@@ -1,4 +1,4 @@
-/* row_claim.hpp - who has a row of backfill.job now: by deleting or updating it, or by a lock.
+/* row_lock.hpp - who has a row of backfill.job now: by deleting or updating it, or by a lock.
  *
  * SQL sees xmax, but not what it means: that of a row that is only locked looks like that of
  * one that is being deleted, and may be the number of several lockers. */

@@ -1,0 +1,24 @@
+/* no_retry.hpp - jobs that must not run again, though they run or are leased just now
+ * (backfill.no_retry). */
+#pragma once
+
+#include "backfill/table/job_table.hpp"
+
+namespace backfill::queue
+{
+
+/* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not
+ * run again. */
+enum class NoRetry { kNone, kSuperseded, kCancelled };
+NoRetry why_no_retry(int64 id);
+void forbid_retry(int64 id, NoRetry why);
+/* For a dead letter that is requeued under its old id. */
+void allow_retry(int64 id);
+
+/* Whether a job that is newer than `id` and has not lost the key again carries it. */
+bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id);
+
+/* Registers an invalidation callback; once per process, from _PG_init. */
+void init_no_retry();
+
+} // namespace backfill::queue
