@@ -1,7 +1,7 @@
 /* deferred_events.cpp - see deferred_events.hpp. */
 #include "backfill/call/deferred_events.hpp"
 
-#include "backfill/call/run_job.hpp"
+#include "backfill/call/running_job.hpp"
 #include "backfill/pg/subtransaction.hpp"
 
 extern "C" {

@@ -16,9 +16,6 @@ namespace
 
 constexpr char kQueryCanceled[] = "57014";
 
-const JobRow *running = nullptr;
-bool dirty = false;
-
 /* A handler that returns jsonb has a result, unless it has called set_result(). */
 void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)
 {
@@ -80,7 +77,7 @@ void clean_session()
         QueryCancelPending = false;
     });
     if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
-        dirty = true;
+        mark_session_dirty();
 }
 
 bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
@@ -99,18 +96,6 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     default:
         return true;
     }
-}
-
-RunningMark::RunningMark(const JobRow &row)
-{
-    running = &row;
-    said::begin();
-}
-
-RunningMark::~RunningMark()
-{
-    said::end();
-    running = nullptr;
 }
 
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session)
@@ -147,26 +132,6 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     result.verdict = said::verdict();
     result.result = said::result();
     return result;
-}
-
-const JobRow *running_job()
-{
-    return running;
-}
-
-bool session_is_dirty()
-{
-    return dirty;
-}
-
-void mark_session_dirty() noexcept
-{
-    dirty = true;
-}
-
-void mark_session_clean()
-{
-    dirty = false;
 }
 
 } // namespace backfill::queue

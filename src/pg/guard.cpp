@@ -1,8 +1,6 @@
 /* guard.cpp - see guard.hpp. */
 #include "backfill/pg/guard.hpp"
 
-#include "backfill/pg/datum.hpp"
-
 namespace backfill::pg
 {
 
@@ -66,7 +64,12 @@ ErrorData *take_current_error(sigjmp_buf *outer_jump, ErrorContextCallback *oute
 
 std::string kept_error_text(std::string_view text)
 {
-    return std::string(clipped(text, core::kMaxErrorText));
+    if (text.size() <= core::kMaxErrorText)
+        return std::string(text);
+    /* Cut between two characters, of which the longest has four bytes; this does not raise. */
+    const int length = static_cast<int>(Min(text.size(), core::kMaxErrorText + 4));
+    const int kept = pg_mbcliplen(text.data(), length, static_cast<int>(core::kMaxErrorText));
+    return std::string(text.substr(0, static_cast<std::size_t>(kept)));
 }
 
 core::ErrorInfo to_error_info(const Error &error)

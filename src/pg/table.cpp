@@ -1,7 +1,6 @@
 /* table.cpp - see table.hpp. */
 #include "backfill/pg/table.hpp"
 
-#include "backfill/pg/own_table.hpp"
 #include "backfill/pg/owner_scope.hpp"
 
 namespace backfill::pg
@@ -29,36 +28,6 @@ Relation open_table(const char *name, LOCKMODE lock)
         if (table != nullptr)
             return table;
     }
-}
-
-TableRows read_table(OwnTable &own)
-{
-    Relation table = own.open(AccessShareLock);
-    TableRows result{};
-    call([&] {
-        TupleDesc columns = RelationGetDescr(table);
-        TupleTableSlot *slot = table_slot_create(table, nullptr);
-        PushActiveSnapshot(GetLatestSnapshot());
-        TableScanDesc scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
-        List *tuples = NIL;
-        while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-            tuples = lappend(tuples, ExecCopySlotHeapTuple(slot));
-        table_endscan(scan);
-        PopActiveSnapshot();
-        ExecDropSingleTupleTableSlot(slot);
-
-        result.rows = static_cast<TableRow *>(palloc(sizeof(TableRow) * (list_length(tuples) + 1)));
-        ListCell *cell;
-        foreach (cell, tuples) {
-            TableRow &row = result.rows[result.count++];
-            const auto width = static_cast<Size>(own.column_count());
-            row.values = static_cast<Datum *>(palloc(sizeof(Datum) * width));
-            row.nulls = static_cast<bool *>(palloc(sizeof(bool) * width));
-            own.deform(static_cast<HeapTuple>(lfirst(cell)), columns, row.values, row.nulls);
-        }
-        table_close(table, AccessShareLock);
-    });
-    return result;
 }
 
 Oid extension_owner()

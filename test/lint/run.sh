@@ -17,6 +17,7 @@ failed=0
 rules=(
     "wall             no longjmp over destructors, no exception through PostgreSQL (wall.query)"
     "core             src/core knows nothing of PostgreSQL"
+    "rooms            includes run down the rooms of the source tree, never up (rooms.pl)"
     "pg_headers       PostgreSQL's headers are included below include/backfill/pg"
     "forbidden        no threads, signals, sleeps, locales, raw new or catch-all in the sources"
     "boundary         SQL functions are defined by BACKFILL_FUNCTION"
@@ -109,6 +110,12 @@ check_core() {
     grep_code 'ereport|elog|palloc|Datum' $(tree_files src/core include/backfill/core)
 }
 plant_core() { sed -i '1i #include "backfill/pg/pg.hpp"' src/core/priority.cpp; }
+
+check_rooms() {
+    # shellcheck disable=SC2046 # our files have no spaces in their names
+    perl "$lint_dir/rooms.pl" $(sources)
+}
+plant_rooms() { sed -i '1i #include "backfill/run/batch.hpp"' src/table/job_table.cpp; }
 
 check_pg_headers() {
     local line file header

@@ -12,7 +12,8 @@
  * charges the job. One job at a time; used by run_job.cpp and procedure.cpp. */
 #pragma once
 
-#include "backfill/call/run_job.hpp"
+#include "backfill/call/running_job.hpp"
+#include "backfill/config/config.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue

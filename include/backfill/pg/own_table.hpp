@@ -11,6 +11,7 @@
 #pragma once
 
 #include "backfill/pg/guard.hpp"
+#include "backfill/pg/table.hpp"
 
 namespace backfill::pg
 {
@@ -94,5 +95,8 @@ struct InsertTarget {
     /* Of a row that has just gone to the table. */
     void add_index_entries(TupleTableSlot *slot);
 };
+
+/* All rows of the table, as a snapshot taken now sees them, in the current memory context. */
+TableRows read_table(OwnTable &table);
 
 } // namespace backfill::pg

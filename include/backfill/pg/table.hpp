@@ -29,8 +29,6 @@ struct TableRows {
     TableRow *rows;
     int count;
 };
-class OwnTable;
-TableRows read_table(OwnTable &table);
 
 /* Run one parameterized statement of ours as the owner of the extension. Returns how
  * many rows it processed; with RETURNING, first_value is the first column of the first
