@@ -22,6 +22,7 @@ bool watch_registered = false;
 TimeoutId watch;
 volatile sig_atomic_t in_handler = 0;
 volatile sig_atomic_t waited_too_long = 0;
+LOCK *volatile waited_for = nullptr; /* at the last look of the watch, in the same handler */
 
 /* In a signal handler. */
 void cancel_statement() noexcept
@@ -47,15 +48,34 @@ void on_time_up() noexcept
     SetLatch(MyLatch);
 }
 
-/* In a signal handler. Whoever grants us the lock just now clears waitLock: no harm, the job is run
- * again. A process that is ended in the middle of a job still has its timers when MyProc is gone.
- */
+/* Others hold such a lock for as long as they please. Those of pages, and the one to make a table
+ * longer, are held for moments by sessions that are at work, and two executors that fill one table
+ * wait for each other's all the time. */
+bool is_held_at_will(const LOCK *lock) noexcept
+{
+    switch (lock->tag.locktag_type) {
+    case LOCKTAG_RELATION_EXTEND:
+    case LOCKTAG_PAGE:
+    case LOCKTAG_SPECULATIVE_TOKEN:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* In a signal handler. A wait counts when it has been seen twice. The process that grants the lock
+ * just now clears waitLock: no harm, the job is run again. A process that is ended in the middle of
+ * a job still has its timers when MyProc is gone. */
 void on_watch() noexcept
 {
-    if (proc_exit_inprogress || in_handler == 0 || MyProc->waitLock == nullptr)
+    if (proc_exit_inprogress || in_handler == 0)
         return;
-    waited_too_long = 1;
-    cancel_statement();
+    LOCK *const lock = MyProc->waitLock;
+    if (lock != nullptr && lock == waited_for && is_held_at_will(lock)) {
+        waited_too_long = 1;
+        cancel_statement();
+    }
+    waited_for = lock;
 }
 
 } // namespace
@@ -78,8 +98,9 @@ void watch_lock_waits(int64 after_us)
         if (!watch_registered)
             watch = RegisterTimeout(USER_TIMEOUT, on_watch);
         watch_registered = true;
-        const int after_ms = static_cast<int>(Max(after_us / 1000, 1));
-        enable_timeout_every(watch, GetCurrentTimestamp() + after_us, after_ms);
+        /* Two looks make a wait. */
+        const int look_ms = static_cast<int>(Max(after_us / 2000, 1));
+        enable_timeout_every(watch, GetCurrentTimestamp() + after_us / 2, look_ms);
     });
 }
 
@@ -104,6 +125,7 @@ void RunLimit::begin()
             timer_registered = true;
         }
         active_ = true;
+        waited_for = nullptr;
         in_handler = 1;
         if (stoppable_slot != nullptr)
             bgworker::open_to_stop(*stoppable_slot, job_id_);

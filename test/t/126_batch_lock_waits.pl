@@ -115,6 +115,28 @@ my ($code, $out) = finish_psql($worker);
 is("$code $out", '0 21', 'and the other one runs when it can');
 is($node->safe_psql('postgres', q{SELECT count(*), max(attempt) FROM seen}), '21|1', 'each once');
 
+# Executors that fill one table wait for each other, again and again, to make it longer: for moments
+# only, and that is not taken for a wait for a client.
+$node->safe_psql(
+	'postgres', q{
+	ALTER SYSTEM SET backfill.batch_time = '5ms';
+	ALTER SYSTEM SET backfill.max_executors = 4;
+	CREATE SEQUENCE runs;
+	CREATE TABLE filled (payload text);
+	ALTER TABLE filled ALTER payload SET STORAGE PLAIN;
+	CREATE FUNCTION fill(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM nextval('runs');
+		INSERT INTO filled SELECT repeat('x', 4000) FROM generate_series(1, 10);
+	END $$;
+	SELECT backfill.register_task('fill', 'fill(jsonb)', max_attempts => 1);
+	SELECT count(*) FROM backfill.enqueue_many('fill', array_fill('{}'::jsonb, ARRAY[3000]));
+});
+$node->reload;
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'jobs that fill one table end');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM filled'), 30000, 'they have filled it');
+is($node->safe_psql('postgres', 'SELECT last_value FROM runs'), 3000, 'each ran once: none was given back because it waited for another one');
+
 $node->stop;
 check_log($node);
 done_testing();
