@@ -18,7 +18,7 @@ CREATE PROCEDURE backfill.await_job(
     INOUT result jsonb DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_await_job';
 COMMENT ON PROCEDURE backfill.await_job(bigint, interval, text, jsonb) IS
-    'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (no such job: it ended before and nobody kept how, or is not committed yet) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
+    'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (no such job: it ended before and nobody kept how, or its transaction was rolled back) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
 
 CREATE VIEW backfill.history AS
 SELECT h.job_id AS id,

@@ -112,7 +112,7 @@ std::optional<Ending> ending_in_history(const pg::Param &id, MemoryContext memor
     return ending;
 }
 
-/* Nothing if the job waits or runs. */
+/* As far as is committed; nothing if the job waits or runs. */
 std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
 {
     const pg::Param id{INT8OID, Int64GetDatum(job_id), false};
@@ -133,23 +133,39 @@ std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
         std::nullopt};
 }
 
+bool is_gone(const std::optional<Ending> &ending)
+{
+    return ending && ending->outcome == job_end_name(bgworker::JobEnd::kUnknown);
+}
+
 /* Holds no snapshot while it sleeps. */
 Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
 {
     const WaiterPlace place(job_id);
     bool seen = false;           /* an earlier look has found the job */
     TimestampTz vanished_at = 0; /* and a later one nothing */
+    TransactionId enqueuer = InvalidTransactionId;
     for (;;) {
         /* First, so that an end that comes while we look wakes us. */
         if (bgworker::available())
             pg::call(
                 [] { ConditionVariablePrepareToSleep(&bgworker::shared().job_waiters.ended); });
         auto ending = find_ending(job_id, memory);
+        if (is_gone(ending)) {
+            bgworker::watch_rollbacks();
+            if (const auto inserting = queue::JobTable::find_inserting(job_id)) {
+                ending.reset();
+                enqueuer = TransactionIdIsValid(*inserting) ? *inserting : enqueuer;
+            }
+        }
+        const bool was_rolled_back =
+            is_gone(ending) && TransactionIdIsValid(enqueuer) &&
+            !pg::call([&] { return TransactionIdDidCommit(enqueuer); });
         pg::call([] { SPI_commit(); });
         const TimestampTz now = GetCurrentTimestamp();
         /* Rows are gone a moment before their transaction tells how the job has ended. */
-        const bool is_untold = ending && seen && bgworker::available() &&
-                               ending->outcome == job_end_name(bgworker::JobEnd::kUnknown);
+        const bool is_untold =
+            is_gone(ending) && seen && !was_rolled_back && bgworker::available();
         if (is_untold && vanished_at == 0)
             vanished_at = now;
         if (ending && !(is_untold && now - vanished_at < kLongestTellingUs))

@@ -68,10 +68,19 @@ void on_transaction_end(XactEvent event, void *) noexcept
     }
 }
 
+/* What was enqueued is gone, and who waits for a job of it shall know. */
+void tell_rollback(const Pending &work) noexcept
+{
+    if (work.role_count > 0 || work.earliest_due != 0 || work.consumers || work.dispatcher)
+        bgworker::tell_rollback();
+}
+
 /* Its jobs are free at once, but they are announced at the end of the transaction. */
 void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
 {
     const int level = GetCurrentTransactionNestLevel();
+    if (event == SUBXACT_EVENT_ABORT_SUB && bgworker::available())
+        tell_rollback(pending);
     if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
         ended_jobs::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
     if (pending.taken_at < level)
@@ -89,6 +98,7 @@ void pass_on(const Pending &work) noexcept
     if (work.databases)
         bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted) {
+        tell_rollback(work);
         if (work.earliest_lease != 0)
             bgworker::signal_consumers(MyDatabaseId);
         if (work.taken_at > 0)

@@ -136,21 +136,18 @@ struct SeenJob {
     JobRow row;
 };
 
-/* With SnapshotDirty, also what others have not committed yet. */
-SeenJob read_job(int64 id, bool dirty)
+SeenJob read_job(int64 id)
 {
     Relation table = JobTable::own().open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("job_pkey");
     return pg::call([&] {
         SeenJob seen{};
-        SnapshotData dirty_snapshot;
-        InitDirtySnapshot(dirty_snapshot);
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
         ScanKeyInit(&key, JobTable::attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
                     Int64GetDatum(id));
-        SysScanDesc scan = systable_beginscan(
-            table, index_oid, true, dirty ? &dirty_snapshot : GetActiveSnapshot(), 1, &key);
+        SysScanDesc scan =
+            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
         if (HeapTupleIsValid(tuple)) {
             tuple = heap_copytuple(tuple);
@@ -206,7 +203,7 @@ class Diagnosis
         const std::string lockers = table_lockers(true);
         if (!lockers.empty())
             return table_locked(lockers);
-        const SeenJob seen = read_job(id_, false);
+        const SeenJob seen = read_job(id_);
         if (!seen.found)
             return absent();
         row_ = seen.row;
@@ -240,9 +237,9 @@ class Diagnosis
 
     Answer absent() const
     {
-        const SeenJob dirty = read_job(id_, true);
-        if (dirty.found && in_progress(dirty.xmin))
-            return {"not_committed", "it is enqueued, or changed, by " + owner_of(dirty.xmin) +
+        const auto inserting = JobTable::find_inserting(id_);
+        if (inserting && TransactionIdIsValid(*inserting))
+            return {"not_committed", "it is enqueued, or changed, by " + owner_of(*inserting) +
                                          ", and can run when that is committed"};
         const std::string letter = ask_text(
             "SELECT pg_catalog.format('it is in the dead letter queue (id %s) since %s: %s',"

@@ -74,7 +74,7 @@ void take_waiter_place(int64 job_id)
     for (JobWaiter &waiter : all.waiters) {
         if (waiter.pid != 0)
             continue;
-        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, JobEnd::kUnknown};
+        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, JobEnd::kUnknown, false};
         my_place = &waiter;
         (void) pg_atomic_fetch_add_u32(&all.count, 1);
         return;
@@ -86,9 +86,28 @@ void leave_waiter_place() noexcept
     if (my_place == nullptr)
         return;
     SharedLock lock;
+    JobWaiters &all = shared().job_waiters;
+    if (my_place->watches_rollbacks)
+        (void) pg_atomic_fetch_sub_u32(&all.uncommitted, 1);
     my_place->pid = 0;
     my_place = nullptr;
-    (void) pg_atomic_fetch_sub_u32(&shared().job_waiters.count, 1);
+    (void) pg_atomic_fetch_sub_u32(&all.count, 1);
+}
+
+void watch_rollbacks()
+{
+    if (my_place == nullptr || my_place->watches_rollbacks)
+        return;
+    SharedLock lock;
+    my_place->watches_rollbacks = true;
+    (void) pg_atomic_fetch_add_u32(&shared().job_waiters.uncommitted, 1);
+}
+
+void tell_rollback() noexcept
+{
+    JobWaiters &all = shared().job_waiters;
+    if (pg_atomic_read_u32(&all.uncommitted) > 0)
+        ConditionVariableBroadcast(&all.ended);
 }
 
 JobEnd told_job_end()

@@ -61,6 +61,7 @@ void create_shared_memory()
             pg_atomic_init_u32(&places, 0);
         ConditionVariableInit(&state->consumers);
         pg_atomic_init_u32(&state->job_waiters.count, 0);
+        pg_atomic_init_u32(&state->job_waiters.uncommitted, 0);
         ConditionVariableInit(&state->job_waiters.ended);
         pg_atomic_init_u32(&state->set_aside.count, 0);
         for (int i = 0; i < state->worker_count; i++)

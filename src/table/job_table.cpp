@@ -153,6 +153,32 @@ std::vector<FoundJob> JobTable::find_by_id(int64 id)
     return find_equal("job_pkey", F_INT8EQ, Int64GetDatum(id));
 }
 
+std::optional<TransactionId> JobTable::find_inserting(int64 id)
+{
+    Relation table = own().open(AccessShareLock);
+    const Oid index_oid = pg::relation_oid("job_pkey");
+    bool exists = false;
+    TransactionId inserting = InvalidTransactionId;
+    pg::call([&] {
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        PushActiveSnapshot(GetLatestSnapshot());
+        ScanKeyData key;
+        ScanKeyInit(&key, attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
+                    Int64GetDatum(id));
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, &dirty, 1, &key);
+        /* With each row the scan leaves in the snapshot who is inserting it. */
+        while (!TransactionIdIsValid(inserting) && HeapTupleIsValid(systable_getnext(scan))) {
+            exists = true;
+            inserting = dirty.xmin;
+        }
+        systable_endscan(scan);
+        PopActiveSnapshot();
+        table_close(table, AccessShareLock);
+    });
+    return exists ? std::optional(inserting) : std::nullopt;
+}
+
 std::vector<FoundJob> JobTable::find_by_key(std::string_view job_key)
 {
     return find_equal("job_key_idx", F_TEXTEQ, pg::from_text(job_key));

@@ -80,6 +80,21 @@ for my $case (
 }
 is($node->safe_psql('postgres', "CALL backfill.await_job($id)"), 'gone|', 'nobody knows any more');
 
+# A transaction that enqueues the job and is still open is waited for, too.
+my $enqueuer = $node->background_psql('postgres');
+for my $end ('COMMIT', ('ROLLBACK', 'ROLLBACK TO s') x 2)
+{
+	$id = $enqueuer->query_safe(q{BEGIN; SAVEPOINT s; SELECT backfill.enqueue('plain')});
+	is($node->safe_psql('postgres', "CALL backfill.await_job($id, '1 ms')"), 'timeout|', "a job that is not committed has not ended, before the $end");
+	$waiter->query_until(qr/started/, "\\echo started\nCALL backfill.await_job($id, '1 hour');\n");
+	wait_until($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $waiter_pid AND wait_event = 'Extension'", 'a session waits for it');
+	$enqueuer->query_safe($end);
+	my $outcome = $end eq 'COMMIT' ? 'completed' : 'gone';
+	like($waiter->query_safe('SELECT 1'), qr/^$outcome\|$/m, "after the $end it is $outcome");
+	$enqueuer->query_safe('ROLLBACK') if $end eq 'ROLLBACK TO s';
+}
+$enqueuer->quit;
+
 # A session that is ended while it waits leaves its place.
 for my $try (1 .. 3)
 {

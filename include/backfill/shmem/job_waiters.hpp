@@ -2,7 +2,8 @@
  *
  * A session that waits has a place in shared memory with the job's id; a commit that ends
  * jobs looks whether anybody waits (one atomic read if nobody does) and wakes all who do if one
- * of its jobs is waited for. What it leaves there, how the job ended, is a hint: the one who waits
+ * of its jobs is waited for. A rollback of what was enqueued wakes all if somebody waits for a job that
+ * is not committed. What it leaves there, how the job ended, is a hint: the one who waits
  * looks into the tables first. Whoever finds no place looks now and then instead. */
 #pragma once
 
@@ -23,11 +24,13 @@ struct JobWaiter {
     Oid database;
     int64 job_id;
     JobEnd end;
+    bool watches_rollbacks;
 };
 
 /* Part of the shared state; the waiters are guarded by its LWLock. */
 struct JobWaiters {
     pg_atomic_uint32 count;
+    pg_atomic_uint32 uncommitted; /* how many wait for a job that is not committed yet */
     ConditionVariable ended;
     JobWaiter waiters[kMaxJobWaiters];
 };
@@ -43,6 +46,10 @@ void tell_job_waiters(const EndedJob *jobs, int count, bool more) noexcept;
 /* This session's place; it has one at most. Without shared memory there is none. */
 void take_waiter_place(int64 job_id);
 void leave_waiter_place() noexcept;
+/* From now on the session is woken by rollbacks, too: its job is not committed. Until it leaves. */
+void watch_rollbacks();
+/* Something that was enqueued has been rolled back. Raises nothing. */
+void tell_rollback() noexcept;
 /* What somebody has left there. */
 JobEnd told_job_end();
 

@@ -67,6 +67,11 @@ class JobTable
     bool is_slot_leased(std::string_view queue_name, int slot);
     std::vector<int> leased_slots(std::string_view queue_name);
 
+    /* Nothing: there is no row with this id, not even one that is not committed. Else the other
+     * transaction that is inserting it, or a subtransaction of that; invalid: it is committed. Waits
+     * for nobody, and needs no open table. */
+    static std::optional<TransactionId> find_inserting(int64 id);
+
     static int64 next_id();
 
     /* Called when a row was inserted by SQL: a trigger may have made another one, of which the
