@@ -36,6 +36,7 @@
 #include "backfill/settle/history.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/signals.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {

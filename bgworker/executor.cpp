@@ -19,6 +19,7 @@
 #include "backfill/run/batch.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/signals.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {

@@ -12,6 +12,7 @@
 #include "backfill/bgworker/own_settings.hpp"
 #include "backfill/bgworker/worker.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/shmem/signals.hpp"
 
 extern "C" {
 #include "utils/varlena.h"

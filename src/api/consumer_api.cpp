@@ -8,6 +8,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/signals.hpp"
 
 using namespace backfill;
 

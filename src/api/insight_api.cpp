@@ -4,6 +4,7 @@
 #include "backfill/insight/why_waiting.hpp"
 #include "backfill/pg/datum.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/signals.hpp"
 #include "backfill/stats/counters.hpp"
 
 using namespace backfill;

@@ -5,6 +5,7 @@
 #include "backfill/pg/waiting.hpp"
 #include "backfill/run/batch.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/table/row_lock.hpp"
 
 using namespace backfill;

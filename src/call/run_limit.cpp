@@ -2,6 +2,7 @@
 #include "backfill/call/run_limit.hpp"
 
 #include "backfill/shmem/run_ledger.hpp"
+#include "backfill/shmem/stop_request.hpp"
 
 namespace backfill::queue
 {

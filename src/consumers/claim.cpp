@@ -11,6 +11,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/finish.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/signals.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

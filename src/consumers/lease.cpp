@@ -9,6 +9,7 @@
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/dead_letter.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::leases

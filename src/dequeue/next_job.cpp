@@ -12,6 +12,7 @@
 #include "backfill/commit/low_water.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue

@@ -4,6 +4,7 @@
 #include "backfill/clock.hpp"
 #include "backfill/dequeue/rate_limit.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/signals.hpp"
 
 namespace backfill::queue
 {

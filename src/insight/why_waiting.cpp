@@ -17,6 +17,8 @@
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/signals.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/table/job_row.hpp"
 #include "backfill/table/row_lock.hpp"
 

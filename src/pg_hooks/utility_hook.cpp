@@ -7,6 +7,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/cron/pg_cron.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/counters.hpp"
 
 namespace backfill::hooks

@@ -6,6 +6,8 @@
 #include "backfill/settle/history.hpp"
 #include "backfill/settle/no_retry.hpp"
 #include "backfill/shmem/shared_state.hpp"
+#include "backfill/shmem/stop_request.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/job_table.hpp"
 

@@ -144,94 +144,9 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id);
 /* The highest value given for queue fast, or bulk, since the server's start; takes no lock. */
 int raise_setting_places(bool fast, int value) noexcept;
 
-/* The xids of the executors of this database that are in the middle of a batch; at most
- * `limit` of them. What these have claimed comes back only with an announcement. */
-int executor_xids(TransactionId *xids, int limit) noexcept;
-
-/* What other executors of this database are working through. */
-std::vector<core::ReadAhead> copy_read_aheads();
-
-/* The workers of this database, as they are at one moment, and its slot, if it has one. For
- * functions that show them. */
-std::vector<WorkerSlot> copy_workers();
+/* The slot of this database, if it has one. For functions that show it. */
 std::optional<DatabaseSlot> copy_database();
 /* How many of the places for databases are taken. */
 int count_databases() noexcept;
-
-/* Whether one more executor of the database may run jobs that are not urgent, seeing to
- * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
- * leave_bulk_lane(). */
-bool enter_bulk_lane(Oid database, int slot);
-void leave_bulk_lane(Oid database, int slot);
-
-/* Give a worker slot to a process that is about to be started; -1 if all are taken or the
- * database is blocked. */
-struct Reservation {
-    int slot;
-    uint64 generation;
-};
-Reservation reserve_worker(WorkerKind kind, Oid database, Oid role);
-/* Frees a slot at the end of its worker. It is not given away again before its parent,
- * if that lives, has called forget_worker(). */
-void release_worker(int slot, uint64 generation);
-/* The parent takes note that the worker has ended. Returns whether it ever logged in. */
-bool forget_worker(int slot, uint64 generation);
-/* Whether the worker of a reservation has logged in. */
-bool has_logged_in(int slot, uint64 generation);
-
-/* Of the calling worker, whose slot this is: from open_to_stop() on, others may tell the job's
- * handler to stop, by a cancel. close_to_stop() returns whether somebody has; no cancel of theirs
- * is under way after it. */
-void open_to_stop(WorkerSlot &slot, int64 job_id);
-bool close_to_stop(WorkerSlot &slot);
-bool is_told_to_stop(WorkerSlot &slot);
-/* For others: whether a worker of this database runs the handler of a job; tells it to stop, and
- * ends a worker that was told long ago. */
-bool is_stoppable(int64 job_id);
-bool tell_to_stop(int64 job_id);
-bool has_busy_executor();
-
-/* Whether an executor of this database has published this claim. */
-bool is_claim_alive(int64 claim_token);
-/* For the dispatcher: whether an executor with a claim has ended since it last asked. */
-bool take_lost_claims(Oid database);
-
-/* A transaction with new work has committed. `jobs` of the role are ready (role
- * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle
- * executors, and the dispatcher if more executors could help. */
-void signal_ready(Oid database, Oid role, int jobs);
-void signal_due(Oid database, TimestampTz run_at);
-/* There may be jobs for external consumers: the dispatcher shall tell them. It is woken only if
- * it has looked since the last time. */
-void signal_consumers(Oid database);
-/* A job is leased until then. */
-void signal_lease(Oid database, TimestampTz expires_at);
-/* For the dispatcher: whether signal_consumers() was called since the last take_consumers(). */
-bool consumers_announced(Oid database);
-bool take_consumers(Oid database);
-/* Wakes the sessions that wait for jobs to claim. */
-void wake_consumers();
-/* For the dispatcher: reads lease_low and forgets it, before it looks; then says what it saw. */
-TimestampTz take_lease_low(Oid database);
-void lower_lease_low(Oid database, TimestampTz lowest);
-bool has_dispatcher(Oid database);
-/* Wakes the dispatcher: look for work. */
-void signal_dispatcher(Oid database);
-/* An executor leaves out a full queue; whoever gives a slot back shall say so. */
-void note_queue_full(Oid database);
-/* The dispatcher does, and the executors of the role may be busy for long: another role's executor
- * that gives a slot back shall say so; one of this role looks for its next job itself. */
-void note_role_waits(Oid database, Oid role);
-/* Slots of limited queues were given back, after the transaction's locks are gone: if
- * somebody passed over a full queue, idle executors look again. */
-void signal_slots_released(Oid database);
-/* Something changed about which databases have the extension. */
-void signal_launcher(Oid database);
-
-/* Ends the workers of a database and keeps new ones from starting until
- * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most
- * timeout_ms; raises only on interrupts. */
-void stop_workers(Oid database, int timeout_ms);
-void allow_workers(Oid database) noexcept;
 
 } // namespace backfill::bgworker

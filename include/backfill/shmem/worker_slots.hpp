@@ -1,4 +1,6 @@
-/* worker_slots.hpp - what the calling worker says about itself in its slot. */
+/* worker_slots.hpp - the slots of workers: who gets one, what a worker says about itself in its
+ * own, and what others read in it. The functions take the lock themselves, and raise nothing but
+ * where they say so. */
 #pragma once
 
 #include "backfill/shmem/shared_state.hpp"
@@ -17,5 +19,48 @@ void publish_progress(double fraction, const char *message) noexcept;
 /* The calling executor is working through these stretches: others pass over them until then.
  * Does nothing in other processes. */
 void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
+
+/* Whether one more executor of the database may run jobs that are not urgent, seeing to
+ * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
+ * leave_bulk_lane(). */
+bool enter_bulk_lane(Oid database, int slot);
+void leave_bulk_lane(Oid database, int slot);
+
+/* Give a worker slot to a process that is about to be started; -1 if all are taken or the
+ * database is blocked. */
+struct Reservation {
+    int slot;
+    uint64 generation;
+};
+Reservation reserve_worker(WorkerKind kind, Oid database, Oid role);
+/* Frees a slot at the end of its worker. It is not given away again before its parent,
+ * if that lives, has called forget_worker(). */
+void release_worker(int slot, uint64 generation);
+/* The parent takes note that the worker has ended. Returns whether it ever logged in. */
+bool forget_worker(int slot, uint64 generation);
+/* Whether the worker of a reservation has logged in. */
+bool has_logged_in(int slot, uint64 generation);
+
+/* The xids of the executors of this database that are in the middle of a batch; at most
+ * `limit` of them. What these have claimed comes back only with an announcement. */
+int executor_xids(TransactionId *xids, int limit) noexcept;
+
+/* What other executors of this database are working through. */
+std::vector<core::ReadAhead> copy_read_aheads();
+
+/* The workers of this database, as they are at one moment. For functions that show them. */
+std::vector<WorkerSlot> copy_workers();
+bool has_busy_executor();
+
+/* Whether an executor of this database has published this claim. */
+bool is_claim_alive(int64 claim_token);
+/* For the dispatcher: whether an executor with a claim has ended since it last asked. */
+bool take_lost_claims(Oid database);
+
+/* Ends the workers of a database and keeps new ones from starting until
+ * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most
+ * timeout_ms; raises only on interrupts. */
+void stop_workers(Oid database, int timeout_ms);
+void allow_workers(Oid database) noexcept;
 
 } // namespace backfill::bgworker
