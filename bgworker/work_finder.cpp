@@ -1,0 +1,192 @@
+/* work_finder.cpp - see work_finder.hpp. */
+#include "backfill/bgworker/work_finder.hpp"
+
+#include "backfill/bgworker/executor_pool.hpp"
+#include "backfill/config/config.hpp"
+#include "backfill/consumers/claim.hpp"
+#include "backfill/dequeue/next_job.hpp"
+#include "backfill/dequeue/queue_gate.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/settle/crash_charge.hpp"
+#include "backfill/shmem/signals.hpp"
+
+namespace backfill::bgworker
+{
+
+namespace
+{
+
+std::vector<RoleWork> group_by_role(const queue::Config &config)
+{
+    std::vector<RoleWork> roles;
+    for (const queue::Task &task : config.tasks()) {
+        if (!task.has_handler() || !OidIsValid(task.run_as_oid))
+            continue;
+        auto role = std::find_if(roles.begin(), roles.end(), [&](const RoleWork &work) {
+            return work.role == task.run_as_oid;
+        });
+        if (role == roles.end())
+            role = roles.insert(roles.end(), RoleWork{task.run_as_oid, {}, 0});
+        role->tasks.emplace_back(task.identifier);
+    }
+    return roles;
+}
+
+/* Whether an executor would not run the job now: it is set aside, or to be charged first. */
+bool is_passed_over(const queue::JobRow &row)
+{
+    return set_aside::is_set_aside(set_aside::Kind::kJob, row.id()) ||
+           ledger::awaits_charge(queue::lost_run::run_of(row));
+}
+
+/* At most so many. */
+int count_passed_over()
+{
+    return static_cast<int>(set_aside::copy_entries().size() + ledger::charges().size());
+}
+
+/* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
+ * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
+int count_startable(queue::JobTable &table, queue::NextJobs &next,
+                    const queue::LatestSnapshot &snapshot, Oid role, int limit,
+                    std::optional<TimestampTz> &reopens)
+{
+    std::unordered_map<std::string, int> room; /* how many more jobs a limited queue takes */
+    /* An executor of the role looks into full queues itself before it rests, and asks to be told;
+     * were we told, too, every commit of a busy serial queue would wake us. */
+    const bool has_executors = count_executors(role).of_role > 0;
+    /* What executors pass over must not hide what is behind it. */
+    const int hidden = count_passed_over();
+    int startable = 0;
+    bool looking = true;
+    while (looking) {
+        looking = false;
+        startable = 0;
+        room.clear();
+        next.read(snapshot, limit + hidden);
+        while (const auto candidate = startable < limit ? next.pop() : std::nullopt) {
+            const auto row = table.fetch(candidate->tid, snapshot.get());
+            if (!row || is_passed_over(*row))
+                continue;
+            const std::string queue(row->text_or_empty(queue::Column::kQueueName));
+            const queue::QueueLimit queue_limit = queue::queue_limit(queue);
+            if (queue_limit.is_limited()) {
+                const auto [entry, first] = room.emplace(
+                    queue, queue_limit.concurrency > 0 ? queue_limit.concurrency : limit);
+                const auto is_open = [&] {
+                    return queue::is_queue_open(queue_limit, queue, table, !has_executors, reopens);
+                };
+                bool closed = first && !is_open();
+                if (closed && has_executors) {
+                    note_role_waits(MyDatabaseId, role);
+                    closed = !is_open(); /* it may have got a free slot before that was known */
+                }
+                if (closed) {
+                    next.exclude_queue(queue);
+                    looking = true; /* the jobs behind the full queue count, too */
+                    break;
+                }
+                if (entry->second == 0)
+                    continue;
+                entry->second--;
+            }
+            startable++;
+        }
+    }
+    return startable;
+}
+
+/* Whether it is time to tell consumers of jobs, if there are any for them. */
+bool is_time_to_tell(bool sweep)
+{
+    const std::optional<TimestampTz> &due = memory().consumers_due;
+    memory().tell_consumers = memory().tell_consumers || sweep || (due && *due <= clock::now());
+    if (GetCurrentTimestamp() < next_telling())
+        return false; /* the flag stays up, and so producers do not wake us before */
+    return take_consumers(MyDatabaseId) || memory().tell_consumers;
+}
+
+/* The tasks of jobs that the server does not run, by the channel of their consumers. */
+std::unordered_map<std::string, std::vector<std::string>>
+external_tasks(const queue::Config &config, queue::JobTable &table,
+               const queue::LatestSnapshot &snapshot)
+{
+    std::unordered_map<std::string, std::vector<std::string>> channels;
+    for (std::string &name : queue::tasks_with_jobs(table, snapshot)) {
+        const queue::Task *task = config.find_task(name);
+        if (task == nullptr)
+            channels[std::string(queue::kDefaultChannel)].push_back(std::move(name));
+        else if (!task->has_handler())
+            channels[task->notify_channel].push_back(std::move(name));
+    }
+    return channels;
+}
+
+/* Notifies the channels that have jobs which can be claimed, if it is time for that, and finds
+ * out when the next one becomes due. The notifications go out at the commit. */
+void look_after_consumers(const queue::Config &config, queue::JobTable &table,
+                          const queue::LatestSnapshot &snapshot, bool tell, Pass &pass)
+{
+    const TimestampTz now = clock::now();
+    std::optional<TimestampTz> due;
+    for (const auto &entry : external_tasks(config, table, snapshot)) {
+        const std::string &channel = entry.first;
+        const std::vector<std::string> &names = entry.second;
+        queue::NextJobs next(table, {names.begin(), names.end()},
+                             pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        if (tell && queue::is_any_claimable(table, next, snapshot, due)) {
+            pg::call([&] { Async_Notify(channel.c_str(), ""); });
+            pass.has_told = true;
+        }
+        note_due(due, next.next_run_at(snapshot, now));
+    }
+    if (tell) {
+        memory().told_at = GetCurrentTimestamp();
+        memory().tell_consumers = false;
+    }
+    memory().consumers_due = due;
+    note_due(pass.next_due, due);
+}
+
+} // namespace
+
+TimestampTz next_telling()
+{
+    return memory().told_at + static_cast<TimestampTz>(guc::notify_interval_ms) * 1000;
+}
+
+void look_for_work(Pass &pass)
+{
+    /* Before the snapshot: what is announced later is for the next time. */
+    const bool tell = is_time_to_tell(pass.sweep);
+    const bool tell_again = memory().tell_consumers;
+    memory().tell_consumers = memory().tell_consumers || tell; /* should this fail */
+    const std::shared_ptr<const queue::Config> config = queue::config();
+    pass.roles = group_by_role(*config);
+    const TimestampTz now = clock::now();
+    const int limit = Max(guc::max_executors, 1);
+
+    queue::JobTable table;
+    queue::LatestSnapshot snapshot;
+    snapshot.renew();
+    for (RoleWork &work : pass.roles) {
+        queue::NextJobs next(table, work.tasks,
+                             pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+        for (const std::string_view queue : queue::paused_queues())
+            next.exclude_queue(queue);
+        /* Before full queues are left out: nobody would tell us of what becomes due in one that
+         * has room again by then. */
+        note_due(pass.next_due, next.next_run_at(snapshot, now));
+        work.ready = count_startable(table, next, snapshot, work.role, limit, pass.next_due);
+        work.tasks.clear(); /* views into the configuration, which we let go */
+        memory().role_names[work.role] = pg::role_name(work.role);
+    }
+    if (set_aside::next_retry(set_aside::Kind::kJob) != 0)
+        note_retry(pass, set_aside::Kind::kJob);
+    memory().tell_consumers = tell_again;
+    look_after_consumers(*config, table, snapshot, tell, pass);
+    snapshot.pop();
+    table.close();
+}
+
+} // namespace backfill::bgworker
