@@ -5,7 +5,7 @@
 #   make setup         install the packages that the targets below need, build, install
 #   make demo          set everything up and run the main job on a throwaway cluster
 #   make test          set everything up and pass all tests
-#   make fuzz          hostile calls and handlers at random, for an hour (FUZZ_SECONDS=60: two drivers, a minute each)
+#   make fuzz          an hour of hostile calls and handlers at random (FUZZ_SECONDS=60: two drivers, a minute each)
 #   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
 #   make bench         measure, beside other queues in the same run (MEASURES="drain wal": only these)
 #   make lint          rules that the compiler does not know

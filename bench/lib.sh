@@ -6,7 +6,7 @@ sql() { psql -XqAt -v ON_ERROR_STOP=1 -c "$1"; }
 
 # record MEASURE UNIT SUBJECT VALUE [RIVAL RIVAL_VALUE]
 record() {
-    [[ -n $4 && ($# -lt 5 || -n $6) ]] || die "no figure for \"$1\": $3 \"$4\", ${5:-nobody} \"${6:-}\""
+    [[ -n $4 && ($# -lt 5 || -n $6) ]] || die "no figure for \"$1\": $3 \"$4\", ${5:-no rival} \"${6:-}\""
     psql -XqAt -v ON_ERROR_STOP=1 -v measure="$1" -v unit="$2" -v subject="$3" -v value="$4" -v rival="${5:-}" -v rival_value="${6:-}" \
         <<<"INSERT INTO bench.result (measure, unit, subject, value, rival, rival_value)
             VALUES (:'measure', :'unit', :'subject', :'value', nullif(:'rival', ''), nullif(:'rival_value', '')::numeric)"

@@ -43,7 +43,7 @@ rate_of() {
     pgbench -n -M prepared -c "$2" -j "$(($2 < 2 ? $2 : 2))" -T 2 -f "$1" "$3" 2>/dev/null | sed -nE 's/^tps = ([0-9]+).*/\1/p'
 }
 
-# One job per transaction; nobody runs them meanwhile. All take turns every two seconds: how
+# One job per transaction; no worker runs them meanwhile. All take turns every two seconds: how
 # long a disk takes to sync changes by the minute, and must change for all.
 measure_enqueue() {
     local clients turn turns=$((seconds_each / 2)) name
@@ -68,7 +68,7 @@ measure_enqueue() {
 }
 
 # The same for jobs that consumers claim, with eight producers, while one consumer listens: beside
-# an INSERT that tells nobody, and one with a trigger that notifies.
+# an INSERT that notifies no session, and one with a trigger that notifies.
 measure_external() {
     local turn turns=$((seconds_each / 2)) what='enqueue for consumers, one per transaction, 8 clients' name
     local -A sum=([external]=0 [insert]=0 [notify]=0)
@@ -90,7 +90,7 @@ measure_external() {
     record "$what" jobs/s backfill $((sum[external] / turns)) "trigger, NOTIFY" $((sum[notify] / turns))
 }
 
-# Rows per second of one statement that makes so many: statement_rate ROWS SQL
+# Rows per second of one statement that makes ROWS rows: statement_rate ROWS SQL
 statement_rate() {
     clean_slate
     psql -XqAt -v ON_ERROR_STOP=1 <<<"SELECT clock_timestamp() AS started \\gset
@@ -126,7 +126,7 @@ statement_rate_pgq() {
 
 # --- drain -------------------------------------------------------------------------------------
 
-# drain_all TASK LABEL JOBS: with every number of workers, against everybody.
+# drain_all TASK LABEL JOBS: with every number of workers, against every rival.
 drain_all() {
     local workers ours peer jobs=$3 first=''
     for workers in $worker_counts; do
@@ -152,7 +152,7 @@ measure_insert() { drain_all bench_insert 'jobs that insert a row' "$insert_jobs
 
 # --- an old snapshot ---------------------------------------------------------------------------
 
-# How much of its speed a queue keeps while somebody's old snapshot keeps all dead rows alive.
+# How much of its speed a queue keeps while another session's old snapshot keeps all dead rows alive.
 # The hand-written loop is given some seconds only; it would take minutes.
 measure_snapshot() {
     local workers=${worker_counts##* } with without name series
@@ -243,7 +243,7 @@ wal_per_job() {
     singles) pgbench -n -M prepared -c 8 -j 2 -t $((wal_jobs / 8)) -f enqueue.pgbench >/dev/null 2>&1 ;;
     raw_singles) pgbench -n -M prepared -c 8 -j 2 -t $((wal_jobs / 8)) -f insert.pgbench >/dev/null 2>&1 ;;
     esac
-    analyze=$(wal_position) # what ANALYZE writes is nobody's
+    analyze=$(wal_position) # what ANALYZE writes counts for no rival
     sql "ANALYZE"
     before=$((before + $(wal_position) - analyze))
     case $1 in

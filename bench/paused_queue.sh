@@ -18,7 +18,7 @@ jobs=${JOBS:-100000}
 backlog=${BACKLOG:-100000}
 executors=${EXECUTORS:-2}
 
-# Jobs per second that the executors finish while so many paused jobs wait: drain_beside BACKLOG
+# Jobs per second that the executors finish while BACKLOG paused jobs wait: drain_beside BACKLOG
 drain_beside() {
     local rate left
     set_executors 0

@@ -67,7 +67,7 @@ SQL
     say "written to bench/$stamp.json"
     if [[ $(sql 'SELECT count(*) FROM bench.progress') != 0 ]]; then
         psql -XqAt -F $'\t' -c 'SELECT series, round(seconds, 3), done FROM bench.progress ORDER BY series, seconds' >"$stamp.progress.tsv"
-        say "and, for bench/plot.sh, to bench/$stamp.progress.tsv"
+        say "and to bench/$stamp.progress.tsv, which bench/plot.sh reads"
     fi
 }
 
@@ -76,7 +76,7 @@ print_table() {
     psql -XAt -F '|' -c "SELECT measure, unit, subject, trim_scale(round(value, d)), coalesce(rival, ''), coalesce(trim_scale(round(rival_value, d))::text, ''),
                                 coalesce(round(ratio, 2)::text, ''), CASE WHEN runs > 1 THEN round(lowest, 2) || ' to ' || round(highest, 2) END
                            FROM bench.summary CROSS JOIN LATERAL (SELECT CASE WHEN unit = 'ms' THEN 2 WHEN unit = '/min' THEN 1 ELSE 0 END AS d) digits ORDER BY position" |
-        awk -F '|' 'BEGIN { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", "", "unit", "who", "", "beside", "", "ratio", "range" }
+        awk -F '|' 'BEGIN { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", "", "unit", "subject", "", "beside", "", "ratio", "range" }
                     { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
     say ""
     say "Of ms, B and /min less is better, of the others more. Medians of $(plural "$runs" run); the ratio is that of the median run."

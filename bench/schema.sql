@@ -4,7 +4,7 @@
 CREATE EXTENSION backfill;
 \ir common.sql
 
--- The baseline: a queue table as anybody would make it, with the same columns and indexes,
+-- The baseline: a queue table in the usual form, with the same columns and indexes,
 -- and vacuumed as eagerly.
 CREATE TABLE bench.raw_job (LIKE backfill.job INCLUDING ALL) WITH (
     autovacuum_vacuum_scale_factor = 0.0,
@@ -109,7 +109,7 @@ $$;
 
 -- Waits for the executors to finish a number of jobs, or for the time limit; says how many
 -- they finished in a second, counted from the start of the first one to the moment when the last
--- one has committed and found nothing more. It looks seldom, for it takes time from them on a small
+-- one has committed and found nothing more. It looks seldom, because it takes time from them on a small
 -- machine, and commits each time, because an old snapshot would keep dead rows alive for the
 -- others. With a name, the progress is noted under it.
 CREATE PROCEDURE bench.watch_executors(jobs bigint, time_limit interval, series text DEFAULT NULL, INOUT rate numeric DEFAULT NULL)
@@ -144,14 +144,14 @@ BEGIN
 END;
 $$;
 
--- How the measurements went on over time, for the plot.
+-- How the measurements went on over time. The plot shows it.
 CREATE TABLE bench.progress (
     series text NOT NULL,
     seconds numeric NOT NULL,
     done bigint NOT NULL
 );
 
--- What was measured: how somebody did, and beside what.
+-- What was measured: the subject's value, and the rival's beside it.
 CREATE TABLE bench.result (
     position integer GENERATED ALWAYS AS IDENTITY,
     measure text NOT NULL,

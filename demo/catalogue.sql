@@ -41,7 +41,7 @@ UPDATE library.catalogue SET lane = CASE
     WHEN part IN ('client-interfaces.html', 'server-programming.html') THEN 'bulk_with_retries'
     ELSE 'bulk' END;
 
--- The priority band that a lane belongs to, for the figures on the screen.
+-- The priority band that a lane belongs to. The figures on the screen use it.
 CREATE FUNCTION library.lane_band(lane text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT AS $$
     SELECT CASE lane

@@ -41,7 +41,7 @@ prepare_server() {
     say "$(grouped "$total") pages, $(du -ch "$CLUSTER_DIR"/manual/*.html | tail -n 1 | cut -f 1) of HTML"
 }
 
-# Somebody saved a page with an editor that writes Windows-1252. Its dashes and quotation
+# A page was saved with an editor that writes Windows-1252. Its dashes and quotation
 # marks are no longer valid UTF-8.
 break_page() {
     perl -MEncode -0777 -i -pe '$_ = encode("cp1252", decode("UTF-8", $_), Encode::FB_CROAK)' "$CLUSTER_DIR/manual/$broken_page"
@@ -68,7 +68,7 @@ read_progress() {
     IFS='|' read -r live_executors failures <<<"$(sed -n 8p <<<"$rows")"
 }
 
-# In the middle of the run, when everybody is busy with bulk, one page becomes urgent.
+# In the middle of the run, when all executors are busy with bulk, one page becomes urgent.
 enqueue_late_page() {
     psql -XqAt -v ON_ERROR_STOP=1 -U editor -d postgres -c "SELECT clock_timestamp()
           FROM backfill.enqueue_emergency('index_page', '{\"page\": \"$late_page\"}')"

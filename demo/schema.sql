@@ -147,7 +147,7 @@ $$;
 
 RESET ROLE;
 
--- A task: a name, what to call, and as whom. Its jobs retry after 0.2 s, 0.3 s, 0.45 s, …
+-- A task: a name, what to call, and as which role. Its jobs retry after 0.2 s, 0.3 s, 0.45 s, …
 SELECT backfill.set_retry_policy('patient', max_attempts => 12, initial_delay => '200 ms', max_delay => '2 s',
                                  multiplier => 1.5, jitter_factor => 0.2);
 SELECT backfill.register_task('index_page', 'library.index_page(jsonb)', run_as => 'librarian', retry_policy => 'patient');

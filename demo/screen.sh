@@ -3,7 +3,7 @@
 # elsewhere a plain line now and then. Sourced by run.sh.
 
 # shellcheck disable=SC2034  # run.sh uses the rest of these
-# Colours and redrawing only where somebody looks at a terminal.
+# Colours and redrawing only on a terminal.
 if [[ -t 1 && ${TERM:-dumb} != dumb ]]; then
     on_terminal=yes
     bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'

@@ -22,7 +22,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 LOCK TABLE :"schema"._private_jobs, :"schema"._private_tasks, :"schema"._private_job_queues IN SHARE ROW EXCLUSIVE MODE;
 SELECT set_config('migration.schema', :'schema', true) \g /dev/null
 
--- Its owner's code must not run with the rights of who runs this.
+-- Its owner's code must not run with the rights of the role that runs this.
 DO $$
 DECLARE
     suspicious text;

@@ -126,7 +126,7 @@ void define()
                             "How many jobs of queue \"bulk\" run at once.",
                             "A row in backfill.queue overrides it.", &bulk_queue_concurrency, 5, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomEnumVariable("backfill.cron_clock", "Who calls backfill.cron_tick() every minute.",
+    DefineCustomEnumVariable("backfill.cron_clock", "What calls backfill.cron_tick() every minute.",
                              "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
                              "something else, which you set up.",
                              &cron_clock, kPgCronClock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
@@ -161,7 +161,7 @@ void define()
         &executor_synchronous_commit, 0, synchronous_commit_options, PGC_SIGHUP, 0, nullptr,
         nullptr, nullptr);
     DefineCustomStringVariable(
-        "backfill.fake_now", "A time at which the queue's clock stands still, for tests.",
+        "backfill.fake_now", "A time at which the queue's clock stands still in tests.",
         "What is ready, retries, schedules, leases, rates and retention follow it. Empty: the real "
         "time.",
         &fake_now, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, clock::check_fake_now, clock::assign_fake_now,
@@ -171,7 +171,7 @@ void define()
                             "A row in backfill.queue overrides it.", &fast_queue_concurrency, 10, 1,
                             INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomRealVariable(
-        "backfill.hint_faults", "How likely a hint in shared memory is mishandled, for tests.",
+        "backfill.hint_faults", "How likely a hint in shared memory is mishandled in tests.",
         "Lost, repeated or wrong; no job may suffer more than a delay.", &hint_faults, 0, 0, 1,
         PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.max_executors", "How many executors may run in one database.",
@@ -188,7 +188,7 @@ void define()
                             "moves to \"other\".",
                             &metrics_idle_time, 3600 * 1000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
                             nullptr, nullptr, nullptr);
-    /* It sizes shared memory, and after the start of the server nobody may define it. */
+    /* It sizes shared memory, and after the start of the server it may not be defined. */
     if (process_shared_preload_libraries_in_progress)
         DefineCustomIntVariable("backfill.metrics_max_label_sets",
                                 "How many combinations of task, queue and priority band are "
@@ -203,13 +203,13 @@ void define()
                             &notify_interval_ms, 50, 1, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
                             nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.poll_interval",
-                            "How soon to look for jobs that nobody announced.",
+                            "How soon to look for jobs that no commit announced.",
                             "Restored or replicated rows, for example. While nothing is found the "
                             "interval grows up to 32 times.",
                             &poll_interval_ms, 200, 10, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
                             nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
-        "backfill.random_seed", "Makes the jitter of retries repeatable, for tests.",
+        "backfill.random_seed", "Makes the jitter of retries repeatable in tests.",
         "-1 seeds every process from a strong source.", &random_seed, -1, -1, INT_MAX, PGC_SUSET,
         GUC_NOT_IN_SAMPLE, nullptr, on_random_seed_assigned, nullptr);
     DefineCustomIntVariable("backfill.reserved_urgent_executors",

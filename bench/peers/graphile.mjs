@@ -1,5 +1,5 @@
 // graphile-worker, with the batching that its own page on performance uses, or without it:
-// "classic", as it is when nobody configures it.
+// "classic", as it is without configuration.
 
 import { run, runMigrations, Logger } from 'graphile-worker';
 import pg from 'pg';

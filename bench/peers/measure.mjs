@@ -62,7 +62,7 @@ async function wait(condition, seconds) {
     return condition();
 }
 
-// Have all children work until so many jobs are done.
+// Have all children work until `jobs` jobs are done.
 async function work(children, options, jobs, seconds) {
     const series = [];
     const done = () => children.reduce((sum, child) => sum + child.done, 0);
@@ -107,7 +107,7 @@ async function drain({ task = 'bench_noop', jobs, workers = 1, hold = false, sin
     } else {
         await queue.fill(pool, task, jobs);
     }
-    // What this writes is nobody's; but a checkpoint would make what comes after it write full pages.
+    // What this writes counts for no rival; but a checkpoint would make what comes after it write full pages.
     const walFilled = await wal();
     await pool.query('ANALYZE');
     if (!countWal) await pool.query('CHECKPOINT');

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A consumer of backfill jobs in bash, with psql (and jq, for the payloads).
+# A consumer of backfill jobs in bash, with psql (and jq to read the payloads).
 #
 # It claims up to CONCURRENCY jobs at a time, keeps their leases while they run, and stores each
 # result in the transaction that completes the job. Where the server is, libpq's variables say
@@ -217,12 +217,12 @@ keep_leases() {
         for job in "${!group[@]}"; do
             if [[ ${job%-*} == "$token" && $'\n'$held$'\n' != *$'\n'${job#*-}$'\n'* ]]; then
                 kill -- "-${group[$job]}" 2>/dev/null
-                log "job ${job#*-}: dropped, it is somebody else's now"
+                log "job ${job#*-}: dropped, its lease is over"
                 forget "$job"
             fi
         done
     done
-    # Should nobody wait for jobs any more.
+    # The process that waits for jobs may have ended.
     [[ -z $waiter ]] || kill -0 "$waiter" 2>/dev/null || post claim
     next_beat=$((SECONDS + (lease + 2) / 3))
 }

@@ -85,7 +85,7 @@ struct Failed {
     std::string error;
     bool permanent; /* the job can never succeed; otherwise the text decides */
 };
-/* To be tried again in so many seconds; this costs no attempt. */
+/* To be tried again after some seconds; this costs no attempt. */
 struct Later {
     double seconds;
 };
@@ -147,7 +147,7 @@ Outcome run(const Job &job, const std::stop_token &stop)
 
 /* --- What wakes the main thread ------------------------------------------------------------ */
 
-/* A byte in the pipe: somebody has set a flag, or handed in an outcome. */
+/* A byte in the pipe: a signal handler has set a flag, or a thread has handed in an outcome. */
 int wake_pipe[2];
 volatile std::sig_atomic_t stop_requested = 0;
 
@@ -185,7 +185,7 @@ class Notified : public pqxx::notification_receiver
     {
     }
     void operator()(const std::string &, int) override { happened = true; }
-    bool happened = true; /* nobody has told us what came before */
+    bool happened = true; /* earlier notifications were missed */
 };
 
 /* A connection that listens, made anew after it was lost, not too often. */
@@ -403,7 +403,7 @@ class Consumer
             }
             std::string answer;
             if (running.dropped)
-                answer = "dropped, it is somebody else's now";
+                answer = "dropped, its lease is over";
             else if (!database_.with_transaction([&](pqxx::transaction_base &transaction) {
                          answer = std::visit(
                              [&](const auto &outcome) {

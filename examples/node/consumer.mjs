@@ -24,7 +24,7 @@ const log = (text) => console.error(`${worker}: ${text}`)
 // The job can never succeed.
 class Permanent extends Error {}
 
-// The job should be tried again in so many seconds; this costs no attempt.
+// The job should be tried again after some seconds; this costs no attempt.
 class Later extends Error {
   constructor(seconds) {
     super(`${seconds.toFixed(1)} s`)
@@ -69,7 +69,7 @@ class Event {
     this.happened = true
     this.#resolve()
   }
-  // Whether it happens within so many seconds.
+  // Whether it happens within `seconds` seconds.
   async within(seconds) {
     const timer = new AbortController()
     const timeout = sleep(seconds * 1000, undefined, { signal: timer.signal }).catch(() => {})
@@ -120,7 +120,7 @@ async function connect() {
   await client.connect()
   await client.query('LISTEN backfill')
   log('listens')
-  wake.set() // nobody has told us what came before
+  wake.set() // earlier notifications were missed
   return client
 }
 
@@ -192,7 +192,7 @@ async function work(job) {
     error = e
   }
   if (!working.delete(entry)) {
-    log(`job ${job.id}: dropped, it is somebody else's now`)
+    log(`job ${job.id}: dropped, its lease is over`)
   } else if (error === undefined) {
     await answer(
       job,

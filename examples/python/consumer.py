@@ -35,7 +35,7 @@ class Permanent(Exception):
 
 
 class Later(Exception):
-    """The job should be tried again in so many seconds; this costs no attempt."""
+    """The job should be tried again after some seconds; this costs no attempt."""
 
     def __init__(self, seconds):
         super().__init__(f"{seconds:.1f} s")
@@ -160,7 +160,7 @@ class Consumer:
         self.wake.set()
 
     def check(self, task):
-        """Whatever nobody expects ends the consumer, so that its supervisor sees it."""
+        """An unexpected exception ends the consumer, so that its supervisor sees it."""
         if not task.cancelled() and task.exception() and not isinstance(task.exception(), GaveUp):
             log.error("%r", task.exception())
             self.exit_code = 1
@@ -197,7 +197,7 @@ class Consumer:
         self.working[key] = work
         await asyncio.wait([work])
         if self.working.pop(key, None) is None:
-            log.info("job %d: dropped, it is somebody else's now", job.id)
+            log.info("job %d: dropped, its lease is over", job.id)
         elif work.cancelled():
             await self.answer(job, "released", "SELECT * FROM backfill.release_jobs(ARRAY[%s]::bigint[], %s)", job.id, job.claim_token)
         elif (error := work.exception()) is None:
@@ -263,7 +263,7 @@ class Consumer:
                     await connection.execute("LISTEN backfill")
                     log.info("listens")
                     delay = 0.1
-                    self.wake.set()  # nobody has told us what came before
+                    self.wake.set()  # earlier notifications were missed
                     async for _ in connection.notifies():
                         self.wake.set()
             except psycopg.OperationalError as error:

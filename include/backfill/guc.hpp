@@ -13,7 +13,7 @@ extern int dlq_processor_interval_s;
 extern int dlq_retention_s;
 extern int executor_idle_timeout_s;
 extern int executor_max_jobs;
-extern int executor_synchronous_commit; /* changes when executors shall be replaced */
+extern int executor_synchronous_commit; /* changes when executors must be replaced */
 extern char *fake_now;                  /* see clock.hpp */
 extern int fast_queue_concurrency;
 extern double hint_faults;

@@ -45,7 +45,7 @@ class TemporaryObjects
 
 bool calling = false;
 
-/* A hook is being called, for a scope. */
+/* For the time of a scope a hook is being called. */
 class CallingMark
 {
   public:

@@ -12,7 +12,7 @@ namespace
 
 constexpr char kQueryCanceled[] = "57014";
 constexpr int kRepeatMs = 1000;
-/* A handler that goes on after so many cancels catches every one of them. */
+/* A handler that goes on after this number of cancels catches every one of them. */
 constexpr int kMaxCancels = 10;
 
 bgworker::WorkerSlot *stoppable_slot = nullptr;

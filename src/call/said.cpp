@@ -13,7 +13,7 @@ struct Saying {
     int level;
     Verdict::Kind kind; /* of a verdict */
     int64 delay_us;
-    void *value; /* the reason of a verdict; or the result, null if there shall be none */
+    void *value; /* the reason of a verdict; or the result, null if there is to be none */
 };
 
 enum Topic { kVerdict, kResult, kTopics };

@@ -85,8 +85,8 @@ core::ReadyKey key_of_row(const JobRow &row) noexcept
 
 } // namespace
 
-/* The seed is the server's secret: nobody can choose names so that their jobs' marks hide
- * somebody else's. */
+/* The seed is the server's secret: no producer can choose names so that its jobs' marks hide
+ * those of another. */
 core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept
 {
     const uint64 seed = bgworker::available() ? bgworker::shared().hash_seed : 0;

@@ -69,7 +69,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
     }
 }
 
-/* What was enqueued is gone, and who waits for a job of it shall know. */
+/* What was enqueued is gone, and sessions that wait for a job of it must know. */
 void tell_rollback(const Pending &work) noexcept
 {
     if (work.role_count > 0 || work.earliest_due != 0 || work.consumers || work.dispatcher)

@@ -84,7 +84,7 @@ void on_relation_changed(Datum, Oid relation) noexcept
             stale = true;
 }
 
-/* A role was renamed or dropped: it has another name now, or nobody has its oid. */
+/* A role was renamed or dropped: it has another name now, or no role has its oid. */
 void on_role_changed(Datum, int, uint32) noexcept
 {
     stale = true;

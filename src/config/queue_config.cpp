@@ -163,7 +163,7 @@ int highest_setting(bool fast, int value)
 /* With which setting nothing was left of what ran under another. */
 int settled_settings[2];
 
-/* The built-in queues have a lock tag and a concurrency even if nobody configured them. */
+/* The built-in queues have a lock tag and a concurrency even if they are not configured. */
 QueueLimit with_defaults(std::string_view queue_name, QueueLimit limit)
 {
     const bool fast = queue_name == kFastQueue;
@@ -267,7 +267,7 @@ void init_queue_config()
 namespace
 {
 
-/* Who may call set_queue() does not need us to be asked. */
+/* A role that may call set_queue() may set limits anyway. */
 bool may_set_limits()
 {
     const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};

@@ -143,7 +143,7 @@ void set_option(CrontabItem &item, const std::string &key, const std::string &va
         item.queue_name = value;
     } else if (key == "jobKey") {
         if (value.empty())
-            refuse("Leave the option out if there shall be no key.");
+            refuse("Leave the option out if the job needs no key.");
         item.job_key = value;
     } else if (key == "jobKeyMode") {
         if (value != "replace" && value != "preserve_run_at")

@@ -56,7 +56,7 @@ class Converter
     {
         throw SyntaxError{"invalid JSON5: " + problem,
                           "At character " + std::to_string(at_ + 1) + " of the payload.",
-                          "The payload is an object like {to: \"someone\", n: 1}."};
+                          "The payload is an object like {to: \"a@b.c\", n: 1}."};
     }
 
     char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }

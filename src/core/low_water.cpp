@@ -14,7 +14,7 @@ LowWaterMarks::Range *LowWaterMarks::find(Set &set, RangeId range)
     return nullptr;
 }
 
-/* Takes a free place, or that of the range which nobody has used for longest. */
+/* Takes a free place, or that of the least recently used range. */
 LowWaterMarks::Range &LowWaterMarks::make(Set &set, RangeId range)
 {
     Range *place = &set.ranges.front();
@@ -69,7 +69,7 @@ void LowWaterMarks::raise_mark(RangeId range, ReadyKey from, ReadyKey to,
             return;
         found = &make(set, range);
     }
-    /* Lowered meanwhile, perhaps to a job that the reader, who began higher up, passed by. */
+    /* Lowered meanwhile, perhaps to a job that the reader, which began higher up, passed by. */
     if (found->mark < from || found->dropped > announcements)
         return;
     for (const Announcement &recent : found->recent)

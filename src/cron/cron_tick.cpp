@@ -23,7 +23,7 @@ namespace
  * quick restart of the server, loses nothing. */
 constexpr int64 kLateLimit = 5 * USECS_PER_MINUTE;
 
-/* A producer may hold a job_key for long; the other schedules shall not wait for it. */
+/* A producer may hold a job_key for long; the other schedules must not wait for it. */
 constexpr const char *kLockTimeout = "1s";
 
 struct DueMinute {
@@ -309,7 +309,7 @@ int64 tick_as_owner(TimestampTz now)
         try {
             find_due_minutes(schedule, now);
             readable.push_back(&schedule);
-        } catch (const Failure &failure) { /* somebody edited the table, or a zone is gone */
+        } catch (const Failure &failure) { /* the table was edited by hand, or a zone is gone */
             set_error(schedule, pg::to_error_info(failure));
         }
     }
@@ -328,7 +328,7 @@ int64 tick_as_owner(TimestampTz now)
 
 } // namespace
 
-/* As the owner, whoever calls. */
+/* As the owner, whatever role calls. */
 int64 run_due_schedules(TimestampTz now)
 {
     pg::call([] { PreventCommandIfReadOnly("cron_tick()"); });

@@ -12,7 +12,7 @@ namespace backfill::queue
 namespace
 {
 
-/* Jobs of the extension's owner, as whom all this runs; others may have such jobs, too. */
+/* Jobs of the extension's owner, as which all this runs; other roles may have such jobs, too. */
 constexpr const char *kHere =
     "j.database = pg_catalog.current_database() AND j.username = CURRENT_USER";
 /* The role was renamed or dropped, and pg_cron cannot log in as it. */

@@ -112,7 +112,7 @@ void prepare_scheduling(const char *function)
 namespace
 {
 
-/* "+02:00" is two hours west of Greenwich, for POSIX and so for PostgreSQL; nearly everybody means
+/* "+02:00" is two hours west of Greenwich in POSIX and so in PostgreSQL; nearly all users mean
  * the east. Zones that have a name are unambiguous, Etc/GMT+2 too. */
 void check_zone_name(std::string_view zone)
 {

@@ -220,8 +220,8 @@ struct TaskScan {
     }
 };
 
-/* Which rows are claimed, and by whom. Rows of a batch stand together, so the last answer
- * usually serves again. Plain data. */
+/* Which rows are claimed, and by which transactions. Rows of a batch stand together, so the last
+ * answer usually serves again. Plain data. */
 struct Claims {
     enum class Owner { kNobody, kExecutor, kOther };
 
@@ -236,8 +236,8 @@ struct Claims {
             bgworker::available() ? bgworker::executor_xids(executors, kMaxExecutors) : 0;
         last = InvalidTransactionId;
     }
-    /* Who is deleting, updating or locking the row in the slot. Several lockers at once are
-     * left for the claim to find out: they may all be our own. */
+    /* The transaction that is deleting, updating or locking the row in the slot. Several lockers at
+     * once are left for the claim to find out: they may all be our own. */
     Owner owner_of(TupleTableSlot *slot)
     {
         const HeapTuple row = ExecFetchSlotHeapTuple(slot, false, nullptr);

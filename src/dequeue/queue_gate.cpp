@@ -29,8 +29,8 @@ bool QueueGate::take_slot(const QueueLimit &limit, std::string_view queue)
 {
     QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
     if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
-        /* Whoever leaves the queue shall tell us; look again, for it may have left just
-         * before it could see that. */
+        /* The next job that leaves the queue will tell us; look again, because one may have left
+         * just before it could see that. */
         bgworker::note_queue_full(MyDatabaseId);
         entry = slots_.enter(limit, queue, table_);
     }
@@ -59,7 +59,7 @@ bool QueueGate::enter(const JobRow &row)
     }
     if (!take_slot(limit, queue))
         return false;
-    /* Somebody else may just have started the last job that the rate allows. */
+    /* Another process may just have started the last job that the rate allows. */
     if (!has_rate || is_below_rate(take_rate_token(limit, clock::now())))
         return true;
     next_.exclude_queue(queue);

@@ -57,7 +57,7 @@ int count_holders(const LOCKTAG &tag, LOCKMODE conflicting)
 
 /* How many locks on slots a transaction may get. */
 constexpr int kMostSlots = 200;
-/* So many slots are asked for one by one; to look for more, all locks are read. */
+/* This many slots are asked for one by one; to look for more, all locks are read. */
 constexpr int kFewSlots = 64;
 
 /* How many this one has got, or more; forgotten at its end. */
@@ -151,8 +151,8 @@ int count_within(const QueueLimit &limit, const std::vector<int> &leased)
     }));
 }
 
-/* Whether nothing is left beyond the limit. What others may not know of yet is asked first: who has
- * not heard of a change may still take a slot beyond it. */
+/* Whether nothing is left beyond the limit. What others may not know of yet is asked first: a
+ * session that has not heard of a change may still take a slot beyond it. */
 bool is_settled(const QueueLimit &limit, std::string_view queue_name, JobTable &table)
 {
     if (limit.settled)
@@ -165,7 +165,7 @@ bool is_settled(const QueueLimit &limit, std::string_view queue_name, JobTable &
     return true;
 }
 
-/* Whether who has this slot may start one more job in it. */
+/* Whether the holder of this slot may start one more job in it. */
 bool is_within(const QueueLimit &limit, int slot)
 {
     return limit.concurrency == 0 || (slot >= 0 && slot < limit.concurrency);
@@ -173,8 +173,8 @@ bool is_within(const QueueLimit &limit, int slot)
 
 /* --- Keys of jobs --- */
 
-/* So many keys of a transaction are locked until its end. Of further ones each is locked until the
- * next: they are in the table by then, and the locks below say whose rows those are. */
+/* This many keys of a transaction are locked until its end. Of further ones each is locked until
+ * the next: they are in the table by then, and the locks below say whose rows those are. */
 constexpr int kMostKeptKeys = 64;
 
 /* What this transaction has locked; forgotten at its end. Plain data. */
@@ -259,7 +259,7 @@ bool is_one_with_many_keys(TransactionId xid, TransactionId &top)
 }
 
 /* A transaction with many keys, not yet ended, that has inserted a job with this key, whose lock we
- * hold. One that only takes a job out may be running it, and nobody waits for that. */
+ * hold. One that only takes a job out may be running it, and no producer waits for that. */
 std::optional<TransactionId> find_user_with_many_keys(std::string_view job_key)
 {
     Relation table = pg::open_table("job", AccessShareLock);
@@ -308,7 +308,7 @@ void wait_for_user_with_many_keys(TransactionId xid)
 }
 
 /* Locks the keys with these hashes, which are sorted, until the end of the transaction. Waits for a
- * transaction with many keys that uses one of them, but holds none of them while it does, for
+ * transaction with many keys that uses one of them, but holds none of them while it does, because
  * that one may come to need them. */
 void lock_keys(std::span<const std::string_view> job_keys, std::span<const uint64> hashes)
 {
@@ -408,8 +408,8 @@ void QueueSlots::leave(const QueueLimit &limit, std::string_view queue_name, Que
         pg::call([&] { release_slot(limit.queue_id, slot); });
 }
 
-/* Each slot is tried once in a round, also over several calls, for all that are tried are taken, or
- * were when that was found out. */
+/* Each slot is tried once in a round, also over several calls, because all that are tried are
+ * taken, or were when that was found out. */
 std::optional<int> QueueSlots::take_slot(const QueueLimit &limit, std::string_view queue_name,
                                          Queue &queue, JobTable &table)
 {
@@ -421,7 +421,7 @@ std::optional<int> QueueSlots::take_slot(const QueueLimit &limit, std::string_vi
             continue;
         if (!pg::call([&] { return try_slot(limit.queue_id, slot); }))
             continue;
-        /* Looked up only now: while we have the lock nobody can lease it. */
+        /* Looked up only now: while we have the lock no consumer can lease it. */
         if (!table.is_slot_leased(queue_name, slot))
             return slot;
         pg::call([&] { release_slot(limit.queue_id, slot); });

@@ -27,7 +27,7 @@ core::RateWindow *local_window(int32 queue_id) noexcept
     return nullptr;
 }
 
-/* What was before the server's start nobody can know; see the header. */
+/* What was before the server's start is unknown; see the header. */
 std::int32_t starts_before_server(const QueueLimit &limit) noexcept
 {
     const bool was_limited = limit.rated_since <= PgStartTime;
@@ -40,7 +40,7 @@ std::int32_t window_id(const QueueLimit &limit) noexcept
     return clock::is_fake() ? limit.queue_id ^ PG_INT32_MIN : limit.queue_id;
 }
 
-/* Runs use(window) on the queue's window, which nobody else changes meanwhile. Without a
+/* Runs use(window) on the queue's window, which no other process changes meanwhile. Without a
  * window (all are in use) the queue waits for one to become free. */
 template <class Use>
 TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noexcept

@@ -41,7 +41,7 @@ using MaybeAnswer = std::optional<Answer>;
 
 constexpr std::size_t kMaxQuoted = 300;
 
-/* A part of somebody else's text, in one line. */
+/* A part of a user's text, in one line. */
 std::string in_one_line(std::string_view text)
 {
     std::string line(text);
@@ -110,7 +110,7 @@ bool in_progress(TransactionId xid)
     return pg::call([&] { return TransactionIdIsInProgress(xid); });
 }
 
-/* Who has this transaction: a process, since when, or a prepared transaction. */
+/* The owner of this transaction: a process, since when, or a prepared transaction. */
 std::string owner_of(TransactionId xid)
 {
     const TransactionId top = pg::call([&] { return SubTransGetTopmostTransaction(xid); });
@@ -129,7 +129,7 @@ std::string owner_of(TransactionId xid)
                            : in_one_line(pg::to_string(rows.rows[0].values[0]));
 }
 
-/* --- Reading the row without waiting for anybody ---------------------------------------------- */
+/* --- Reading the row without waiting for a lock ----------------------------------------------- */
 
 struct SeenJob {
     bool found;
@@ -148,8 +148,7 @@ SeenJob read_job(int64 id)
         ScanKeyData key;
         ScanKeyInit(&key, JobTable::attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
                     Int64GetDatum(id));
-        SysScanDesc scan =
-            systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
         HeapTuple tuple = systable_getnext(scan);
         if (HeapTupleIsValid(tuple)) {
             tuple = heap_copytuple(tuple);
@@ -197,7 +196,7 @@ class Diagnosis
 
     Answer answer()
     {
-        /* Its handler asks; a function's row is gone already, for us. */
+        /* Its handler asks; to us a function's row is gone already. */
         if (const JobRow *own = running_job(); own != nullptr && own->id() == id_)
             return {"running", "this session runs it, attempt " +
                                    std::to_string(own->attempts() + 1) + " of " +
@@ -271,7 +270,7 @@ class Diagnosis
                          "back; the history does not know"};
     }
 
-    /* --- Somebody has it --- */
+    /* --- A process has it --- */
 
     MaybeAnswer standby() const
     {
@@ -407,7 +406,7 @@ class Diagnosis
         return " " + in_one_line(pg::get_text(error, "message").value_or(std::string()));
     }
 
-    /* --- Nobody can run it --- */
+    /* --- No process can run it --- */
 
     MaybeAnswer task() const
     {
@@ -617,7 +616,7 @@ class Diagnosis
         return worker.kind == bgworker::WorkerKind::kExecutor;
     }
 
-    /* Below the mark nobody looks but the dispatcher's sweep. */
+    /* Below the mark only the dispatcher's sweep looks. */
     MaybeAnswer unannounced() const
     {
         const core::RangeId range = low_water::range_of(task_name_, queue_, row_.priority());
@@ -625,7 +624,7 @@ class Diagnosis
         if (!bgworker::available() || !(key < low_water::mark(range)))
             return std::nullopt;
         return Answer{"unannounced",
-                      "nobody has told the executors of it (it came by COPY, replication or a "
+                      "the executors were not told of it (it came by COPY, replication or a "
                       "prepared transaction): the dispatcher's next sweep finds it"};
     }
 

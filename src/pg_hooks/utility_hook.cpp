@@ -106,8 +106,8 @@ bool creation_fails(const CreatedbStmt *statement, const DatabaseFacts &source)
            pg_valid_server_encoding(defGetString(encoding)) != source.encoding;
 }
 
-/* Whether a command fails, or is done, before PostgreSQL looks who else is in the database: then
- * nobody there is to be disturbed. Those that are likely; of others the workers come back. */
+/* Whether a command fails, or is done, before PostgreSQL looks for other sessions in the database:
+ * then none there must be disturbed. Those that are likely; of others the workers come back. */
 bool ends_at_once(Node *statement, ProcessUtilityContext context, Oid database)
 {
     if (!IsA(statement, RenameStmt) && IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL))
@@ -156,16 +156,16 @@ bool drops_owner(Node *statement, Oid extension)
     return false;
 }
 
-/* PostgreSQL locks the extension before it looks who asks: it would wait for running jobs,
- * and every worker behind it, only to refuse in the end. So who is no owner is refused here. */
+/* Reject non-owners here. PostgreSQL locks the extension before it checks the owner: it would wait
+ * for running jobs, and every worker behind it, only to refuse in the end. */
 void refuse_unless_owner(Oid extension)
 {
     if (!pg::owns_extension(extension, GetUserId()))
         aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_EXTENSION, "backfill");
 }
 
-/* The database whose workers must go before the command; InvalidOid for most. Who may
- * not run the command does not get to disturb anybody. */
+/* The database whose workers must go before the command; InvalidOid for most. A role
+ * that may not run the command must not disturb any session. */
 Oid database_to_stop(Node *statement, ProcessUtilityContext context)
 {
     if (drops_extension(statement) || IsA(statement, DropOwnedStmt)) {
@@ -226,8 +226,8 @@ void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
                                 destination, completion);
 }
 
-/* After the command, for some of these commit in the middle. Should the process exit instead, the
- * abort of its transaction is still to come. */
+/* After the command, because some of these commit in the middle. Should the process exit instead,
+ * the abort of its transaction is still to come. */
 void let_workers_back(int, Datum database) noexcept
 {
     bgworker::allow_workers(DatumGetObjectId(database));

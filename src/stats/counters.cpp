@@ -20,7 +20,7 @@ namespace
 constexpr char kName[] = "backfill counters";
 constexpr std::string_view kOther = "other";
 constexpr std::size_t kMaxName = bgworker::kMaxTaskName - 1;
-/* Each database may need one place more than there are, for its label set "other". */
+/* Each database may need one place more than there are: that of its label set "other". */
 constexpr int kMaxDatabases = bgworker::kMaxDatabases;
 /* The low bits of JobCounters::occupancy: how many processes add to the counters now. */
 constexpr int kUserBits = 20;
@@ -55,7 +55,7 @@ struct SharedCounters {
 
 SharedCounters *state = nullptr;
 /* Of the labels of each entry, behind the entries in the same block of shared memory, close
- * together: whoever searches reads these only. */
+ * together: a search reads these only. */
 uint64 *hashes = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
@@ -194,7 +194,7 @@ JobEntry *make_entry(Oid database, const LabelSet &labels, uint64 hash)
     copy_name(entry.band, sizeof(entry.band), labels.band);
     entry.database = database;
     hashes[place] = hash;
-    /* Those who still know the place as another's come and see that it is not, meanwhile. */
+    /* Processes that still know the place as another's come meanwhile, and see that it is not. */
     pg_atomic_uint64 &occupancy = entry.counters.occupancy;
     const uint64 old_serial = pg_atomic_read_u64(&occupancy) >> kUserBits;
     pg_atomic_fetch_add_u64(&occupancy,
@@ -213,7 +213,7 @@ JobEntry *find_or_make_other(Oid database)
     return entry != nullptr ? entry : make_entry(database, other, hash);
 }
 
-/* From here on nobody adds to it for its label set. False: somebody does so right now. */
+/* From here on no process adds to it for its label set. False: one does so right now. */
 bool end_occupancy(JobEntry &entry)
 {
     uint64 idle = pg_atomic_read_u64(&entry.counters.occupancy) >> kUserBits << kUserBits;

@@ -167,7 +167,7 @@ std::optional<TransactionId> JobTable::find_inserting(int64 id)
         ScanKeyInit(&key, attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
                     Int64GetDatum(id));
         SysScanDesc scan = systable_beginscan(table, index_oid, true, &dirty, 1, &key);
-        /* With each row the scan leaves in the snapshot who is inserting it. */
+        /* With each row the scan leaves in the snapshot the transaction that is inserting it. */
         while (!TransactionIdIsValid(inserting) && HeapTupleIsValid(systable_getnext(scan))) {
             exists = true;
             inserting = dirty.xmin;
@@ -257,7 +257,7 @@ std::vector<int> JobTable::leased_slots(std::string_view queue_name)
 namespace
 {
 
-/* Whether nobody but the current transaction locks or changes the row at tid, perhaps at
+/* Whether only the current transaction locks or changes the row at tid, perhaps at
  * several savepoint levels. */
 bool is_ours_alone(Relation heap, ItemPointerData tid)
 {

@@ -2,7 +2,7 @@
 once, in hostile contexts, beside working executors and sessions that are terminated at random.
 
 What must hold: no internal error (XX…), no crash, no statement that cannot be cancelled; a role
-without rights is refused; what only some may read is sent to nobody else; afterwards storage,
+without rights is refused; what only some roles may read is sent to no other; afterwards storage,
 views and an ordinary job are in order.
 """
 

@@ -4,7 +4,7 @@
 # A test must not assume that the machine is fast: between any two of its lines a minute may pass.
 # - It waits for a condition: wait_until() for what a query can tell, try_until() for anything else,
 #   $node->wait_for_log(). Each has a deadline, says what it saw last, and ends the file when it has
-#   waited in vain, for what comes after would wait as long.
+#   waited in vain, because what comes after would wait as long.
 # - It looks at work that is still there, because the test itself holds it up: close_gate(), or a lock
 #   of its own that the handler waits for.
 # - A deadline that must not pass (a lease, a time limit) is far away, or made to pass by SQL.
@@ -82,7 +82,7 @@ sub wait_until
 }
 
 # An assertion: a function comes to return true. It returns a list: whether it is content, and what it
-# has seen, for the report. For what a single query cannot tell.
+# has seen, which is reported. Use it where a single query cannot tell.
 sub try_until
 {
 	my ($name, $try) = @_;
@@ -133,7 +133,7 @@ sub worker_pids
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'backfill $kind' $where ORDER BY pid");
 }
 
-# An assertion: there are so many workers of a kind; `$count` may be an SQL comparison.
+# An assertion: there are `$count` workers of a kind; `$count` may be an SQL comparison.
 sub wait_for_workers
 {
 	my ($node, $kind, $db, $count, $name) = @_;
@@ -325,7 +325,7 @@ sub open_gate
 	return;
 }
 
-# So many calls of produce() in one transaction, of every kind in turn.
+# Several calls of produce() in one transaction, of every kind in turn.
 sub produce
 {
 	my ($node, $db, $calls, $details) = @_;

@@ -18,7 +18,7 @@ our @EXPORT = qw(
 
 my $examples = "$FindBin::RealBin/../../examples";
 
-# Python is Debian's, for psycopg is.
+# Python is Debian's, because psycopg is.
 my %command = (
 	python => [ '/usr/bin/python3', "$examples/python/consumer.py" ],
 	node => [ 'node', "$examples/node/consumer.mjs" ],
@@ -122,8 +122,8 @@ sub wait_for_consumer_log
 	die "$name: waited in vain\n";
 }
 
-# None outlives its test, nor does what one started that was killed: the environment tells whose a
-# process is, for no other test's server has the same directory.
+# None outlives its test, nor does what one started that was killed: the environment tells to which
+# test a process belongs, because each test's server has a directory of its own.
 END
 {
 	my $status = $?;

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A throwaway PostgreSQL server, for the demo, the tests and the benchmarks. Source it
+# A throwaway PostgreSQL server. The demo, the tests and the benchmarks use it. Source it
 # after common.sh; then
 #
 #   cluster_start [setting=value ...]   makes and starts it, and sets PGHOST, PGUSER, PGDATABASE
@@ -9,14 +9,14 @@
 #
 # The server listens on a Unix socket in its own private directory and nowhere else. It
 # stops when the script ends, in whatever way. A server cannot run as root, so root starts
-# it as user postgres; anybody else runs it as himself.
+# it as user postgres; any other user runs it directly.
 
 CLUSTER_DIR=
 
 # Variables for the server alone, as NAME=VALUE separated by spaces: sanitize.sh preloads by it.
 read -ra CLUSTER_ENVIRONMENT <<<"${BACKFILL_SERVER_ENVIRONMENT:-}"
 
-# Run a command as the user who owns the server, from a directory that this user may enter. What it
+# Run a command as the user that owns the server, from a directory that this user may enter. What it
 # starts does not keep the guard waiting (see cluster_set_traps).
 as_server() {
     if ((EUID == 0)); then
@@ -118,7 +118,7 @@ cluster_reload() {
     psql -XqAt -d postgres -v ON_ERROR_STOP=1 -c 'SELECT pg_reload_conf()' >/dev/null
 }
 
-# The last lines of the server's log, for the moment when something went wrong.
+# The last lines of the server's log, to be shown when something went wrong.
 cluster_log() {
     [[ -r $CLUSTER_DIR/server.log ]] || return 0
     say "--- the end of the server's log"

@@ -23,7 +23,7 @@ export TMPDIR=${TMPDIR:-/tmp}
 # The make that called us may be a parallel one; its job slots are not ours.
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-# Nothing that points to somebody's own server may reach the throwaway one.
+# Nothing that points to a user's own server may reach the throwaway one.
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGDATABASE PGPASSWORD PGPASSFILE PGSERVICE PGOPTIONS PGAPPNAME PGDATA
 
 say() { printf '%s\n' "$*"; }
@@ -90,7 +90,7 @@ build_and_install() {
     log=$(mktemp "$TMPDIR/backfill-build.XXXXXX")
     make -s -C "$BACKFILL_ROOT" -j"$(nproc)" PG_CONFIG="$PG_CONFIG" COPT="$flags" all >"$log" 2>&1 || status=$?
     if ((status == 0)) && ! installed_is_current; then
-        # Only the install needs rights; whoever has none may still use what is there already.
+        # Only the install needs rights; without them a user may still use what is there already.
         if [[ ! -w $(server_dir pkglibdir) ]]; then
             printf '%s\n' "What is installed is not what this tree builds, and you may not install;" \
                 "run \"make install\" as root first." >"$log"
@@ -108,8 +108,8 @@ build_and_install() {
     return "$status"
 }
 
-# Things that were fetched once and are kept between runs; in the tree for a user who has no home
-# of his own.
+# Things that were fetched once and are kept between runs; in the tree if the user has no home
+# directory.
 BACKFILL_CACHE=${XDG_CACHE_HOME:-${HOME:-}/.cache}/backfill
 if [[ ! -O ${BACKFILL_CACHE%/*} && ! -O ${BACKFILL_CACHE%/*/*} ]] || ! mkdir -p "$BACKFILL_CACHE" 2>/dev/null; then
     BACKFILL_CACHE=$BACKFILL_ROOT/tmp_check/cache
@@ -133,7 +133,7 @@ manual_dir() {
     return 1
 }
 
-# Root who builds in the tree of another user (sudo make demo) leaves the files to that user.
+# Root that builds in the tree of another user (sudo make demo) leaves the files to that user.
 give_tree_back() {
     local owner
     owner=$(stat -c %u:%g "$BACKFILL_ROOT")

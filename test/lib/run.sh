@@ -50,7 +50,7 @@ record() {
     fi
 }
 
-# A kind that could not run counts as one failed test, so that nobody overlooks it.
+# A kind that could not run counts as one failed test, so that it is not overlooked.
 record_broken() {
     record "$1" "$2" 0 1
     [[ -z ${3:-} ]] || tail -n 40 "$3"
@@ -236,7 +236,7 @@ run_tap() {
 }
 
 # Drivers that call and run hostile things at random, each on a server of its own with executors. The
-# log says every SQLSTATE, for the drivers look for internal errors in it.
+# log says every SQLSTATE, because the drivers look for internal errors in it.
 run_fuzz() {
     local name log status
     for name in $(files_of test/fuzz py "$@"); do

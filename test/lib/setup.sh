@@ -91,7 +91,7 @@ packages_of() {
     build)
         printf '%s\n' make g++ libboost-dev
         server_is_complete || printf '%s\n' "postgresql-$major" "postgresql-server-dev-$major"
-        # Root runs servers as user postgres, whom this package makes.
+        # Root runs servers as user postgres, which this package makes.
         ((EUID != 0)) || id -u postgres >/dev/null 2>&1 || printf '%s\n' postgresql-common
         ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Prints what is unsafe in the install scripts given as arguments. Whoever runs CREATE EXTENSION
-# or calls one of our functions may have functions and operators of somebody else in his
+# Prints what is unsafe in the install scripts given as arguments. A session that runs CREATE
+# EXTENSION or calls one of our functions may have functions and operators of another role in its
 # search_path, so
 #   - every call and every relation is named with its schema,
 #   - every function in SQL or PL/pgSQL runs under a pinned search_path, which is what
@@ -48,7 +48,7 @@ foreach my $file (@ARGV)
 
 	while ($code =~ /\b(OR\s+REPLACE|IF\s+NOT\s+EXISTS)\b/gi)
 	{
-		complain($file, $text, $-[0], "\"$1\" adopts an object that somebody else may have made");
+		complain($file, $text, $-[0], "\"$1\" adopts an object that another role may have made");
 	}
 	while ($code =~ /^\\(?!echo Use "CREATE EXTENSION)/gm)
 	{

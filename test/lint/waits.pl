@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Prints where the TAP tests given as arguments wait in a way that a slow machine breaks: so and so
-# many tries in place of a deadline, no limit at all, or a wait whose failure goes unnoticed. What to
+# Prints where the TAP tests given as arguments wait in a way that a slow machine breaks: a number of
+# tries in place of a deadline, no limit at all, or a wait whose failure goes unnoticed. What to
 # use is in test/lib/Backfill.pm: wait_until() and try_until().
 use strict;
 use warnings;

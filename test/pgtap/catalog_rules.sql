@@ -82,7 +82,7 @@ SELECT is_empty($$
 $$, 'every table and sequence is marked for pg_dump');
 SELECT is_empty($$
     SELECT condition FROM pg_extension, unnest(extcondition) condition WHERE extname = 'backfill' AND condition <> ''
-$$, 'with all its rows');
+$$, 'each table is dumped with all its rows');
 SELECT is_empty($$
     SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
      WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind = 'r' AND a.attnum > 0

@@ -1,5 +1,5 @@
--- Handlers and hooks are found by name, so their owners count: who may replace a function uses the
--- rights of the role that it runs as. Known at the registration, it is a warning; a new owner is refused.
+-- Handlers and hooks are found by name, so their owners count: a role that may replace a function uses the
+-- rights of the role that it runs as. An owner known at the registration raises a warning; a new one is refused.
 BEGIN;
 SELECT no_plan();
 SET client_min_messages = error;
@@ -41,7 +41,7 @@ SELECT backfill.register_task('work', 'owners.work(jsonb)', run_as => 'regress_v
 SELECT is(pg_temp.outcome(), 'regress_victim ran own code', 'a role''s own function runs');
 SELECT is(pg_temp.finding('function_owners'), 'ok', 'health() has nothing to say');
 ALTER FUNCTION owners.work OWNER TO CURRENT_USER;
-SELECT is(pg_temp.outcome(), 'regress_victim ran own code', 'and that of a superuser');
+SELECT is(pg_temp.outcome(), 'regress_victim ran own code', 'a handler of a superuser runs');
 SELECT is(pg_temp.finding('function_owners') || pg_temp.finding('handlers'), 'okok', 'nothing to say');
 
 -- Dropped, and made again by another role that may create functions there.
@@ -56,7 +56,7 @@ SELECT is(pg_temp.outcome(), 'regress_victim ran mallory''s code', 'a member of 
 REVOKE regress_victim FROM regress_mallory;
 SELECT matches(pg_temp.outcome(), 'belongs to role "regress_mallory" now', 'at once');
 
--- Who registers a function that another role owns is told, and has decided so.
+-- A role that registers a function of another role gets a warning, and has decided so.
 ALTER FUNCTION owners.work OWNER TO regress_deployer;
 SELECT matches(pg_temp.outcome(), 'belongs to role "regress_deployer" now', 'no other owner is better');
 SELECT backfill.register_task('work', 'owners.work(jsonb)', run_as => 'regress_victim');
@@ -68,7 +68,7 @@ ALTER ROLE regress_deployer RENAME TO regress_releaser;
 SELECT is(pg_temp.outcome(), 'regress_victim ran new release', 'a renamed owner is the same');
 DROP FUNCTION owners.work;
 SELECT pg_temp.make_work('regress_mallory', 'mallory''s code');
-SELECT matches(pg_temp.outcome(), 'belongs to role "regress_mallory" now', 'nobody else may');
+SELECT matches(pg_temp.outcome(), 'belongs to role "regress_mallory" now', 'a third owner is refused');
 SELECT backfill.unregister_task('work');
 
 -- Hooks.
@@ -80,15 +80,15 @@ DROP FUNCTION owners.work;
 SELECT pg_temp.make_work('regress_mallory', 'mallory''s code');
 DELETE FROM owners.ran;
 SELECT throws_ok($$SELECT backfill.enqueue('hooked')$$, '42501', 'hook owners.work(jsonb) belongs to role "regress_mallory" now, which may not act as role "regress_victim"', 'another owner''s is not');
-SELECT is_empty('SELECT * FROM owners.ran', 'it has not run');
+SELECT is_empty('SELECT * FROM owners.ran', 'the function of the new owner has not run');
 SELECT is(pg_temp.finding('hooks'), 'critical: before_job_schedule: owners.work belongs to role regress_mallory now, which may not act as role regress_victim', 'health() says so');
 SELECT backfill.register_hook('before_job_schedule', 'owners.work(jsonb)', run_as => 'regress_victim');
 SELECT lives_ok($$SELECT backfill.enqueue('hooked')$$, 'registered again, it is called');
 SELECT is(pg_temp.finding('function_owners'), 'warning: before_job_schedule: role regress_mallory owns owners.work, which runs as role regress_victim', 'health() warns');
 ALTER ROLE regress_victim RENAME TO regress_renamed;
 SELECT lives_ok($$SELECT backfill.enqueue('hooked')$$, 'a hook''s role may be renamed');
-SELECT is((SELECT as_role FROM owners.ran LIMIT 1), 'regress_victim', 'it ran as that role before');
-SELECT is((SELECT count(*) FROM owners.ran WHERE as_role = 'regress_renamed'), 1::bigint, 'and after');
+SELECT is((SELECT as_role FROM owners.ran LIMIT 1), 'regress_victim', 'the handler ran as the role before it was renamed');
+SELECT is((SELECT count(*) FROM owners.ran WHERE as_role = 'regress_renamed'), 1::bigint, 'the handler ran as the role after it was renamed');
 
 SELECT * FROM finish();
 ROLLBACK;

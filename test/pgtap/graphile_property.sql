@@ -160,10 +160,10 @@ SELECT (backfill.add_job('t', '[1]', job_key => 'dead', max_attempts => 3)).id A
 SELECT backfill.permanently_fail_jobs(ARRAY[:job]) \g /dev/null
 SELECT isnt((backfill.add_job('t', '[2]', job_key => 'dead', job_key_mode => 'unsafe_dedupe')).id, :job::bigint, 'unsafe_dedupe: a dead letter does not count');
 SELECT results_eq($$SELECT payload FROM backfill.job$$, $$VALUES ('[2]'::jsonb)$$, 'the new job begins anew');
-SELECT results_eq($$SELECT job_key COLLATE "default" FROM backfill.dead_letter$$, $$VALUES ('dead')$$, 'and the letter keeps its key');
+SELECT results_eq($$SELECT job_key COLLATE "default" FROM backfill.dead_letter$$, $$VALUES ('dead')$$, 'the dead letter keeps its key');
 SELECT is_empty(format($$SELECT id FROM backfill.reschedule_jobs('{%s}', attempts => 0)$$, :job), 'a letter whose key another job has is passed over');
 SELECT isnt_empty($$SELECT id FROM backfill.remove_job('dead')$$, 'remove_job() deletes the waiting job');
-SELECT is_empty($$SELECT FROM backfill.dead_letter$$, 'and its letter');
+SELECT is_empty($$SELECT FROM backfill.dead_letter$$, 'the dead letter of the removed job is gone');
 
 SELECT (backfill.add_job('t', job_key => 'much', max_attempts => 3)).id AS job \gset
 SELECT backfill.reschedule_jobs(ARRAY[:job], attempts => 9) \g /dev/null

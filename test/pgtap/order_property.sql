@@ -5,7 +5,7 @@ SELECT no_plan();
 
 CREATE SCHEMA property;
 CREATE TABLE property.effect (step serial, job_id bigint, task text);
--- Who runs is told by a payload that carries what was enqueued.
+-- The payload carries what was enqueued, and so tells which job runs.
 CREATE FUNCTION property.note(payload jsonb) RETURNS void LANGUAGE sql AS $$
     INSERT INTO property.effect (job_id, task) VALUES ((payload->>'n')::bigint, payload->>'task')
 $$;
@@ -42,7 +42,7 @@ SELECT pg_temp.enqueue_random(500);
 CREATE TEMP TABLE plan AS SELECT * FROM expected;
 SELECT cmp_ok((SELECT count(*) FROM plan), '>', 300::bigint, 'most jobs are due');
 SELECT is(pg_temp.run(), (SELECT count(*) FROM plan), 'every job that is due has run');
-SELECT results_eq('SELECT n FROM actual ORDER BY step', 'SELECT n FROM plan ORDER BY step', 'in order of priority, run_at and id');
+SELECT results_eq('SELECT n FROM actual ORDER BY step', 'SELECT n FROM plan ORDER BY step', 'jobs run in the order of priority, run_at and id');
 SELECT is((SELECT count(*) FROM backfill.jobs WHERE state <> 'scheduled'), 0::bigint, 'what is left is not due');
 
 -- The same in slices of random size: the order does not depend on how many are run at once.
@@ -71,7 +71,7 @@ SELECT is_empty($$
     SELECT task FROM (SELECT e.task, p.step, lag(p.step) OVER (PARTITION BY e.task ORDER BY e.step) AS previous
                         FROM property.effect e JOIN plan p ON p.n = e.job_id) s
      WHERE step < previous
-$$, 'and each task keeps the order');
+$$, 'each task keeps the order');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -15,11 +15,11 @@ SET ROLE regress_all;
 SELECT lives_ok($$SELECT backfill.enqueue('anything')$$, 'without a list every task is allowed');
 
 SET ROLE regress_none;
-SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', 'permission denied to enqueue task "mail"', 'with an empty list none is');
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', 'permission denied to enqueue task "mail"', 'with an empty list no task is allowed');
 
 SET ROLE regress_some;
 SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'a task of the list is allowed');
-SELECT lives_ok($$SELECT backfill.enqueue('report')$$, 'another one as well');
+SELECT lives_ok($$SELECT backfill.enqueue('report')$$, 'another task of the list is allowed as well');
 SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', 'permission denied to enqueue task "payroll"', 'a task that is not in the list is refused');
 SELECT throws_ok($$SELECT backfill.enqueue('Mail')$$, '42501', NULL, 'names are exact');
 SELECT throws_ok($$SELECT backfill.enqueue_fast('payroll')$$, '42501', NULL, 'enqueue_fast() asks, too');
@@ -39,7 +39,7 @@ SELECT results_eq($$SELECT task_identifier COLLATE "default", count(*) FROM back
 SELECT backfill.enqueue('payroll', '["secret"]', job_key => 'k');
 SET ROLE regress_some;
 SELECT throws_ok($$SELECT backfill.enqueue('mail', '["spy"]', job_key => 'k')$$, '42501', NULL, 'a key does not replace the job of a task that the producer may not enqueue');
-SELECT throws_ok($$SELECT backfill.enqueue('mail', '["spy"]', job_key => 'k', job_key_mode => 'preserve_run_at')$$, '42501', NULL, 'nor with preserve_run_at');
+SELECT throws_ok($$SELECT backfill.enqueue('mail', '["spy"]', job_key => 'k', job_key_mode => 'preserve_run_at')$$, '42501', NULL, 'a key of another task cannot be used with preserve_run_at');
 RESET ROLE;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs WHERE job_key = 'k'$$, $$VALUES ('payroll', '["secret"]'::jsonb)$$, 'that job is as it was');
 
@@ -83,17 +83,17 @@ CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb
 $$;
 SET ROLE regress_some;
 SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'add_job() shows a producer neither payload, error, worker nor token of the job that is there');
-SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'nor the payload that it has added to');
+SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'a producer does not get the payload that it has added to');
 RESET ROLE;
 SET ROLE regress_all;
-SELECT results_eq($$SELECT task, payload FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', '["private", "more"]'::jsonb)$$, 'who may read the table gets the payload');
+SELECT results_eq($$SELECT task, payload FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', '["private", "more"]'::jsonb)$$, 'a role that may read the table gets the payload');
 RESET ROLE;
 
 -- Granting again replaces the list.
 SELECT backfill.grant_producer('regress_some', '{payroll}');
 SET ROLE regress_some;
 SELECT lives_ok($$SELECT backfill.enqueue('payroll')$$, 'a new list allows what is in it');
-SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'and no longer what was in the old one');
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'a new list no longer allows what was in the old one');
 RESET ROLE;
 SELECT backfill.grant_producer('regress_some');
 SET ROLE regress_some;
@@ -105,7 +105,7 @@ SELECT backfill.grant_producer('regress_some', '{mail}');
 GRANT regress_some TO regress_member;
 SET ROLE regress_member;
 SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'a member may what the role may');
-SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', NULL, 'and no more');
+SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', NULL, 'the new list allows no other task');
 RESET ROLE;
 GRANT regress_none TO regress_member;
 SET ROLE regress_member;
@@ -129,7 +129,7 @@ SET ROLE regress_some;
 SELECT lives_ok($$SELECT pg_temp.pay()$$, 'a definer''s function enqueues what its owner may');
 RESET ROLE;
 
--- EXECUTE alone admits nobody: not by a grant by hand, nor by one to PUBLIC, nor when the row is gone.
+-- EXECUTE alone admits no role: not by a grant by hand, nor by one to PUBLIC, nor when the row is gone.
 CREATE ROLE regress_bare LOGIN;
 GRANT USAGE ON SCHEMA backfill TO regress_bare;
 GRANT EXECUTE ON FUNCTION backfill.enqueue TO regress_bare;
@@ -144,10 +144,10 @@ SELECT backfill.grant_producer('regress_bare');
 SET ROLE regress_bare;
 SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'grant_producer() admits it');
 RESET ROLE;
-SELECT is((SELECT status FROM backfill.health() WHERE check_name = 'producers'), 'ok', 'and health() is content');
+SELECT is((SELECT status FROM backfill.health() WHERE check_name = 'producers'), 'ok', 'health() is content with the grants');
 DELETE FROM backfill.producer WHERE role_name::text = 'regress_bare';
 SET ROLE regress_bare;
-SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'a row that is gone takes the right along');
+SELECT throws_ok($$SELECT backfill.enqueue('mail')$$, '42501', NULL, 'the right ends with the row in backfill.producer');
 RESET ROLE;
 
 -- Admins enqueue, too; one that was limited stays limited.
@@ -166,7 +166,7 @@ SELECT backfill.grant_producer('regress_some', '{mail}');
 ALTER ROLE regress_some RENAME TO regress_renamed;
 SET ROLE regress_renamed;
 SELECT lives_ok($$SELECT backfill.enqueue('mail')$$, 'a renamed role may what it could');
-SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', 'permission denied to enqueue task "payroll"', 'and no more');
+SELECT throws_ok($$SELECT backfill.enqueue('payroll')$$, '42501', 'permission denied to enqueue task "payroll"', 'the renamed role may enqueue no other task');
 RESET ROLE;
 CREATE ROLE regress_some LOGIN;
 GRANT USAGE ON SCHEMA backfill TO regress_some;
@@ -189,7 +189,7 @@ RESET ROLE;
 SELECT isnt_empty($$SELECT FROM backfill.producer WHERE role_name::text = 'regress_none (missing)'$$, 'what the dropped one had is shown as such');
 SELECT lives_ok($$SELECT backfill.grant_producer('regress_none', '{mail}')$$, 'the new one can be granted the same');
 SELECT results_eq($$SELECT role_name::text, tasks FROM backfill.producer WHERE role_name::text ~ 'none'$$, $$VALUES ('regress_none', '{mail}'::text[])$$,
-                  'and the remains of the old one are gone');
+                  'the remains of the old grant are gone');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -64,9 +64,9 @@ $$, 'every job has run as often as it should');
 -- Requeued, they have their attempts again; the next run of each succeeds, as its failures are used up.
 SELECT backfill.requeue_dlq_job(id, payload => payload || '{"failures": 0}') FROM backfill.dlq;
 SELECT is((SELECT count(*) FROM backfill.jobs WHERE attempts > 0), 0::bigint, 'requeued jobs have all their attempts');
-SELECT lives_ok('SELECT pg_temp.run()', 'they run');
+SELECT lives_ok('SELECT pg_temp.run()', 'the requeued jobs run');
 SELECT results_eq('SELECT n FROM property.effect ORDER BY n', 'SELECT n FROM property.plan ORDER BY n', 'now every job has had its effect, once');
-SELECT is((SELECT total_jobs FROM backfill.dlq_stats()), 0::bigint, 'and no letter is left');
+SELECT is((SELECT total_jobs FROM backfill.dlq_stats()), 0::bigint, 'no letter is left');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,4 +1,4 @@
--- Who may do what: nothing for PUBLIC, and the four bundles, each tried for real as a role
+-- What each role may do: nothing for PUBLIC, and the four bundles, each tried for real as a role
 -- that has it.
 BEGIN;
 SELECT no_plan();
@@ -7,7 +7,7 @@ CREATE ROLE regress_producer LOGIN;
 CREATE ROLE regress_consumer LOGIN;
 CREATE ROLE regress_monitor LOGIN;
 CREATE ROLE regress_admin LOGIN;
-CREATE ROLE regress_nobody LOGIN;
+CREATE ROLE regress_none LOGIN;
 
 --
 -- Nothing to PUBLIC, on any object, in any form.
@@ -26,11 +26,11 @@ SELECT is_empty($$
     SELECT nspname FROM pg_namespace n, aclexplode(n.nspacl) acl WHERE n.nspname = 'backfill' AND acl.grantee = 0
 $$, 'the schema is not granted to PUBLIC');
 SELECT is_empty($$
-    SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege('regress_nobody', p.oid, 'EXECUTE')
+    SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege('regress_none', p.oid, 'EXECUTE')
 $$, 'a role without a bundle may execute nothing');
 SELECT is_empty($$
     SELECT c.oid::regclass, r FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r
-     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege('regress_nobody', c.oid, r)
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege('regress_none', c.oid, r)
 $$, 'a role without a bundle may read and write nothing');
 
 SELECT lives_ok($$SELECT backfill.grant_producer('regress_producer')$$, 'grant_producer');
@@ -45,25 +45,25 @@ SELECT is_empty($$
      WHERE p.pronamespace = 'backfill'::regnamespace AND p.proname ~ '^_health_' AND has_function_privilege(role, p.oid, 'EXECUTE')
 $$, 'the parts of health() are in no bundle');
 
--- Nobody but the owner may write to a table, use a sequence, or hand out rights.
+-- Only the owner may write to a table, use a sequence, or hand out rights.
 SELECT is_empty($$
     SELECT role, c.oid::regclass, r
-      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_class c,
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_none}'::name[]) role, pg_class c,
            unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r
      WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege(role, c.oid, r)
-$$, 'no bundle lets anybody write to a table or view');
+$$, 'no bundle lets a role write to a table or view');
 SELECT is_empty($$
     SELECT role, c.oid::regclass, r
-      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_class c, unnest('{USAGE,SELECT,UPDATE}'::text[]) r
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_none}'::name[]) role, pg_class c, unnest('{USAGE,SELECT,UPDATE}'::text[]) r
      WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind = 'S' AND has_sequence_privilege(role, c.oid, r)
 $$, 'no bundle has a sequence');
 SELECT is_empty($$
-    SELECT role FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role
+    SELECT role FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_none}'::name[]) role
      WHERE has_schema_privilege(role, 'backfill', 'CREATE')
 $$, 'no bundle may create objects in the schema');
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
-      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_nobody}'::name[]) role, pg_proc p
+      FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin,regress_none}'::name[]) role, pg_proc p
      WHERE p.pronamespace = 'backfill'::regnamespace AND has_function_privilege(role, p.oid, 'EXECUTE')
        AND p.proname ~ '^(grant_.*|_grant|_bundle|_requeue|_config_changed|_letter_deleted|_bury|_installed|_cron_tick)$'
 $$, 'no bundle contains the functions that hand out rights or are internal');
@@ -95,11 +95,11 @@ SELECT is_empty($$
 $$, 'an admin may execute every function for users but those that hand out rights');
 
 --
--- Tried for real. A table of statements: who may, and who may not (42501).
+-- Tried for real. A table of statements: which roles may execute each, and which may not (42501).
 --
 CREATE SCHEMA rights;
 GRANT USAGE ON SCHEMA rights TO PUBLIC;
-CREATE TABLE rights.effect (payload jsonb, who name DEFAULT current_user);
+CREATE TABLE rights.effect (payload jsonb, role name DEFAULT current_user);
 GRANT INSERT ON rights.effect TO PUBLIC;
 CREATE FUNCTION rights.note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO rights.effect VALUES (payload)';
 CREATE FUNCTION rights.fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'secret %', payload USING ERRCODE = '22000'; END $$;
@@ -115,7 +115,7 @@ RESET ROLE;
 RESET client_min_messages;
 SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
 
--- Somebody else is the clock: the tests need no pg_cron.
+-- The clock is external: the tests need no pg_cron.
 SET LOCAL backfill.cron_clock = 'external';
 CREATE TEMP TABLE attempt (statement text, allowed name[]);
 INSERT INTO attempt VALUES
@@ -193,7 +193,7 @@ INSERT INTO attempt VALUES
     ($$TRUNCATE backfill.job$$, '{}'),
     ($$LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE$$, '{}'),
     ($$UPDATE backfill.task SET run_as = 'postgres'$$, '{}'),
-    ($$INSERT INTO backfill.producer (role_name) VALUES ('regress_nobody')$$, '{}'),
+    ($$INSERT INTO backfill.producer (role_name) VALUES ('regress_none')$$, '{}'),
     ($$UPDATE backfill.dead_letter SET payload = '{}'$$, '{}'),
     ($$UPDATE backfill.retry_policy SET max_attempts = 1$$, '{}'),
     ($$INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('fast', 1)$$, '{}'),
@@ -224,16 +224,16 @@ END;
 $$;
 SELECT is(pg_temp.outcome('regress_' || role, statement), CASE WHEN role = ANY (allowed) THEN 'allowed' ELSE '42501' END,
           format('%s: %s', role, statement))
-  FROM attempt, unnest('{nobody,producer,consumer,monitor,admin}'::name[]) role
+  FROM attempt, unnest('{none,producer,consumer,monitor,admin}'::name[]) role
  ORDER BY statement, role;
 
 -- A procedure that ends its transaction cannot be tried from here.
 SELECT is(has_function_privilege('regress_' || role, 'backfill.wait_for_jobs(interval, text[], text[], boolean)', 'EXECUTE'), role = ANY ('{consumer,admin}'), role || ': wait_for_jobs')
-  FROM unnest('{nobody,producer,consumer,monitor,admin}'::name[]) role;
+  FROM unnest('{none,producer,consumer,monitor,admin}'::name[]) role;
 -- Claims are no way to another role's rights: what the server runs cannot be claimed.
 SET LOCAL ROLE regress_consumer;
-SELECT throws_ok($$SELECT * FROM backfill.claim_jobs('w', tasks => '{note}')$$, '55000', NULL, 'a consumer cannot claim jobs of a task that has a handler, not even his own');
-SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', n => 100)$$, 'nor does he get them unasked');
+SELECT throws_ok($$SELECT * FROM backfill.claim_jobs('w', tasks => '{note}')$$, '55000', NULL, 'a consumer cannot claim jobs of a task that has a handler, not even its own');
+SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', n => 100)$$, 'a consumer is not given jobs of a task that has a handler');
 RESET ROLE;
 
 --
@@ -242,10 +242,10 @@ RESET ROLE;
 SET ROLE regress_monitor;
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
-SELECT results_eq($$SELECT failure_reason, (SELECT array_agg(k) FROM jsonb_object_keys(last_error) k) FROM backfill.dlq$$, $$VALUES (NULL::text, '{sqlstate}'::text[])$$, 'nor the text of its error, which may quote it');
+SELECT results_eq($$SELECT failure_reason, (SELECT array_agg(k) FROM jsonb_object_keys(last_error) k) FROM backfill.dlq$$, $$VALUES (NULL::text, '{sqlstate}'::text[])$$, 'a monitor does not see the text of an error, which may quote the payload');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
 SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
-SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'and their text, which holds no payload');
+SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'a monitor sees the text of the metrics, which holds no payload');
 RESET ROLE;
 SET ROLE regress_consumer;
 SELECT results_eq($$SELECT payload FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb)$$, 'a consumer sees payloads');
@@ -260,13 +260,13 @@ RESET ROLE;
 --
 SET ROLE regress_admin;
 SELECT throws_ok($$SELECT backfill.register_task('t', 'rights.note(jsonb)', run_as => 'regress_consumer')$$, '42501', NULL, 'an admin cannot register a task that runs as a stranger');
-SELECT throws_ok($$SELECT backfill.register_task('t', 'rights.private(jsonb)')$$, '42501', NULL, 'nor with a function that he may not execute');
-SELECT lives_ok($$SELECT backfill.register_task('t', 'rights.note(jsonb)')$$, 'he can for himself');
+SELECT throws_ok($$SELECT backfill.register_task('t', 'rights.private(jsonb)')$$, '42501', NULL, 'an admin cannot register a task with a function that the admin may not execute');
+SELECT lives_ok($$SELECT backfill.register_task('t', 'rights.note(jsonb)')$$, 'an admin can register a task that runs as the admin');
 RESET ROLE;
-SELECT results_eq($$SELECT run_as COLLATE "default" FROM backfill.tasks WHERE task_identifier = 't'$$, $$VALUES ('regress_admin')$$, 'and then it runs as him');
+SELECT results_eq($$SELECT run_as COLLATE "default" FROM backfill.tasks WHERE task_identifier = 't'$$, $$VALUES ('regress_admin')$$, 'the registered task runs as the admin');
 -- Membership that may not be used to act as the role counts in no version of the server.
 SELECT is(pg_temp.outcome('regress_admin', $$SELECT backfill.register_task('t', run_as => (SELECT oid FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1)::regrole)$$), '42501',
-          'nobody registers a task that runs as a superuser');
+          'an admin cannot register a task that runs as a superuser');
 
 -- Before version 17 workers must log in as the role.
 CREATE ROLE regress_nologin NOLOGIN;

@@ -50,7 +50,7 @@ BEGIN
 END;
 $$;
 SELECT cmp_ok((SELECT count(*) FROM property.kept), '>', 200::bigint, 'many enqueues were kept');
-SELECT cmp_ok((SELECT last_value FROM property.tried), '>', 2 * (SELECT count(*) FROM property.kept), 'and more than that rolled back');
+SELECT cmp_ok((SELECT last_value FROM property.tried), '>', 2 * (SELECT count(*) FROM property.kept), 'more jobs than that are rolled back');
 SELECT bag_eq('SELECT payload FROM backfill.job', 'SELECT payload FROM property.kept', 'the kept jobs wait, and no others');
 
 CREATE FUNCTION pg_temp.run() RETURNS bigint LANGUAGE plpgsql AS $$
@@ -61,9 +61,9 @@ BEGIN
     RETURN n;
 END;
 $$;
-SELECT is(pg_temp.run(), (SELECT count(*) FROM property.kept), 'as many run');
+SELECT is(pg_temp.run(), (SELECT count(*) FROM property.kept), 'as many jobs run as were committed');
 SELECT bag_eq('SELECT payload FROM property.effect', 'SELECT payload FROM property.kept', 'exactly those, each once');
-SELECT is(pg_temp.run(), 0::bigint, 'and nothing is left');
+SELECT is(pg_temp.run(), 0::bigint, 'no job is left');
 
 -- Running is undone in the same way: jobs that ran in a rolled-back block wait again.
 TRUNCATE property.effect, property.kept;

@@ -2,7 +2,7 @@
 # The scripts that set everything up, on machines that look complete and are not, speak another language,
 # or allow little. The machines are folders of programs that answer as Debian's do. Prints TAP.
 #
-# test/lib/setup.sh installs nothing here: it is run as a user who may not, and says what is missing.
+# test/lib/setup.sh installs nothing here: it is run as a user that may not, and says what is missing.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source test/lib/common.sh
@@ -65,7 +65,7 @@ EOT
 server() { install -m 755 /dev/null "$machine/postgresql/$1/bin/postgres"; }
 headers() { touch "$machine/postgresql/$1/include/postgres.h"; }
 
-# Run a command on the machine, as a user who may not install anything: on_machine [VARIABLE=VALUE...] COMMAND...
+# Run a command on the machine, as a user that may not install anything: on_machine [VARIABLE=VALUE...] COMMAND...
 on_machine() {
     as_server env -u PG_CONFIG -C "$tree" PATH="$machine/bin:$PATH" DEBIAN_SERVERS="$machine/postgresql" HOME="$machine/home" \
         XDG_CACHE_HOME= "$@" 2>&1 </dev/null
@@ -112,7 +112,7 @@ is "$(on_machine test/lib/setup.sh build)" "error: these packages are missing: p
 echo postgresql-server-dev-15 >"$machine/unknown"
 printf '%s\n' postgresql-server-dev-15 postgresql-15 >"$machine/missing"
 like "$(on_machine test/lib/setup.sh build)" '*these packages are missing: postgresql-15 postgresql-server-dev-15*' \
-    'unless nobody has these headers any more: then the distribution'\''s server is asked for'
+    'unless these headers cannot be had any more: then the distribution'\''s server is asked for'
 
 # --- A choice is a choice -------------------------------------------------------------------------
 

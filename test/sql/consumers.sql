@@ -23,7 +23,7 @@ SELECT * FROM claim('host 2', n => 100);
 SELECT * FROM claim('host 3', n => 100);
 SELECT * FROM jobs;
 SELECT task_identifier, claim_token, coalesce(lease_slot >= 0, false) AS has_place FROM backfill.job ORDER BY id;
--- Filters. A task that nobody registered must be named; one that the server runs cannot be.
+-- Filters. An unregistered task must be named; one that the server runs cannot be.
 SELECT * FROM claim('w', '{nowhere}', '{unknown}', 9);
 SELECT * FROM claim('w', '{}', '{unknown}', 9);
 SELECT * FROM claim('w', NULL, '{}', 9);
@@ -59,7 +59,7 @@ CREATE FUNCTION fail_with(error text, permanent boolean = NULL, task text = 'mai
     SELECT backfill.enqueue(task);
     SELECT backfill.fail_job(c.id, c.claim_token, error, permanent) FROM claim('w', tasks => ARRAY[task]) c;
 $$;
-SELECT fail_with('Connection reset'), fail_with('Not Found'), fail_with('who knows'), fail_with('no', true), fail_with('not found', false), fail_with('');
+SELECT fail_with('Connection reset'), fail_with('Not Found'), fail_with('odd thing'), fail_with('no', true), fail_with('not found', false), fail_with('');
 SELECT * FROM jobs;
 SELECT id, last_error FROM backfill.jobs ORDER BY id;
 SELECT original_job_id, failure_reason, failure_count, last_error FROM backfill.dlq ORDER BY id;
@@ -147,7 +147,7 @@ COMMIT;
 SELECT id, payload, attempt, claim_token > :token AS newer FROM claim('w2', n => 9);
 SELECT backfill.complete_jobs('{1}', :token) AS fenced;
 -- By force, as if they had run out.
-SELECT backfill.force_unlock_workers('{w2,nobody}');
+SELECT backfill.force_unlock_workers('{w2,unknown}');
 SELECT * FROM jobs;
 SELECT original_job_id, failure_reason FROM backfill.dlq ORDER BY id;
 

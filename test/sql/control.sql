@@ -72,7 +72,7 @@ SELECT backfill.release_stale_job_locks('1 hour'), backfill.release_stale_queue_
 -- The rest of the dead letter queue.
 SELECT backfill.update_dlq_job(id, '"fixed"', 'looked at') FROM backfill.dlq WHERE job_key = 'a';
 SELECT payload, notes FROM backfill.dlq WHERE job_key = 'a';
-SELECT backfill.update_dlq_job(999, '1'), backfill.delete_dlq_by_job_key('nobody'), backfill.delete_dlq_by_job_key('a');
+SELECT backfill.update_dlq_job(999, '1'), backfill.delete_dlq_by_job_key('unknown'), backfill.delete_dlq_by_job_key('a');
 SELECT backfill.add_to_dlq(999, 'no');
 SELECT backfill.add_to_dlq(backfill.enqueue('note', '1'), 'by hand', '{"message": "m"}') > 0 AS added;
 SELECT failure_reason, failure_count, last_error FROM backfill.dlq WHERE task_identifier = 'note';

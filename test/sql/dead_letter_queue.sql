@@ -82,7 +82,7 @@ CALL refused('backfill.requeue_dlq_job(NULL)');
 SELECT backfill.requeue_dlq_job(2);
 CALL refused('backfill.requeue_dlq_job(2)');
 TABLE letter;
--- ... also when somebody else has taken its key meanwhile.
+-- ... also when another job has taken its key meanwhile.
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.enqueue('check', '{"n": 3}', job_key => 'k');
 CALL run();
@@ -178,7 +178,7 @@ SELECT backfill.requeue_dlq_job(1, 'rolled back');
 ROLLBACK;
 TABLE letter;
 SELECT count(*) FROM backfill.jobs;
--- A task that nobody serves any more: the job waits.
+-- A task that is no longer registered: the job waits.
 SELECT backfill.unregister_task('check');
 SELECT backfill.requeue_dlq_job(1);
 CALL run();
@@ -206,7 +206,7 @@ SELECT array_agg(id), min(total) AS total FROM backfill.list_dlq_jobs(task_ident
 SELECT array_agg(id), min(total) AS total FROM backfill.list_dlq_jobs(queue_name => 'third', "limit" => 3);
 SELECT array_agg(id), min(total) AS total FROM backfill.list_dlq_jobs('odd', 'third', "limit" => 3);
 SELECT array_agg(id), min(total) AS total FROM backfill.list_dlq_jobs(failed_after => '2020-01-11 UTC', failed_before => '2020-01-14 UTC');
-SELECT count(*) FROM backfill.list_dlq_jobs('nobody');
+SELECT count(*) FROM backfill.list_dlq_jobs('unknown');
 SELECT count(*) FROM backfill.list_dlq_jobs("limit" => -1);
 SELECT count(*) FROM backfill.list_dlq_jobs("offset" => -1);
 -- Equal times: the larger id is the newer one.

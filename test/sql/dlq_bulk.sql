@@ -32,7 +32,7 @@ SELECT requeued($$'a'$$) AS task, requeued($$queue_name => 'x'$$) AS queue, requ
 SELECT requeued($$failed_after => (SELECT at FROM test.day WHERE n = 9)$$) AS after_inclusive,
        requeued($$failed_before => (SELECT at FROM test.day WHERE n = 3)$$) AS before_exclusive,
        requeued($$failed_after => (SELECT at FROM test.day WHERE n = 5)$$, $$failed_before => (SELECT at FROM test.day WHERE n = 8)$$) AS between;
-SELECT requeued($$'nobody'$$) AS nothing;
+SELECT requeued($$'unknown'$$) AS nothing;
 -- What is requeued: notes, counters, and the jobs with their old settings, without a queue if they had none.
 SELECT requeued($$'a'$$, $$'y'$$, $$notes => 'once more'$$);
 SELECT id, original_job_id, requeued_count, last_requeued_at IS NOT NULL AS requeued, notes FROM backfill.dlq WHERE requeued_count > 0 ORDER BY id;
@@ -100,7 +100,7 @@ SELECT (SELECT count(*) FROM backfill.complete_jobs('{1,2,3}')) AS completed, (S
 SELECT backfill.release_stale_job_locks('1 hour');
 SELECT id, state, worker FROM backfill.jobs ORDER BY id;
 SELECT backfill.release_stale_job_locks();
-SELECT backfill.force_unlock_workers('{w2,nobody}'), backfill.force_unlock_workers(NULL), backfill.force_unlock_workers('{}');
+SELECT backfill.force_unlock_workers('{w2,unknown}'), backfill.force_unlock_workers(NULL), backfill.force_unlock_workers('{}');
 SELECT id, state, worker, lease_expires_at IS NULL AS free FROM backfill.jobs ORDER BY id;
 SELECT claim_token FROM backfill.job ORDER BY id;
 SELECT id, attempts FROM backfill.job ORDER BY id;

@@ -99,7 +99,7 @@ TABLE waiting;
 ROLLBACK;
 
 -- ... and give way to what the caller says. A policy that the caller names brings its
--- number of attempts with it; a number of attempts that he names wins over everything.
+-- number of attempts with it; a number of attempts in the call wins over everything.
 BEGIN;
 TRUNCATE backfill.job;
 SELECT backfill.enqueue('own', queue_name => 'callers') > 0

@@ -1,4 +1,4 @@
--- Errors that are nobody's fault cost no attempt, up to backfill.max_free_retries of them.
+-- Errors that are not the handler's fault cost no attempt, up to backfill.max_free_retries of them.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh

@@ -1,5 +1,5 @@
 -- A named queue of add_job() and add_jobs() runs one job at a time, as in Graphile Worker;
--- unless somebody has given it another limit, or it is one of the two that everybody shares.
+-- unless set_queue() has given it another limit, or it is one of the two that all producers share.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh

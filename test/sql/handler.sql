@@ -81,7 +81,7 @@ RESET client_min_messages;
 SELECT task, sqlstate, message FROM letter;
 DROP SCHEMA regress_backfill_other CASCADE;
 
--- A task that nobody registered: its job waits until somebody does.
+-- A task that is not registered: its job waits until it is.
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.enqueue('unknown', '"patient"');
 CALL backfill.process_available_jobs();

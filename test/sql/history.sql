@@ -138,7 +138,7 @@ CALL backfill.await_job(1, '25 days');
 BEGIN;
 CALL backfill.await_job(1);
 ROLLBACK;
--- The result is for those who may enqueue the task.
+-- The result is for roles that may enqueue the task.
 SELECT max(id) AS id FROM backfill.history WHERE task_identifier = 'compute' \gset
 CREATE ROLE regress_producer;
 SELECT backfill.grant_producer('regress_producer', '{note}');

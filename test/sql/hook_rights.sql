@@ -1,5 +1,5 @@
--- A hook runs as the role that registered it, whoever's session it is called in: it gets no
--- rights from a superuser who enqueues, and nobody can turn its rights to his own ends.
+-- A hook runs as the role that registered it, whatever session it is called in: it gets no
+-- rights from a superuser that enqueues, and a producer cannot use the rights of the hook.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh
@@ -10,10 +10,10 @@ SELECT backfill.grant_admin('regress_admin'), backfill.grant_producer('regress_p
 GRANT USAGE ON SCHEMA test TO regress_admin, regress_producer;
 CREATE SCHEMA hook_home AUTHORIZATION regress_admin;
 
--- The admin's hook notes whom it runs as, and tries whatever its event's payload says.
+-- The admin's hook notes the role it runs as, and tries whatever its event's payload says.
 SET ROLE regress_admin;
 SET search_path = hook_home, test;
-CREATE TABLE trail (n int GENERATED ALWAYS AS IDENTITY, event text, who text, path text, result text);
+CREATE TABLE trail (n int GENERATED ALWAYS AS IDENTITY, event text, role text, path text, result text);
 CREATE FUNCTION try(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     attempt text;
@@ -26,7 +26,7 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             outcome := attempt || ': ' || sqlstate; -- messages differ between versions
         END;
-        INSERT INTO trail (event, who, path, result) VALUES (event->>'event', current_user, current_setting('search_path'), outcome);
+        INSERT INTO trail (event, role, path, result) VALUES (event->>'event', current_user, current_setting('search_path'), outcome);
     END LOOP;
     RETURN NULL;
 END;
@@ -34,9 +34,9 @@ $$;
 REVOKE EXECUTE ON FUNCTION try(jsonb) FROM PUBLIC; -- the others need no right on it
 SELECT backfill.register_hook('before_job_schedule', 'try(jsonb)');
 SELECT event, function_schema, function_name, task_identifier, run_as, search_path FROM backfill.hook;
--- A table whose trigger waits for the commit, to fire with the rights of whoever commits.
+-- A table whose trigger waits for the commit, to fire with the rights of the role that commits.
 CREATE TABLE bait (n int);
-CREATE FUNCTION spring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO hook_home.trail (who, result) VALUES (current_user, 'sprung'); RETURN NULL; END $$;
+CREATE FUNCTION spring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO hook_home.trail (role, result) VALUES (current_user, 'sprung'); RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER spring AFTER INSERT ON bait DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION spring();
 RESET ROLE;
 
@@ -56,7 +56,7 @@ SELECT backfill.enqueue('try', jsonb_build_array(
     'INSERT INTO backfill.hook SELECT', 'UPDATE backfill.hook SET run_as = ''regress_super''', 'DELETE FROM backfill.hook',
     $$SELECT backfill.register_hook('job_start', 'hook_home.try(jsonb)', run_as => 'regress_super')$$)) IS NOT NULL AS enqueued;
 SELECT current_user, session_user, current_setting('search_path') AS search_path, current_setting('TimeZone') <> 'Asia/Tokyo' AS zone_is_back;
-SELECT DISTINCT who, event FROM hook_home.trail;
+SELECT DISTINCT role, event FROM hook_home.trail;
 SELECT path, result FROM hook_home.trail ORDER BY n;
 SELECT rolname, rolsuper FROM pg_roles WHERE rolname IN ('regress_admin', 'regress_evil');
 SELECT count(*) FROM victim;
@@ -72,12 +72,12 @@ SELECT backfill.enqueue('try', '["SELECT"]') IS NOT NULL AS the_session_may_have
 PREPARE TRANSACTION 'and they are not forgotten';
 TRUNCATE hook_home.trail;
 
--- As a superuser who has become somebody else the way back is closed, too.
+-- In a superuser's session that has set another role the way back is closed, too.
 SET ROLE regress_producer;
 SELECT backfill.enqueue('try', '["RESET ROLE", "SET ROLE regress_super", "INSERT INTO hook_home.bait VALUES (1)"]') IS NOT NULL AS enqueued;
 SELECT current_user;
 RESET ROLE;
-SELECT who, result FROM hook_home.trail ORDER BY n;
+SELECT role, result FROM hook_home.trail ORDER BY n;
 TRUNCATE hook_home.trail;
 
 -- Every other event, too: in a session here, in executors see t/023_housekeeping.pl.
@@ -91,7 +91,7 @@ DELETE FROM backfill.job;
 SELECT backfill.register_task('good', 'note(jsonb)'), backfill.register_task('bad', 'fail(jsonb)');
 SELECT count(backfill.enqueue(task)) FROM unnest('{good,bad}'::text[]) task;
 CALL backfill.process_available_jobs();
-SELECT event, who, path, count(*) FROM hook_home.trail GROUP BY 1, 2, 3 ORDER BY 1;
+SELECT event, role, path, count(*) FROM hook_home.trail GROUP BY 1, 2, 3 ORDER BY 1;
 SELECT current_user, current_setting('search_path') AS search_path;
 SELECT count(*) AS effects FROM effect;
 SET client_min_messages = error; -- each event has a different one
@@ -137,12 +137,12 @@ SELECT backfill.unregister_hook('before_job_schedule', 'hook_home.break', 'broke
 RESET ROLE;
 
 -- The other way round: a producer tries to catch what the hook does with the admin's rights, with
--- a search_path that leads to his own table, whose trigger would run as the admin.
+-- a search_path that leads to the producer's table, whose trigger would run as the admin.
 GRANT CREATE ON SCHEMA test TO regress_producer;
 TRUNCATE hook_home.trail;
 SET SESSION AUTHORIZATION regress_producer;
-CREATE TABLE test.trail (event text, who text, path text, result text);
-CREATE TEMPORARY TABLE trail (event text, who text, path text, result text);
+CREATE TABLE test.trail (event text, role text, path text, result text);
+CREATE TEMPORARY TABLE trail (event text, role text, path text, result text);
 CREATE FUNCTION test.steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'stolen as %', current_user; RETURN NULL; END $$;
 CREATE TRIGGER steal BEFORE INSERT ON test.trail FOR EACH ROW EXECUTE FUNCTION test.steal();
 CREATE TRIGGER steal BEFORE INSERT ON pg_temp.trail FOR EACH ROW EXECUTE FUNCTION test.steal();
@@ -153,7 +153,7 @@ SELECT backfill.enqueue('theirs') IS NOT NULL AS enqueued;
 SELECT pg_catalog.current_setting('search_path') AS search_path, count(*) AS stolen FROM test.trail;
 SET SESSION AUTHORIZATION regress_super;
 SET search_path = test, hook_home;
-SELECT event, who, path, result FROM hook_home.trail;
+SELECT event, role, path, result FROM hook_home.trail;
 DROP TABLE pg_temp.trail;
 DROP FUNCTION test.current_setting(text);
 DROP DOMAIN pg_temp.jsonb;
@@ -188,10 +188,10 @@ SELECT backfill.unregister_hook('before_job_schedule', 'try(jsonb)');
 RESET ROLE;
 TRUNCATE hook_home.trail;
 SELECT backfill.enqueue('lent') IS NOT NULL AS enqueued;
-SELECT who FROM hook_home.trail;
+SELECT role FROM hook_home.trail;
 REVOKE EXECUTE ON FUNCTION hook_home.try(jsonb) FROM regress_producer;
 CALL refused($$backfill.enqueue('lent')$$);
--- Nobody but the extension's owner can write into the table of hooks.
+-- Only the extension's owner can write into the table of hooks.
 SET ROLE regress_admin;
 INSERT INTO backfill.hook (event, function_schema, function_name, run_as, search_path) VALUES ('job_start', 'hook_home', 'try', 'regress_super', 'hook_home');
 UPDATE backfill.hook SET run_as = 'regress_super';

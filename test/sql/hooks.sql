@@ -106,18 +106,18 @@ CREATE ROLE regress_hooked;
 GRANT USAGE ON SCHEMA test TO regress_hooked;
 SELECT backfill.grant_producer('regress_hooked');
 TRUNCATE seen;
-CREATE FUNCTION who(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'hook runs as its owner: %', current_user = session_user; RETURN NULL; END $$;
-REVOKE EXECUTE ON FUNCTION who(jsonb) FROM PUBLIC;
-SELECT backfill.register_hook('before_job_schedule', 'who(jsonb)');
+CREATE FUNCTION show_role(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'hook runs as its owner: %', current_user = session_user; RETURN NULL; END $$;
+REVOKE EXECUTE ON FUNCTION show_role(jsonb) FROM PUBLIC;
+SELECT backfill.register_hook('before_job_schedule', 'show_role(jsonb)');
 SET ROLE regress_hooked;
 SELECT backfill.enqueue('theirs') IS NOT NULL AS enqueued;
-CALL refused($$backfill.register_hook('job_start', 'who(jsonb)')$$);
-CALL refused($$backfill.unregister_hook('before_job_schedule', 'who(jsonb)')$$);
+CALL refused($$backfill.register_hook('job_start', 'show_role(jsonb)')$$);
+CALL refused($$backfill.unregister_hook('before_job_schedule', 'show_role(jsonb)')$$);
 RESET ROLE;
--- A hook that somebody has dropped: nothing is enqueued past it.
-DROP FUNCTION who(jsonb);
+-- A hook whose function was dropped: nothing is enqueued past it.
+DROP FUNCTION show_role(jsonb);
 CALL refused($$backfill.enqueue('note')$$);
-SELECT backfill.unregister_hook('before_job_schedule', 'who(jsonb)');
+SELECT backfill.unregister_hook('before_job_schedule', 'show_role(jsonb)');
 SELECT backfill.enqueue('note') IS NOT NULL AS enqueued;
 REVOKE ALL ON SCHEMA test, backfill FROM regress_hooked;
 DROP OWNED BY regress_hooked;
@@ -146,7 +146,7 @@ CALL refused($$backfill.register_hook('job_start', 'keep(jsonb)', repeat('x', 12
 SELECT backfill.unregister_hook('lunch', 'keep(jsonb)'), backfill.unregister_hook(NULL, 'keep(jsonb)'), backfill.unregister_hook('job_start', NULL);
 -- A deciding hook that returns no jsonb can only continue.
 SELECT backfill.register_hook('before_job_run', 'keep(jsonb)');
--- Registering twice is registering once; a task's hook is another one than everybody's.
+-- Registering twice is registering once; a task's hook is another one than that of all tasks.
 SELECT backfill.register_hook('before_job_run', 'keep(jsonb)'), backfill.register_hook('before_job_run', 'keep(jsonb)', 'note');
 SELECT event, function_name, task_identifier FROM backfill.hook ORDER BY id;
 SELECT backfill.unregister_hook('before_job_run', 'keep(jsonb)', 'note'), backfill.unregister_hook('before_job_run', 'keep(jsonb)', 'other');

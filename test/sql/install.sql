@@ -30,7 +30,7 @@ SELECT backfill.enqueue('t');
 CALL backfill.process_available_jobs();
 SELECT * FROM backfill.jobs;
 
--- A schema that somebody else made beforehand is not adopted ... (From version 18 on the
+-- A schema that another role made beforehand is not adopted ... (From version 18 on the
 -- error has a context line.)
 \set SHOW_CONTEXT never
 CREATE SCHEMA backfill;

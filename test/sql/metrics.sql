@@ -1,4 +1,4 @@
--- Metrics: what is counted and when, gauges, the text for Prometheus. Nobody else runs jobs
+-- Metrics: what is counted and when, gauges, the text for Prometheus. No other session runs jobs
 -- here, but other tests have counted before: each part looks at a task of its own.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
@@ -306,7 +306,7 @@ SELECT backfill.release_jobs(ARRAY[id], claim_token) = id AS released FROM lease
 SELECT * FROM counted('m_claim');
 SELECT * FROM missing('m_claim');
 -- A lease is over: with an attempt left, and without one. The first by force.
-SELECT backfill.force_unlock_workers('{nobody}');
+SELECT backfill.force_unlock_workers('{unknown}');
 BEGIN;
 UPDATE backfill.job j SET worker = 'dead' FROM lease l WHERE l.id = j.id AND l.n = 6;
 UPDATE backfill.job j SET lease_expires_at = now() - interval '1 minute', attempts = 1 FROM lease l WHERE l.id = j.id AND l.n = 7;
@@ -329,7 +329,7 @@ SELECT backfill.requeue_dlq_job(d.id) IS NOT NULL AS requeued FROM backfill.dlq 
 SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_claim}', n => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
 SELECT name, labels - '{queue,priority_band}'::text[] AS labels, value FROM counted('m_claim');
 SELECT * FROM missing('m_claim');
--- Nobody has registered the task, in a queue that has a limit.
+-- An unregistered task, in a queue that has a limit.
 SELECT backfill.set_queue('m one claim', 1);
 SELECT count(backfill.enqueue('m_unknown', queue_name => 'm one claim')) FROM generate_series(1, 3);
 SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_unknown}', n => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
@@ -362,8 +362,8 @@ SELECT value, round(sum / 60) AS minutes, bucket_counts FROM backfill.metrics('b
 -- Gauges of queues: two are always there, and those with limits or jobs.
 TRUNCATE backfill.job;
 SELECT backfill.set_queue('m limited', 2), backfill.pause_queue('m limited');
-SELECT backfill.enqueue('nobody', queue_name => 'm limited') IS NOT NULL AS enqueued;
-SELECT count(backfill.enqueue('nobody', queue_name => 'm depth', run_at => CASE WHEN i > 3 THEN now() + interval '1 h' END)) FROM generate_series(1, 5) i;
+SELECT backfill.enqueue('unknown', queue_name => 'm limited') IS NOT NULL AS enqueued;
+SELECT count(backfill.enqueue('unknown', queue_name => 'm depth', run_at => CASE WHEN i > 3 THEN now() + interval '1 h' END)) FROM generate_series(1, 5) i;
 SELECT backfill.enqueue('leased', queue_name => 'm depth') IS NOT NULL, backfill.enqueue('lease ran out', queue_name => 'm depth') IS NOT NULL;
 BEGIN; -- the dispatcher must not see that a lease has run out
 UPDATE backfill.job SET lease_expires_at = now() + CASE task_identifier WHEN 'leased' THEN interval '1 h' ELSE interval '-1 h' END WHERE task_identifier ~ 'lease';
@@ -395,7 +395,7 @@ SELECT a.labels, a.value - b.value AS more FROM backfill.metrics('backfill_db_op
 SELECT DISTINCT name FROM backfill.metrics('backfill_queue_d');
 SELECT count(DISTINCT name) FROM backfill.metrics('backfill_dlq');
 SELECT count(*) FROM backfill.metrics('backfill_nothing');
-SELECT count(*) FROM backfill.metrics('somebody');
+SELECT count(*) FROM backfill.metrics('unknown');
 SELECT count(DISTINCT name) > 10 AS many FROM backfill.metrics('');
 SELECT count(DISTINCT name) > 10 AS many FROM backfill.metrics(name_prefix => NULL);
 

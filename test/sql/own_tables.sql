@@ -1,5 +1,5 @@
--- What an administrator may do to our tables: columns, constraints, triggers, rules and indexes of
--- his own. All of it holds for what the engine writes below SQL, too, or is refused by name.
+-- What an administrator may do to our tables: add columns, constraints, triggers, rules and
+-- indexes. All of it holds for what the engine writes below SQL, too, or is refused by name.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh
@@ -39,7 +39,7 @@ CREATE VIEW lived AS SELECT
 CALL live();
 TABLE lived;
 
--- Columns of his own, and some that are no longer there, in every table.
+-- Added columns, and some that are no longer there, in every table.
 DO $$
 DECLARE
     t text;
@@ -61,7 +61,7 @@ SELECT task_identifier, remark FROM backfill.remove_job('a');
 
 \set VERBOSITY terse
 -- With a default, generated, NOT NULL: as INSERT would have it.
-ALTER TABLE backfill.job ADD COLUMN tenant text NOT NULL DEFAULT 'nobody', ADD COLUMN shout text GENERATED ALWAYS AS (upper(task_identifier)) STORED;
+ALTER TABLE backfill.job ADD COLUMN tenant text NOT NULL DEFAULT 'unknown', ADD COLUMN shout text GENERATED ALWAYS AS (upper(task_identifier)) STORED;
 ALTER TABLE backfill.job_history ADD COLUMN seen boolean DEFAULT false;
 CALL live();
 TABLE lived;
@@ -202,7 +202,7 @@ TABLE lived;
 ALTER TABLE backfill.job DROP CONSTRAINT one_time;
 DROP INDEX backfill.by_state;
 
--- Row security is for those who read the tables, not for the engine; UNLOGGED and another tablespace are no matter.
+-- Row security is for roles that read the tables, not for the engine; UNLOGGED and another tablespace are no matter.
 ALTER TABLE backfill.job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE backfill.job_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE backfill.task ENABLE ROW LEVEL SECURITY;

@@ -27,7 +27,7 @@ CALL backfill.process_available_jobs();
 SELECT payload FROM effect ORDER BY step;
 SELECT payload, state FROM backfill.jobs;
 
--- max_jobs: the first so many, then the rest.
+-- max_jobs: the first max_jobs jobs, then the rest.
 TRUNCATE backfill.job, effect RESTART IDENTITY;
 SELECT count(*) FROM backfill.enqueue_many('note', ARRAY['1', '2', '3', '4', '5']::jsonb[]);
 CALL backfill.process_available_jobs(0);
@@ -42,11 +42,11 @@ TRUNCATE backfill.job, effect RESTART IDENTITY;
 SELECT count(*) FROM backfill.enqueue_jobs('[{"task_identifier": "note", "payload": 1}, {"task_identifier": "note_too", "payload": 2},
     {"task_identifier": "note", "payload": 3}, {"task_identifier": "note_too", "payload": 4}]');
 CALL backfill.process_available_jobs(task_identifiers => '{}');
-CALL backfill.process_available_jobs(task_identifiers => '{nobody}');
+CALL backfill.process_available_jobs(task_identifiers => '{unknown}');
 CALL backfill.process_available_jobs(task_identifiers => '{NULL}');
 CALL backfill.process_available_jobs(1, '{note_too}');
 SELECT payload FROM effect ORDER BY step;
-CALL backfill.process_available_jobs(task_identifiers => '{note_too, nobody}');
+CALL backfill.process_available_jobs(task_identifiers => '{note_too, unknown}');
 SELECT payload FROM effect ORDER BY step;
 CALL backfill.process_available_jobs(task_identifiers => '{note, note_too}');
 SELECT payload FROM effect ORDER BY step;

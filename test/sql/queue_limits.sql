@@ -73,7 +73,7 @@ SELECT claim('rated', 10);
 SELECT backfill.set_queue('rated', rate_limit => 7, rate_period => '1 day');
 SELECT claim('rated', 10);
 
--- Whoever may not set limits may not change those that are set.
+-- A role that may not set limits may not change those that are set.
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_limits;
 CREATE ROLE regress_limits;

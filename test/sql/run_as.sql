@@ -1,4 +1,4 @@
--- run_as: with whose rights a task's jobs run, who may choose that, and that a session
+-- run_as: the role whose rights a task's jobs have, the roles that may choose it, and that a session
 -- runs the jobs of its current role only.
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
@@ -14,26 +14,26 @@ GRANT USAGE ON SCHEMA test TO regress_backfill_admin, regress_backfill_worker;
 CREATE TABLE ran (payload jsonb, by_user name DEFAULT current_user, step serial);
 GRANT INSERT, SELECT ON ran TO regress_backfill_admin, regress_backfill_worker;
 GRANT USAGE ON SEQUENCE ran_step_seq TO regress_backfill_admin, regress_backfill_worker;
-CREATE FUNCTION who(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO test.ran (payload) VALUES (payload)';
+CREATE FUNCTION note_role(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO test.ran (payload) VALUES (payload)';
 CREATE VIEW who_ran AS SELECT payload, by_user FROM ran ORDER BY step;
 
 -- The caller, unless it says otherwise; then a role that it may act as.
 SET ROLE regress_backfill_admin;
-SELECT backfill.register_task('mine', 'who(jsonb)');
-SELECT backfill.register_task('workers', 'who(jsonb)', run_as => 'regress_backfill_worker');
-CALL test.refused($$backfill.register_task('theirs', 'who(jsonb)', run_as => 'regress_backfill_stranger')$$);
+SELECT backfill.register_task('mine', 'note_role(jsonb)');
+SELECT backfill.register_task('workers', 'note_role(jsonb)', run_as => 'regress_backfill_worker');
+CALL test.refused($$backfill.register_task('theirs', 'note_role(jsonb)', run_as => 'regress_backfill_stranger')$$);
 DO $$
 BEGIN
-    PERFORM backfill.register_task('theirs', 'who(jsonb)', run_as => (SELECT oid::regrole FROM pg_roles WHERE oid = 10));
+    PERFORM backfill.register_task('theirs', 'note_role(jsonb)', run_as => (SELECT oid::regrole FROM pg_roles WHERE oid = 10));
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'not as the superuser: %', sqlstate;
 END;
 $$;
 SELECT task_identifier, run_as FROM backfill.tasks ORDER BY task_identifier;
 RESET ROLE;
--- A superuser may choose anybody.
+-- A superuser may choose any role.
 SELECT backfill.register_task('theirs', run_as => 'regress_backfill_stranger');
-SELECT backfill.register_task('roots', 'who(jsonb)');
+SELECT backfill.register_task('roots', 'note_role(jsonb)');
 
 -- Each role runs its own tasks only, and as itself.
 SELECT count(backfill.enqueue(task, to_jsonb(task))) FROM unnest(ARRAY['mine', 'workers', 'roots']) task;
@@ -52,15 +52,15 @@ TABLE who_ran;
 SELECT count(*) FROM backfill.jobs;
 
 -- Rights count when the job runs, too: EXECUTE taken away, then the schema.
-REVOKE EXECUTE ON FUNCTION who(jsonb) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION note_role(jsonb) FROM PUBLIC;
 SET ROLE regress_backfill_admin;
-CALL test.refused($$backfill.register_task('mine', 'who(jsonb)')$$);
+CALL test.refused($$backfill.register_task('mine', 'note_role(jsonb)')$$);
 RESET ROLE;
 SELECT backfill.enqueue('mine', '"no EXECUTE"');
 SET ROLE regress_backfill_admin;
 CALL backfill.process_available_jobs();
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION who(jsonb) TO regress_backfill_admin;
+GRANT EXECUTE ON FUNCTION note_role(jsonb) TO regress_backfill_admin;
 REVOKE USAGE ON SCHEMA test FROM regress_backfill_admin, regress_backfill_worker;
 SELECT backfill.enqueue('mine', '"no USAGE"');
 SET ROLE regress_backfill_admin;

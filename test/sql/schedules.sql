@@ -184,7 +184,7 @@ SELECT * FROM enqueued();
 SELECT name, checked_until, last_run_at, last_error FROM backfill.schedules ORDER BY name;
 DELETE FROM backfill.cron_schedule;
 
--- Jobs are enqueued with the rights of who made the schedule, whoever ticks.
+-- Jobs are enqueued with the rights of the role that made the schedule, whatever role ticks.
 CREATE ROLE regress_scheduler;
 SELECT backfill.grant_admin('regress_scheduler'), backfill.grant_producer('regress_scheduler', '{other}');
 GRANT USAGE ON SCHEMA test TO regress_scheduler;
@@ -198,7 +198,7 @@ SELECT current_user, current_setting('lock_timeout') AS lock_timeout, backfill.u
 RESET ROLE;
 -- Hooks on the way run as the role that registered them, never as the superuser that ticks, and
 -- cannot get at its rights. A cron_tick hook is told which schedule it is.
-CREATE TABLE seen (event text, who name, outcome text, schedule jsonb);
+CREATE TABLE seen (event text, role name, outcome text, schedule jsonb);
 GRANT INSERT ON seen TO regress_scheduler;
 CREATE FUNCTION spy(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
 -- The views: what they say about jobs, queues, tasks and workers. (Their columns: catalog.sql;
--- who may see what: the pgTAP tests; the state "running": the isolation tests.)
+-- the rights to see them: the pgTAP tests; the state "running": the isolation tests.)
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh
@@ -9,7 +9,7 @@ SELECT backfill.register_task('external');
 
 -- jobs: every state that one session can see.
 SELECT backfill.enqueue('note', '"ready"'), backfill.enqueue('note', '"scheduled"', run_at => now() + interval '1 day'),
-       backfill.enqueue('external', '"leased"'), backfill.enqueue('external', '"lease expired"'), backfill.enqueue('unknown', '"nobody"'),
+       backfill.enqueue('external', '"leased"'), backfill.enqueue('external', '"lease expired"'), backfill.enqueue('unknown', '"unknown"'),
        backfill.enqueue('external', '"leased, due later"', run_at => now() + interval '1 day');
 -- In one transaction, so that a dispatcher's sweep does not find the expired lease.
 BEGIN;
@@ -28,7 +28,7 @@ COMMIT;
 SELECT backfill.register_task('idle', 'note(jsonb)');
 SELECT task_identifier, kind, handler, handler_exists, jobs, registered_at IS NOT NULL AS registered FROM backfill.tasks ORDER BY task_identifier;
 
--- Also for those who may not use the handler's schema.
+-- Also for roles that may not use the handler's schema.
 CREATE SCHEMA closed;
 CREATE FUNCTION closed.handler(payload jsonb) RETURNS void LANGUAGE sql AS '';
 SELECT backfill.register_task('closed', 'closed.handler(jsonb)');
@@ -65,7 +65,7 @@ UPDATE backfill.workers SET pid = 1;
 DELETE FROM backfill.queues;
 DELETE FROM backfill.retry_policies;
 
--- What is no row's place is nobody's.
+-- What is no row's place is claimed by no session.
 SELECT backfill._claimed('(0,0)', '1') AS no_place, backfill._claimed('(4294967295,1)', '1') AS no_block;
 
 -- Without a limit nothing could be said.

@@ -1,4 +1,4 @@
-# Who wakes up whom: workers appear in every database that has the extension, committed
+# Which process wakes which: workers appear in every database that has the extension, committed
 # jobs start by latch, later ones by timer. With poll_interval at one hour nothing that
 # happens here can be the work of the safety sweep, except where the test asks for it.
 use strict;
@@ -15,21 +15,21 @@ my $node = preloaded('wake',
 # --- Workers appear.
 
 wait_for_workers($node, 'launcher', undef, 1, 'a launcher runs from the start');
-wait_for_workers($node, 'dispatcher', undef, 0, 'no dispatcher stays where the extension is not');
+wait_for_workers($node, 'dispatcher', undef, 0, 'the dispatcher of a database without the extension ends');
 
 create_extension($node);
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'CREATE EXTENSION brings a dispatcher');
 
 $node->safe_psql('postgres', 'CREATE DATABASE later');
 create_extension($node, 'later');
-wait_for_workers($node, 'dispatcher', 'later', 1, 'also in a database that is younger than the server');
+wait_for_workers($node, 'dispatcher', 'later', 1, 'a database that is younger than the server gets a dispatcher, too');
 
 $node->safe_psql('postgres', 'CREATE DATABASE bare');
 $node->restart;
 wait_for_workers($node, 'dispatcher', 'postgres', 1, 'after a restart the dispatchers come by themselves');
-wait_for_workers($node, 'dispatcher', 'later', 1, 'in every database that has the extension');
-wait_for_workers($node, 'dispatcher', 'bare', 0, 'and only there');
-is(scalar(worker_pids($node, 'executor')), 0, 'no executor without a job');
+wait_for_workers($node, 'dispatcher', 'later', 1, 'after a restart every database that has the extension gets a dispatcher');
+wait_for_workers($node, 'dispatcher', 'bare', 0, 'after a restart a database without the extension gets no dispatcher');
+is(scalar(worker_pids($node, 'executor')), 0, 'without a job no executor starts');
 
 
 # --- Commits start jobs.
@@ -83,10 +83,10 @@ $session->query_safe('BEGIN');
 $session->query_safe("SELECT job('rolled back')");
 $session->query_safe('ROLLBACK');
 $node->safe_psql('postgres', "SELECT job('after')");
-ran('after', 'the next job runs');
+ran('after', 'the job after the rolled back one runs');
 has_not_run('rolled back', 'ROLLBACK leaves no job');
-has_not_run('savepoint', 'nor does ROLLBACK TO SAVEPOINT');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), 0, 'and no row');
+has_not_run('savepoint', 'ROLLBACK TO SAVEPOINT leaves no job');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), 0, 'a rollback leaves no row');
 
 $session->query_safe(q{DO $$
 BEGIN
@@ -98,7 +98,7 @@ BEGIN
 	END;
 END $$});
 ran('handler', 'a job of an exception handler runs');
-has_not_run('caught', 'the one of the block that failed does not');
+has_not_run('caught', 'the job of the block that failed does not run');
 
 # An executor that has just become idle is woken directly; when there is none, the
 # dispatcher starts one.
@@ -111,26 +111,26 @@ for my $i (1 .. 10)
 }
 wait_for_workers($node, 'executor', undef, 0, 'executors without work end');
 $node->safe_psql('postgres', "SELECT job('cold')");
-ran('cold', 'and a commit brings one back');
+ran('cold', 'a commit brings an executor back');
 
 # --- Timers start later jobs.
 
 $node->safe_psql('postgres', "SELECT job('far', now() + interval '1 day')");
 $node->safe_psql('postgres', "SELECT job('second', now() + interval '3 s'), job('first', now() + interval '1 s')");
 ran('first', 'a job runs when it is due');
-ran('second', 'and the next one');
+ran('second', 'the next job runs when it is due');
 is( $node->safe_psql(
 		'postgres',
 		q{SELECT string_agg(name, ',' ORDER BY at) FROM ran WHERE name IN ('first', 'second', 'far')}),
-	'first,second', 'in order of their time');
+	'first,second', 'scheduled jobs run in the order of their times');
 is($node->safe_psql('postgres', q{SELECT state FROM backfill.jobs WHERE payload->>'name' = 'far'}),
-	'scheduled', 'one that is due tomorrow waits');
+	'scheduled', 'a job that is due tomorrow waits');
 
 my $due = $node->safe_psql('postgres', q{SELECT clock_timestamp() + interval '1.5 s'});
 $node->safe_psql('postgres', qq{SELECT backfill.enqueue('run', '{"name": "not early"}', run_at => '$due')});
-ran('not early', 'another one runs');
+ran('not early', 'a job that is due in 1.5 seconds runs');
 is($node->safe_psql('postgres', "SELECT bool_and(at >= '$due') FROM ran WHERE name = 'not early'"),
-	't', 'not before its time');
+	't', 'a job does not run before its time');
 
 $node->safe_psql(
 	'postgres', q{
@@ -139,7 +139,7 @@ $node->safe_psql(
 	SELECT backfill.enqueue('fail_once', '{"name": "retried"}');
 });
 ran('retried', 'a retry starts by timer, and the failed attempt has left nothing');
-is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), 2, 'it took two attempts');
+is($node->safe_psql('postgres', 'SELECT last_value FROM tries'), 2, 'the retried job took two attempts');
 
 # --- The task is registered after the job.
 
@@ -147,8 +147,8 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue('late task', '{"name": "w
 $node->safe_psql('postgres', q{SELECT backfill.register_task('late task', 'run(jsonb)')});
 ran('was first', 'registering a task starts the jobs that wait for it');
 
-# --- Nothing is overlooked that happens while somebody is busy or waits. Here executors do not
-# end, for their ends would wake the dispatcher.
+# --- Nothing is overlooked that happens while a process is busy or waits. Here executors do not
+# end, because their ends would wake the dispatcher.
 
 $node->append_conf('postgresql.conf', "backfill.executor_idle_timeout = '1h'");
 $node->reload;
@@ -164,7 +164,7 @@ $node->safe_psql(
 	SELECT backfill.register_task('run_carol', 'run(jsonb)', run_as => 'carol');
 });
 
-# Somebody takes a job away, so that executors pass it over, and gives it back. The fence shows
+# A session takes a job away, so that executors pass it over, and gives it back. The fence shows
 # that they have looked in the meantime.
 sub set_max_executors
 {
@@ -193,14 +193,14 @@ for my $taking (sort keys %takings)
 		set_max_executors(4);
 		$node->safe_psql('postgres', qq{SELECT job('fence of $name')});
 		ran("fence of $name", 'another job runs');
-		has_not_run($name, 'the one that was taken does not');
+		has_not_run($name, 'the job that was taken does not run');
 		$session->query_safe($_) for split /; /, $rollback;
-		ran($name, "until it is given back: $name");
+		ran($name, "a job runs when it is given back: $name");
 	}
 }
 
-# The only slot of a queue is taken. Somebody else's job waits for it, and no executor of his is
-# there to notice. As soon as carol's job runs, the dispatcher has seen bob's.
+# The only permit of a queue is taken. A job of another role, bob, waits for it, and bob has no executor
+# that could notice. As soon as carol's job runs, the dispatcher has seen bob's.
 $session->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue_serial('run_locked', '{"name": "narrow 1"}', 'narrow')});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'run_locked' AND state = 'running'},
@@ -208,10 +208,10 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE tas
 $node->safe_psql('postgres', q{SELECT backfill.enqueue_serial('run_bob', '{"name": "narrow 2"}', 'narrow')});
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run_carol', '{"name": "not narrow"}')});
 ran('not narrow', 'a job in another queue runs');
-has_not_run('narrow 2', 'the second one in the serial queue does not');
+has_not_run('narrow 2', 'the second job in the serial queue does not run');
 $session->query_safe('SELECT pg_advisory_unlock(1)');
-ran('narrow 1', 'the first job ends');
-ran('narrow 2', 'and the second one, of another role, follows');
+ran('narrow 1', 'the first job of the serial queue ends');
+ran('narrow 2', 'the second job of the serial queue, of another role, follows');
 
 # The settings are changed while the dispatcher waits for a lock. A new session that knows of
 # the change shows that every process has been told. The alarm that starts the search for a
@@ -233,7 +233,7 @@ wait_for_workers($node, 'executor', 'postgres', 0, 'all executors end');
 $node->append_conf('postgresql.conf', "backfill.max_executors = 4\nbackfill.executor_idle_timeout = '1s'");
 $node->reload;
 
-# --- Rows that nobody announces.
+# --- Rows that no commit announces.
 
 $node->append_conf('postgresql.conf', "backfill.poll_interval = '200ms'");
 $node->reload;
@@ -246,7 +246,7 @@ ran('meanwhile', 'others run meanwhile');
 has_not_run('prepared', 'a prepared transaction keeps its job');
 $session->query_safe("COMMIT PREPARED 'p'");
 ran('prepared', 'the sweep finds the job of COMMIT PREPARED');
-ran('prepared later', 'and the one that was not yet due');
+ran('prepared later', 'the sweep finds a prepared job that was not yet due');
 $session->quit;
 
 my $file = PostgreSQL::Test::Utils::tempdir() . '/rows';

@@ -43,12 +43,12 @@ is(finish_pgbench($bench), 0, 'eight clients enqueue');
 
 is_exactly_once($node, 'postgres', '8 clients');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM intended'),
-	'>=', 10_000, 'they committed 10,000 jobs at least');
+	'>=', 10_000, 'the clients committed 10,000 jobs at least');
 cmp_ok(
 	$node->safe_psql('postgres', 'SELECT last_value FROM backfill.job_id_seq'),
 	'>',
 	$node->safe_psql('postgres', 'SELECT count(*) FROM intended'),
-	'and rolled back others');
+	'the clients rolled back other jobs');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM effect'),
 	'>=', 2, 'several executors shared the work');
 cmp_ok(scalar(log_lines($node, qr/will be retried: a job fails now and then/)),

@@ -15,7 +15,7 @@ create_extension($node);
 create_workload($node, 'postgres');
 
 # Do it to a server that has a backlog, clients that enqueue, and executors in the middle of
-# jobs. Nobody enqueues afterwards: what is left must be resumed without being told.
+# jobs. Nothing is enqueued afterwards: what is left must be resumed without being told.
 sub disturb
 {
 	my ($name, $disturbance) = @_;

@@ -1,7 +1,7 @@
 # pg_terminate_backend() of the workers, each kind and all of them, in the middle of load:
 # they come back at once, no job is lost, and none runs twice. poll_interval is one hour and
-# the launcher's own round is once a minute: who is back within half a minute has waited for
-# neither. How long the work takes then is up to the machine.
+# the launcher's own round is once a minute: a worker that is back within half a minute has waited
+# for neither. How long the work takes then is up to the machine.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -14,7 +14,7 @@ my $node = preloaded('terminate', conf => "backfill.poll_interval = '1h'\n");
 create_extension($node);
 create_workload($node, 'postgres');
 
-# First with clients that go on enqueueing, then only with a backlog: then nobody tells the
+# First with clients that go on enqueueing, then only with a backlog: then no commit tells the
 # workers' successors that there is something to do.
 sub terminate
 {

@@ -1,5 +1,5 @@
 # pg_cancel_backend() ends jobs and statements, never a worker; settings take effect on reload.
-# poll_interval is one hour: what happens, happens because somebody was told.
+# poll_interval is one hour: what happens, happens because a worker was told.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -22,7 +22,7 @@ $node->safe_psql(
 		INSERT INTO ran (name) VALUES (payload->>'name');
 		IF nextval('tries') = 1 THEN PERFORM pg_sleep(3600); END IF;
 	END $$;
-	-- Waits until nobody holds the gate.
+	-- Waits until no session holds the gate.
 	CREATE FUNCTION pass_gate(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM pg_advisory_xact_lock_shared(1);
@@ -69,9 +69,9 @@ for my $kind ('launcher', 'dispatcher', 'executor')
 }
 my ($executor) = worker_pids($node, 'executor');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('note', '{"name": "after cancels"}')});
-ran('after cancels', 'and a job starts as before');
+ran('after cancels', 'after the cancels a job starts as before');
 is($node->safe_psql('postgres', "SELECT pid FROM ran WHERE name = 'after cancels'"),
-	$executor, 'in the same executor');
+	$executor, 'the job after the cancels runs in the same executor');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 create_extension($node, 'other');
 wait_for_workers($node, 'dispatcher', 'other', 1, 'the launcher does its work, too');
@@ -85,15 +85,15 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue_jobs(
 	  {"task_identifier": "note", "payload": {"name": "behind"}}]')});
 wait_until($node, 'postgres', q{SELECT task_identifier FROM backfill.workers WHERE kind = 'executor'},
 	'a job hangs', 'dawdle');
-is($node->safe_psql('postgres', "SELECT pg_cancel_backend($executor)"), 't', 'it is cancelled');
+is($node->safe_psql('postgres', "SELECT pg_cancel_backend($executor)"), 't', 'the executor is cancelled');
 ran('before', 'the job before it has run once');
-ran('behind', 'and the one behind it');
-ran('cancelled', 'and the job itself after a retry');
+ran('behind', 'the job behind the cancelled one has run once');
+ran('cancelled', 'the cancelled job runs after a retry');
 is( $node->safe_psql('postgres', "SELECT string_agg(DISTINCT pid::text, ',') FROM ran WHERE name IN ('before', 'behind', 'cancelled')"),
-	$executor, 'in the same executor');
+	$executor, 'the cancelled job runs in the same executor');
 is(scalar(log_lines($node, qr/57014 LOG:  job \d+ failed and will be retried: canceling statement/, $position)),
 	1, 'the log says so');
-is($node->safe_psql('postgres', 'SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'it is no dead letter');
+is($node->safe_psql('postgres', 'SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'the cancelled job is no dead letter');
 
 # --- Cancels at any moment.
 
@@ -104,7 +104,7 @@ my $closed = close_gate($node, 'other');
 produce($node, 'other', 2, '{"gate": true}'); # two jobs that hang until they are hit, and then again
 my $bench = start_workload($node, 'other', 3);
 wait_until($node, 'other', 'SELECT count(*) > 50 FROM effect', 'the load has begun');
-wait_until($node, 'other', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'backfill executor' AND wait_event = 'advisory'}, 'and a job hangs');
+wait_until($node, 'other', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'backfill executor' AND wait_event = 'advisory'}, 'the job that hangs runs');
 my $cancels = $node->safe_psql(
 	'other', q{
 	DO $$
@@ -151,13 +151,13 @@ $gate->quit;
 
 set_conf('backfill.databases', 'other, "no such database"');
 wait_for_workers($node, 'dispatcher', 'postgres', 0, 'a database that is not listed loses its workers');
-wait_for_workers($node, 'executor', 'postgres', 0, 'all of them');
+wait_for_workers($node, 'executor', 'postgres', 0, 'databases that are not listed lose all their workers');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('note', '{"name": "unlisted"}')});
 produce($node, 'other', 7);
 is_exactly_once($node, 'other', 'the listed database');
 is($node->safe_psql('postgres', 'SELECT state FROM backfill.jobs'), 'ready', 'the job of the other one waits');
 set_conf('backfill.databases', '*');
-ran('unlisted', 'until it is listed again');
+ran('unlisted', 'the job of a database runs when it is listed again');
 
 $node->stop;
 check_log($node);

@@ -26,12 +26,12 @@ sub cpu_ticks
 
 produce($node, 'postgres', 400, '{"ms": 2}');
 my ($dispatcher) = worker_pids($node, 'dispatcher');
-is_exactly_once($node, 'postgres', 'one executor instead of four');
+is_exactly_once($node, 'postgres', 'with one executor instead of four each job runs once');
 is($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM effect'), 1, 'one executor ran them all');
-is(scalar(log_lines($node, $no_executor)), 1, 'one warning');
+is(scalar(log_lines($node, $no_executor)), 1, 'a lack of slots for executors is one warning');
 produce($node, 'postgres', 20) for 1 .. 10;
 is_exactly_once($node, 'postgres', 'more jobs, in between of which one executor is enough');
-is(scalar(log_lines($node, $no_executor)), 1, 'no other warning about the same shortage');
+is(scalar(log_lines($node, $no_executor)), 1, 'the same shortage raises no other warning');
 $node->wait_for_log(qr/HINT:  Raise max_worker_processes, or lower backfill.max_executors/);
 cmp_ok(cpu_ticks($dispatcher), '<', 100, 'the dispatcher has used less than a second of CPU time');
 
@@ -46,7 +46,7 @@ $node->safe_psql('postgres', q{
 	WITH i AS (INSERT INTO intended (kind) SELECT 0 FROM generate_series(1, 20) RETURNING token)
 	SELECT count(backfill.enqueue_fast('other', to_jsonb(i))) FROM i});
 is_exactly_once($node, 'postgres', 'two roles share one place');
-cmp_ok($node->safe_psql('postgres', q{SELECT count(DISTINCT pid) FROM effect}), '>', 1, 'one after the other');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(DISTINCT pid) FROM effect}), '>', 1, 'the two roles ran one after the other');
 for my $task ('work', 'other', 'work', 'other')
 {
 	$node->safe_psql('postgres', qq{
@@ -63,19 +63,19 @@ create_extension($node, 'second');
 create_workload($node, 'second');
 produce($node, 'second', 20);
 $node->wait_for_log($no_dispatcher, $position);
-is($node->safe_psql('second', 'SELECT count(*) > 0 FROM backfill.job'), 't', 'the second database waits');
+is($node->safe_psql('second', 'SELECT count(*) > 0 FROM backfill.job'), 't', 'the second database waits for a dispatcher');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 0');
 $node->reload;
-wait_for_workers($node, 'dispatcher', 'second', 1, 'it gets a dispatcher when an executor ends');
-is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'there was one warning about that');
+wait_for_workers($node, 'dispatcher', 'second', 1, 'the second database gets a dispatcher when an executor ends');
+is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'a lack of slots for the dispatcher is one warning');
 
 # Its executor gets a slot when the first database goes.
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET backfill.max_executors');
 $node->reload;
 $node->wait_for_log($no_executor, $position);
 $node->safe_psql('postgres', 'DROP EXTENSION backfill CASCADE');
-is_exactly_once($node, 'second', 'the second database, as soon as there is room');
-is(scalar(log_lines($node, $no_executor, $position)), 1, 'there was one warning about that');
+is_exactly_once($node, 'second', 'the second database is served as soon as there is room');
+is(scalar(log_lines($node, $no_executor, $position)), 1, 'the second database\'s lack of executors is one warning');
 
 # Not even the first dispatcher finds a slot. There is nothing to wait for here but the warning.
 $node->append_conf('postgresql.conf', "max_worker_processes = 2\n");
@@ -89,9 +89,9 @@ my ($launcher) = worker_pids($node, 'launcher');
 my $ticks = cpu_ticks($launcher);
 $node->safe_psql('second', 'CALL backfill.process_available_jobs()');
 wait_until($node, 'second', 'CALL backfill.process_available_jobs()', 'a session finds nothing to run any more', 0);
-is_exactly_once($node, 'second', 'and run by a session');
+is_exactly_once($node, 'second', 'jobs without workers are run by a session');
 cmp_ok(cpu_ticks($launcher) - $ticks, '<', 50, 'the launcher does not spin');
-is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'one warning');
+is(scalar(log_lines($node, $no_dispatcher, $position)), 1, 'a dispatcher that cannot start is one warning');
 
 # Many databases, more than the library scouts at a time, and enough slots.
 $node->append_conf('postgresql.conf', "max_worker_processes = 30\n");

@@ -84,8 +84,8 @@ sub with_neighbours
 	return $node->safe_psql('postgres', q{SELECT count(DISTINCT xid) FROM ran WHERE name = 'good'});
 }
 
-# The same until there were so many transactions: on a machine that is busy with other things a
-# job may take so long that its task counts as slow, and runs alone for a while.
+# The same until there was this number of transactions: on a machine that is busy with other things a
+# job may take long enough for its task to count as slow, and runs alone for a while.
 sub in_transactions
 {
 	my ($bad, $expected, $name) = @_;
@@ -112,7 +112,7 @@ sub letter
 }
 
 in_one_batch('error');
-is(letter(), '1|22012|division by zero|', 'with its error');
+is(letter(), '1|22012|division by zero|', 'the dead letter of the bad job has its error');
 
 in_one_batch('foreign key');
 is( letter(),
@@ -122,13 +122,13 @@ is( letter(),
 in_one_batch('unique');
 is(letter(),
 	'1|23505|duplicate key value violates unique constraint "unique_later_id_key"|Key (id)=(1) already exists.',
-	'also a deferred unique constraint');
+	'a deferred unique constraint fails the job that broke it');
 
 # The commit itself fails, whatever is tried: the job is charged with it.
 my $position = log_position($node);
 cmp_ok(with_neighbours('commit'), '>', 1, 'the neighbours of a job that cannot be committed run one per transaction');
-is(letter(), '3|P0001|fails at commit|Do not commit.', 'it is retried and dead-lettered with the error of the commit');
-is(scalar(log_lines($node, qr/job \d+ failed and will be retried: fails at commit/, $position)), 2, 'as the log says');
+is(letter(), '3|P0001|fails at commit|Do not commit.', 'the job that cannot be committed is retried and dead-lettered with the error of the commit');
+is(scalar(log_lines($node, qr/job \d+ failed and will be retried: fails at commit/, $position)), 2, 'the log says that the commit\'s failure is retried');
 
 # Afterwards batches are batches again.
 in_one_batch('error');
@@ -157,14 +157,14 @@ $node->safe_psql('postgres', q{
 	TRUNCATE child, parent, backfill.dead_letter;
 	SELECT backfill.enqueue('late_parent')});
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'a job whose hooks violate a constraint has ended');
-is($node->safe_psql('postgres', 'SELECT string_agg(parent::text, $$,$$), (SELECT count(*) FROM backfill.dead_letter) FROM child'), '2|0', 'it has succeeded');
+is($node->safe_psql('postgres', 'SELECT string_agg(parent::text, $$,$$), (SELECT count(*) FROM backfill.dead_letter) FROM child'), '2|0', 'the job whose hooks violate a constraint has succeeded');
 is(scalar(log_lines($node, qr/WARNING:  hook public.break_constraint\(jsonb\) failed: insert or update on table "child" violates/)), 2, 'each hook has failed');
 
 # A batch ends when its time is over, so that others see what is done.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET backfill.batch_time = 0});
 $node->reload;
 wait_until($node, 'postgres', 'SHOW backfill.batch_time', 'batch_time is 0', 0);
-in_transactions('error', 10, 'then every job has a transaction of its own');
+in_transactions('error', 10, 'when each hook fails, every job has a transaction of its own');
 
 # Jobs that write in subtransactions of their own, more of them than a batch may have.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET backfill.batch_time = '1s'});
@@ -175,7 +175,7 @@ $node->safe_psql('postgres', q{
 	SELECT count(*) FROM backfill.enqueue_many('good', ARRAY(SELECT jsonb_build_object('n', i) FROM generate_series(1, 300) i))});
 wait_until($node, 'postgres', 'SELECT count(*) = 300 FROM ran', '300 jobs run');
 cmp_ok($node->safe_psql('postgres', 'SELECT max(n) FROM (SELECT count(*) AS n FROM ran GROUP BY xid) x'),
-	'<=', 60, 'at most 60 of them in one transaction');
+	'<=', 60, 'at most 60 jobs with subtransactions share one transaction');
 
 $node->stop;
 check_log($node);

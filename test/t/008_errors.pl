@@ -1,4 +1,4 @@
-# What people see of a failure, in the log and in the dead letter queue; that no error, however
+# What operators see of a failure, in the log and in the dead letter queue; that no error, however
 # strange, ends a worker; and that errors cost no memory.
 use strict;
 use warnings FATAL => 'all';
@@ -52,7 +52,7 @@ P0001 DETAIL:  It is hot.
 P0001 HINT:  Call the fire brigade.
 P0001 CONTEXT:  job $job, task "print", queue "office", attempt 2 of 2},
 	'the log tells of both, with error, job and attempt');
-is(scalar(log_lines($node, qr/classified/, $position)), 0, 'and not of the payload');
+is(scalar(log_lines($node, qr/classified/, $position)), 0, 'the log tells nothing of the payload');
 is( $node->safe_psql(
 		'postgres', q{SELECT failure_reason, failure_count, last_error->>'sqlstate', last_error->>'message',
 		last_error->>'detail', last_error->>'hint', replace(last_error->>'context', E'\n', ' / ') FROM backfill.list_dlq_jobs()}),
@@ -96,8 +96,8 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue('slow', '{"name": "slow",
 wait_until($node, 'postgres', q{SELECT last_error->>'message' FROM backfill.list_dlq_jobs('slow')},
 	'a job that takes too long', 'job ran longer than the timeout of its task, 100 ms');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run', '{"name": "after", "run": "SELECT pg_sleep(0.2)"}')});
-wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM ran WHERE name = 'after'}, 'the next one may take its time');
-is(join(',', worker_pids($node, 'executor')), $executor, 'all in the same executor');
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM ran WHERE name = 'after'}, 'the job behind one that has timed out may take its time');
+is(join(',', worker_pids($node, 'executor')), $executor, 'all failures happen in the same executor');
 
 # --- When everything fails, the log stays readable, and memory flat.
 
@@ -107,8 +107,8 @@ wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', '5,000 jo
 my $memory = resident_kb($executor);
 $position = log_position($node);
 $node->safe_psql('postgres', "TRUNCATE backfill.dead_letter; $storm");
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'and 5,000 more');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.dead_letter'), 5000, 'all of them are dead letters');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', '5,000 more jobs fail');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.dead_letter'), 5000, 'all jobs that failed are dead letters');
 cmp_ok(resident_kb($executor) - $memory, '<', 1000, "the executor's memory did not grow");
 my $logged = log_lines($node, qr/job \d+ failed for good/, $position);
 cmp_ok($logged, '<', 3000, 'the log does not have them all') or diag "$logged lines";
@@ -141,7 +141,7 @@ my ($code, $out, $err) = finish_psql(
 }, '-v', 'ON_ERROR_STOP=0'));
 my (undef, $before, $after, $calls) = split /\n/, $out;
 is($calls, 10_000, '10,000 calls after the first 1,000');
-is(scalar(() = $err =~ /ERROR: /g), 11_000, 'all of them fail');
+is(scalar(() = $err =~ /ERROR: /g), 11_000, 'all 11,000 calls fail');
 cmp_ok($after - $before, '<', 1000, "10,000 failed calls did not make the session's memory grow");
 
 $node->stop;

@@ -1,6 +1,6 @@
 # Thousands of dead rows that vacuum may not remove, because an old snapshot is open: executors
 # begin to read beyond them, at the low-water mark, and still miss no job that becomes ready
-# below it. poll_interval is one hour, except where the sweep has to find what nobody announced.
+# below it. poll_interval is one hour, except where the sweep has to find what no commit announced.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -79,7 +79,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 2000 FROM told WHERE name LIKE
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($held)");
 told('held', 'the job of an executor that was ended runs again');
 
-# What nobody announces is found by the sweep.
+# What no commit announces is found by the sweep.
 $node->append_conf('postgresql.conf', "backfill.poll_interval = '50ms'\n");
 $node->reload;
 my $file = PostgreSQL::Test::Utils::tempdir() . '/rows';
@@ -111,14 +111,14 @@ told('behind', 'a job behind one whose row is locked runs');
 wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE kind = 'executor' AND state <> 'idle'}, 'the executors rest');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM told WHERE name = 'locked'}), 0, 'while the locked one waits');
 $_->quit for @lockers;
-told('locked', 'it runs when its row is free');
+told('locked', 'the locked job runs when its row is free');
 
 produce($node, 'postgres', 300);
 is_exactly_once($node, 'postgres', 'a mixed load');
 $holder->quit;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT name FROM told GROUP BY name HAVING count(*) > 1) t}), 0, 'no job ran twice');
 
-# Nor does anybody walk over a range's head once its entries are known to be dead.
+# Nor does an executor walk over a range's head once its entries are known to be dead.
 $node->append_conf('postgresql.conf', "backfill.poll_interval = '1h'\nbackfill.max_executors = 1\n");
 $node->reload;
 $node->safe_psql('postgres', 'CREATE DATABASE heads');
@@ -127,7 +127,7 @@ $node->safe_psql('heads', q{
 	CREATE FUNCTION nothing(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$;
 	SELECT backfill.register_task('nothing', 'nothing(jsonb)')});
 
-# Runs so many jobs; returns how many blocks of the index were read meanwhile.
+# Runs a number of jobs; returns how many blocks of the index were read meanwhile.
 sub run_jobs
 {
 	my ($count, $name) = @_;
@@ -143,10 +143,10 @@ sub run_jobs
 run_jobs(30000, 'many jobs run');
 $node->safe_psql('heads', q{SET enable_seqscan = off; SET enable_bitmapscan = off;
 	SELECT count(*) FROM backfill.job WHERE task_identifier = 'nothing' AND lease_expires_at IS NULL});
-run_jobs(1, 'and a single one');
-my $walked = run_jobs(1, 'and another one');
-cmp_ok($walked, '>', 0, 'for which the index was read');
-cmp_ok($walked, '<', 100, 'but only where it must be');
+run_jobs(1, 'a single job runs');
+my $walked = run_jobs(1, 'another single job runs');
+cmp_ok($walked, '>', 0, 'the index was read for a single job');
+cmp_ok($walked, '<', 100, 'the index was read only where it must be');
 $node->stop;
 check_log($node);
 done_testing();

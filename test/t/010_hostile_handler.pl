@@ -17,7 +17,7 @@ $node->safe_psql(
 	CREATE ROLE boss SUPERUSER LOGIN;
 	CREATE SCHEMA mallory AUTHORIZATION mallory;
 	GRANT CREATE ON SCHEMA public TO mallory;
-	CREATE TABLE report (id bigint GENERATED ALWAYS AS IDENTITY, what text, who text, session_who text, path text,
+	CREATE TABLE report (id bigint GENERATED ALWAYS AS IDENTITY, what text, role text, session_role text, path text,
 		read_only text, pid int DEFAULT pg_backend_pid());
 	GRANT INSERT ON report TO mallory;
 	CREATE TABLE dispatcher AS SELECT pid FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher';
@@ -37,7 +37,7 @@ $node->safe_psql(
 		END LOOP;
 	END $$;
 	CREATE FUNCTION mallory.tell(payload jsonb) RETURNS void LANGUAGE sql AS $$
-		INSERT INTO public.report (what, who, session_who, path, read_only)
+		INSERT INTO public.report (what, role, session_role, path, read_only)
 		VALUES (payload->>'what', current_user, session_user, current_setting('search_path'),
 				current_setting('transaction_read_only')) $$;
 	RESET ROLE;
@@ -48,7 +48,7 @@ $node->safe_psql(
 wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM report', 'an innocent job runs first');
 my $pid = $node->safe_psql('postgres', 'SELECT pid FROM report');
 
-# Our tables, who may do what, and what there is in our schema.
+# Our tables, their privileges, and what there is in our schema.
 my $our_tables = q{
 	SELECT md5(string_agg(t::text, ',')) FROM (
 		SELECT t::text FROM backfill.task t UNION ALL SELECT p::text FROM backfill.producer p
@@ -127,9 +127,9 @@ for my $attempt (@attempts)
 	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, "$name: both jobs have ended");
 	is( $node->safe_psql('postgres',
 			q{SELECT last_error->>'sqlstate' FROM backfill.dlq WHERE task_identifier = 'attack' ORDER BY id DESC LIMIT 1}),
-		$sqlstate, "$name: " . ($sqlstate eq '' ? 'allowed, for itself' : 'refused'));
+		$sqlstate, "$name: " . ($sqlstate eq '' ? 'allowed, with effect on itself only' : 'refused'));
 	is( $node->safe_psql('postgres',
-			q{SELECT who, session_who, path, read_only FROM report WHERE what = 'after' ORDER BY id DESC LIMIT 1}),
+			q{SELECT role, session_role, path, read_only FROM report WHERE what = 'after' ORDER BY id DESC LIMIT 1}),
 		'mallory|mallory|"$user", public|off', "$name: the next job notices nothing");
 	$node->safe_psql('postgres', 'TRUNCATE backfill.dead_letter');
 }
@@ -138,16 +138,16 @@ is($node->safe_psql('postgres', $our_tables), $before, 'our tables and rights ar
 is($node->safe_psql('postgres', q{SELECT count(*) FROM report WHERE what = 'after'}),
 	scalar(@attempts), 'every innocent job ran once');
 is($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM report'),
-	1, 'all of this happened in one executor');
+	1, 'all hostile handlers ran in one executor');
 is($node->safe_psql('postgres', 'SELECT word FROM secret'), 'sesame', 'the secret was not touched');
 
 # --- Objects that are found first: what the library's own statements call is planted, by
-# name, in front of pg_catalog, for the role's every session. Whoever calls it is noted. The jobs
+# name, in front of pg_catalog, in the role's every session. Each caller is noted. The jobs
 # make the library write, update and remove dead letters.
 $node->safe_psql(
 	'postgres', q{
 	CREATE SCHEMA traps AUTHORIZATION mallory;
-	CREATE TABLE trapped (who text, session_who text, what text);
+	CREATE TABLE trapped (role text, session_role text, what text);
 	GRANT INSERT ON trapped TO PUBLIC;
 	GRANT USAGE ON SCHEMA traps TO PUBLIC;
 	SET ROLE mallory;
@@ -188,12 +188,12 @@ for my $ending (q{, "SELECT 1 / 0"}, q{, "SELECT 1 / 0"}, '')
 	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'a job with traps ends');
 	$failures++ if $ending ne '';
 	is($node->safe_psql('postgres', q{SELECT failure_count, last_error->>'sqlstate' FROM backfill.list_dlq_jobs()}),
-		$ending eq '' ? '' : "$failures|22012", 'its dead letter is right');
+		$ending eq '' ? '' : "$failures|22012", 'the dead letter of the job with traps is right');
 }
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT what, ', ' ORDER BY what) FROM trapped}),
 	'+, clock_timestamp, deferred trigger', "only the job's own statements stepped into the traps");
-is($node->safe_psql('postgres', q{SELECT DISTINCT who, session_who FROM trapped}),
-	'mallory|mallory', 'and nobody but mallory');
+is($node->safe_psql('postgres', q{SELECT DISTINCT role, session_role FROM trapped}),
+	'mallory|mallory', 'no role but mallory stepped into the traps');
 
 # --- A serial queue stays serial, whatever advisory locks its job gives away.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET backfill.max_executors = 3});
@@ -209,9 +209,9 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE sta
 	'the first job of a serial queue has given all advisory locks away');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('tell', '{"what": "elsewhere"}')});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM report WHERE what = 'elsewhere'}, 'other queues go on');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM report WHERE what = 'second'}), 0, 'the second job waits');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM report WHERE what = 'second'}), 0, 'the second job of the serial queue waits');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM report WHERE what = 'second'}, 'until the first has ended');
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM report WHERE what = 'second'}, 'the second job of the serial queue runs when the first has ended');
 $gate->quit;
 
 $node->stop;

@@ -88,7 +88,7 @@ my %left = (
 	'temporary function' => q{CREATE FUNCTION pg_temp.scratch() RETURNS int LANGUAGE sql AS $x$SELECT 1$x$},
 	'advisory lock' => q{SELECT pg_advisory_lock(4711)},
 	'prepared statement' => q{PREPARE p AS SELECT 1},
-	'listen' => q{LISTEN somebody},
+	'listen' => q{LISTEN other},
 	'held cursor' => q{DECLARE held CURSOR WITH HOLD FOR SELECT 1},
 	'plpgsql cursor' => q{SELECT 1},
 	'role' => q{SET ROLE helper},
@@ -134,7 +134,7 @@ is( $node->safe_psql(
 	CREATE TEMP TABLE scratch (id int); GRANT ALL ON scratch TO PUBLIC;
 	SELECT FROM pg_advisory_lock(4711);
 	PREPARE p AS SELECT 1;
-	LISTEN somebody;
+	LISTEN other;
 	DECLARE held CURSOR WITH HOLD FOR SELECT 1;
 	SELECT FROM nextval('numbers');
 	SELECT FROM look('{}');

@@ -1,4 +1,4 @@
-# Commands that need a database, or the extension, for themselves. The workers are always
+# Commands that need a database, or the extension, to themselves. The workers are always
 # busy here: each job enqueues the next, and one sleeps for an hour. The commands succeed, soon,
 # and work goes on after them.
 use strict;
@@ -41,7 +41,7 @@ sub works
 	return ok($works && time - $started < 30, $name);
 }
 
-# How long it takes to copy a database that nobody uses: a second or more on a busy machine.
+# How long it takes to copy a database without sessions: a second or more on a busy machine.
 my $pace = time;
 $node->safe_psql('postgres', 'CREATE DATABASE unused');
 $pace = time - $pace;
@@ -63,7 +63,7 @@ sub quickly
 	{
 		is("$code $message", '0 ', $command);
 	}
-	cmp_ok($took, '<', max(4, 20 * $pace), '... quickly');
+	cmp_ok($took, '<', max(4, 20 * $pace), "$command: ends soon");
 	return;
 }
 
@@ -89,7 +89,7 @@ works('store', 'jobs go on in the renamed database');
 
 quickly('postgres', 'CREATE DATABASE copy TEMPLATE store');
 works('store', 'jobs go on in the template');
-works('copy', 'and in its copy');
+works('copy', 'jobs run in the copy');
 is(dispatchers(), 'copy,store', 'each has one dispatcher');
 
 quickly('postgres', 'ALTER DATABASE store SET TABLESPACE elsewhere');
@@ -115,25 +115,25 @@ my @pids = worker_pids($node, 'dispatcher', 'store');
 quickly('postgres', 'SET ROLE bob; DROP DATABASE store', qr/must be owner of database store/);
 quickly('postgres', 'SET ROLE bob; CREATE DATABASE mine TEMPLATE store', qr/permission denied/);
 is_deeply([ worker_pids($node, 'dispatcher', 'store') ],
-	\@pids, 'who may not use a database alone does not disturb its workers');
+	\@pids, 'a role that may not have a database to itself does not disturb its workers');
 
 quickly('postgres', 'DROP DATABASE copy');
 quickly('postgres', 'CREATE DATABASE copy TEMPLATE store');
 works('copy', 'a database of the same name starts again');
-# A session of somebody else makes the command wait, and it is terminated.
+# Another client's session makes the command wait, and it is terminated.
 my $user = $node->background_psql('copy');
 my $dropping = $node->background_psql('postgres', on_error_stop => 0);
 my $dropping_pid = $dropping->query_safe('SELECT pg_backend_pid()');
 $dropping->query_until(qr/now/, "\\echo now\nDROP DATABASE copy;\n");
 wait_until($node, 'postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $dropping_pid AND query LIKE 'DROP%' AND state = 'active'}, 'a command waits');
 wait_for_workers($node, 'dispatcher', 'copy', 0, 'the workers have gone');
-is($node->safe_psql('postgres', "SELECT pg_terminate_backend($dropping_pid)"), 't', 'its session is terminated');
+is($node->safe_psql('postgres', "SELECT pg_terminate_backend($dropping_pid)"), 't', 'the waiting command\'s session is terminated');
 $dropping->{run}->finish;
 works('copy', 'the workers come back soon');
 $user->quit;
 quickly('postgres', 'DROP DATABASE copy WITH (FORCE)');
 is(dispatchers(), 'store', 'no worker is left of a dropped database');
-works('store', 'the other one has not noticed');
+works('store', 'the other database has not noticed');
 
 # --- The extension.
 
@@ -161,7 +161,7 @@ my $clock = $node->safe_psql('store', 'SELECT clock_timestamp()');
 quickly('store', 'SET ROLE bob; DROP EXTENSION backfill', qr/must be owner of extension backfill/);
 works('store', 'jobs go on after an attempt to drop the extension without the right to');
 is( $node->safe_psql('store', qq{SELECT count(*) FROM backfill.workers WHERE task_identifier = 'nap' AND state_since < '$clock'}),
-	1, 'which has interrupted none');
+	1, 'the attempt to drop the extension has interrupted no job');
 
 quickly('store', 'DROP EXTENSION backfill');
 wait_until($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'store' AND backend_type ~ 'backfill'},
@@ -174,13 +174,13 @@ works('store', 'created again, it works again');
 quickly('store', 'DO $$ BEGIN EXECUTE $x$DROP EXTENSION IF EXISTS nothing, backfill CASCADE$x$; END $$', qr/NOTICE:  extension "nothing" does not exist/);
 is($node->safe_psql('store', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'DROP EXTENSION in a DO block');
 
-# Its owner can go with everything that is his.
+# Its owner can go with everything that it owns.
 $node->safe_psql('store', 'CREATE ROLE owner SUPERUSER');
 $node->safe_psql('store', 'SET ROLE owner; CREATE EXTENSION backfill');
 $node->safe_psql('store', $start);
 works('store', 'jobs run with another owner of the extension');
 quickly('store', 'DROP OWNED BY owner CASCADE');
-is($node->safe_psql('store', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'and the extension is gone');
+is($node->safe_psql('store', q{SELECT to_regnamespace('backfill') IS NULL}), 't', 'DROP OWNED drops the extension');
 
 my @errors = log_lines($node, qr/ backfill (launcher|dispatcher|executor) (?!57P01)\S+ (ERROR|FATAL|WARNING):/);
 cmp_ok(scalar(@errors), '<', 10, 'the log has no storm') or diag join("\n", @errors);

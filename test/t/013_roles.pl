@@ -13,7 +13,7 @@ my @roles = map { "role_$_" } 1 .. 6;
 $node->safe_psql('postgres', "CREATE ROLE $_ LOGIN") for @roles;
 $node->safe_psql(
 	'postgres', q{
-	CREATE TABLE seen (task text, who text, session_who text);
+	CREATE TABLE seen (task text, role text, session_role text);
 	GRANT INSERT ON seen TO PUBLIC;
 	CREATE FUNCTION tell(payload jsonb) RETURNS void LANGUAGE sql AS
 		$$ INSERT INTO seen VALUES (payload->>'task', current_user, session_user) $$;
@@ -30,7 +30,7 @@ $node->safe_psql('postgres', q{SELECT count(*) FROM backfill.enqueue_many('busy'
 $node->safe_psql('postgres', "SELECT backfill.enqueue('tell_$_', '{\"task\": \"tell_$_\"}', priority => -5)") for @roles;
 wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM seen WHERE task <> 'busy'}, 'every role gets an executor');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, 'while one still has a backlog');
-is( $node->safe_psql('postgres', q{SELECT count(*) FROM seen WHERE task <> 'busy' AND task = 'tell_' || who AND who = session_who}),
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM seen WHERE task <> 'busy' AND task = 'tell_' || role AND role = session_role}),
 	6, 'each job ran as its role, which was the session user');
 $node->safe_psql('postgres', q{DELETE FROM backfill.job WHERE task_identifier = 'busy'});
 
@@ -47,7 +47,7 @@ for my $role (@roles)
 	$node->safe_psql('postgres', "SELECT backfill.grant_producer('$role'), backfill.register_task('tick_$role', 'tick(jsonb)', run_as => '$role')");
 }
 $node->safe_psql('postgres', "SELECT backfill.enqueue('tick_$_', '{\"task\": \"tick_$_\"}')") for @roles;
-wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM (SELECT who FROM seen WHERE task = 'tick' GROUP BY who HAVING count(*) > 20) r},
+wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM (SELECT role FROM seen WHERE task = 'tick' GROUP BY role HAVING count(*) > 20) r},
 	'six roles that always have work share two executors');
 $node->safe_psql('postgres', "SELECT backfill.unregister_task('tick_$_')") for @roles;
 
@@ -77,7 +77,7 @@ $node->safe_psql('postgres', q{
 	SELECT backfill.enqueue('show')});
 wait_until($node, 'postgres', q{SELECT count(*) = 6 FROM somewhere.setting}, 'a job of a role with settings of its own runs');
 is($node->safe_psql('postgres', q{SELECT string_agg(value, '|' ORDER BY name) FROM somewhere.setting}),
-	'backfill executor|somewhere, pg_catalog|off|read committed|off|7MB', 'in the right kind of transaction');
+	'backfill executor|somewhere, pg_catalog|off|read committed|off|7MB', 'the job of a role with settings of its own runs in the right kind of transaction');
 
 # A role that becomes another one when it logs in: its jobs run, as itself.
 $node->safe_psql('postgres', q{
@@ -85,17 +85,17 @@ $node->safe_psql('postgres', q{
 	SELECT backfill.register_task('changing', 'tell(jsonb)', run_as => 'changing');
 	SELECT backfill.enqueue('changing', '{"task": "changing"}')});
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'changing'}, 'a job of a role with ALTER ROLE ... SET role runs');
-is($node->safe_psql('postgres', q{SELECT who, session_who FROM seen WHERE task = 'changing'}), 'changing|changing', 'as that role');
+is($node->safe_psql('postgres', q{SELECT role, session_role FROM seen WHERE task = 'changing'}), 'changing|changing', 'a job of a role with ALTER ROLE ... SET role runs as that role');
 
 # The role is dropped: dead letters that say so; registered again, they run.
 $node->safe_psql('postgres', 'DROP OWNED BY role_2; DROP ROLE role_2');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_2', '{"task": "dropped"}')});
 wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM backfill.dlq', 'the job of a dropped role is dead-lettered');
 like($node->safe_psql('postgres', 'SELECT failure_reason FROM backfill.dlq'),
-	qr/role "role_2" of task "tell_role_2" does not exist/, 'and says why');
+	qr/role "role_2" of task "tell_role_2" does not exist/, 'the dead letter of a dropped role says why');
 $node->safe_psql('postgres', q{SELECT backfill.register_task('tell_role_2', 'tell(jsonb)', run_as => 'role_3')});
 $node->safe_psql('postgres', 'SELECT backfill.requeue_dlq_job(id) FROM backfill.dlq');
-wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'dropped' AND who = 'role_3'},
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'dropped' AND role = 'role_3'},
 	'registered with another role and requeued, it runs');
 
 # The role may not log in: its jobs wait, one warning says so; LOGIN again, they run.
@@ -115,10 +115,10 @@ SKIP:
 	$node->safe_psql('postgres', q{SELECT backfill.enqueue('tell_role_5', '{"task": "others"}')});
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'others'}, 'other roles go on');
 	is($node->safe_psql('postgres', q{SELECT state FROM backfill.jobs WHERE task_identifier = 'tell_role_4'}),
-		'ready', 'its job waits');
+		'ready', 'the job of a role that cannot log in waits');
 	$node->safe_psql('postgres', 'ALTER ROLE role_4 LOGIN');
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'waits'}, 'LOGIN again, it runs');
-	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'one warning');
+	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'a role that cannot log in is one warning');
 
 	# One that logged in before is still at work: the pauses between the tries grow all the same.
 	$position = log_position($node);
@@ -135,12 +135,12 @@ SKIP:
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE role = 'role_4' AND job_id IS NULL});
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.workers WHERE role = 'role_4'}, 'one executor of role_4 is left');
 	$node->safe_psql('postgres', q{SELECT backfill.enqueue('pass')});
-	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'pass' AND state = 'ready'}, 'another one waits');
+	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE task_identifier = 'pass' AND state = 'ready'}, 'another job of role_4 waits');
 	$node->wait_for_log(qr/FATAL:.*role "role_4" is not permitted to log in.*FATAL:.*role "role_4" is not permitted to log in/s, $position);
-	cmp_ok(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), '<=', 1, 'one warning for two tries');
+	cmp_ok(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), '<=', 1, 'two tries to start an executor are one warning');
 	$node->safe_psql('postgres', 'ALTER ROLE role_4 LOGIN');
 	$gate->quit;
-	wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM seen WHERE task = 'pass'}, 'both run in the end');
+	wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM seen WHERE task = 'pass'}, 'both jobs of role_4 run in the end');
 }
 
 # The same for a role that may not connect to the database.
@@ -159,7 +159,7 @@ SKIP:
 	is($node->safe_psql('postgres', q{SELECT state, attempts FROM backfill.jobs WHERE task_identifier = 'tell_role_6'}), 'ready|0', 'the job of the role without CONNECT waits');
 	$node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 	wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM seen WHERE task = 'kept out'}, 'CONNECT again, it runs');
-	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'one warning');
+	is(scalar(log_lines($node, qr/WARNING:.*could not start an executor/, $position)), 1, 'a role that may not connect is one warning');
 }
 
 # The handler is dropped, or taken away from the role: permanent errors that say so.
@@ -170,14 +170,14 @@ $node->safe_psql('postgres', q{
 	DROP FUNCTION gone;
 	REVOKE EXECUTE ON FUNCTION withheld FROM PUBLIC;
 	SELECT backfill.enqueue('gone'), backfill.enqueue('withheld')});
-wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM backfill.dlq}, 'both jobs are dead letters');
+wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM backfill.dlq}, 'both jobs of a handler that is gone are dead letters');
 is( $node->safe_psql('postgres',
 		q{SELECT task_identifier, last_error->>'sqlstate', last_error->>'message' FROM backfill.dlq ORDER BY 1}),
 	'gone|42883|handler public.gone(jsonb) of task "gone" does not exist
 withheld|42501|role "role_5" may not execute handler public.withheld(jsonb) of task "withheld"',
-	'with the reason');
+	'the dead letters have the reason');
 
-# Nobody registers a task that runs as a role he is no member of.
+# No role registers a task that runs as a role of which it is no member.
 $node->safe_psql('postgres', q{CREATE ROLE registrar LOGIN; SELECT backfill.grant_admin('registrar')});
 my ($code, undef, $err) = $node->psql('postgres',
 	q{SELECT backfill.register_task('x', 'tell(jsonb)', run_as => 'role_1')}, extra_params => [ '-U', 'registrar' ]);
@@ -190,7 +190,7 @@ sub commits_with
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET backfill.executor_synchronous_commit = '$value'");
 	$node->reload;
-	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE role = 'committer'}, 'no executor has an older value');
+	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE role = 'committer'}, 'no executor has an older value of executor_synchronous_commit');
 	$node->safe_psql('postgres', q{TRUNCATE level; SELECT backfill.enqueue('level')});
 	wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM level', "a job runs with executor_synchronous_commit = $value");
 	return $node->safe_psql('postgres', 'SELECT value FROM level');
@@ -206,7 +206,7 @@ $node->safe_psql('postgres', q{
 is(commits_with('default'), 'local', 'default leaves it to the role');
 is(commits_with('off'), 'off', 'off');
 is(commits_with('remote_write'), 'remote_write', 'remote_write');
-is(commits_with('default'), 'local', 'and default again');
+is(commits_with('default'), 'local', 'executor_synchronous_commit is default again');
 isnt($node->psql('postgres', "SET backfill.executor_synchronous_commit = 'off'"), 0, 'a session cannot set it');
 
 $node->stop;

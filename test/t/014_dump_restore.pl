@@ -45,7 +45,7 @@ my $everything = join(
 my $expected = $node->safe_psql('source', $everything);
 my $kinds = $node->safe_psql('source',
 	"SELECT string_agg(kind || ' ' || n, ', ' ORDER BY kind) FROM (SELECT kind, count(*) AS n FROM ($everything) e(kind, row) GROUP BY kind) k");
-like($kinds, qr/cron_schedule 1, .*dead_letter 1, .*hook 1, .*job 3, .*producer 1, .*queue 1, .*retry_policy 2, rights 1, sequences 1, .*task 3/, 'there is something of everything');
+like($kinds, qr/cron_schedule 1, .*dead_letter 1, .*hook 1, .*job 3, .*producer 1, .*queue 1, .*retry_policy 2, rights 1, sequences 1, .*task 3/, 'the dumped database has something of everything');
 
 for my $format ('plain', 'custom')
 {
@@ -82,8 +82,8 @@ for my $db ('restored_plain', 'restored_custom')
 my $schema = PostgreSQL::Test::Utils::tempdir() . '/schema';
 $node->command_ok([ 'pg_dump', '--schema-only', '-f', $schema, '-d', $node->connstr('source') ], 'pg_dump --schema-only');
 $node->safe_psql('postgres', 'CREATE DATABASE empty');
-$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $schema, '-d', $node->connstr('empty') ], 'and its restore');
-is($node->safe_psql('empty', 'SELECT count(*) FROM backfill.tasks'), 0, 'there is no task');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $schema, '-d', $node->connstr('empty') ], 'psql restores the schema');
+is($node->safe_psql('empty', 'SELECT count(*) FROM backfill.tasks'), 0, 'the restored schema has no task');
 $node->safe_psql('empty', q{SELECT backfill.register_task('work', 'work(jsonb)'), backfill.enqueue('work', '{"what": "new"}')});
 wait_until($node, 'empty', q{SELECT array_agg(what) = '{new}' FROM done}, 'a job runs there');
 
@@ -107,7 +107,7 @@ $node->command_ok([ 'psql', '-Xq', '-1', '-v', 'ON_ERROR_STOP=1', '-f', "$schema
 is_exactly_once($node, 'copy_of_live', 'the copy');
 my ($effects, $dumped) = (slurp_file("$schema.live") =~ /^COPY public\.effect .*?\n(.*?)^\\\.$/ms, slurp_file("$schema.live") =~ /^COPY backfill\.job .*?\n(.*?)^\\\.$/ms);
 cmp_ok(length($effects), '>', 0, 'some jobs of the dump were done');
-cmp_ok(length($dumped), '>', 0, 'and others waited');
+cmp_ok(length($dumped), '>', 0, 'other jobs of the dump waited');
 
 $node->stop;
 check_log($node);

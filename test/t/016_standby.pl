@@ -26,9 +26,9 @@ $primary->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^backfill'}),
 	0, 'a standby has no workers');
 is($standby->safe_psql('postgres', q{SELECT string_agg(state, ',') FROM backfill.jobs}), 'ready,ready',
-	'its views work');
+	'the views work on a standby');
 is($standby->safe_psql('postgres', q{SELECT backfill.prometheus_metrics() ~ 'backfill_queue_depth{queue="bulk",state="ready"} 2'}), 't',
-	'so do its metrics');
+	'the metrics work on a standby');
 my ($code, undef, $err) = $standby->psql('postgres', q{SELECT backfill.enqueue('work')});
 like($err, qr/cannot execute enqueue\(\) (in a read-only transaction|during recovery)/, 'enqueue is refused');
 
@@ -44,7 +44,7 @@ produce($primary, 'load', 1000, '{"ms": 2}');
 produce($primary, 'load', 7, '{"gate": true}'); # they wait until the primary has gone
 my $bench = start_workload($primary, 'load', 2);
 wait_until($standby, 'load', 'SELECT count(*) > 100 FROM effect', 'the standby sees jobs being done');
-is($standby->safe_psql('load', 'SELECT count(*) > 0 FROM backfill.jobs'), 't', 'and others that wait');
+is($standby->safe_psql('load', 'SELECT count(*) > 0 FROM backfill.jobs'), 't', 'the standby sees jobs that wait');
 $primary->stop('immediate');
 finish_pgbench($bench);
 open_gate($gate);
@@ -52,7 +52,7 @@ $standby->promote;
 wait_until($standby, 'postgres', q{SELECT array_agg(what ORDER BY what) = '{before,streamed}' FROM done},
 	'after the promotion both jobs run');
 $standby->safe_psql('postgres', q{SELECT backfill.enqueue('work', '{"what": "after"}')});
-wait_until($standby, 'postgres', q{SELECT count(*) = 3 FROM done}, 'and new ones');
+wait_until($standby, 'postgres', q{SELECT count(*) = 3 FROM done}, 'after the promotion new jobs run');
 is_exactly_once($standby, 'load', 'the promoted standby');
 
 $standby->stop;

@@ -58,8 +58,8 @@ $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT add('wait', 'free', 16)});
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'running'}, 'without a limit all jobs run at once', 16);
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', $no_jobs, 'and end');
-cmp_ok($node->safe_psql('postgres', 'SELECT most_at_once()'), '>', 3, 'which the handlers have seen, too');
+wait_until($node, 'postgres', $no_jobs, 'the jobs of the limited queue end');
+cmp_ok($node->safe_psql('postgres', 'SELECT most_at_once()'), '>', 3, 'the handlers have seen that more than three jobs ran at once');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # Three are at work, whatever the machine does; the others follow when all may go on.
@@ -70,11 +70,11 @@ my @sessions = map { start_psql($node, 'postgres',
 		'SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1);' . 'CALL backfill.process_available_jobs();' x 20) } (1, 2);
 $node->safe_psql('postgres', q{SELECT add('record', 'three', 5000, 1)});
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', $no_jobs, 'then 5,000 others, and they end');
+wait_until($node, 'postgres', $no_jobs, '5,000 jobs of other kinds end');
 is((finish_psql($_))[0], 0, 'a session that runs jobs meanwhile ends well') for @sessions;
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '5003|5000', 'each ran once');
 is($node->safe_psql('postgres', 'SELECT most_at_once()'), 3, 'three at once, never more');
-cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM ran'), '>=', 3, 'in several processes');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM ran'), '>=', 3, 'the jobs of the limited queue ran in several processes');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # An executor dies in the middle of a job, and the server restarts: its slot is free again
@@ -87,7 +87,7 @@ my $position = log_position($node);
 is(kill('KILL', running_executor($node, 'postgres')), 1, 'an executor is killed');
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $position);
 eval { $gate->quit };
-wait_until($node, 'postgres', $no_jobs, 'the rest of the jobs end after a crash');
+wait_until($node, 'postgres', $no_jobs, 'after a crash the rest of the jobs end');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT token) FROM ran'), '1003|1000', 'each ran once');
 cmp_ok($node->safe_psql('postgres', 'SELECT most_at_once()'), '<=', 3, 'three at once, never more, after a crash');
 
@@ -97,17 +97,17 @@ $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT add('wait', 'three', 10)});
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'running'}, 'no slot is lost by it', 3);
 $gate->quit;
-wait_until($node, 'postgres', $no_jobs, 'they end, too');
+wait_until($node, 'postgres', $no_jobs, 'after a crash of the server all jobs end');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # --- A serial queue keeps its order.
 
 $node->safe_psql('postgres', q{SELECT add('record', 'one', 300, 1)});
 wait_until($node, 'postgres', $no_jobs, 'the jobs of a serial queue end');
-is($node->safe_psql('postgres', 'SELECT most_at_once()'), 1, 'one at a time');
+is($node->safe_psql('postgres', 'SELECT most_at_once()'), 1, 'the jobs of a serial queue run one at a time');
 is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM (SELECT token < lag(token) OVER (ORDER BY began) AS wrong FROM ran) o WHERE wrong'),
-	0, 'in the order in which they were enqueued');
+	0, 'the jobs of a serial queue run in the order in which they were enqueued');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # --- Rate. The handler's clock runs a little behind the moment that counts, hence a window
@@ -115,19 +115,19 @@ $node->safe_psql('postgres', 'TRUNCATE ran');
 
 $node->safe_psql('postgres', q{SELECT add('record', 'rated', 100)});
 wait_until($node, 'postgres', $no_jobs, 'the jobs of a rate-limited queue end');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM ran'), 100, 'all of them');
-cmp_ok($node->safe_psql('postgres', q{SELECT most_started_within('1.5 s')}), '<=', 25, 'no more than the rate allows began in any window');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM ran'), 100, 'all jobs of the rate-limited queue ran');
+cmp_ok($node->safe_psql('postgres', q{SELECT most_started_within('1.5 s')}), '<=', 25, 'no window has more starts than the rate allows');
 cmp_ok($node->safe_psql('postgres', q{SELECT extract(epoch FROM max(began) - min(began)) FROM ran}), '>=', 5.5,
 	'100 jobs at 25 in 2 s took three periods at least');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
-# After a restart nobody knows what began just before: the rate counts as used up for a period.
+# After a restart it is unknown what began just before: the rate counts as used up for a period.
 $node->safe_psql('postgres', q{SELECT add('record', 'rated', 25)});
 wait_until($node, 'postgres', $no_jobs, 'a period full of jobs ends');
 $node->restart;
 $node->safe_psql('postgres', q{SELECT add('record', 'rated', 25)});
-wait_until($node, 'postgres', $no_jobs, 'the next one, too, after a restart');
-cmp_ok($node->safe_psql('postgres', q{SELECT most_started_within('1.5 s')}), '<=', 25, 'which does not reset the rate');
+wait_until($node, 'postgres', $no_jobs, 'the jobs of the period after a restart end');
+cmp_ok($node->safe_psql('postgres', q{SELECT most_started_within('1.5 s')}), '<=', 25, 'a restart does not reset the rate');
 $node->safe_psql('postgres', 'TRUNCATE ran');
 
 # --- Queues that may start nothing now delay no other, though their jobs come first.
@@ -149,7 +149,7 @@ wait_until($node, 'postgres', q{SELECT count(*) > 1 FROM backfill.jobs WHERE sta
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 wait_until($node, 'postgres', $no_jobs, 'the gate is open, and all jobs end');
 
-# A job becomes due in a queue that was full, with a ready job before it, when anybody last
+# A job becomes due in a queue that was full, with a ready job before it, when a process last
 # looked. Its only executor is busy with the queue until then.
 $node->append_conf('postgresql.conf', 'backfill.max_executors = 1');
 $node->reload;
@@ -161,7 +161,7 @@ $node->safe_psql('postgres', q{SELECT add('wait', 'one', 1)});
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('wait', '{"n": 3}', 'one', run_at => clock_timestamp() + interval '2 s')});
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 wait_until($node, 'postgres', 'SELECT count(*) = 2 FROM ran', 'the running job and the ready one end');
-wait_until($node, 'postgres', 'SELECT count(*) = 3 FROM ran', 'and the one that was scheduled runs when it is due');
+wait_until($node, 'postgres', 'SELECT count(*) = 3 FROM ran', 'the job that was scheduled runs when it is due');
 $node->append_conf('postgresql.conf', 'backfill.max_executors = 16');
 $node->reload;
 
@@ -174,10 +174,10 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 wait_until($node, 'postgres', 'SELECT count(*) = 3 FROM ran', 'what runs when a queue is paused ends');
 $node->safe_psql('postgres', q{SELECT add('record', 'open', 20)});
 wait_until($node, 'postgres', q{SELECT count(*) = 23 FROM ran}, 'others run');
-is($node->safe_psql('postgres', q{SELECT ready, running FROM backfill.queues WHERE queue_name = 'three'}), '7|0', 'the rest waits');
+is($node->safe_psql('postgres', q{SELECT ready, running FROM backfill.queues WHERE queue_name = 'three'}), '7|0', 'the rest of the paused queue waits');
 # Limits that are raised count for jobs that wait already.
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('three', 7), backfill.resume_queue('three')});
-wait_until($node, 'postgres', $no_jobs, 'until the queue is resumed');
+wait_until($node, 'postgres', $no_jobs, 'the rest of the paused queue runs when the queue is resumed');
 $gate->quit;
 
 # --- Depth: producers that enqueue at the same time.
@@ -197,11 +197,11 @@ $node->safe_psql(
 is(finish_pgbench(start_pgbench($node, 'postgres', 'SELECT try();', '-c', 16, '-j', 2, '-t', 20)), 0, '16 clients enqueue');
 is($node->safe_psql('postgres', 'SELECT sqlstate, count(*) FROM outcome GROUP BY 1 ORDER BY 1'),
 	"00000|50\nJB001|270", 'exactly max_depth of them get in, the others are told that the queue is full');
-is($node->safe_psql('postgres', q{SELECT ready FROM backfill.queues WHERE queue_name = 'deep'}), 50, 'that many jobs wait');
+is($node->safe_psql('postgres', q{SELECT ready FROM backfill.queues WHERE queue_name = 'deep'}), 50, 'exactly max_depth jobs wait');
 $node->safe_psql('postgres', q{SELECT backfill.resume_queue('deep')});
 wait_until($node, 'postgres', $no_jobs, 'the jobs of the full queue run');
 $node->safe_psql('postgres', 'SELECT try()');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM outcome WHERE sqlstate = '00000'}), 51, 'and then there is room again');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM outcome WHERE sqlstate = '00000'}), 51, 'when jobs have run, there is room in the queue again');
 
 $node->stop;
 check_log($node, crashes => 1);

@@ -1,5 +1,5 @@
 # Many sessions hammer a few keys in every mode while executors run the jobs: no error, no
-# deadlock, never two waiting jobs with one key, and nobody's last word is lost. BACKFILL_HAMMER_SECONDS
+# deadlock, never two waiting jobs with one key, and no session's last word is lost. BACKFILL_HAMMER_SECONDS
 # (10) says for how long.
 use strict;
 use warnings FATAL => 'all';
@@ -58,7 +58,7 @@ while ($bench->{run}->pumpable && $looks < 200)
 	$bench->{run}->pump_nb;
 }
 is(finish_pgbench($bench), 0, 'no call fails');
-unlike($bench->{err}, qr/ERROR|deadlock/, 'no error, no deadlock');
+unlike($bench->{err}, qr/ERROR|deadlock/, 'the calls raise no error and no deadlock');
 cmp_ok($most, '<=', 1, "never two waiting jobs with one key ($looks looks)");
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'all jobs have ended');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM call WHERE id IS NULL'), 0, 'no call returned NULL');

@@ -53,7 +53,7 @@ $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{TRUNCATE ran; SELECT job('wait', 'urgent ' || i, -20) FROM generate_series(1, 8) i});
 wait_until($node, 'postgres', "SELECT ($running) = 4", 'urgent jobs get all four executors');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'and end');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the bulk jobs end');
 
 # --- Nothing reserved: bulk jobs get every executor.
 
@@ -64,7 +64,7 @@ $gate->query_safe('SELECT pg_advisory_lock(1)');
 $node->safe_psql('postgres', q{SELECT job('wait', 'bulk ' || i, 0) FROM generate_series(1, 8) i});
 wait_until($node, 'postgres', "SELECT ($running) = 4", 'without a reserve bulk jobs get all four');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'and end');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the bulk jobs end without a reserve, too');
 $gate->quit;
 
 # --- Ageing. No executors; a session runs what is ready, in order.

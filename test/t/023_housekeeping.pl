@@ -14,7 +14,7 @@ my $node = preloaded('keeper',
 create_extension($node);
 $node->safe_psql(
 	'postgres', q{
-	CREATE TABLE event (n bigint GENERATED ALWAYS AS IDENTITY, event text, pid int, own_pid int DEFAULT pg_backend_pid(), task text, who text DEFAULT current_user);
+	CREATE TABLE event (n bigint GENERATED ALWAYS AS IDENTITY, event text, pid int, own_pid int DEFAULT pg_backend_pid(), task text, role text DEFAULT current_user);
 	CREATE ROLE watcher; GRANT INSERT ON event TO watcher;
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO event (event, pid, task) VALUES (event->>'event', (event->>'pid')::int, event->'job'->>'task_identifier')
@@ -33,7 +33,7 @@ $node->safe_psql(
 	SELECT i, 'kept', '{}', 0, 1, 'because', 1, '2020-01-01', '2020-01-01', now() - i * interval '25 minutes' FROM generate_series(1, 4) i
 });
 wait_until($node, 'postgres', 'SELECT count(*) = 2 FROM backfill.dlq', 'the dispatcher deletes dead letters that are older than backfill.dlq_retention');
-is($node->safe_psql('postgres', q{SELECT string_agg(original_job_id::text, ',' ORDER BY original_job_id) FROM backfill.dlq}), '1,2', 'and keeps the others');
+is($node->safe_psql('postgres', q{SELECT string_agg(original_job_id::text, ',' ORDER BY original_job_id) FROM backfill.dlq}), '1,2', 'the dispatcher keeps younger dead letters');
 $node->append_conf('postgresql.conf', "backfill.dlq_retention = 0\n");
 $node->reload;
 $node->poll_query_until('postgres', q{SELECT current_setting('backfill.dlq_retention') = '0'}) or die;
@@ -44,10 +44,10 @@ $node->safe_psql('postgres', q{
 	UPDATE backfill.job SET attempts = max_attempts WHERE job_key = 'used up';
 });
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.dlq WHERE job_key = 'used up'}, 'a job without attempts left becomes a dead letter');
-is($node->safe_psql('postgres', q{SELECT failure_reason, failure_count FROM backfill.dlq WHERE job_key = 'used up'}), 'no attempts left|8', 'and says why');
+is($node->safe_psql('postgres', q{SELECT failure_reason, failure_count FROM backfill.dlq WHERE job_key = 'used up'}), 'no attempts left|8', 'the dead letter says that no attempts were left');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.dlq WHERE task_identifier = 'kept'}), 2, 'retention 0 keeps letters for ever');
 
-# --- Nobody waits for housekeeping that waits for somebody's open transaction.
+# --- No session waits for housekeeping that waits for another one's open transaction.
 
 my $admin = $node->background_psql('postgres');
 $admin->query_safe('BEGIN');
@@ -77,15 +77,15 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM event e WHERE event = '
 	AND EXISTS (SELECT FROM event j WHERE j.event = 'job_complete' AND j.own_pid = e.own_pid)}, 'an executor starts, runs a job and ends for want of work');
 is( $node->safe_psql('postgres', q{SELECT event, task, pid = own_pid, count(*) OVER (PARTITION BY own_pid) FROM event
 		WHERE own_pid = (SELECT own_pid FROM event WHERE event = 'job_complete') ORDER BY n}),
-	"worker_start||t|4\njob_start|run|t|4\njob_complete|run|t|4\nworker_shutdown||t|4", 'and its hooks have been called in this order, in that process');
-is($node->safe_psql('postgres', q{SELECT DISTINCT who FROM event}), 'watcher', 'and ran as the role that they were registered for');
+	"worker_start||t|4\njob_start|run|t|4\njob_complete|run|t|4\nworker_shutdown||t|4", 'the executor\'s hooks have been called in this order, in that process');
+is($node->safe_psql('postgres', q{SELECT DISTINCT role FROM event}), 'watcher', 'the executor\'s hooks ran as the role that they were registered for');
 wait_for_workers($node, 'executor', undef, 0, 'no executor is left again');
 $node->safe_psql('postgres', q{TRUNCATE event; SELECT backfill.enqueue('fail')});
-wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM event WHERE event = 'job_permanently_fail'}, 'another one runs a job that fails for good');
+wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM event WHERE event = 'job_permanently_fail'}, 'another executor runs a job that fails for good');
 is($node->safe_psql('postgres', q{SELECT event, task FROM event WHERE task IS NOT NULL ORDER BY n}),
 	"job_start|fail\njob_fail|fail\njob_permanently_fail|fail", 'the failure reaches its hooks, and they are kept though the handler was rolled back');
 
-wait_for_workers($node, 'executor', undef, 0, 'they end, too');
+wait_for_workers($node, 'executor', undef, 0, 'executors whose job has failed end, too');
 
 # A hook of workers that fails ends no worker.
 $node->safe_psql('postgres', q{
@@ -95,9 +95,9 @@ $node->safe_psql('postgres', q{
 my $position = log_position($node);
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run')});
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'with hooks that all fail, jobs run');
-wait_for_workers($node, 'executor', undef, 0, 'and executors end in order');
+wait_for_workers($node, 'executor', undef, 0, 'executors with hooks that all fail end in order');
 cmp_ok(scalar(log_lines($node, qr/WARNING: .* hook .*watch\(jsonb\) failed: broken hook/, $position)), '>=', 4, 'each failure is a warning in the log');
-is(scalar(log_lines($node, qr/ (ERROR|FATAL): /, $position)), 0, 'and nothing more');
+is(scalar(log_lines($node, qr/ (ERROR|FATAL): /, $position)), 0, 'failing hooks raise no further warning');
 
 $node->stop;
 check_log($node);

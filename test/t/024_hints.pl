@@ -13,7 +13,7 @@ use Test::More;
 my $node = preloaded('hints', conf => "backfill.max_executors = 1\nbackfill.executor_max_jobs = 0\n");
 create_extension($node);
 
-# Each job notes what it is, who enqueued it and what was visible to it.
+# Each job notes what it is, which session enqueued it and what was visible to it.
 $node->safe_psql(
 	'postgres', q{
 	CREATE TABLE ran (step bigserial, job bigint, priority int, run_at timestamptz, enqueued_by xid8, batch xid8, saw pg_snapshot);
@@ -65,7 +65,7 @@ is( $node->safe_psql(
 $node->safe_psql('postgres', 'TRUNCATE ran RESTART IDENTITY');
 run_psqls($node, 'postgres', ("SELECT enqueue_random(10);\n" x 60) x 3);
 is_done(1800, 'while others come');
-cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT batch) FROM ran'), '>', 5, 'they ran in several batches');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT batch) FROM ran'), '>', 5, 'the jobs ran in several batches');
 is( $node->safe_psql(
 		'postgres', q{
 		WITH batches AS (SELECT batch, lag(saw) OVER (ORDER BY step) AS saw_before
@@ -74,7 +74,7 @@ is( $node->safe_psql(
 		  JOIN ran a ON a.step > b.step AND (a.priority, a.run_at, a.job) < (b.priority, b.run_at, b.job)
 		 WHERE pg_visible_in_snapshot(a.enqueued_by, saw_before)}),
 	0,
-	'none overtakes a better one that was there before its batch');
+	'no job overtakes a better one that was there before its batch');
 
 # --- Memory
 
@@ -83,8 +83,8 @@ my $memory = resident_kb($executor);
 $node->safe_psql('postgres', q{TRUNCATE ran RESTART IDENTITY;
 	SELECT count(*) FROM backfill.enqueue_many('a', array_fill('{}'::jsonb, ARRAY[100000]))});
 is_done(100000, 'a long backlog');
-is((worker_pids($node, 'executor'))[0], $executor, 'the same executor ran it');
-cmp_ok(resident_kb($executor) - $memory, '<', 2000, 'and its memory did not grow with the backlog');
+is((worker_pids($node, 'executor'))[0], $executor, 'the same executor ran the long backlog');
+cmp_ok(resident_kb($executor) - $memory, '<', 2000, 'the executor\'s memory did not grow with the backlog');
 
 # --- Faults
 

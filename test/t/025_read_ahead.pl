@@ -8,7 +8,7 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Nobody looks for jobs that were forgotten.
+# No sweep finds jobs that were forgotten.
 my $node = preloaded('read_ahead',
 	conf => "backfill.poll_interval = '1h'\nbackfill.max_executors = 2\nbackfill.batch_time = '1s'\n");
 create_extension($node);
@@ -45,7 +45,7 @@ sub enqueue
 
 # --- A job in the midst of others hangs: all that its executor had read ahead runs elsewhere.
 
-# Few jobs, again and again: the other one shall find nothing else while they still count as read ahead.
+# Few jobs, again and again: the other executor must find nothing else while they still count as read ahead.
 for my $round (1 .. 30)
 {
 	my $count = $round % 3 ? 60 : 5000;
@@ -64,13 +64,13 @@ $keeper->query_safe('SELECT pg_advisory_lock(1), pg_advisory_lock(2)');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('other', '{"lock": 2}')});
 wait_for_blocked(1, 'one executor is busy');
 enqueue(1, 200, q{CASE n WHEN 55 THEN '{"lock": 1, "write": 1}' ELSE '{"write": 1}' END::jsonb});
-wait_for_blocked(2, 'the other one hangs');
+wait_for_blocked(2, 'the other executor hangs');
 enqueue(201, 250, q{'{"write": 1}'::jsonb});
 $keeper->query_safe('SELECT pg_advisory_unlock(2)');
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'ready'}, 'one is free, and runs what is left', 0);
 wait_until($node, 'postgres', q{SELECT count(*) FROM ran WHERE n > 55}, 'all of it', 195);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT n, lag(n) OVER (ORDER BY seq) AS before FROM ran WHERE n > 55) x
-	WHERE n < before}), 0, 'in its order');
+	WHERE n < before}), 0, 'the jobs read ahead ran in their order');
 $keeper->query_safe('SELECT pg_advisory_unlock(1)');
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.job', 'and the rest', 0);
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n) FROM ran'), '250|250', 'each exactly once');
@@ -80,7 +80,7 @@ is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n) FROM ran'), 
 enqueue(1001, 11000, q{'{"write": 1}'::jsonb});
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.job', 'two executors run many jobs', 0);
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT n), count(DISTINCT pid) FROM ran WHERE n > 1000'),
-	'10000|10000|2', 'both of them, each job exactly once');
+	'10000|10000|2', 'both executors ran jobs, each job exactly once');
 
 $keeper->quit;
 $node->stop;

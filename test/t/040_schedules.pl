@@ -32,31 +32,31 @@ my $clock = q{SELECT count(*) FROM cron.job WHERE command = 'SELECT backfill.cro
 # The clock is started by the first schedule and stopped with the last one.
 #
 my $error = error_of('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')});
-like($error, qr/55000: schedules need pg_cron/, 'without the extension pg_cron: an error');
-like($error, qr/HINT:  Run CREATE EXTENSION pg_cron\./, 'which says what to do');
+like($error, qr/55000: schedules need pg_cron/, 'schedule() without the extension pg_cron is an error');
+like($error, qr/HINT:  Run CREATE EXTENSION pg_cron\./, 'the error without pg_cron says what to do');
 sql('CREATE EXTENSION pg_cron');
-is(sql('SELECT count(*) FROM backfill.schedules'), 0, 'and nothing is half-done');
+is(sql('SELECT count(*) FROM backfill.schedules'), 0, 'the failed schedule() leaves nothing half-done');
 
 sql(q{BEGIN; SELECT backfill.schedule('s', '@yearly', 't'); ROLLBACK});
 is(sql($clock), 0, 'a rollback takes the clock back, too');
 sql(q{SELECT backfill.schedule('s', '@yearly', 't'), backfill.schedule('s', '@monthly', 't')});
 sql(q{SELECT backfill.schedule_crontab(E'0 0 1 1 * a\n0 0 2 1 * b')});
 is(sql($clock), 1, 'one job of pg_cron serves all schedules');
-is(sql(q{SELECT schedule, jobname, active FROM cron.job}), '* * * * *|backfill.cron_tick()|t', 'once a minute');
+is(sql(q{SELECT schedule, jobname, active FROM cron.job}), '* * * * *|backfill.cron_tick()|t', 'the clock ticks once a minute');
 sql(q{UPDATE cron.job SET active = false; SELECT backfill.schedule('s', '@yearly', 't')});
-is(sql(q{SELECT active FROM cron.job}), 'f', 'a clock that somebody paused stays paused');
+is(sql(q{SELECT active FROM cron.job}), 'f', 'a clock that an operator paused stays paused');
 sql(q{SELECT backfill.unschedule('a'), backfill.unschedule('b')});
-is(sql($clock), 1, 'it goes on while there is a schedule');
-is(sql(q{SELECT backfill.unschedule('s'), backfill.unschedule('s')}), 't|f', 'the last one is removed');
-is(sql($clock), 0, 'and the clock with it');
+is(sql($clock), 1, 'the clock goes on while there is a schedule');
+is(sql(q{SELECT backfill.unschedule('s'), backfill.unschedule('s')}), 't|f', 'unschedule() removes the last schedule');
+is(sql($clock), 0, 'the clock goes with the last schedule');
 
-# DROP EXTENSION takes the clock along, and nothing else; a rollback brings both back.
+# DROP EXTENSION also drops the clock, and nothing else; a rollback brings both back.
 sql(q{SELECT cron.schedule('backfill', '0 0 1 1 *', 'SELECT 1')});
 sql(q{SELECT backfill.schedule('s', '@yearly', 't')});
 sql('BEGIN; DROP EXTENSION backfill; ROLLBACK');
 is(sql($clock), 1, 'DROP EXTENSION, rolled back: the clock is there');
 isnt(error_of('postgres', 'CREATE VIEW v AS TABLE backfill.jobs; DROP EXTENSION backfill'), '', 'DROP EXTENSION fails');
-is(sql($clock), 1, 'and the clock goes on');
+is(sql($clock), 1, 'the clock goes on after DROP EXTENSION was rolled back');
 sql(q{DROP VIEW v; SET backfill.cron_clock = 'external'; DROP EXTENSION backfill});
 is(sql($clock), 0, 'DROP EXTENSION stops the clock');
 is(sql(q{SELECT string_agg(jobname, ', ') FROM cron.job}), 'backfill', 'other jobs of pg_cron stay');
@@ -72,7 +72,7 @@ for my $round (1 .. 5)
 		"SELECT backfill.schedule('s$_', '\@yearly', 't');\nSELECT backfill.unschedule('s$_');\n" x 20
 		  . "SELECT backfill.schedule('s$_', '\@yearly', 't');\n$last\n"
 	} 1 .. 4);
-	is(sql($clock), $round % 2, "after the hustle, round $round: " . ($round % 2 ? 'a schedule, a clock' : 'neither'));
+	is(sql($clock), $round % 2, "after the hustle, round $round: " . ($round % 2 ? 'a schedule, a clock' : 'neither schedule nor clock'));
 	sql(q{SELECT backfill.unschedule('s1')});
 }
 
@@ -86,13 +86,13 @@ sub other_sql { my ($query) = @_; return $node->safe_psql('postgres', $query, co
 other_sql('CREATE EXTENSION backfill');
 my ($code, $out);
 ($code, $out, $error) = $node->psql('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')}, connstr => $node->connstr . " $other_conn");
-like($error, qr/pg_cron runs in database "postgres" only/, 'in another database: an error that says where pg_cron is');
+like($error, qr/pg_cron runs in database "postgres" only/, 'schedule() in another database than pg_cron\'s is an error that says where pg_cron is');
 my ($there, $here) = $error =~ /In that database run (SELECT .*\)), then (ALTER DATABASE .*'external'), and/;
 sql($there);
 sql($here);
 other_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
 is(other_sql('SELECT count(*) FROM backfill.schedules'), 1, 'after doing what the hint says, a schedule can be made there');
-is(sql(q{SELECT database FROM cron.job}), $other, 'and pg_cron ticks there');
+is(sql(q{SELECT database FROM cron.job}), $other, 'pg_cron ticks in the other database');
 
 # A database that was renamed: as the guide says, the clock moves along at the next schedule().
 # (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
@@ -110,7 +110,7 @@ move_pg_cron('after');
 is(moved_sql($clock), 0, 'a clock of the old name');
 moved_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
 is(moved_sql($clock), 1, 'gets the new one');
-is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'and is the only one');
+is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'the clock with the new name is the only one');
 
 #
 # pg_cron itself needs a minute of real time. That begins here, on both servers, and passes while
@@ -164,11 +164,11 @@ $node->stop('immediate');
 eval { $dying->quit };
 $node->start;
 is(sql('SELECT count(*) FROM backfill.job', 'fake'), 0, 'a crash takes its jobs away');
-is(sql($tick, 'fake'), 6, 'the next tick enqueues all that were missed');
-is(sql($tick, 'fake'), 0, 'and one more tick nothing');
+is(sql($tick, 'fake'), 6, 'the next tick enqueues all jobs that the crash took away');
+is(sql($tick, 'fake'), 0, 'one more tick enqueues nothing');
 my $all = 'q 10:00 false, q 10:15 true, q 10:30 true, q 10:45 true, q 11:00 true, q 11:15 true, q 11:30 false';
 wait_until($node, 'fake', $effects, 'exactly the missed runs, once, in order', $all);
-is(sql('SELECT count(*) FROM backfill.job', 'fake'), 0, 'nothing is left over');
+is(sql('SELECT count(*) FROM backfill.job', 'fake'), 0, 'no job is left over');
 
 # A week of downtime, in which everything is filled.
 sql(q{SELECT backfill.unschedule('quarters'); TRUNCATE effect; SELECT backfill.schedule('hours', '0 * * * *', 'note', fill => '1 week'); CALL known_since('2026-01-05')}, 'fake');
@@ -176,7 +176,7 @@ $node->restart;
 is(sql(q{SELECT backfill._cron_tick('2026-01-12')}, 'fake'), 168, 'after a week: one job for each hour');
 wait_until($node, 'fake', 'SELECT count(*) FROM effect', 'which all run', 168);
 is(sql(q{SELECT count(*) FROM (SELECT (payload->'_cron'->>'ts')::timestamptz AS ts, lag((payload->'_cron'->>'ts')::timestamptz) OVER (ORDER BY step) AS before FROM effect) e WHERE ts - before <> '1 hour'}, 'fake'),
-	0, 'in the order of their hours');
+	0, 'the missed jobs are in the order of their hours');
 sql(q{SELECT backfill.unschedule('hours'); TRUNCATE effect}, 'fake');
 
 # Sixteen sessions tick through two days at their own pace, a third of their ticks is rolled
@@ -197,9 +197,9 @@ is( sql(q{
 		 WHERE backfill.cron_next(cron, time_zone, m - interval '1 s') = m),
 	found AS (SELECT payload->>'schedule' AS name, run_at AS m FROM backfill.job)
 	SELECT count(*) FROM ((TABLE expected EXCEPT TABLE found) UNION ALL (TABLE found EXCEPT TABLE expected)) d}, 'fake'),
-	0, 'and each due minute was');
-is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'every'}, 'fake'), 2880, 'all 2880 of a schedule for every minute');
-is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'night'}, 'fake'), 2, 'and two nights, one of which has no 2:30');
+	0, '16 sessions: each due minute was enqueued');
+is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'every'}, 'fake'), 2880, '16 sessions: a schedule for every minute has all 2880');
+is(sql(q{SELECT count(*) FROM backfill.job WHERE payload->>'schedule' = 'night'}, 'fake'), 2, '16 sessions: a schedule for 2:30 has two nights, one of which has no 2:30');
 
 # Sessions that tick as fast as they can, when a minute comes: it is enqueued once. (In 2020, so that
 # the executors, whose clock is the real one, run it at once.)
@@ -214,7 +214,7 @@ SQL
 my $bench = start_pgbench($node, 'fake', "SELECT set_config('backfill.fake_now', time, false) FROM clock;\nSELECT backfill.cron_tick();\n", '-c', 4, '-T', 600, '-R', 200);
 wait_until($node, 'fake', q{SELECT last_run_at IS NULL AND checked_until >= '2020-01-01 10:00:30' FROM backfill.schedules}, 'many ticks in a minute that was before the schedule');
 sql(q{UPDATE clock SET time = '2020-01-01 10:01:00'}, 'fake');
-wait_until($node, 'fake', 'SELECT count(*) >= 1 FROM effect', 'with many ticks the minute comes');
+wait_until($node, 'fake', 'SELECT count(*) >= 1 FROM effect', 'many ticks in the minute enqueue its jobs');
 sql(q{UPDATE clock SET time = '2020-01-01 10:02:59'}, 'fake');
 wait_until($node, 'fake', q{SELECT count(*) FROM effect WHERE payload->'_cron'->>'ts' LIKE '2020-01-01T10:02%'}, 'and the next one', 1);
 $bench->{run}->kill_kill;
@@ -225,8 +225,8 @@ sql(q{SELECT backfill.unschedule('minute')}, 'fake');
 # By now the real minute is nearly over, or longer ago: pg_cron calls.
 #
 wait_until($node, 'postgres', 'SELECT count(*) >= 1 FROM effect', 'pg_cron alone makes the minute come as well');
-is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'once');
-is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'on time');
+is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'pg_cron\'s ticks enqueue the job once');
+is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'pg_cron\'s ticks are on time');
 wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded' AND database = 'postgres'}, 'pg_cron is content');
 # pg_cron itself may be too late on a busy machine, or find no connection.
 is(sql(q{SELECT string_agg(DISTINCT return_message, '; ') FROM cron.job_run_details WHERE status = 'failed' AND return_message ~ 'ERROR'}), '', 'our function never failed');
@@ -239,7 +239,7 @@ check_log($moved);
 # Without pg_cron one can still remove schedules.
 sql('DROP EXTENSION pg_cron');
 is(sql(q{SELECT backfill.unschedule('real')}), 't', 'pg_cron is gone; a schedule can be removed all the same');
-like(error_of('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')}), qr/schedules need pg_cron/, 'and not be added');
+like(error_of('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')}), qr/schedules need pg_cron/, 'without pg_cron no schedule can be added');
 
 $node->stop;
 check_log($node, crashes => 1);

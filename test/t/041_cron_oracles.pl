@@ -15,10 +15,10 @@ create_extension($node);
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
 
 # pg_cron's parser is reached by a little C function, built here.
-my $hooks = "$FindBin::RealBin/../hooks";
+my $oracles = "$FindBin::RealBin/../oracles";
 my $module = PostgreSQL::Test::Utils::tempdir() . '/pg_cron_parser.so';
 chomp(my $include = `pg_config --includedir-server`);
-system_or_bail('cc', '-shared', '-fPIC', '-Wno-pointer-arith', "-I$include", '-o', $module, "$hooks/pg_cron_parser.c");
+system_or_bail('cc', '-shared', '-fPIC', '-Wno-pointer-arith', "-I$include", '-o', $module, "$oracles/pg_cron_parser.c");
 $node->safe_psql('postgres', "CREATE FUNCTION pg_cron_next(text, timestamptz, boolean) RETURNS timestamptz LANGUAGE c STRICT AS '$module'");
 my $legacy = $node->safe_psql('postgres', q{SELECT extversion ~ '^1\.[0-4]' FROM pg_extension WHERE extname = 'pg_cron'});
 
@@ -70,11 +70,11 @@ my $ours = $node->safe_psql('postgres', q{
 	  FROM sample, LATERAL (SELECT backfill.cron_next(expression, 'UTC', start) AS a) x, LATERAL (SELECT backfill.cron_next(expression, 'UTC', a) AS b) y ORDER BY id});
 my ($theirs, $errors);
 my $input = join '', map { "$starts[$_]|$expressions[$_]\n" } 0 .. $#expressions;
-ok(IPC::Run::run([ 'python3', "$hooks/croniter_next.py" ], '<', \$input, '>', \$theirs, '2>', \$errors), 'croniter takes all expressions')
+ok(IPC::Run::run([ 'python3', "$oracles/croniter_next.py" ], '<', \$input, '>', \$theirs, '2>', \$errors), 'croniter takes all expressions')
   or diag($errors);
 my @a = split /\n/, $ours;
 my @b = split /\n/, $theirs;
-is(scalar @a, scalar @expressions, 'so do we');
+is(scalar @a, scalar @expressions, 'backfill takes all expressions that croniter takes');
 my @different = grep { $a[$_] ne ($b[$_] // '') } 0 .. $#a;
 is(join("\n", map { "$starts[$_] $expressions[$_]: we say $a[$_], croniter says $b[$_]" } @different[ 0 .. ($#different < 5 ? $#different : 5) ]),
 	'', scalar(@expressions) . ' random expressions: the same three times as croniter finds');
@@ -88,17 +88,17 @@ SKIP:
 	is($node->safe_psql('postgres', qq{
 		SELECT expression, start, backfill.cron_next(expression, 'UTC', start), pg_cron_next(expression, start, '$legacy') FROM sample
 		 WHERE backfill.cron_next(expression, 'UTC', start) IS DISTINCT FROM pg_cron_next(expression, start, '$legacy') LIMIT 5}),
-		'', 'and the same next time as pg_cron');
+		'', 'random expressions: the same next time as pg_cron finds');
 
 	# What the one takes, the other takes, and what it refuses is refused.
 	my @taken = ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly', '0 0 1-1 * *', '0 0 * * 5-7', '0 0 * * 7', '0-59/59 * * * *', "0\t0  1 1 *");
 	push @taken, '0 0 $ * *' unless $legacy eq 't';
 	is($node->safe_psql('postgres', qq{SELECT coalesce(backfill.cron_next('$_', 'UTC', '2026-01-05') = pg_cron_next('$_', '2026-01-05', '$legacy'), false)}),
-		't', "both take $_") for @taken;
+		't', "pg_cron and backfill take $_") for @taken;
 	my @refused = ('', '*', '* * * *', '60 * * * *', '-1 * * * *', '* 24 * * *', '* * 0 * *', '* * 32 * *', '* * * 0 *', '* * * 13 *', '* * * * 8', '*/0 * * * *', '1/2 * * * *',
 		'1- * * * *', '1-2-3 x * * *', 'jan * * * *', '* * * january *', '* * * * monday', '5-64/30 * * * *', 'x * * * *', '@never');
 	is($node->safe_psql('postgres', qq{SELECT pg_cron_next('$_', '2026-01-05', '$legacy')}), '', "pg_cron refuses '$_'") for @refused;
-	isnt($node->psql('postgres', qq{SELECT backfill.cron_next('$_', 'UTC', '2026-01-05')}), 0, "so do we") for @refused;
+	isnt($node->psql('postgres', qq{SELECT backfill.cron_next('$_', 'UTC', '2026-01-05')}), 0, "backfill refuses '$_'") for @refused;
 }
 
 $node->stop;

@@ -35,12 +35,12 @@ for my $n (0 .. $#blocks)
 	$statements++;
 	next if $next->{kind} ne 'text';
 	$out =~ s/^\n+//mg; # psql leaves a line between two results
-	is(trimmed($out), trimmed($next->{text}), 'and prints what is shown');
+	is(trimmed($out), trimmed($next->{text}), "prints what is shown: $first");
 	$outputs++;
 }
 cmp_ok($statements, '>=', 10, 'the guide has examples');
-cmp_ok($outputs, '>=', 4, 'with results');
-is(scalar(grep { !/^(?:ini|sql|text|json)$/ } map { $_->{kind} } @blocks), 0, 'there is no other kind of example');
+cmp_ok($outputs, '>=', 4, 'the guide has examples with results');
+is(scalar(grep { !/^(?:ini|sql|text|json)$/ } map { $_->{kind} } @blocks), 0, 'the guide has no other kind of example');
 
 # The payload that is shown is the one that comes.
 my ($shown) = map { $_->{text} } grep { $_->{kind} eq 'json' } @blocks;
@@ -48,7 +48,7 @@ is( $node->safe_psql('postgres', qq{BEGIN;
 	UPDATE backfill.cron_schedule SET known_since = '2026-01-05 03:29', checked_until = '2026-01-05 03:29' WHERE name = 'daily report';
 	DO \$\$ BEGIN PERFORM backfill._cron_tick('2026-01-05 03:30:01'); END \$\$;
 	SELECT payload = '$shown'::jsonb FROM backfill.jobs WHERE task_identifier = 'make_report'; ROLLBACK}),
-	't', 'and the payload is as shown');
+	't', 'the payload of the guide\'s schedule is as shown');
 
 $node->stop;
 check_log($node);

@@ -49,7 +49,7 @@ $node->safe_psql(
 			RAISE 'never' USING ERRCODE = '22000';
 		ELSIF random() < (payload->>'share')::float8 / 4 THEN
 			PERFORM nextval('failed_free');
-			RAISE 'nobody is to blame' USING ERRCODE = '40001';
+			RAISE 'no fault' USING ERRCODE = '40001';
 		ELSIF random() < (payload->>'share')::float8 THEN
 			PERFORM nextval('failed');
 			RAISE 'this time not';
@@ -94,7 +94,7 @@ sub wait_for_truth
 			UNION ALL SELECT 'wrong: ' || m::text FROM (TABLE counted EXCEPT TABLE truth) m) d}, "$name: counters follow", '');
 	is($node->safe_psql('postgres', 'TABLE counted ORDER BY what'),
 		$node->safe_psql('postgres', 'TABLE truth ORDER BY what'), "$name: the counters are the truth");
-	# How long the run took that ended its executor nobody knows.
+	# The duration of the run that ended its executor is unknown.
 	my $lost = 0 - scalar(log_lines($node, qr/is charged an attempt/));
 	is($node->safe_psql('postgres', q{SELECT total('backfill_jobs_started') - total('backfill_jobs_completed') - total('backfill_jobs_snoozed') - total('backfill_jobs_failed'),
 			total('backfill_jobs_wait_time_seconds') - total('backfill_jobs_started'), total('backfill_jobs_duration_seconds') - total('backfill_jobs_started')}),
@@ -143,7 +143,7 @@ wait_for_truth('after failures and rollbacks');
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_failed') / total('backfill_jobs_started')}), '>', 0.15, 'about a fifth has failed');
 is($node->safe_psql('postgres', q{SELECT value = (SELECT f.last_value + g.last_value FROM failed f, failed_free g) FROM
 		(SELECT sum(value) AS value FROM backfill.metrics('backfill_jobs_failed') WHERE labels->>'error_type' = 'retryable') f}), 't', 'each failure to be retried was counted');
-is($node->safe_psql('postgres', q{SELECT total('backfill_retries_attempted') = f.last_value + g.last_value - total('backfill_retries_exhausted') FROM failed f, failed_free g}), 't', 'and each retry');
+is($node->safe_psql('postgres', q{SELECT total('backfill_retries_attempted') = f.last_value + g.last_value - total('backfill_retries_exhausted') FROM failed f, failed_free g}), 't', 'each retry was counted');
 cmp_ok($node->safe_psql('postgres', 'SELECT last_value FROM failed_free'), '>', 10, 'retries that cost no attempt are among them');
 is_balanced('after failures and rollbacks');
 cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_retries_exhausted')}), '>', 0, 'some jobs have used up their attempts');
@@ -163,13 +163,13 @@ for my $round (1 .. 3)
 {
 	my $pid = running_executor($node, 'postgres');
 	is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', "executor $pid is ended");
-	wait_until($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'and gone');
+	wait_until($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'the executor is gone');
 }
 $gate->query_safe('SELECT pg_advisory_unlock(76)');
 wait_for_truth('after ended executors');
 
 # --- A crash: counters begin at zero, and are right again from there.
-cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_completed')}), '>', 600, 'there is something to lose');
+cmp_ok($node->safe_psql('postgres', q{SELECT total('backfill_jobs_completed')}), '>', 600, 'there are counts that could be lost');
 $gate->query_safe('SELECT pg_advisory_lock(76)');
 $node->safe_psql('postgres', q{SELECT count(produce('q' || i % 3, '{"share": 0.2, "ms": 2}')) FROM generate_series(1, 900) i;
 	SELECT count(produce('q2', '{"share": 0.2, "gate": true}')) FROM generate_series(1, 10) i});
@@ -227,7 +227,7 @@ $node->safe_psql(
 	SELECT count(backfill.enqueue('again', '{"fail": true}', job_key => 'again' || i)) FROM generate_series(1, 40) i});
 counts_become('again', [ 'dlq_jobs_added permanent 40', 'enqueued 40', 'failed permanent 40', 'started 40' ], 'forty jobs are buried');
 is($node->safe_psql('postgres', q{SELECT count(backfill.update_dlq_job(id, '{}')) FROM (SELECT id FROM backfill.dlq WHERE task_identifier = 'again' ORDER BY id LIMIT 15) l}), 15, 'fifteen are corrected');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.requeue_dlq_jobs('again')}), 40, 'all are requeued');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.requeue_dlq_jobs('again')}), 40, 'all letters are requeued');
 my @requeued = ('dlq_jobs_added permanent 65', 'dlq_jobs_requeued 40', 'enqueued 40', 'failed permanent 65', 'started 80');
 counts_become('again', [ 'completed 15', $requeued[0], 'dlq_jobs_deleted settled 15', @requeued[ 1 .. 4 ] ], 'what is corrected succeeds and settles its letter');
 is($node->safe_psql('postgres', q{SELECT backfill.delete_dlq_by_job_key('again40'), count(backfill.delete_dlq_job(id)) FROM backfill.dlq WHERE job_key = 'again39'}), 't|1', 'two letters are deleted');
@@ -236,8 +236,8 @@ $node->safe_psql('postgres', q{UPDATE backfill.dead_letter SET failed_at = faile
 is($node->safe_psql('postgres', q{SELECT backfill.cleanup_dlq('4 days', 'again')}), 4, 'four are cleaned up');
 $node->append_conf('postgresql.conf', "backfill.dlq_retention = '1d'");
 $node->reload;
-counts_become('again', [ 'completed 15', $requeued[0], 'dlq_jobs_deleted deleted 9', 'dlq_jobs_deleted settled 15', @requeued[ 1 .. 4 ] ], 'and three by the dispatcher');
-is($node->safe_psql('postgres', q{SELECT value, (SELECT count(*) FROM backfill.dlq WHERE task_identifier = 'again') FROM backfill.metrics('backfill_dlq_size') WHERE labels->>'task' = 'again'}), '16|16', 'the others are there');
+counts_become('again', [ 'completed 15', $requeued[0], 'dlq_jobs_deleted deleted 9', 'dlq_jobs_deleted settled 15', @requeued[ 1 .. 4 ] ], 'the dispatcher deletes three letters');
+is($node->safe_psql('postgres', q{SELECT value, (SELECT count(*) FROM backfill.dlq WHERE task_identifier = 'again') FROM backfill.metrics('backfill_dlq_size') WHERE labels->>'task' = 'again'}), '16|16', 'the other letters are there');
 $node->append_conf('postgresql.conf', 'backfill.dlq_retention = 0');
 $node->reload;
 
@@ -252,7 +252,7 @@ $gate = $node->background_psql('postgres');
 $gate->query_safe('SELECT pg_advisory_lock(78)');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('keyed', '{"fail": true}', job_key => k) FROM unnest('{newer,removed}'::text[]) k});
 wait_until($node, 'postgres', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 78 AND NOT granted}, 'two keyed jobs run');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.remove_job('removed')}), 1, 'one is removed');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.remove_job('removed')}), 1, 'one keyed job is removed');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('keyed', job_key => 'newer', run_at => now() + interval '1 h');
 	SELECT count(*) FROM backfill.reschedule_jobs(ARRAY[backfill.enqueue('keyed', '{}', run_at => now() + interval '1 h')], attempts => 8)});
 $gate->query_safe('SELECT pg_advisory_unlock(78)');
@@ -266,7 +266,7 @@ $node->safe_psql(
 	'postgres', q{
 	SELECT backfill.set_queue('slow', 1, max_depth => 100), backfill.pause_queue('slow'), backfill.pause_queue('fast');
 	SELECT backfill.enqueue('again', queue_name => 'slow', run_at => CASE WHEN i > 7 THEN now() + interval '1 h' END) FROM generate_series(1, 9) i;
-	SELECT backfill.enqueue_fast('again'), backfill.enqueue('nobody', queue_name => 'unlimited')});
+	SELECT backfill.enqueue_fast('again'), backfill.enqueue('nameless', queue_name => 'unlimited')});
 my $waiting = "fast|0|1|0|1\nslow|0|7|2|1\nunlimited|0|1|0|0";
 is($node->safe_psql('postgres', q{SELECT queue_name, running + leased, ready, scheduled, paused::int FROM backfill.queues
 	 WHERE queue_name IN ('fast', 'slow', 'unlimited') ORDER BY 1}), $waiting, 'jobs wait in paused queues');
@@ -275,7 +275,7 @@ is($node->safe_psql('postgres', q{SELECT labels->>'queue', string_agg(value::tex
 $node->safe_psql('postgres', q{SELECT backfill.resume_queue('slow'), backfill.resume_queue('fast');
 	SELECT count(*) FROM backfill.complete_jobs(ARRAY(SELECT id FROM backfill.jobs WHERE queue_name = 'unlimited' OR state = 'scheduled'))});
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'resumed queues are worked off');
-is($node->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_queue')}), 0, 'and the gauges are zero');
+is($node->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_queue')}), 0, 'the gauges of the empty queues are zero');
 is_balanced('after paused queues', 'work');
 is($node->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_jobs_dropped') WHERE labels->>'reason' = 'cancelled'}), 4, 'what was taken away is cancelled');
 # --- Random savepoints, released and rolled back: the counters are what is in the table.
@@ -391,7 +391,7 @@ my $own_sums = { map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{
 my $odd = [ 'counter', 'backfill_jobs_enqueued_total', { task => qq{odd "names"\\ of\ntasks}, queue => "{}=,\t#", priority_band => 'bulk_default' }, 1 ];
 my @samples = samples_of($text);
 is_deeply([ grep { $_->[1] eq $odd->[1] && $_->[2]{task} =~ /^odd/ } @samples ], [$odd], 'another parser reads odd names as they are');
-is_deeply(sums_of(@samples), $own_sums, 'and the numbers of metrics()');
+is_deeply(sums_of(@samples), $own_sums, 'the text has the numbers of metrics()');
 is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, 'every bucket has its bound');
 
 # --- Debian's exporter with the configuration that we ship.
@@ -410,24 +410,24 @@ is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, '
 	$exporter->kill_kill;
 	# Newer ones want a file of their own, too, and would have other queries than these.
 	$log =~ s/^.*(postgres_exporter\.yml|is DEPRECATED).*$//mg;
-	unlike($log, qr/level=(error|warn)|rror/i, 'and complains about nothing') or note $log;
+	unlike($log, qr/level=(error|warn)|rror/i, 'the exporter complains about nothing') or note $log;
 	my $exported = $response->{content};
 	promtool_accepts($exported, 'what the exporter shows');
 	for my $keyword ('TYPE', 'HELP')
 	{
 		my %shown = $exported =~ /^# $keyword (backfill_\w+) (.+)$/mg;
 		my %own = $text =~ /^# $keyword (backfill_\w+) (.+)$/mg;
-		is_deeply(\%shown, \%own, "it shows the same metrics, with the same $keyword");
+		is_deeply(\%shown, \%own, "the exporter shows the same metrics, with the same $keyword");
 	}
 	my @shown = samples_of($exported);
-	is_deeply(sums_of(@shown), $own_sums, 'and the same numbers');
+	is_deeply(sums_of(@shown), $own_sums, 'the exporter shows the same numbers');
 	is_deeply([ grep { $_->[1] eq $odd->[1] && $_->[2]{task} =~ /^odd/ } @shown ],
 		[ [ @$odd[ 0, 1 ], { %{ $odd->[2] }, datname => 'postgres', server => $node->host . ':' . $node->port }, 1 ] ], 'odd names, too') or note explain [ grep { $_->[2]{task} && $_->[2]{task} =~ /^odd/ } @shown ];
 	my ($enqueued) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels @> '{"task": "work", "queue": "q1"}'});
 	like($exported, qr/^backfill_jobs_enqueued_total\{datname="postgres",priority_band="bulk_default",queue="q1",server="[^"]*",task="work"\} $enqueued$/m,
-		'its labels');
+		'the exporter shows the labels of metrics()');
 	my ($count) = $node->safe_psql('postgres', q{SELECT value FROM backfill.metrics('backfill_jobs_duration') WHERE labels @> '{"task": "work", "queue": "q1", "status": "success"}'});
-	like($exported, qr/^backfill_jobs_duration_seconds_bucket\{[^}]*queue="q1"[^}]*status="success",task="work",le="\+Inf"\} $count$/m, 'also in histograms');
+	like($exported, qr/^backfill_jobs_duration_seconds_bucket\{[^}]*queue="q1"[^}]*status="success",task="work",le="\+Inf"\} $count$/m, 'the exporter shows the labels of histograms');
 }
 
 # --- The dashboard and the alerts ask for metrics and labels that exist.
@@ -439,7 +439,7 @@ my %shown;
 my %known = map { $_ => 1 } $text =~ /^(backfill_\w+)/mg;
 $shown{$_} = 1 for map { /\b(backfill_\w+)/g } @expressions, $alerts =~ /expr: (.*)/g;
 is(join(' ', sort grep { !$known{$_} } keys %shown), '', 'dashboard and alerts name metrics that exist');
-is(join(' ', grep { my $m = $_; !grep { /^\Q$m\E/ } keys %shown } $text =~ /^# HELP (\w+)/mg), '', 'and between them every one');
+is(join(' ', grep { my $m = $_; !grep { /^\Q$m\E/ } keys %shown } $text =~ /^# HELP (\w+)/mg), '', 'dashboard and alerts name every metric between them');
 {
 	my $number = 0;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
@@ -478,7 +478,7 @@ is($small->safe_psql('postgres', q{SELECT labels->>'queue', value FROM backfill.
 	"bulk|10\nfast|0", 'queues are listed as long as there is room');
 $small->safe_psql('postgres', q{SELECT count(backfill.enqueue('task', queue_name => 'queue ' || i)) FROM generate_series(1, 9) i});
 is($small->safe_psql('postgres', q{SELECT labels->>'queue', value FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
-	"bulk|10\nother|8\nqueue 1|1\nqueue 2|1" =~ s/other\|8/other|7/r, 'then the longest, and the others together');
+	"bulk|10\nother|8\nqueue 1|1\nqueue 2|1" =~ s/other\|8/other|7/r, 'when there is no more room, the longest queues are listed, and the others together');
 # Other databases have their own "other"; a dropped one leaves its places to others.
 $small->safe_psql('postgres', 'CREATE DATABASE second');
 create_extension($small, 'second');
@@ -486,7 +486,7 @@ $small->safe_psql('second', q{SELECT backfill.enqueue('task 1')});
 is($small->safe_psql('second', $per_task), 'task 1|bulk|bulk_default|1', 'another database takes a place from the one that has more than its share');
 is($small->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_jobs_enqueued')}), 19, 'whose sum stays as it was');
 $small->safe_psql('second', q{SELECT backfill.enqueue('task 2')});
-is($small->safe_psql('second', $per_task), "other|other|other|1\ntask 1|bulk|bulk_default|1", 'but no more than its share');
+is($small->safe_psql('second', $per_task), "other|other|other|1\ntask 1|bulk|bulk_default|1", 'another database takes no more than its share');
 $small->safe_psql('postgres', 'DROP DATABASE second');
 $small->safe_psql('postgres', 'CREATE DATABASE third');
 $small->safe_psql('postgres', 'CREATE DATABASE fourth');
@@ -518,15 +518,15 @@ $plain->safe_psql(
 	'postgres', q{
 	CREATE FUNCTION never(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'never' USING ERRCODE = '22000'; END $$;
 	SELECT backfill.register_task('never', 'never(jsonb)');
-	SELECT backfill.enqueue('never'), backfill.enqueue('nobody', queue_name => 'q');
+	SELECT backfill.enqueue('never'), backfill.enqueue('nameless', queue_name => 'q');
 	CALL backfill.process_available_jobs();
 	SELECT backfill.delete_dlq_job(0)});
 is($plain->safe_psql('postgres', q{SELECT DISTINCT name FROM backfill.metrics() ORDER BY name}),
 	join("\n", map { "backfill_$_" } qw(dlq_age_seconds dlq_size queue_active_jobs queue_depth queue_is_paused worker_active worker_utilization)),
 	'without preloading there are gauges only');
 is($plain->safe_psql('postgres', q{SELECT string_agg(labels->>'queue' || ' ' || value, ', ') FROM backfill.metrics('backfill_queue_depth') WHERE labels->>'state' = 'ready'}),
-	'bulk 0, fast 0, q 1', 'which are right');
-is($plain->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_dlq_size')}), 1, 'also for dead letters');
+	'bulk 0, fast 0, q 1', 'the gauges without preloading are right');
+is($plain->safe_psql('postgres', q{SELECT sum(value) FROM backfill.metrics('backfill_dlq_size')}), 1, 'the gauges of dead letters are right without preloading');
 promtool_accepts($plain->safe_psql('postgres', 'SELECT backfill.prometheus_metrics()') . "\n", 'the text without counters');
 $plain->stop;
 check_log($plain);

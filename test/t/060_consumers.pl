@@ -19,7 +19,7 @@ sub empty { sql('TRUNCATE backfill.job RESTART IDENTITY'); return; }
 
 # --- Waiting.
 
-# A session that waits, until it does: active, and in the wait itself. What it shall do then follows.
+# A session that waits, until it does: active, and in the wait itself. The argument is what it does then.
 sub start_waiting
 {
 	my ($arguments, $then) = @_;
@@ -39,9 +39,9 @@ sub is_woken
 
 my $waiting = start_waiting("'1 minute'");
 is(sql(q{SELECT backend_xmin IS NULL, backend_xid IS NULL FROM pg_stat_activity WHERE application_name = 'waiting'}), 't|t',
-	'it holds no snapshot');
+	'the session that waits holds no snapshot');
 is(sql(q{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'waiting' AND l.locktype <> 'virtualxid'}),
-	0, 'and no lock');
+	0, 'the session that waits holds no lock');
 sql('VACUUM FULL backfill.job');
 sql(q{SELECT backfill.enqueue('ext', '1')});
 is_woken($waiting, 'a commit wakes it');
@@ -50,7 +50,7 @@ empty();
 my @waiting = map { start_waiting("'1 minute', tasks => '{ext,other}'") } (1 .. 3);
 sql(q{SELECT backfill.enqueue('own')});
 sql(q{SELECT backfill.enqueue('other')});
-is_woken($_, 'a job of a task that nobody registered wakes every session that names it') for @waiting;
+is_woken($_, 'a job of an unregistered task wakes every session that names it') for @waiting;
 
 empty();
 $waiting = start_waiting("'1 minute'");
@@ -87,9 +87,9 @@ $claimer->quit;
 empty();
 $waiting = start_waiting("'1 hour'");
 sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiting'});
-like((finish_psql($waiting))[2], qr/canceling statement due to user request/, 'it can be cancelled');
+like((finish_psql($waiting))[2], qr/canceling statement due to user request/, 'wait_for_jobs() can be cancelled');
 like((finish_psql(start_psql($node, 'postgres', q{SET statement_timeout = '100ms'; CALL backfill.wait_for_jobs('1 hour')})))[2],
-	qr/canceling statement due to statement timeout/, 'and has a statement_timeout');
+	qr/canceling statement due to statement timeout/, 'wait_for_jobs() obeys statement_timeout');
 
 # --- A consumer that is killed: its job is ready again when its lease is over, and the tokens
 # of before are worth nothing. The lease ends when all is in place to see that.
@@ -104,19 +104,19 @@ $killed->{run}->kill_kill;
 $waiting = start_waiting("'1 minute'", "SELECT extract(epoch FROM clock_timestamp());\n");
 my $expires = sql(qq{BEGIN; SELECT count(*) FROM backfill.heartbeat($old, '1 s') \\gset
 	SELECT extract(epoch FROM lease_expires_at) FROM backfill.job; COMMIT});
-wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE state = 'ready' AND lease_expires_at IS NULL}, 'its job is ready again');
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE state = 'ready' AND lease_expires_at IS NULL}, 'the job of a lease that ran out is ready again');
 my ($woken, $woken_at) = split /\n/, (finish_psql($waiting))[1];
 my $late = $woken_at - $expires;
-is($woken, 't', 'which somebody is told who waits');
-cmp_ok($late, '>=', 0, 'not before its lease is over');
-cmp_ok($late, '<', 10, 'but soon, by a timer');
+is($woken, 't', 'a lease that runs out wakes a session that waits');
+cmp_ok($late, '>=', 0, 'the session is not woken before the lease is over');
+cmp_ok($late, '<', 10, 'the session is woken soon after, by a timer');
 note sprintf 'told %.0f ms after the lease was over', 1000 * $late;
 my $new = sql(q{SELECT claim_token FROM backfill.claim_jobs('next', lease => '1 hour')});
 is(sql("SELECT count(*) FROM backfill.complete_jobs('{1}', $old)"), 0, 'the old token completes nothing');
-is(sql("SELECT backfill.fail_job(1, $old, 'no', true)"), 'lost', 'nor fails it');
+is(sql("SELECT backfill.fail_job(1, $old, 'no', true)"), 'lost', 'the old token fails nothing');
 is(sql("SELECT backfill.complete_jobs('{1}', $new)"), 1, 'the new one does');
 
-# Heartbeats keep a job, for longer than the lease; a shorter lease counts at once. The heartbeats come
+# Heartbeats keep a job longer than the lease; a shorter lease counts at once. The heartbeats come
 # from within the server: a new psql for each could be slower than the lease.
 sql(q{SELECT backfill.enqueue('ext')});
 $node->safe_psql(
@@ -185,7 +185,7 @@ sub notified_within
 sql(q{SELECT backfill.enqueue('own')});
 is(notified_within('Own Channel'), 1, 'a commit is notified, on the channel of the task');
 sql(q{SELECT backfill.enqueue('ext')});
-is(notified_within('backfill'), 1, 'on the default channel if it has none');
+is(notified_within('backfill'), 1, 'a task without a channel is notified on the default channel');
 sql(q{SELECT id FROM backfill.claim_jobs('w', n => 9, lease => '500 ms')});
 cmp_ok(notified_within('backfill'), '>=', 1, 'a lease that runs out is notified');
 sql(q{SELECT id FROM backfill.claim_jobs('w', n => 9)});
@@ -195,7 +195,7 @@ sql(q{SELECT backfill.enqueue('own')});
 is(notified_within('Own Channel'), 1, 'when the dispatcher has looked');
 is(notified('backfill'), 0, 'a scheduled job is not notified before');
 sql("SELECT count(*) FROM backfill.reschedule_jobs(ARRAY[$later]::bigint[], clock_timestamp() + interval '300 ms')");
-cmp_ok(notified_within('backfill'), '>=', 1, 'but when it becomes due');
+cmp_ok(notified_within('backfill'), '>=', 1, 'a scheduled job is notified when it becomes due');
 
 # Producers at full speed: their commits never notify, and the dispatcher not too often.
 my $began = time();
@@ -255,7 +255,7 @@ try_until(
 		my $left = sql(q{SELECT count(*) FROM backfill.job WHERE task_identifier = 'shared'});
 		return ($left == 0, "$left jobs");
 	});
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'all jobs end');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'all jobs of the consumers end');
 is(sql('SELECT count(*), count(DISTINCT id) FROM ran'), '600|600', 'each once');
 is(sql(q{SELECT max(n) FROM (SELECT sum(change) OVER (ORDER BY at, change) AS n
 	FROM ran, LATERAL (VALUES (began, 1), (ended, -1)) event (at, change)) e}), 3, 'three at once, never more');
@@ -271,13 +271,13 @@ empty();
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $node->restart;
 sql(q{SELECT backfill.enqueue('ext', '1'), backfill.enqueue('ext', '2')});
-is(sql(q{SELECT payload FROM backfill.claim_jobs('w', lease => '1 ms')}), 1, 'not preloaded: claimed');
+is(sql(q{SELECT payload FROM backfill.claim_jobs('w', lease => '1 ms')}), 1, 'not preloaded: a job is claimed');
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE lease_expires_at < clock_timestamp()}, 'the lease is over');
-is(sql(q{SELECT string_agg(payload::text || attempt, ' ') FROM backfill.claim_jobs('w2', n => 5)}), '12 21', 'the next claim has it, too');
+is(sql(q{SELECT string_agg(payload::text || attempt, ' ') FROM backfill.claim_jobs('w2', n => 5)}), '12 21', 'not preloaded: the next claim has the job whose lease ran out');
 is(sql(q{CALL backfill.wait_for_jobs('10 ms')}), 'f', 'waiting ends');
 $waiting = start_psql($node, 'postgres', q{CALL backfill.wait_for_jobs('1 minute')});
 sql(q{SELECT backfill.enqueue('ext', '3')});
-is((finish_psql($waiting))[1], 't', 'or finds a job');
+is((finish_psql($waiting))[1], 't', 'not preloaded: waiting ends or finds a job');
 is(sql(q{SELECT count(*) FROM backfill.job j, backfill.complete_jobs(ARRAY[j.id], j.claim_token) WHERE j.claim_token IS NOT NULL}), 2, 'completed');
 
 $node->stop;

@@ -63,7 +63,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE 
 	'a session waits through the pooler, without a snapshot');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('ext')});
 my ($code, $out, $err) = finish_psql($waiting);
-is("$code " . $out . $err, '0 t', 'and is woken');
+is("$code " . $out . $err, '0 t', 'the session that waits through the pooler is woken');
 my $began = start_pooled("BEGIN;\nSELECT pg_backend_pid();\nSELECT id FROM backfill.claim_jobs('first');\nCOMMIT;\n");
 is((finish_psql($began))[0], 0, 'a claim in a transaction of the pooler');
 is((finish_psql(start_pooled("SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.job;\n")))[1], 1, 'completed on another connection');
@@ -95,7 +95,7 @@ for my $n (1 .. $portions)
 	$victim->{run}->finish;
 	push @consumers, start_consumer();
 }
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'all jobs end');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'all jobs that were claimed through the pooler end');
 for my $consumer (@consumers)
 {
 	$consumer->{run}->signal('KILL');
@@ -103,8 +103,8 @@ for my $consumer (@consumers)
 }
 is(join('', map { $_->{err} } @consumers), '', 'no consumer had an error');
 is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM done'), "$jobs|$jobs", 'every job was completed once');
-cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT worker) FROM done'), '>', 8, 'also by successors of those that were killed');
-is($node->safe_psql('postgres', 'SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'none is dead');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT worker) FROM done'), '>', 8, 'successors of consumers that were killed completed jobs, too');
+is($node->safe_psql('postgres', 'SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'no job is dead');
 
 $pooler->kill_kill;
 undef $pooler;

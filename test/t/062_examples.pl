@@ -57,7 +57,7 @@ sub times_begun
 	return scalar @begun;
 }
 
-# Nobody needs to wait for the end of a lease: ends that of a job, which its consumer cannot prolong any
+# Ends the lease of a job, so that the test need not wait for that; its consumer cannot prolong it any
 # more. Its next run is a short one.
 sub end_lease
 {

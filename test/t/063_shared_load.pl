@@ -2,7 +2,7 @@
 # them is killed with kill -9, a consumer and an executor in turn (and with an executor the whole
 # server restarts). Now and then a consumer is stopped for longer than its lease, and goes on. SQL
 # jobs take effect exactly once; external jobs are begun at least once and completed exactly
-# once, by whoever claimed them last; nothing is lost. Nothing goes on by polling: poll_interval
+# once, by the consumer that claimed them last; nothing is lost. Nothing goes on by polling: poll_interval
 # and the consumers' fallback are one hour.
 #
 # SHARED_LOAD_SECONDS (20) and SHARED_LOAD_JOBS (5000) change the size.
@@ -34,7 +34,7 @@ sub try_sql
 build_consumers() or BAIL_OUT('see test/lib/setup.sh test');
 create_examples($node);
 
-# A second completion must not be an error that somebody swallows, but a second row.
+# A second completion must not be an error that a consumer swallows, but a second row.
 sql(
 	q{
 	ALTER TABLE examples.result DROP CONSTRAINT result_pkey;
@@ -58,7 +58,7 @@ sql(
 	SELECT backfill.register_task(t, max_attempts => 1000, retry_policy => 'quick') FROM unnest('{count_words,shout}'::text[]) t;
 	SELECT backfill.set_queue('bulk', 1000), backfill.set_queue('three', 3), backfill.set_queue('one', 1);
 
-	-- Jobs with these tokens, of every kind, that take so long on average; whatever commits is intended.
+	-- Jobs with these tokens, of every kind, that take these times on average; whatever commits is intended.
 	CREATE FUNCTION produce(first bigint, last bigint, inside_ms numeric, outside_ms numeric, long_every int) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO intended
 		SELECT n, task, backfill.enqueue(task, jsonb_build_object('token', n, 'text', 'a b c', 'ms', n % 20 / 9.5 * inside_ms, 'seconds', CASE WHEN n % long_every = 1 THEN 2.5 ELSE n % 5 / 2.0 * outside_ms / 1000 END),
@@ -86,7 +86,7 @@ for my $round (1 .. 5)
 cmp_ok(max(@recovery), '<', 30, 'the job of a dead executor runs again without any timeout');
 note 'after the launcher had started, it ran again within ' . join(', ', map { sprintf '%.0f', 1000 * $_ } @recovery) . ' ms';
 sql('UPDATE held SET yes = false');
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'it ends');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the job that runs again ends');
 
 @recovery = ();
 for my $language (qw(bash cpp node python))
@@ -121,8 +121,8 @@ sub supervise
 	return;
 }
 
-# Jobs take so long that four executors and eight consumers with four jobs each are kept busy. Some
-# take 2.5 s: when a consumer that was stopped goes on, somebody else is in the middle of them.
+# Jobs take long enough to keep four executors and eight consumers with four jobs each busy. Some
+# take 2.5 s: when a consumer that was stopped goes on, another one is in the middle of them.
 my $lengths = join ', ', (map { sprintf '%.1f', 1000 * $_ * $seconds / ($jobs / 2) } 0.8 * 4, 0.3 * 32), 2 * max(1, int($jobs / (10 * $seconds)));
 my $produced = 0;
 # Enqueue up to a token. A commit whose answer is lost may have happened.
@@ -192,7 +192,7 @@ for my $tick (1 .. $seconds)
 	stop_any_consumer() if $tick % 5 == 1;
 	while (!$killed || time() < $ends)
 	{
-		die "tick $tick: nobody to kill" if time() > $deadline;
+		die "tick $tick: no process to kill" if time() > $deadline;
 		supervise();
 		produce_until($target) if $produced < $target;
 		$most_executors = max($most_executors, try_sql(q{SELECT count(*) FROM backfill.workers WHERE kind = 'executor'}) // 0);
@@ -218,14 +218,14 @@ note sprintf 'all done after %.0f s', time() - $began;
 
 is(join(' ', map { $_->{name} . ': ' . $_->{status} } @unexpected), '', 'no consumer ended by itself');
 for my $consumer (@unexpected) { diag consumer_log($consumer); }
-is(join(' ', map { end_consumer($_) } @consumers), '0 0 0 0 0 0 0 0', 'those that live end well');
+is(join(' ', map { end_consumer($_) } @consumers), '0 0 0 0 0 0 0 0', 'the consumers that live end well');
 is($most_executors, 4, 'there were four executors');
 cmp_ok($killed{$_} // 0, '>=', $seconds / 4, "${_}s were killed") for qw(consumer executor);
 
 # --- The books.
 
 is(sql('SELECT count(*) FROM intended'), $jobs, 'as many jobs were enqueued as should be');
-is(sql('SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'none is dead');
+is(sql('SELECT total_jobs FROM backfill.dlq_stats()'), 0, 'no job is dead');
 is(sql(q{SELECT count(*) FROM (SELECT token FROM intended WHERE task = 'inside' EXCEPT ALL SELECT token FROM effect) l}), 0, 'SQL jobs: none is lost');
 is(sql(q{SELECT count(*) FROM (SELECT token FROM effect EXCEPT ALL SELECT token FROM intended WHERE task = 'inside') l}), 0, 'SQL jobs: none took effect twice');
 is(sql(q{SELECT count(*) FROM (SELECT job_id FROM intended WHERE task <> 'inside' EXCEPT ALL SELECT job_id FROM examples.result) l}), 0, 'external jobs: each was completed');
@@ -248,7 +248,7 @@ my @external = split /\n/, sql(q{SELECT job_id FROM intended WHERE task <> 'insi
 is(scalar(grep { !$begun{$_} } @external), 0, 'external jobs: each was begun');
 my %worker = map { split /\|/ } split /\n/, sql('SELECT job_id, worker FROM examples.result');
 is(scalar(grep { ($worker{$_} // '') ne ($last_worker{$_} // '') } @external), 0, 'external jobs: only the last claim could complete it');
-is(scalar(grep { $_ > 1 } values %completed), 0, 'external jobs: nobody was told of a second completion');
+is(scalar(grep { $_ > 1 } values %completed), 0, 'external jobs: no consumer was told of a second completion');
 is(sql('SELECT count(*) FROM unnest(' . ("'{" . join(',', keys %completed) . "}'::bigint[]") . ') c WHERE NOT EXISTS (SELECT FROM examples.result WHERE job_id = c)'), 0, 'external jobs: what they were told is so');
 for my $language (qw(bash cpp node python))
 {

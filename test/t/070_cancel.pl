@@ -1,6 +1,6 @@
-# A job that sleeps for an hour ends within a second, whoever ends it: pg_cancel_backend(),
-# cancel_job(), its time limit, pg_terminate_backend(), a fast shutdown. Each has its own outcome, for a
-# function and for a procedure. poll_interval is one hour: nothing waits for a look at the clock.
+# A job that sleeps for an hour ends within a second, whatever ends it: pg_cancel_backend(),
+# cancel_job(), its time limit, pg_terminate_backend(), a fast shutdown. Each has its own outcome, both
+# with a function and with a procedure. poll_interval is one hour: nothing waits for a look at the clock.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -168,7 +168,7 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue_jobs(
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid)
 	WHERE task_identifier = 'function' AND a.wait_event = 'PgSleep'}, 'a job hangs among others', 1);
 is($node->safe_psql('postgres', q{SELECT backfill.cancel_job(job_id) FROM backfill.workers WHERE task_identifier = 'function'}),
-	't', 'it is cancelled');
+	't', 'the job among others is cancelled');
 wait_until($node, 'postgres', q{SELECT string_agg(name, ' ' ORDER BY name) FROM ran WHERE name IN ('before', 'between', 'behind')},
 	'the others have run', 'before behind');
 
@@ -180,11 +180,11 @@ is_left($id, 'caught once', 'scheduled 1', '');
 is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'a handler that catches the cancel has timed out');
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stubborn', '{"name": "and goes on", "again": 1}', timeout => '300 ms')});
 is_left($id, 'and goes on', 'scheduled 1', '');
-is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'so has one that goes on');
+is(last_error($id), '57014 job ran longer than its timeout, 300 ms', 'a handler that catches the cancel and goes on has timed out');
 my $log_position = log_position($node);
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('deaf', '{"name": "overrun"}', timeout => '300 ms')});
 is_left($id, 'overrun', 'scheduled 1', '');
-is(last_error($id), 'JB006 it ran on after its timeout and caught every cancel, so its process was ended', 'one that catches them all is ended with its executor, and charged');
+is(last_error($id), 'JB006 it ran on after its timeout and caught every cancel, so its process was ended', 'a handler that catches all cancels is ended with its executor, and charged');
 is(scalar(log_lines($node, qr/WARNING:  job $id is charged an attempt: it ran on after its timeout/, $log_position)), 1, 'the log says so');
 ($id, $pid) = hang('stubborn', 'caught a cancel');
 $node->safe_psql('postgres', "SELECT backfill.cancel_job($id)");
@@ -192,9 +192,9 @@ is_left($id, 'caught a cancel', 'gone', '');
 ($id, $pid) = hang('deaf', 'deaf');
 is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'a handler that ignores cancels is told');
 wait_until($node, 'postgres', "SELECT backfill.cancel_job($id) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)",
-	'and again and again, which ends its executor');
+	'a handler that ignores cancels is told again and again, which ends its executor');
 is_left($id, 'deaf', 'gone', '');
-is($node->safe_psql('postgres', "SELECT outcome FROM backfill.history WHERE id = $id"), 'cancelled', 'and the job counts as cancelled');
+is($node->safe_psql('postgres', "SELECT outcome FROM backfill.history WHERE id = $id"), 'cancelled', 'the job whose executor a cancel ended counts as cancelled');
 
 # --- A fast shutdown: within a second, and the attempt is given back.
 
@@ -207,8 +207,8 @@ is(scalar(log_lines($node, qr/ 57P01 FATAL:  terminating background worker "back
 $node->start;
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE a.wait_event = 'PgSleep'},
 	'both run again at once', 2);
-is($node->safe_psql('postgres', "SELECT string_agg(state || ' ' || attempts, ', ') FROM backfill.jobs"), 'running 0, running 0', 'without a charge');
-is($node->safe_psql('postgres', "SELECT count(backfill.cancel_job(id)) FROM backfill.jobs"), 2, 'they are cancelled');
+is($node->safe_psql('postgres', "SELECT string_agg(state || ' ' || attempts, ', ') FROM backfill.jobs"), 'running 0, running 0', 'jobs that a fast shutdown ends are not charged');
+is($node->safe_psql('postgres', "SELECT count(backfill.cancel_job(id)) FROM backfill.jobs"), 2, 'jobs that a fast shutdown ended can be cancelled');
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.jobs', 'and gone', 0);
 
 is(scalar(log_lines($node, qr/ attempt 0 of /, 0)), 0, 'the log counts attempts from 1');

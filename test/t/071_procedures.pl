@@ -1,6 +1,6 @@
 # Jobs whose handler is a procedure: it runs as a top-level CALL as the task's role, keeps what it has
 # committed, leaves nothing behind in its session, and its job is released at once when its
-# executor ends. poll_interval is one hour: what happens, happens because somebody was told.
+# executor ends. poll_interval is one hour: what happens, happens because a worker was told.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -86,10 +86,10 @@ sub has_ended
 my $id = enqueue('act', '{"name": "plain"}');
 has_ended($id, 'plain', "worker 1 of 3, 1 of $id, 3 of $id");
 is($node->safe_psql('postgres', q{SELECT jobs_done, jobs_failed, job_id IS NULL AS rests FROM backfill.workers WHERE kind = 'executor'}),
-	'1|0|t', 'its executor counts it');
+	'1|0|t', 'the executor counts the procedure');
 is( $node->safe_psql('postgres', q{SELECT string_agg(name || ' ' || value, ', ' ORDER BY name) FROM backfill.metrics()
 		WHERE name IN ('backfill_jobs_started', 'backfill_jobs_completed') AND value > 0}),
-	'backfill_jobs_completed 1, backfill_jobs_started 1', 'so do the metrics');
+	'backfill_jobs_completed 1, backfill_jobs_started 1', 'the metrics count the procedure');
 
 # A payload that is stored out of line.
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('act', jsonb_build_object('name', 'long', 'text',
@@ -177,8 +177,8 @@ for my $leak (
 	}
 }
 is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE last_error->>'message' = 'and fails'"),
-	$i / 2, 'those that failed have failed with their own error');
-is($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM ran'), 1, 'one executor has done it all');
+	$i / 2, 'procedures that failed have failed with their own error');
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM ran'), 1, 'one executor has run all procedures');
 $node->safe_psql('postgres', 'SELECT count(backfill.cancel_job(id)) FROM backfill.jobs');
 
 # --- Hooks.
@@ -229,16 +229,16 @@ sub hang
 my $pid;
 ($id, $pid) = hang('watched', ", job_key => 'key'");
 is($node->safe_psql('postgres', "SELECT state, worker, attempts, lease_expires_at FROM backfill.jobs WHERE id = $id"),
-	"running|executor $pid|0|", 'it is running, as everybody sees');
+	"running|executor $pid|0|", 'a procedure that runs is running to other sessions');
 is($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE pid = $pid"), "job $id: act", 'the activity line says so');
 is( $node->safe_psql('postgres', qq{SELECT (SELECT count(*) FROM backfill.reschedule_jobs('{$id}', priority => 1)), (SELECT count(*) FROM backfill.complete_jobs('{$id}')),
 		(SELECT count(*) FROM backfill.fail_jobs('{$id}')), backfill.release_stale_job_locks()}),
 	'0|0|0|0', 'what acts on waiting jobs passes over it');
 my $newer = enqueue('note', '{"name": "watched", "note": "newer"}', ", job_key => 'key'");
-isnt($newer, $id, 'its key can be enqueued again');
+isnt($newer, $id, 'the key of a running procedure can be enqueued again');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 has_ended($newer, 'watched', 'worker 1 of 3, newer');
-is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id"), 0, 'and then it is not retried');
+is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id"), 0, 'a running procedure whose key has a newer job is not retried');
 
 # --- A procedure does not share a batch, and a second executor is not started for one job.
 
@@ -248,12 +248,12 @@ wait_until($node, 'postgres', 'SHOW backfill.max_executors', 'more executors may
 ($id, $pid) = hang('alone');
 enqueue('note', '{"name": "beside it", "note": "ran"}');
 wait_until($node, 'postgres', q{SELECT count(*) FROM ran WHERE name = 'beside it'}, 'another job runs beside it', 1);
-is($node->safe_psql('postgres', "SELECT count(*) FROM ran WHERE name = 'beside it' AND pid = $pid"), 0, 'in another executor');
+is($node->safe_psql('postgres', "SELECT count(*) FROM ran WHERE name = 'beside it' AND pid = $pid"), 0, 'a job beside a procedure runs in another executor');
 
 # --- Its executor ends: the job is released at once.
 
 is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', 'the executor is terminated');
-wait_until($node, 'postgres', "SELECT pid <> $pid FROM backfill.workers WHERE job_id = $id", 'another runs the job at once');
+wait_until($node, 'postgres', "SELECT pid <> $pid FROM backfill.workers WHERE job_id = $id", 'another executor runs the procedure of a terminated one at once');
 is($node->safe_psql('postgres', "SELECT state, attempts FROM backfill.jobs WHERE id = $id"), 'running|0', 'the attempt was given back');
 
 # The server crashes: charged, and again at once.
@@ -263,7 +263,7 @@ kill 'KILL', $pid;
 $node->wait_for_log(qr/job $id is charged an attempt: the server crashed while it ran/, $position);
 wait_until($node, 'postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id", 'its second attempt ends well', 0);
 is($node->safe_psql('postgres', "SELECT string_agg(note, ', ' ORDER BY id) FROM ran WHERE name = 'alone'"),
-	"worker 1 of 3, worker 1 of 3, worker 2 of 3, 1 of $id, 3 of $id", 'with every effect that was committed');
+	"worker 1 of 3, worker 1 of 3, worker 2 of 3, 1 of $id, 3 of $id", 'the procedure ran again with every effect that was committed');
 
 # A shutdown is not the job's fault, a fast one or an immediate one.
 ($id, $pid) = hang('stopped');
@@ -274,7 +274,7 @@ wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers w JOIN pg_s
 $node->stop('immediate');
 $node->start;
 wait_until($node, 'postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id", 'nor is an immediate one counted', 1);
-is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'it is cancelled');
+is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'the procedure is cancelled');
 has_ended($id, 'stopped', 'worker 1 of 3, worker 1 of 3, worker 1 of 3');
 
 # The same job crashes the server max_attempts times.

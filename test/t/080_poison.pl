@@ -1,6 +1,6 @@
 # Handlers that take their process or the whole server down. Such a run is charged to its job,
 # exactly once, and to no other: in the end the job is a dead letter that says what happened, and
-# everything else has run exactly once. Who ends through no fault of its own is not charged.
+# everything else has run exactly once. A job whose run ends through no fault of its own is not charged.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -11,10 +11,10 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = preloaded('poison', conf => "backfill.max_executors = 1\nbackfill.poll_interval = '1h'\nrestart_after_crash = on\nwal_level = replica\n");
-my $hooks = "$FindBin::RealBin/../hooks";
+my $oracles = "$FindBin::RealBin/../oracles";
 my $module = PostgreSQL::Test::Utils::tempdir() . '/poison.so';
 chomp(my $include = `pg_config --includedir-server`);
-system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$include", '-o', $module, "$hooks/poison.c");
+system_or_bail('cc', '-shared', '-fPIC', '-O0', "-I$include", '-o', $module, "$oracles/poison.c");
 
 sub sql { my ($query) = @_; return $node->safe_psql('postgres', $query); }
 
@@ -52,7 +52,7 @@ my $crash = qr/all server processes terminated; reinitializing/;
 my $dead = q{SELECT failure_reason FROM backfill.dlq WHERE task_identifier = 'poison'};
 
 # One poisonous job in the middle of innocent ones of the same batch; it must end as a dead letter
-# after its two attempts, with this reason, and the server may crash so many times.
+# after its two attempts, with this reason, and the server may crash this number of times.
 sub poisonous
 {
 	my ($name, $payload, $crashes, $reason) = @_;
@@ -112,12 +112,12 @@ poisonous('a crash in a parallel worker', '{}', 2,
 
 sql(q{SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
 
-# Its history names the executor, not who has charged it.
+# Its history names the executor, not the process that has charged it.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick', keep_history => '1 day');
 	SELECT backfill.enqueue('poison', '{"terminate": true}')});
 query_until('SELECT count(*) = 0 FROM backfill.job', 'a job with a history has ended');
 is( sql(q{SELECT outcome, worker ~ '^executor \d+$', started_at < finished_at, earlier_errors->0->>'worker' ~ '^executor \d+$' FROM backfill.history}),
-	'dead|t|t|t', 'who ran it, and since when');
+	'dead|t|t|t', 'the history of a job that ended its executor names the executor and the start');
 
 # Want of memory is an ordinary error, if the server notices.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.enqueue('poison', '{"poison": "memory"}')});
@@ -134,10 +134,10 @@ sql(q{SELECT backfill.enqueue('work', jsonb_build_object('token', i)) FROM gener
 	SELECT backfill.enqueue('work', jsonb_build_object('token', i)) FROM generate_series(1, 200) i;});
 query_until('SELECT count(*) = 0 FROM backfill.job', 'five such jobs, four executors: all jobs have ended');
 is(sql('SELECT count(*), min(failure_count), max(failure_count) FROM backfill.dlq'), '5|2|2', 'five dead letters, of two attempts each');
-is(scalar(log_lines($node, qr/FATAL:  terminating background worker "backfill executor"/, $position)), 10, 'which ended ten executors');
+is(scalar(log_lines($node, qr/FATAL:  terminating background worker "backfill executor"/, $position)), 10, 'five such jobs have ended ten executors');
 
 #
-# Who is not to be blamed. Two jobs wait for a lock, each in an executor of its own.
+# Jobs that are not to be blamed. Two jobs wait for a lock, each in an executor of its own.
 #
 sub two_waiting_jobs
 {
@@ -150,14 +150,14 @@ sub two_waiting_jobs
 }
 my $workers = q{SELECT pid, job_id FROM backfill.workers WHERE job_id IS NOT NULL ORDER BY job_id};
 
-# They must both end well, with so many attempts charged.
+# They must both end well, and only the jobs in $charged must have been charged.
 sub end_with
 {
 	my ($name, $charged) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	query_until('SELECT count(*) = 0 FROM backfill.job', "$name: the jobs have ended");
 	is(sql('SELECT count(*), count(DISTINCT token) FROM effect'), '2|2', "$name: having run exactly once");
-	is(join(' ', map { /job (\d+) is charged/ ? $1 : () } log_lines($node, qr/is charged an attempt/, $position)), $charged, "$name: " . ($charged eq '' ? 'nobody is charged' : 'only the culprit is charged'));
+	is(join(' ', map { /job (\d+) is charged/ ? $1 : () } log_lines($node, qr/is charged an attempt/, $position)), $charged, "$name: " . ($charged eq '' ? 'no job is charged' : 'only the culprit is charged'));
 	return;
 }
 
@@ -183,7 +183,7 @@ end_with('kill -SEGV of an executor', $job);
 $holder = two_waiting_jobs();
 $position = log_position($node);
 is(sql(q{SELECT count(pg_terminate_backend(pid)) FROM backfill.workers WHERE job_id IS NOT NULL}), 2, 'both executors are terminated');
-wait_until($node, 'postgres', qq{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid)}, 'and gone');
+wait_until($node, 'postgres', qq{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid)}, 'both executors are gone');
 $holder->quit;
 end_with('pg_terminate_backend()', '');
 
@@ -223,7 +223,7 @@ wait_for_end($_) for @pids;
 $node->start;
 end_with('kill -9 of the postmaster', '');
 
-# Everything is killed at once. The first time nobody can tell whose fault it was; the next time the
+# Everything is killed at once. The first time it is unknown whose fault it was; the next time the
 # jobs that run again are charged, the others are not.
 sub kill_everything
 {
@@ -248,11 +248,11 @@ $holder->query_safe('SELECT pg_advisory_lock(1)');
 sql(q{SELECT backfill.enqueue('work', '{"token": 3, "lock": 1}')});
 $node->reload;
 wait_until($node, 'postgres', q{SELECT count(DISTINCT job_id) = 2 FROM backfill.workers WHERE job_id IS NOT NULL}, 'one of the two runs again, and another job');
-is(scalar(log_lines($node, qr/is charged an attempt/, $position)), 0, 'all is killed: nobody is charged');
+is(scalar(log_lines($node, qr/is charged an attempt/, $position)), 0, 'all is killed: no job is charged');
 kill_everything($holder);
 $node->start;
 end_with('all is killed again', $jobs[0]);
-like(join("\n", log_lines($node, qr/is charged an attempt/, $position)), qr/it ran each time when all processes of the server were killed at once/, 'all is killed again: why');
+like(join("\n", log_lines($node, qr/is charged an attempt/, $position)), qr/it ran each time when all processes of the server were killed at once/, 'all is killed again: the reason is in the log');
 
 #
 # A server that does not restart by itself: the charge waits in its file for the next start. It is

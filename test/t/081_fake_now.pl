@@ -66,7 +66,7 @@ for my $time ('02:15', '03:30')
 	wait_until($node, 'postgres', 'SELECT count(*) FROM effect', "another one at $time", ++$runs);
 }
 
-# Schedules: a tick is what somebody calls, and it looks at this clock.
+# Schedules: the test calls the tick, which looks at this clock.
 sql(q{TRUNCATE effect; SELECT backfill.schedule('hourly', '0 * * * *', 'note', '{"what": "hour"}', fill => '1 day')});
 is(sql('SELECT backfill.cron_tick()'), 0, 'nothing is due at half past');
 set_clock('2090-06-01 06:00+00');
@@ -86,7 +86,7 @@ wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.dlq', 'now it is, a
 
 # Durations are real.
 is(sql(q{SELECT count(*) FROM backfill.metrics('backfill_jobs_duration') WHERE sum NOT BETWEEN 0 AND 60}), 0, 'durations are measured by the real clock');
-is(sql(q{SELECT bool_and(started_at BETWEEN now() - interval '1 hour' AND now()) FROM backfill.workers}), 't', 'and so is the life of workers');
+is(sql(q{SELECT bool_and(started_at BETWEEN now() - interval '1 hour' AND now()) FROM backfill.workers}), 't', 'the life of workers is measured by the real clock');
 
 # Back to the present.
 sql(q{TRUNCATE effect; SELECT backfill.enqueue('note', '{"what": "of the future"}', run_at => '2091-01-05')});

@@ -45,29 +45,29 @@ says('worker_slots', qr/^ok: \d+ of 16 in use \|/, 'how many are in use');
 # --- The triggers that tell of new settings: pg_restore --disable-triggers does this to them.
 $node->safe_psql('postgres', 'ALTER TABLE backfill.task DISABLE TRIGGER ALL; ALTER TABLE backfill.task ENABLE TRIGGER ALL');
 says('triggers', qr/^warning: .* of backfill.task \| ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed;$/, 'no longer for replication');
-findings('triggers', 'nothing else');
+findings('triggers', 'triggers: nothing else');
 $node->safe_psql('postgres', 'ALTER TABLE backfill.task ENABLE ALWAYS TRIGGER config_changed');
 
 # --- Identifiers in quotes are the same identifiers.
 is($node->safe_psql('postgres', q{SET quote_all_identifiers = on; SELECT count(*) FROM backfill.health() WHERE status <> 'ok'}), '0', 'quote_all_identifiers');
-is($node->safe_psql('postgres', q{SET quote_all_identifiers = on; SELECT handler_exists FROM backfill.tasks WHERE task_identifier = 'run'}), 't', 'also in the view of tasks');
+is($node->safe_psql('postgres', q{SET quote_all_identifiers = on; SELECT handler_exists FROM backfill.tasks WHERE task_identifier = 'run'}), 't', 'the view of tasks quotes names, too');
 
 # --- Jobs.
 
-$node->safe_psql('postgres', q{SELECT backfill.enqueue('nobody'), backfill.enqueue('nobody'), backfill.enqueue('nowhere')});
-says('unregistered_tasks', qr/^warning: .*: nobody \(2\), nowhere \(1\) \|/, 'their tasks and how many jobs they have');
-findings('unregistered_tasks', 'nothing else');
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('nameless'), backfill.enqueue('nameless'), backfill.enqueue('nowhere')});
+says('unregistered_tasks', qr/^warning: .*: nameless \(2\), nowhere \(1\) \|/, 'their tasks and how many jobs they have');
+findings('unregistered_tasks', 'unregistered_tasks: nothing else');
 $node->safe_psql('postgres', q{SELECT backfill.cancel_job(id) FROM backfill.jobs});
 says('oldest_ready_job', qr/^ok: no job is ready/, 'no job');
 my $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('external', run_at => now() - interval '10 minutes')});
 says('oldest_ready_job', qr/^warning: job $id since \d{4}-.*; no_consumer: .* \| backfill.why_not_running/, 'which, and why');
 says('oldest_ready_job', qr/^ok: job $id since/, 'it may wait longer', arguments => "max_wait => '1 hour'");
-findings('oldest_ready_job', 'nothing else');
+findings('oldest_ready_job', 'oldest_ready_job: nothing else');
 $node->safe_psql('postgres', "SELECT backfill.cancel_job($id)");
 
 $node->safe_psql('postgres', q{SELECT backfill.pause_queue('closed'); SELECT backfill.enqueue('run', queue_name => 'closed', run_at => now() - interval '1 day')});
 says('paused_queues', qr/^warning: jobs wait in paused queues: closed \(1\) \|/, 'a paused queue that has jobs');
-findings('paused_queues', 'its jobs are not late');
+findings('paused_queues', 'the jobs of a paused queue are not late');
 $node->safe_psql('postgres', q{SELECT backfill.resume_queue('closed')});
 findings('', 'resumed');
 
@@ -106,8 +106,8 @@ try_until(
 			SELECT detail FROM backfill.health() WHERE check_name = 'roles'});
 		return ($held =~ /: worker: an executor could not log in, see the server's log$/, $held);
 	});
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'it can log in again');
-findings('', 'and there is nothing to say');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the role can log in again');
+findings('', 'when the role can log in, there is nothing to say');
 $node->safe_psql('postgres', 'DROP ROLE worker');
 says('roles', qr/^critical: .*: worker \(missing\) \|/, 'a role that is gone');
 $node->safe_psql('postgres', q{SELECT backfill.unregister_task('as worker')});
@@ -129,7 +129,7 @@ $node->reload;
 # --- Vacuum.
 
 $node->safe_psql('postgres', 'VACUUM backfill.job');
-findings('', 'no dead rows');
+findings('', 'dead_rows: none');
 my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 my $pid = $reader->query_safe('SELECT pg_backend_pid()');
@@ -164,7 +164,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHE
 $node->safe_psql('postgres', $churn);
 says('dead_rows', qr/^warning: .* of standby \S+ \(hot_standby_feedback, walsender \d+\), /, 'held by a standby', arguments => 'max_dead_rows => 5000');
 $standby->stop;
-says('dead_rows', qr/^warning: backfill.job has some \d+ dead rows \| Nobody holds vacuum back/, 'held by nobody', arguments => 'max_dead_rows => 5000');
+says('dead_rows', qr/^warning: backfill.job has some \d+ dead rows \| Nobody holds vacuum back/, 'dead rows that nothing holds', arguments => 'max_dead_rows => 5000');
 $node->safe_psql('postgres', 'VACUUM backfill.job');
 findings('', 'vacuumed');
 
@@ -179,13 +179,13 @@ for my $setting ('autovacuum', 'track_counts')
 	$node->safe_psql('postgres', "ALTER SYSTEM RESET $setting");
 	$node->reload;
 }
-findings('', 'all on');
+findings('', 'autovacuum: all settings on');
 
 # --- Metrics.
 
 $node->safe_psql('postgres', q{SELECT count(backfill.enqueue('run', queue_name => 'queue ' || i)) FROM generate_series(1, 150) i});
 says('metrics_labels', qr/^warning: .* counted as "other" \| Raise backfill.metrics_max_label_sets/, 'too many queues');
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'they run');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the jobs in too many queues run');
 
 # --- Workers.
 
@@ -204,7 +204,7 @@ kill 'STOP', $launcher;
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher'});
 says('dispatcher', qr/^critical: no dispatcher runs in this database \|/, 'it has ended');
 kill 'CONT', $launcher;
-findings('', 'it is back');
+findings('', 'dispatcher: it is back');
 $node->append_conf('postgresql.conf', "backfill.databases = 'elsewhere'\n");
 $node->restart;
 says('dispatcher', qr/^critical: backfill.databases does not name this database \|/, 'the database is not served');
@@ -212,7 +212,7 @@ $node->safe_psql('postgres', q{
 	SELECT backfill.enqueue('external');
 	SELECT claim_token FROM backfill.claim_jobs('consumer');
 	UPDATE backfill.job SET lease_expires_at = now() - interval '1 minute'});
-says('expired_leases', qr/^warning: 1 ran out, the first at \d{4}-.* \| The dispatcher does that/, 'nobody ends them');
+says('expired_leases', qr/^warning: 1 ran out, the first at \d{4}-.* \| The dispatcher does that/, 'leases that no process ends');
 $node->append_conf('postgresql.conf', "backfill.databases = '*'\nmax_worker_processes = 3\n");
 $node->restart;
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('run')});
@@ -223,7 +223,7 @@ says('worker_slots', qr/^warning: 2 of 2 in use/, 'also if not even the dispatch
 $node->append_conf('postgresql.conf', "max_worker_processes = 16\nshared_preload_libraries = ''\n");
 $node->restart;
 says('preloaded', qr/^critical: backfill is not in shared_preload_libraries/, 'the library is not preloaded');
-is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ') FROM backfill.health() WHERE status = 'critical'}), 'preloaded', 'which is the one thing to say about workers');
+is($node->safe_psql('postgres', q{SELECT string_agg(check_name, ' ') FROM backfill.health() WHERE status = 'critical'}), 'preloaded', 'a library that is not preloaded is the one thing to say about workers');
 
 $node->stop;
 check_log($node);

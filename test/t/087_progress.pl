@@ -35,7 +35,7 @@ wait_until($node, 'postgres', "SELECT progress = 0.25 AND progress_message = '$l
 is($node->safe_psql('postgres', "SELECT job_id, task_identifier, attempt, progress, state_since <= now() FROM backfill.workers WHERE job_id = $id"),
 	"$id|step|1|0.25|t", 'the view workers has it, too');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
-wait_until($node, 'postgres', "SELECT progress = 0.75 AND progress_message IS NULL FROM backfill.jobs WHERE id = $id", 'it goes on');
+wait_until($node, 'postgres', "SELECT progress = 0.75 AND progress_message IS NULL FROM backfill.jobs WHERE id = $id", 'a job without a message keeps its progress');
 my $waiting = $node->safe_psql('postgres', q{SELECT backfill.enqueue('external')});
 is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $waiting AND progress IS NULL"), 1, 'a job that waits has none');
 
@@ -47,18 +47,18 @@ $waiter->query_until(qr/started/, "\\echo started\nCALL backfill.await_job($id, 
 wait_until($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $waiter_pid AND wait_event = 'Extension' AND backend_xmin IS NULL AND backend_xid IS NULL",
 	'a session waits and holds no snapshot');
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
-like($waiter->query_safe('SELECT 1'), qr/^completed\|"x+\x{20ac}rest"$|^completed\|"x+\xe2\x82\xacrest"$/m, 'it wakes with the outcome and the result');
-wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE progress IS NOT NULL OR progress_message IS NOT NULL}, 'nothing runs, nobody has any progress');
-is($node->safe_psql('postgres', "SELECT worker ~ '^executor [0-9]+\$', attempts, outcome FROM backfill.history WHERE id = $id"), 't|1|completed', 'the history says who ran it');
+like($waiter->query_safe('SELECT 1'), qr/^completed\|"x+\x{20ac}rest"$|^completed\|"x+\xe2\x82\xacrest"$/m, 'the session that waits wakes with the outcome and the result');
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE progress IS NOT NULL OR progress_message IS NOT NULL}, 'nothing runs, no worker has any progress');
+is($node->safe_psql('postgres', "SELECT worker ~ '^executor [0-9]+\$', attempts, outcome FROM backfill.history WHERE id = $id"), 't|1|completed', 'the history names the executor that ran it');
 
-# Woken, not polling: each wait would else take seconds. In one session, for starting one takes seconds,
-# too, on a busy machine.
+# Woken, not polling: each wait would else take seconds. In one session, because starting one takes
+# seconds, too, on a busy machine.
 my ($code, $out, $err) = finish_psql(start_psql($node, 'postgres', "SELECT clock_timestamp() AS began \\gset\n" . join('', map { qq{
 	SELECT backfill.enqueue('$_', '{"message": 1}', run_at => now() + interval '50 ms') AS id \\gset
 	CALL backfill.await_job(:id, '1 hour');} } ('step', 'plain') x 10) . "\nSELECT extract(epoch FROM clock_timestamp() - :'began');\n"));
 my @waits = split /\n/, $out;
 my $lasted = pop @waits;
-# Without a history nobody knows of a job that has ended before the session came to wait.
+# Without a history nothing is known of a job that has ended before the session came to wait.
 like($waits[$_], $_ % 2 ? qr/^(?:completed|gone)\|$/ : qr/^completed\|1$/, "await_job() of a job that starts and ends meanwhile, number $_") for 0 .. 19;
 cmp_ok($lasted, '<', 50, 'each was woken') or diag $err;
 
@@ -78,7 +78,7 @@ for my $case (
 	$node->safe_psql('postgres', $end =~ s/%d/$id/gr) if $end ne '';
 	like($waiter->query_safe('SELECT 1'), qr/^$outcome\|$/m, "$outcome" . ($end =~ /ROLLBACK/ ? ', after a cancel that was rolled back' : ''));
 }
-is($node->safe_psql('postgres', "CALL backfill.await_job($id)"), 'gone|', 'nobody knows any more');
+is($node->safe_psql('postgres', "CALL backfill.await_job($id)"), 'gone|', 'await_job() of a job that has ended without a history says gone');
 
 # A transaction that enqueues the job and is still open is waited for, too.
 my $enqueuer = $node->background_psql('postgres');
@@ -104,7 +104,7 @@ for my $try (1 .. 3)
 	$lost->query_until(qr/started/, "\\echo started\nCALL backfill.await_job($id, '1 hour');\n");
 	wait_until($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'Extension'", 'a session waits');
 	$node->safe_psql('postgres', $try < 3 ? "SELECT pg_terminate_backend($pid)" : "SELECT pg_cancel_backend($pid)");
-	wait_until($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'Extension'", 'it is interrupted');
+	wait_until($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'Extension'", 'await_job() is interrupted');
 	$try < 3 ? eval { $lost->quit } : $lost->quit;
 	$node->safe_psql('postgres', "SELECT backfill.cancel_job($id)");
 }
@@ -120,19 +120,19 @@ $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('step', '{"message"
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . running_executor($node, 'postgres') . ')');
 $gate->query_safe('SELECT pg_advisory_unlock(1)');
 is($node->safe_psql('postgres', "CALL backfill.await_job($id, '1 hour')"), 'completed|"survives"', 'an executor dies, another runs the job');
-is($node->safe_psql('postgres', "SELECT outcome, attempts, earlier_errors FROM backfill.history WHERE id = $id"), 'completed|1|', 'and its history has that run only');
+is($node->safe_psql('postgres', "SELECT outcome, attempts, earlier_errors FROM backfill.history WHERE id = $id"), 'completed|1|', 'the history of a job whose executor died has the run that ended only');
 
 # A job whose end cannot be recorded is set aside, and tried again later.
 $node->safe_psql('postgres', q{ALTER TABLE backfill.dead_letter ADD CONSTRAINT full_disk CHECK (false) NOT VALID});
 $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('plain', '{"fail": 1}', max_attempts => 1)});
 wait_until($node, 'postgres', "SELECT backfill.why_not_running($id)", 'it is set aside', qr/^set_aside: .*full_disk/);
-is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id"), 1, 'it is one job in the view all the same');
+is($node->safe_psql('postgres', "SELECT count(*) FROM backfill.jobs WHERE id = $id"), 1, 'a job with two rows is one job in the view');
 $node->safe_psql('postgres', 'ALTER TABLE backfill.dead_letter DROP CONSTRAINT full_disk');
 wait_until($node, 'postgres', "SELECT count(*) FROM backfill.dlq WHERE original_job_id = $id", 'and in the end its end is recorded', 1);
 
 # Retention, also of more than the dispatcher deletes at once.
 my $kept = $node->safe_psql('postgres', 'SELECT count(*) FROM backfill.job_history');
-cmp_ok($kept, '>', 10, 'there is a history');
+cmp_ok($kept, '>', 10, 'the jobs have a history');
 $node->safe_psql('postgres', q{INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, priority, attempt, max_attempts, outcome, task_identifier)
 	SELECT -i, now(), now() - interval '1 s', now(), 0, 1, 1, 'completed', 'old' FROM generate_series(1, 12000) i});
 wait_until($node, 'postgres', "SELECT count(*) = $kept FROM backfill.job_history", 'what is over is deleted, the rest stays');

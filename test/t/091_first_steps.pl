@@ -17,12 +17,12 @@ ok($quick_start, 'the README has a quick start');
 $node->safe_psql('postgres', 'CREATE DATABASE readme');
 create_extension($node, 'readme');
 my ($code, $out, $err) = finish_psql(start_psql($node, 'readme', $quick_start));
-is("$code $err", '0 ', 'it runs');
-like($out, qr/^a\@b\.c\|/m, 'and shows what the job has done');
+is("$code $err", '0 ', 'the README\'s quick start runs');
+like($out, qr/^a\@b\.c\|/m, 'the quick start shows what the job has done');
 
 ($code, $out, $err) = finish_psql(start_psql($node, 'postgres', slurp_file("$top/demo/at_home.sql")));
 is("$code $err", '0 ', 'what the demo proposes runs');
-like($out, qr/^hello, world$/m, 'and shows what the job has done');
+like($out, qr/^hello, world$/m, 'the demo\'s proposal shows what the job has done');
 
 chomp(my $share = `"$ENV{PG_CONFIG}" --sharedir`);
 for my $file (map { m{([^/]+)$} } glob "$top/share/*")

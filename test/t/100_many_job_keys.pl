@@ -41,19 +41,19 @@ SELECT count(*) FROM backfill.enqueue_jobs(jsonb_build_array(
 	jsonb_build_object('task_identifier', 'note', 'job_key', 'own ' || :client_id || ' b')));
 }, '-c', 8, '-t', 200);
 	is($many->query_safe("BEGIN; $ways{$way}"), $keys, "$way of $keys jobs with a key each");
-	is($many->query_safe('SELECT locks()'), 'few', '... holds few locks');
-	is(finish_pgbench($others), 0, '... and 8 sessions that enqueue with keys get no error');
+	is($many->query_safe('SELECT locks()'), 'few', "$way of $keys jobs with a key each holds few locks");
+	is(finish_pgbench($others), 0, "$way: 8 sessions that enqueue with keys get no error");
 	is( $node->safe_psql(
 			'postgres', q{
 		SET lock_timeout = '1s'; -- it is open: whatever waits for it would wait for ever
 		SELECT count(backfill.enqueue('note', job_key => 'another ' || n)) FROM generate_series(1, 500) n}),
-		500, '... nor does one with as many keys wait for it that it has many itself');
+		500, "$way: a producer with as many keys does not wait because it has many itself");
 	my ($code, $out, $err) = $node->psql('postgres', q{SET lock_timeout = '1s'; SELECT backfill.enqueue('note', job_key => 'many 77777')});
-	like($err, qr/lock timeout/, '... but who names one of its keys does');
+	like($err, qr/lock timeout/, 'a producer that names one of the many keys waits');
 	$many->query_safe('COMMIT');
 	$many->quit;
 	is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT job_key) FROM backfill.job WHERE job_key LIKE 'many %'}),
-		"$keys|$keys", '... and there is a job for each key at its end');
+		"$keys|$keys", "$way: there is a job for each key at its end");
 	$node->safe_psql('postgres', 'TRUNCATE backfill.job');
 }
 
@@ -68,7 +68,7 @@ $node->safe_psql(
 my $script = $node->config_data('--sharedir') . '/extension/migrate_from_graphile_worker.sql';
 my ($code, $out, $err) = finish_psql(start_psql($node, 'postgres', slurp_file($script)));
 is($err, '', 'the migration of 25,000 jobs with keys from Graphile Worker gives no error');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key LIKE 'key %'}), 25000, 'and moves them all');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key LIKE 'key %'}), 25000, 'the migration of 25,000 jobs moves them all');
 
 # A prepared transaction keeps its keys through a restart.
 $node->append_conf('postgresql.conf', 'max_prepared_transactions = 2');
@@ -78,8 +78,8 @@ $node->restart;
 my $waiting = start_pgbench($node, 'postgres', q{SELECT backfill.enqueue('note', job_key => 'prepared 100');}, '-t', 1);
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT backfill.enqueue%'}, 'a producer waits for a prepared transaction with many keys');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'many'});
-is(finish_pgbench($waiting), 0, 'until it is committed');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key = 'prepared 100'}), 1, 'and then replaces its job');
+is(finish_pgbench($waiting), 0, 'a producer goes on when the prepared transaction is committed');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.job WHERE job_key = 'prepared 100'}), 1, 'the producer replaces the prepared job');
 
 $node->stop;
 check_log($node);

@@ -1,5 +1,5 @@
 # A limit that is lowered, or set, while jobs run holds for all that starts afterwards: nothing does
-# until fewer run. And whoever frees a full queue, its next job starts.
+# until fewer run. And whatever frees a full queue, its next job starts.
 use strict;
 use warnings FATAL => 'all';
 
@@ -55,7 +55,7 @@ sub runs_after_end_of
 	my $list = join ',', split / /, $numbers;
 	$node->poll_query_until('postgres', "SELECT count(*) = $count FROM ran WHERE n IN ($list)") or die "$numbers did not end";
 	$node->safe_psql('postgres', q{TRUNCATE ran; SELECT backfill.enqueue('note', queue_name => 'behind', priority => 20)});
-	$node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM ran WHERE n = 0') or die 'nobody looked';
+	$node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM ran WHERE n = 0') or die 'no executor looked';
 	return is($node->safe_psql('postgres', "SELECT coalesce(string_agg(numbers, ''), '') FROM running WHERE queue_name = '$queue'"),
 		$expected, $name);
 }
@@ -66,17 +66,17 @@ $node->safe_psql('postgres', q{SELECT backfill.set_queue('four', 4); SELECT add(
 runs('four', '1 2 3 4', 'four jobs run in a queue for four');
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('four', 1); SELECT add('four', 5, 6)});
 runs_after_end_of('four', '1', '2 3 4', 'when it is for one only, none starts while three run');
-runs_after_end_of('four', '4', '2 3', '... nor while two do');
+runs_after_end_of('four', '4', '2 3', 'a queue made serial: none starts while two run');
 like($node->safe_psql('postgres', q{SELECT backfill.why_not_running(id) FROM backfill.jobs WHERE payload->>'n' = '5'}),
-	qr/^queue_full: queue "four" runs 1 job at a time: executor \d+ with job \d+, executor \d+ with job \d+; 0 ready jobs/, '... and why_not_running() shows them');
-runs_after_end_of('four', '3', '2', '... nor while one does');
+	qr/^queue_full: queue "four" runs 1 job at a time: executor \d+ with job \d+, executor \d+ with job \d+; 0 ready jobs/, 'why_not_running() shows the jobs beyond the limit');
+runs_after_end_of('four', '3', '2', 'a queue made serial: none starts while one runs');
 $gate->query_safe('SELECT pg_advisory_unlock(2)');
-runs('four', '5', 'the next one starts when the last has ended');
+runs('four', '5', 'a queue made serial: the next job starts when the last has ended');
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('four', 3); SELECT add('four', 7, 8, 9)});
 $node->safe_psql('postgres', q{SELECT backfill.enqueue('note')});
 runs('four', '5 6 7', 'a limit that is raised holds as ever');
 $gate->query_safe('SELECT pg_advisory_unlock(n) FROM generate_series(5, 9) n');
-wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs end');
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs of the queue for four end');
 
 # --- Jobs of a queue that had no limit: functions and procedures.
 
@@ -84,11 +84,11 @@ $node->safe_psql('postgres', q{SELECT add('free', 11, 12), backfill.enqueue('wai
 runs('free', '11 12 13', 'three jobs run in a queue without a limit');
 $node->safe_psql('postgres', q{SELECT backfill.enqueue_serial('wait', '{"n": 14}', 'free'); UPDATE backfill.job SET priority = -10 WHERE payload = '{"n": 14}'});
 runs_after_end_of('free', '11', '12 13', 'when it is made serial, none starts while two run');
-runs_after_end_of('free', '12', '13', '... nor while a procedure does');
+runs_after_end_of('free', '12', '13', 'a free queue made serial: none starts while a procedure runs');
 $gate->query_safe('SELECT pg_advisory_unlock(13)');
-runs('free', '14', 'the next one starts when the last has ended');
+runs('free', '14', 'a free queue made serial: the next job starts when the last has ended');
 $gate->query_safe('SELECT pg_advisory_unlock(14)');
-wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs end');
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs of the free queue end');
 
 # --- The limit of bulk is a setting.
 
@@ -96,14 +96,14 @@ $node->safe_psql('postgres', q{SELECT add('bulk', 21, 22, 23)});
 runs('bulk', '21 22 23', 'three jobs run in queue bulk');
 $node->append_conf('postgresql.conf', 'backfill.bulk_queue_concurrency = 1');
 $node->reload;
-wait_until($node, 'postgres', q{SELECT current_setting('backfill.bulk_queue_concurrency') = '1'}, 'its setting is lowered');
+wait_until($node, 'postgres', q{SELECT current_setting('backfill.bulk_queue_concurrency') = '1'}, 'the setting of queue bulk is lowered');
 $node->safe_psql('postgres', q{SELECT add('bulk', 24)});
-runs_after_end_of('bulk', '21', '22 23', 'none starts while two run');
-runs_after_end_of('bulk', '23', '22', '... nor while one does');
+runs_after_end_of('bulk', '21', '22 23', 'queue bulk: none starts while two run');
+runs_after_end_of('bulk', '23', '22', 'queue bulk: none starts while one runs');
 $gate->query_safe('SELECT pg_advisory_unlock(22)');
-runs('bulk', '24', 'the next one starts when the last has ended');
+runs('bulk', '24', 'queue bulk: the next job starts when the last has ended');
 $gate->query_safe('SELECT pg_advisory_unlock(24)');
-wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs end');
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, 'all jobs of queue bulk end');
 
 # --- A full queue is freed by another role's executor, while the only one of this role is busy for
 # long. No sweep comes to help.

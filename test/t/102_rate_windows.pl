@@ -27,7 +27,7 @@ $node->safe_psql(
 });
 is(claim_all(), 1100, 'jobs start in more queues with a short period than are counted at a time');
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('another', rate_limit => 1, rate_period => '1 hour'), backfill.enqueue('ext', queue_name => 'another'), backfill.enqueue('ext', queue_name => 'another')});
-is(claim_all(), 1, 'and then in another, as its rate allows');
+is(claim_all(), 1, 'jobs of a second set of queues start as their rate allows');
 like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'rate_windows'}), qr/^ok\|$/, 'health() finds nothing');
 
 $node->safe_psql(
@@ -35,7 +35,7 @@ $node->safe_psql(
 	SELECT count(backfill.set_queue('rated ' || n, rate_limit => 5, rate_period => '1 hour')) FROM generate_series(1, 1100) n;
 	SELECT count(backfill.enqueue('ext', queue_name => 'rated ' || n)) FROM generate_series(1, 1100) n;
 });
-is(claim_all(), 1023, 'of queues with a long period no more are let in than are counted');
+is(claim_all(), 1023, 'no more queues with a long period are let in than are counted');
 like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'rate_windows'}), qr/^warning\|.*its jobs wait$/, 'health() says so');
 
 # One combination of queue and priority for each job.

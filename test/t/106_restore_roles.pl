@@ -1,5 +1,5 @@
 # A dump names roles, and a restore finds them by name: in a cluster where they have other oids,
-# and where one is missing. What belongs to a missing role stays closed to whoever gets its name.
+# and where one is missing. What belongs to a missing role stays closed to a role that gets its name.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -13,7 +13,7 @@ create_extension($source);
 $source->safe_psql(
 	'postgres', q{
 	CREATE ROLE app LOGIN; CREATE ROLE gone LOGIN; CREATE ROLE dropped LOGIN;
-	CREATE TABLE seen (what text, who name);
+	CREATE TABLE seen (what text, role name);
 	GRANT INSERT ON seen TO PUBLIC;
 	CREATE FUNCTION tell(payload jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO seen VALUES (payload->>'what', current_user) $$;
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS '';
@@ -57,25 +57,25 @@ for my $format ('plain', 'custom')
 	is($target->safe_psql($db, q{SELECT (SELECT count(*) FROM backfill.job) + (SELECT count(*) FROM backfill.dlq)}), 3, "$format: and every job, be it a dead letter by now");
 }
 
-# A role that is made later with that name has nothing of it, until somebody says so.
+# A role that is made later with that name has nothing of it, until it is granted again.
 my $db = 'restored_custom';
 $target->safe_psql('postgres', 'CREATE ROLE gone LOGIN');
 is($target->safe_psql($db, $roles), $restored, 'a role that is made later is not the missing one');
 $target->safe_psql($db, q{GRANT USAGE ON SCHEMA backfill TO gone; GRANT EXECUTE ON FUNCTION backfill.enqueue TO gone});
 my ($code, undef, $err) = $target->psql($db, q{SELECT backfill.enqueue('gone')}, extra_params => [ '-U', 'gone' ]);
-like($err, qr/permission denied to enqueue task "gone".*grant_producer/s, 'it may not enqueue');
+like($err, qr/permission denied to enqueue task "gone".*grant_producer/s, 'a role made later may not enqueue');
 like($target->safe_psql($db, q{SELECT string_agg(check_name || ': ' || detail, E'\n' ORDER BY check_name) FROM backfill.health() WHERE check_name IN ('hooks', 'producers', 'roles') AND status <> 'ok'}),
 	qr/\Ahooks: job_start: role gone \(missing\)\nproducers: .* that may enqueue no task: gone\nroles: .*: dropped \(missing\), gone \(missing\)\z/, 'health() names what waits for a role');
-is($target->safe_psql($db, q{SELECT backfill._cron_tick(checked_until + interval '2 minutes') FROM backfill.cron_schedule}), 0, 'its schedule enqueues nothing');
-like($target->safe_psql($db, q{SELECT last_error FROM backfill.schedules}), qr/role "gone" does not exist/, 'and says why');
+is($target->safe_psql($db, q{SELECT backfill._cron_tick(checked_until + interval '2 minutes') FROM backfill.cron_schedule}), 0, 'the schedule of a missing role enqueues nothing');
+like($target->safe_psql($db, q{SELECT last_error FROM backfill.schedules}), qr/role "gone" does not exist/, 'the schedule of a missing role says why');
 
 $target->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 2');
 $target->reload;
 wait_until($target, $db, q{SELECT count(*) = 2 FROM backfill.dlq}, 'jobs of roles that are missing become dead letters');
-wait_until($target, $db, q{SELECT string_agg(what || ' as ' || who, ',') = 'app as application' FROM seen}, 'those of the renamed role run');
+wait_until($target, $db, q{SELECT string_agg(what || ' as ' || role, ',') = 'app as application' FROM seen}, 'jobs of the renamed role run');
 $target->safe_psql($db, q{SELECT backfill.register_task('gone', 'tell(jsonb)', run_as => 'gone'), backfill.grant_producer('gone', '{gone}');
 	SELECT backfill.requeue_dlq_job(id) FROM backfill.dlq WHERE task_identifier = 'gone'});
-wait_until($target, $db, q{SELECT count(*) = 1 FROM seen WHERE who = 'gone'}, 'registered again, its jobs run');
+wait_until($target, $db, q{SELECT count(*) = 1 FROM seen WHERE role = 'gone'}, 'registered again, its jobs run');
 $target->safe_psql($db, q{SELECT backfill.enqueue('gone')}, extra_params => [ '-U', 'gone' ]);
 is($target->safe_psql($db, q{SELECT string_agg(role_name::text, ', ' ORDER BY role_name::text) FROM backfill.producer}), 'application, gone', 'granted again, it enqueues');
 
@@ -86,7 +86,7 @@ $target->safe_psql('postgres', 'CREATE DATABASE by_binary');
 create_extension($target, 'by_binary');
 $target->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $target->connstr('by_binary'), '-c', "\\copy backfill.producer FROM '$binary' (FORMAT binary)" ], 'into the other cluster');
 is($target->safe_psql('by_binary', q{SELECT string_agg(role_name::text, ', ' ORDER BY role_name::text) FROM backfill.producer}),
-	'application, dropped (missing), gone', 'it names the roles');
+	'application, dropped (missing), gone', 'the restored rows name the roles');
 
 $source->stop;
 $target->stop;

@@ -52,14 +52,14 @@ $node->safe_psql('postgres', q{CREATE ROLE watcher; SELECT backfill.grant_monito
 like($node->safe_psql('postgres', q{SET ROLE watcher; SELECT detail FROM backfill.health() WHERE check_name = 'schedules'}),
 	qr/^the last run of job \d+ of pg_cron, the clock, failed(;|$)/, 'a monitor is not told the text of the error');
 boss(sprintf($run, 'succeeded', '1 row'));
-is(finding(), 'ok: ', 'one that succeeded');
+is(finding(), 'ok: ', 'health() is content with a tick that succeeded');
 is(scheduling(), '', 'schedule() has nothing to say');
 
 # Paused by an operator, or made rare.
 boss(q{UPDATE cron.job SET active = false WHERE username <> 'boss'});
 like(finding(), qr/^critical: job \d+ of pg_cron, the clock, is not active \| SELECT cron.alter_job\(\d+, /, 'a clock that is paused');
 like(scheduling(), qr/schedules are not followed: job \d+ of pg_cron, the clock, is not active/, 'schedule() says it');
-is(boss($clocks), "boss|0 0 1 1 *|t\n$owner|* * * * *|f", 'and leaves it so');
+is(boss($clocks), "boss|0 0 1 1 *|t\n$owner|* * * * *|f", 'schedule() leaves the clock paused');
 boss(q{UPDATE cron.job SET active = true, schedule = '0 0 * * *' WHERE username <> 'boss'});
 like(finding(), qr/^critical: job \d+ of pg_cron, the clock, runs at "0 0 \* \* \*" only \| /, 'a clock that is too rare');
 boss(q{UPDATE cron.job SET schedule = '* * * * *' WHERE username <> 'boss'});

@@ -208,7 +208,7 @@ for my $name (sort keys %cells)
 }
 is_deeply(\@missing, [], 'every operation was tried by every right on every state');
 is_deeply(\@of_others, [], 'a producer of other tasks neither changes nor sees a job');
-is_deeply(\@shown, [], 'payloads are shown to those only who may read backfill.job');
+is_deeply(\@shown, [], 'payloads are shown only to roles that may read backfill.job');
 is_deeply(\@powerless, [], 'without rights all is denied, and a monitor changes nothing');
 
 # The document.
@@ -227,7 +227,7 @@ consumer has, *dead* a dead letter, *requeued* a dead letter whose job waits aga
 
 Rights are those of the bundles: `grant_admin()`, `grant_consumer()`, `grant_producer(role)`,
 `grant_producer(role, tasks)` with the job's task (*producer of this task*) or with others only (*producer of
-others*, who tries to enqueue one of these), `grant_monitor()`; *none* has none. Owner is who owns the
+others*, which tries to enqueue one of these), `grant_monitor()`; *none* has none. *Owner* is the owner of the
 extension, or a superuser.
 
 | word | meaning |

@@ -24,7 +24,7 @@ $node->safe_psql('postgres', q{
 
 sub sql { return $node->safe_psql('postgres', @_); }
 
-# An assertion: jobs of a role that has no executor run, for which the dispatcher has to start one;
+# An assertion: jobs of a role that has no executor run, which takes a dispatcher that starts one;
 # and a lease that has run out is ended.
 my $round = 0;
 sub others_go_on
@@ -69,7 +69,7 @@ sub locked_letter
 	return $session;
 }
 
-# --- A lease of a job whose letter somebody has locked.
+# --- A lease of a job whose letter a session has locked.
 
 my $session = locked_letter('lease');
 my $id = sql(q{SELECT backfill.enqueue('external', '{"what": "the lease"}', job_key => 'lease')});
@@ -108,8 +108,8 @@ for my $kind ('BEFORE INSERT ON', 'CONSTRAINT AFTER INSERT ON')
 	my $lease = sql(q{SELECT backfill.enqueue('external', '{"refused": 1}')});
 	sql(q{SELECT claim_token FROM backfill.claim_jobs('gone', lease => '1 ms')});
 	my $charge = sql(q{SELECT backfill.enqueue('leave', '{"refused": 1}')});
-	my $exhausted = sql(q{SELECT backfill.enqueue('nobody', '{"refused": 1}')});
-	my $exhausted_too = sql(q{SELECT backfill.enqueue('nobody', '{}')});
+	my $exhausted = sql(q{SELECT backfill.enqueue('nameless', '{"refused": 1}')});
+	my $exhausted_too = sql(q{SELECT backfill.enqueue('nameless', '{}')});
 	sql(qq{UPDATE backfill.job SET attempts = max_attempts WHERE id IN ($exhausted, $exhausted_too)});
 	health_says("lease $lease .*this letter is refused", "$name: a lease");
 	health_says("charge $charge .*this letter is refused", "$name: a charge");

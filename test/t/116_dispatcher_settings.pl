@@ -1,5 +1,5 @@
-# The dispatcher works whatever settings the server, the database and the role have for sessions of
-# people; of the server's own it follows those that are not in its way, also when they change.
+# The dispatcher works whatever settings the server, the database and the role have for other
+# sessions; of the server's own it follows those that are not in its way, also when they change.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -45,10 +45,10 @@ sub works
 	sql(q{CREATE ROLE gone LOGIN; SELECT backfill.register_task('orphan', 'run(jsonb)', run_as => 'gone'); DROP ROLE gone});
 	sql(q{SELECT backfill.enqueue('orphan'), backfill.enqueue('leave'), backfill.enqueue('external')});
 	sql(q{SELECT claim_token FROM backfill.claim_jobs('gone', lease => '1 ms')});
-	sql(q{UPDATE backfill.job SET attempts = max_attempts WHERE id = (SELECT backfill.enqueue('nobody'))});
-	sql(q{SELECT backfill.enqueue('nobody')});
-	sql(q{UPDATE backfill.job SET attempts = max_attempts WHERE task_identifier = 'nobody'});
-	wait_until($node, 'postgres', q{SELECT string_agg(DISTINCT task_identifier, ' ' ORDER BY task_identifier) FROM backfill.dead_letter}, "$name: it charges, ends leases, buries", 'external leave nobody orphan');
+	sql(q{UPDATE backfill.job SET attempts = max_attempts WHERE id = (SELECT backfill.enqueue('nameless'))});
+	sql(q{SELECT backfill.enqueue('nameless')});
+	sql(q{UPDATE backfill.job SET attempts = max_attempts WHERE task_identifier = 'nameless'});
+	wait_until($node, 'postgres', q{SELECT string_agg(DISTINCT task_identifier, ' ' ORDER BY task_identifier) FROM backfill.dead_letter}, "$name: it charges, ends leases, buries", 'external leave nameless orphan');
 	sql(q{SELECT backfill.enqueue('run')});
 	wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.job}, "$name: jobs run", 0);
 	return is(join("\n", log_lines($node, qr/backfill could not|read-only transaction/, $position)), '', "$name: nothing to complain about");
@@ -79,7 +79,7 @@ works('settings of the server');
 sql('ALTER SYSTEM RESET ALL');
 $node->reload;
 
-# A role that may do nothing, for the superuser's sessions.
+# A role that may do nothing, set in the superuser's sessions.
 sql(q{CREATE ROLE weak; ALTER ROLE CURRENT_USER SET role = weak});
 works('another role');
 sql(q{ALTER ROLE CURRENT_USER RESET ALL});

@@ -31,7 +31,7 @@ sub set_databases
 	return;
 }
 
-serves('MyDb,plain,two words', 'all of them');
+serves('MyDb,plain,two words', 'all databases that are named are served');
 set_databases(q{'MyDb'});
 serves('MyDb', 'capital letters count');
 set_databases(q{'plain, "two words"'});
@@ -45,25 +45,25 @@ my $position = log_position($node);
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET backfill.databases');
 $node->append_conf('postgresql.conf', "backfill.databases = 'bars,'\n");
 $node->reload;
-ok($node->wait_for_log(qr/invalid value for parameter "backfill.databases": "bars,"/, $position), 'also in the file');
-serves('plain,two words', 'which leaves the old value');
+ok($node->wait_for_log(qr/invalid value for parameter "backfill.databases": "bars,"/, $position), 'an invalid value in the file is refused');
+serves('plain,two words', 'an invalid value leaves the old one in force');
 $position = log_position($node);
 $node->restart;
 ok($node->wait_for_log(qr/WARNING: .*invalid value for parameter "backfill.databases": "bars,"/, $position), 'a server that starts with it says so');
 wait_for_workers($node, 'launcher', undef, 1, 'the launcher runs');
-is($node->safe_psql('plain', q{SELECT detail FROM backfill.health() WHERE check_name = 'dispatcher'}), 'backfill.databases does not name this database', 'and health() as well');
-serves('', 'it stands for no database');
+is($node->safe_psql('plain', q{SELECT detail FROM backfill.health() WHERE check_name = 'dispatcher'}), 'backfill.databases does not name this database', 'health() says that no database is named');
+serves('', 'an invalid value at the start stands for no database');
 $node->append_conf('postgresql.conf', "backfill.databases = '*'\n");
 $node->restart;
-serves('MyDb,plain,two words', 'all again');
+serves('MyDb,plain,two words', 'all databases are served again');
 
 # --- Places in shared memory.
 
 $node->safe_psql('postgres', "CREATE DATABASE empty$_") for 1 .. 4;
 wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'databases without the extension take no place', 3);
 create_extension($node, 'empty3');
-serves('MyDb,empty3,plain,two words', 'one that gets the extension is served');
-is($node->safe_psql('plain', 'SELECT databases FROM backfill._server_state()'), 4, 'and has a place');
+serves('MyDb,empty3,plain,two words', 'a database that gets the extension is served');
+is($node->safe_psql('plain', 'SELECT databases FROM backfill._server_state()'), 4, 'a database that gets the extension has a place');
 $node->safe_psql('empty3', 'DROP EXTENSION backfill');
 wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'until it is dropped', 3);
 
@@ -77,7 +77,7 @@ $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_act
 serves('MyDb,plain,two words', 'is not served when it is invalid');
 wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'and has no place', 3);
 $node->safe_psql('postgres', q{CREATE DATABASE nudge; DROP DATABASE nudge});
-is(join("\n", log_lines($node, qr/FATAL: .*cannot connect to invalid database/, $position)), '', 'nobody tries to connect to it');
+is(join("\n", log_lines($node, qr/FATAL: .*cannot connect to invalid database/, $position)), '', 'no worker tries to connect to an invalid database');
 
 $node->stop;
 check_log($node);

@@ -33,12 +33,12 @@ sql(q{SELECT backfill.enqueue('run') FROM generate_series(1, 10)});
 $session->query_safe('COMMIT');
 $session->quit;
 wait_for_workers($node, 'executor', 'My shop', 0, 'the busy one, too, after its job');
-is(sql('SELECT count(*) FROM ran'), 2, 'which is done');
+is(sql('SELECT count(*) FROM ran'), 2, 'the busy executor\'s job is done');
 is(sql('SELECT count(*) FROM backfill.job'), 10, 'no other job has run');
 
 sql(q{UPDATE pg_extension SET extversion = backfill.version() WHERE extname = 'backfill'});
 wait_until($node, 'My shop', 'SELECT count(*) FROM ran', 'they run when the versions are the same again', 12);
-is(scalar(log_lines($node, qr/backfill runs no jobs in database/, $position)), 1, 'it was said once');
+is(scalar(log_lines($node, qr/backfill runs no jobs in database/, $position)), 1, 'a version that differs is said once');
 
 $node->stop;
 check_log($node);

@@ -105,7 +105,7 @@ goes_on($job, "SELECT count(*) = 1 FROM backfill.dlq WHERE original_job_id = $jo
 is(runs(), 3, 'used up: it has had its three attempts and no more');
 is($node->safe_psql('postgres', "SELECT failure_count FROM backfill.dlq WHERE original_job_id = $job"), 3, 'used up: as its letter says');
 
-# --- Somebody has locked what is to be written, and does not end the transaction.
+# --- A session has locked what is to be written, and does not end its transaction.
 
 sub with_lock
 {
@@ -142,7 +142,7 @@ with_lock(
 		others_go_on($job, 'canceling statement due to lock timeout', 'locked history');
 	});
 goes_on($job, "SELECT count(*) = 1 FROM backfill.history WHERE id = $job AND outcome = 'completed'", 'locked history');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM ran WHERE name = 'kept'}), 1, 'its effects are there once');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM ran WHERE name = 'kept'}), 1, 'the effects of a job whose outcome was refused are there once');
 
 # --- Neighbours of such a job in a batch.
 
@@ -151,11 +151,11 @@ $node->safe_psql(
 	'postgres', q{
 	SELECT backfill.enqueue('counted', '{"name": "neighbour"}', priority => CASE WHEN i < 50 THEN 0 ELSE 1 END) FROM generate_series(0, 99) i;
 	SELECT backfill.enqueue('counted', '{"fail": "22000"}')});
-wait_until($node, 'postgres', q{SELECT count(*) = 100 FROM ran WHERE name = 'neighbour'}, 'its neighbours run');
+wait_until($node, 'postgres', q{SELECT count(*) = 100 FROM ran WHERE name = 'neighbour'}, 'the neighbours of a job whose outcome is refused run');
 $node->safe_psql('postgres', 'DROP TRIGGER refuse ON backfill.dead_letter');
-wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'and in the end the job itself');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM ran}), 100, 'their effects are there once');
-wait_for_workers($node, 'executor', 'postgres', 1, 'one executor did all that');
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the job whose outcome was refused ends');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM ran}), 100, 'the neighbours\' effects are there once');
+wait_for_workers($node, 'executor', 'postgres', 1, 'one executor ran the job and its neighbours');
 
 $node->stop;
 check_log($node);

@@ -1,6 +1,6 @@
 # A job that waits for a lock does not keep those that are done before it in the same batch: they are
 # committed, and it waits alone. That costs it no attempt, its handler sees nothing of it, and
-# everybody's effects are there once. No client is the victim of a deadlock with jobs that never
+# the effects of all jobs are there once. No client is the victim of a deadlock with jobs that never
 # lock two rows.
 use strict;
 use warnings FATAL => 'all';
@@ -79,7 +79,7 @@ my $lock_b = q{UPDATE account SET n = n + 100 WHERE id = 'B'};
 behind_a_lock(
 	$lock_b, '{"id": "B"}', 'a row', sub {
 		my ($session) = @_;
-		# It blocks nobody, and so it is no deadlock.
+		# It blocks no session, and so it is no deadlock.
 		like($session->query(q{UPDATE account SET n = n + 100 WHERE id = 'A' RETURNING n}), qr/^103$/m, 'a row: the client gets the rows of the others');
 	});
 is($node->safe_psql('postgres', q{SELECT string_agg(id || n, ' ' ORDER BY id) FROM account WHERE id < 'C'}), 'A103 B101', 'a row: all updates are there');
@@ -93,7 +93,7 @@ $session->query_safe("BEGIN; $lock_b");
 $node->safe_psql('postgres',
 	q{SELECT count(*) FROM backfill.enqueue_many('bump', ARRAY['{"id": "A"}', '{"id": "B", "lock_timeout": "20ms"}']::jsonb[])});
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'a handler with a lock_timeout of its own ends');
-is($node->safe_psql('postgres', q{SELECT id, attempt, lock_timeout, caught FROM seen ORDER BY id}), "A|1|0|\nB|1|20ms|its own timeout", 'by its own timeout');
+is($node->safe_psql('postgres', q{SELECT id, attempt, lock_timeout, caught FROM seen ORDER BY id}), "A|1|0|\nB|1|20ms|its own timeout", 'a handler with a lock_timeout of its own is cancelled by that');
 $session->query_safe('COMMIT');
 $session->quit;
 
@@ -108,11 +108,11 @@ $node->safe_psql('postgres',
 	q{SELECT count(*) FROM backfill.enqueue_many('bump', array_fill('{"id": "A"}'::jsonb, ARRAY[20]) || '{"id": "B"}'::jsonb)});
 my $worker = start_psql($node, 'postgres', "CALL backfill.process_available_jobs();\n");
 $worker->{run}->pump;
-wait_until($node, 'postgres', q{SELECT n = 20 FROM account WHERE id = 'A'}, 'in a session, too, those that are done are committed');
+wait_until($node, 'postgres', q{SELECT n = 20 FROM account WHERE id = 'A'}, 'in a session, too, the jobs that are done are committed');
 $client->query_safe('COMMIT');
 $client->quit;
 my ($code, $out) = finish_psql($worker);
-is("$code $out", '0 21', 'and the other one runs when it can');
+is("$code $out", '0 21', 'the job that waited in the session runs when it can');
 is($node->safe_psql('postgres', q{SELECT count(*), max(attempt) FROM seen}), '21|1', 'each once');
 
 # Executors that fill one table wait for each other, again and again, to make it longer: for moments
@@ -134,7 +134,7 @@ $node->safe_psql(
 });
 $node->reload;
 wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'jobs that fill one table end');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM filled'), 30000, 'they have filled it');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM filled'), 30000, 'the jobs have filled the table');
 is($node->safe_psql('postgres', 'SELECT last_value FROM runs'), 3000, 'each ran once: none was given back because it waited for another one');
 
 $node->stop;

@@ -49,7 +49,7 @@ sub under_load
 	$load->{run}->signal('INT');
 	finish_pgbench($load);
 	wait_until($node, 'postgres',
-		q{SELECT NOT EXISTS (SELECT FROM backfill.job WHERE run_at < '2099-01-01')}, 'all is done');
+		q{SELECT NOT EXISTS (SELECT FROM backfill.job WHERE run_at < '2099-01-01')}, 'all jobs are done');
 	is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM sent s WHERE NOT EXISTS (SELECT FROM ran r WHERE r.id = s.id)
 		   AND NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = s.id)}), '0', 'no job is lost');

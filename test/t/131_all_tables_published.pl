@@ -1,5 +1,5 @@
 # A publication of all tables between two servers that have the extension: each has only rows that
-# somebody made, so the first copy succeeds. The error rules hold on both sides without rows.
+# users made, so the first copy succeeds. The error rules hold on both sides without rows.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -26,8 +26,8 @@ $to->safe_psql('postgres', "CREATE SUBSCRIPTION everything CONNECTION '$source' 
 wait_until($to, 'postgres', q{SELECT count(*) > 0 AND bool_and(srsubstate IN ('r', 's')) FROM pg_subscription_rel}, 'all tables are copied');
 $from->safe_psql('postgres', q{SELECT backfill.enqueue('run', '2')});
 $from->wait_for_catchup('everything');
-is($to->safe_psql('postgres', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id) FROM backfill.jobs}), '1 2', 'with the jobs');
+is($to->safe_psql('postgres', q{SELECT string_agg(payload #>> '{}', ' ' ORDER BY id) FROM backfill.jobs}), '1 2', 'the subscriber has the jobs');
 is($to->safe_psql('postgres', q{SELECT backfill.classify_error('08001') || ' ' || backfill.classify_error('22012') || ' ' || backfill.classify_error('40001')}),
-	'permanent permanent free_retry', 'and the rules');
+	'permanent permanent free_retry', 'the subscriber has the rules');
 $_->stop for $to, $from;
 done_testing();

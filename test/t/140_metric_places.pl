@@ -33,7 +33,7 @@ sub health { return $node->safe_psql('postgres', q{SELECT status FROM backfill.h
 # --- The one that was not used for the longest time makes room.
 enqueue(qw(a b c d));
 is(counted(), 'a=1 b=1 c=1 d=1', 'all places are in use');
-is(health(), 'ok', 'and they are enough');
+is(health(), 'ok', 'the places are enough');
 enqueue(qw(a e));
 is(counted(), 'a=2 c=1 d=1 e=1 other=1', 'the least recently used one has made room, and its count has moved');
 is(health(), 'warning', 'health() says that places are short');
@@ -49,21 +49,21 @@ is(counted(), 'other=8 w=1 x=1 y=1 z=1', 'all places have changed hands while a 
 $session->query_safe('COMMIT');
 is(counted(), 'other=18 w=1 x=1 y=1 z=1', 'what it has counted is not lost, and no other label set has it');
 $session->query_safe(q{SELECT backfill.enqueue('t', queue_name => 'a')});
-is(counted(), 'a=1 other=19 x=1 y=1 z=1', 'then the session finds a place again');
+is(counted(), 'a=1 other=19 x=1 y=1 z=1', 'the session of the transaction finds a place again');
 
-# --- Within the time, nobody makes room; what found no room is counted together.
+# --- Within the time, no label set makes room; what found no room is counted together.
 $node->append_conf('postgresql.conf', "backfill.metrics_idle_time = '1h'");
 $node->reload;
 wait_until($node, 'postgres', 'SHOW backfill.metrics_idle_time', 'the setting is read', '1h');
 enqueue(qw(p q));
-is(counted(), 'a=1 other=21 x=1 y=1 z=1', 'nobody makes room for what comes within the time');
+is(counted(), 'a=1 other=21 x=1 y=1 z=1', 'no label set makes room for what comes within the time');
 
 # --- Queues and tasks that are gone.
 $node->safe_psql('postgres', q{SELECT backfill.set_queue('x', concurrency => 1); DELETE FROM backfill.job WHERE queue_name = 'x'; SELECT backfill.delete_queue('x')});
 is(counted(), 'a=1 other=22 y=1 z=1', 'a deleted queue gives its place back');
-is(health(), 'ok', 'so that there is room');
+is(health(), 'ok', 'after a deleted queue there is room');
 enqueue('p');
-is(counted(), 'a=1 other=22 p=1 y=1 z=1', 'which another one gets');
+is(counted(), 'a=1 other=22 p=1 y=1 z=1', 'another label set gets the deleted queue\'s place');
 $node->safe_psql('postgres', q{SELECT backfill.register_task('t'); SELECT backfill.unregister_task('t')});
 is(counted(), 'other=26', 'a task that is gone gives its places back');
 
@@ -74,9 +74,9 @@ $node->safe_psql('postgres', 'CREATE DATABASE second');
 create_extension($node, 'second');
 $node->safe_psql('second', "SELECT backfill.enqueue('t', queue_name => '$_')") for qw(k l m);
 is(counted('second'), 'k=1 l=1 other=1', 'a second database gets its half of the places');
-is(counted(), 'c=1 d=1 other=28', 'and the first keeps its half');
+is(counted(), 'c=1 d=1 other=28', 'the first database keeps its half');
 enqueue(qw(a b));
-is(counted(), 'c=1 d=1 other=30', 'which it cannot win back');
+is(counted(), 'c=1 d=1 other=30', 'the first database cannot win back more than its half');
 is(counted('second'), 'k=1 l=1 other=1', 'from the second');
 $node->safe_psql('postgres', 'DROP DATABASE second');
 enqueue(qw(a b));
@@ -93,7 +93,7 @@ is(finish_pgbench(start_pgbench($node, 'postgres', q{
 SELECT backfill.enqueue('t', queue_name => 'q' || :n);
 }, '-c', 4, '-t', 300)), 0, 'four producers take places from each other');
 wait_until($node, 'postgres', "SELECT sum(value) - $before FROM backfill.metrics('backfill_jobs_enqueued')", 'every job is counted once', '1200');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels->>'queue' <> 'other'}), 4, 'and no place is lost');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM backfill.metrics('backfill_jobs_enqueued') WHERE labels->>'queue' <> 'other'}), 4, 'no place is lost when four producers take them from each other');
 
 $node->stop;
 check_log($node);

@@ -60,7 +60,7 @@ TEST_CASE("a job announced after the snapshot was taken holds the mark down")
     marks->announce(kRange, {15, 3});
     marks->raise_mark(kRange, {10, 1}, {20, 1}, before);
     CHECK(marks->mark(kRange) == ReadyKey{15, 3});
-    /* Who took the snapshot later has seen it. */
+    /* A reader that took its snapshot later has seen it. */
     marks->raise_mark(kRange, {15, 3}, {20, 1}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{20, 1});
 }

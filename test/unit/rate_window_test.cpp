@@ -164,7 +164,7 @@ TEST_CASE(
             now += gaps(random);
             const std::int64_t earliest = window.earliest_start(limit, now);
             if (earliest > now) {
-                /* Who waits waits for the limit-th start before him to be a period old. */
+                /* A start waits until the limit-th start before it is a period old. */
                 const auto n = static_cast<std::ptrdiff_t>(starts.size()) - limit;
                 REQUIRE(n >= 0);
                 CHECK(earliest <=

@@ -1,7 +1,7 @@
 /* hooks.hpp - users' functions that are called at certain moments of a job's life.
  *
- * A hook is a function f(event jsonb). It runs in the session of whoever the moment belongs
- * to, the producer (before_job_schedule) or an executor, but as the role that registered it
+ * A hook is a function f(event jsonb). It runs in the session to which the moment belongs,
+ * that of the producer (before_job_schedule) or an executor, but as the role that registered it
  * and with the search_path of then: neither gets at the other's rights.
  * The deciding ones (before_job_schedule, before_job_run, after_job_run) return jsonb,
  * {"action": ...}, or NULL to continue; what they raise fails the enqueue or the job.
@@ -19,7 +19,7 @@ struct Decision {
     enum class Action { kContinue, kSkip, kFail, kRetry };
     Action action = Action::kContinue;
     std::string reason;           /* kFail */
-    std::string refused_by;       /* kFail: which hook, for the error's detail */
+    std::string refused_by;       /* kFail: which hook; the error's detail names it */
     int64 delay_us = 0;           /* kRetry */
     std::optional<Datum> payload; /* kContinue, before_job_schedule: the new one */
 };

@@ -7,7 +7,7 @@
  *
  * All cancel the handler's statement, as pg_cancel_backend() does, and leave a note that tells
  * them apart from it. The note counts, not the error: a handler that catches the cancel has
- * timed out, or is cancelled, all the same. The time limit cancels again every second, for a
+ * timed out, or is cancelled, all the same. The time limit cancels again every second, because a
  * handler may catch it and go on; after ten cancels an executor ends its process, and the ledger
  * charges the job. One job at a time; used by run_job.cpp and procedure.cpp. */
 #pragma once
@@ -26,7 +26,7 @@ void set_stoppable_slot(bgworker::WorkerSlot *slot);
 int64 time_limit_us(const JobRow &row, const Task &task);
 
 /* Until stop_watching(), a handler of this process that waits for a lock is cancelled at the latest
- * after so long. */
+ * after after_us. */
 void watch_lock_waits(int64 after_us);
 void stop_watching() noexcept;
 

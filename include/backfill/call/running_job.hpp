@@ -10,7 +10,7 @@ namespace backfill::queue
 
 struct RunResult {
     std::optional<core::ErrorInfo> error; /* the handler failed; its effects are gone */
-    bool cancelled = false;               /* the same, because somebody has cancelled the job */
+    bool cancelled = false;               /* the same, because the job was cancelled */
     bool given_back = false; /* the same, because it waited for a lock while others' jobs that are
                                 done waited for it: as if it had not been run */
     Verdict verdict;         /* else: what it wants */
@@ -36,7 +36,7 @@ inline bool is_running_job()
 
 /* --- For run_job() and procedure.cpp only. --- */
 
-/* The job is the one that runs in this process, for a scope. */
+/* For the time of a scope the job is the one that runs in this process. */
 class RunningMark
 {
   public:

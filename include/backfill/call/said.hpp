@@ -16,8 +16,8 @@ namespace backfill::queue
 struct Verdict {
     enum class Kind { kDone, kSnooze, kDiscard }; /* a job that a hook skips is done, too */
     Kind kind = Kind::kDone;
-    int64 delay_us = 0; /* kSnooze: run again after so long */
-    std::string reason; /* kDiscard: why there shall be no further run */
+    int64 delay_us = 0; /* kSnooze: run again after this delay */
+    std::string reason; /* kDiscard: why there must be no further run */
 };
 
 namespace said

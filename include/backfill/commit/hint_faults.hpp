@@ -1,4 +1,4 @@
-/* hint_faults.hpp - faults in what shared memory says, for tests (backfill.hint_faults).
+/* hint_faults.hpp - faults in what shared memory says, which tests ask for (backfill.hint_faults).
  *
  * The table is the only truth: whatever happens to the wake-ups, the low-water marks and the
  * candidates that were read from the index, every job runs exactly once. */

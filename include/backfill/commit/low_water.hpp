@@ -2,7 +2,7 @@
  * what the current transaction will have to say about them at its end.
  *
  * A commit announces the jobs it has inserted, an abort those it had claimed. Rows that
- * nobody announces (COPY, logical replication, COMMIT PREPARED, DELETE by hand that is
+ * no commit announces (COPY, logical replication, COMMIT PREPARED, DELETE by hand that is
  * rolled back) are found by the dispatcher's sweep. Without shared memory there are no
  * marks, and every read begins at the head of its range. */
 #pragma once
@@ -16,7 +16,7 @@ namespace backfill::queue::low_water
 /* A range of the current database. */
 core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept;
 
-/* To be noted before a snapshot is taken, for raise_mark(). */
+/* To be noted before a snapshot is taken, and given to raise_mark(). */
 std::uint64_t announcements() noexcept;
 core::ReadyKey mark(core::RangeId range) noexcept;
 void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
@@ -29,7 +29,7 @@ void note_inserted(const JobRow &row) noexcept;
 void note_claimed(const JobRow &row) noexcept;
 /* It has changed jobs in some other way. */
 void note_changed() noexcept;
-/* Its end: announces what it has noted. Called by wake.cpp, before it wakes anybody. */
+/* Its end: announces what it has noted. Called by wake.cpp, before it wakes any process. */
 void on_transaction_end(bool committed) noexcept;
 /* The notes are dropped: the transaction has been prepared. */
 void drop_notes() noexcept;

@@ -15,7 +15,7 @@
 namespace backfill::queue
 {
 
-/* Consumers of a task without a notify_channel, or that nobody registered, listen here. */
+/* Consumers of a task that has no notify_channel or is not registered listen here. */
 inline constexpr std::string_view kDefaultChannel = "backfill";
 
 /* A handler as messages name it. */
@@ -28,7 +28,7 @@ struct Task {
     std::string handler_name;
     std::vector<std::string> handler_argtypes;
     bool is_procedure = false;
-    std::string handler_signature; /* the three as one, for people: public.send(jsonb) */
+    std::string handler_signature; /* the three as one, to be shown: public.send(jsonb) */
     std::optional<std::string> queue_name;
     std::optional<int> priority;
     std::optional<int> max_attempts;
@@ -69,7 +69,7 @@ class Config
     const core::ErrorRules &error_rules() const { return error_rules_; }
 
     /* Whether role may enqueue jobs of a task: the owner of the extension, its members and
-     * superusers may, and to whom grant_producer() allows it. Others may nothing, whatever
+     * superusers may, and roles to which grant_producer() allows it. Others may nothing, whatever
      * they can execute. */
     bool may_enqueue(Oid role, std::string_view task_identifier) const;
 

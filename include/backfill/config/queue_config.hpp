@@ -15,11 +15,11 @@ inline constexpr std::string_view kDefaultQueue = "bulk";
 
 /* What a queue allows. */
 struct QueueLimit {
-    int32 queue_id = 0;       /* names the queue in lock tags; 0 for a queue nobody configured */
+    int32 queue_id = 0;       /* names the queue in lock tags; 0: the queue is not configured */
     int concurrency = 0;      /* jobs that run at once; 0: no limit */
     int rate_limit = 0;       /* jobs that start in any rate_period; 0: no limit */
     int64 rate_period_us = 0; /* microseconds */
-    int max_depth = 0;        /* jobs that wait or run, for enqueue; 0: no limit */
+    int max_depth = 0;        /* jobs that wait or run; enqueueing checks it; 0: no limit */
     bool paused = false;
     /* The limit may have been higher: places below this number may be taken, and if there was none,
      * jobs run that have no number. Unless this process knows that all of those have ended. */
@@ -39,16 +39,16 @@ bool have_limits_changed();
 bool are_limits_changing();
 /* Nothing is left of what ran under other limits. */
 void note_settled(std::string_view queue_name, const QueueLimit &limit);
-/* Whether somebody has said anything about the queue. */
+/* Whether the queue has a row of its own in backfill.queue. */
 bool is_configured(std::string_view queue_name);
-/* Whether somebody has set a limit of it. */
+/* Whether that row sets a limit. */
 bool has_limits(std::string_view queue_name);
 std::vector<std::string> paused_queues();
 
 /* Makes a queue run one job at a time. Errors: Failure 22023 for fast and bulk, 42501 if the queue
  * has limits and the current user may not call set_queue(). */
 void make_queue_serial(std::string_view queue_name);
-/* The same unless it is fast or bulk, or somebody has configured it already. */
+/* The same unless it is fast or bulk, or is configured already. */
 void make_new_queue_serial(std::string_view queue_name);
 
 /* Registers the invalidation callback; once per process, from _PG_init. */

@@ -33,7 +33,7 @@ struct CrontabItem {
  * value if anything is wrong with any of them, duplicate ids included. */
 std::vector<CrontabItem> parse_crontab(std::string_view text);
 
-/* Where an item stands, for messages: In line 3 of the crontab: "...". */
+/* Where an item stands, as messages say it: In line 3 of the crontab: "...". */
 std::string crontab_place(int line, std::string_view text);
 
 } // namespace backfill::core

@@ -7,8 +7,8 @@
 namespace backfill::core
 {
 
-/* A message can be as long as the data in it: of each text so many bytes are kept, wherever it goes
- * (rows, the log, hooks, clients). */
+/* A message can be as long as the data in it: of each text this many bytes are kept, wherever it
+ * goes (rows, the log, hooks, clients). */
 inline constexpr std::size_t kMaxErrorText = 8192;
 
 struct ErrorInfo {

@@ -1,4 +1,4 @@
-/* json5.hpp - JSON5, as people write it in crontab lines, to JSON.
+/* json5.hpp - JSON5, as crontab lines have it, to JSON.
  *
  * JSON5 adds to JSON: keys without quotes, strings in single quotes, trailing commas,
  * comments, hexadecimal numbers, a plus sign, and a decimal point at either end. */

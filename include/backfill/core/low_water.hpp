@@ -5,8 +5,8 @@
  * dead entries stay there; a reader that begins at the range's mark walks over none of
  * them.
  *
- * A mark is raised by readers and lowered by whoever makes a job ready below it. Nobody
- * may raise a mark over a job that it could not see yet, so announcements are numbered:
+ * A mark is raised by readers and lowered by a transaction that makes a job ready below it. No
+ * reader may raise a mark over a job that it could not see yet, so announcements are numbered:
  * a reader notes the number before it takes its snapshot, and a job announced later
  * than that holds the mark down. What does not fit is forgotten in the safe direction: a
  * range without a mark is read from its beginning. */
@@ -35,7 +35,7 @@ struct RangeId {
     bool operator==(const RangeId &) const = default;
 };
 
-/* Plain data, for shared memory; the caller locks. All zero is a valid start. */
+/* Plain data in shared memory; the caller locks. All zero is a valid start. */
 class LowWaterMarks
 {
   public:

@@ -7,7 +7,7 @@
 namespace backfill::core
 {
 
-/* Plain data, for shared memory. All times in microseconds. */
+/* Plain data in shared memory. All times in microseconds. */
 struct RateWindow {
     static constexpr int kSlices = 16;
 
@@ -15,7 +15,7 @@ struct RateWindow {
     std::int64_t newest_slice; /* number of the slice that counts[newest_slice % n] is */
     std::array<std::int32_t, kSlices + 1> counts;
 
-    /* Makes the window count for this period. A new one has so many starts (none, or all that are
+    /* Makes the window count for this period. A new one has that many starts (none, or all that are
      * allowed) at a time not later than now; one of another length keeps the starts that it knows,
      * those of its own last period, as if each had been as late as it may have been. */
     void prepare(std::int64_t wanted_period, std::int64_t now, std::int32_t starts,

@@ -3,7 +3,7 @@
  * Executors that run fast jobs read many ahead. If they all read the same ones, each meets
  * what another has just claimed, job by job. So each makes its stretches known, and the others
  * begin behind them. That is a courtesy among executors and nothing to rely on: a stretch
- * soon runs out, and who finds nothing else looks into it all the same. */
+ * soon runs out, and an executor that finds nothing else looks into it all the same. */
 #pragma once
 
 #include "backfill/core/low_water.hpp"
@@ -14,7 +14,7 @@
 namespace backfill::core
 {
 
-/* Plain data, for shared memory; all zero is empty. */
+/* Plain data in shared memory; all zero is empty. */
 class ReadAhead
 {
   public:

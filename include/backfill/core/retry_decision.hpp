@@ -13,7 +13,7 @@ namespace backfill::core
 /* What an error means for the job, as a rule says it. */
 enum class ErrorClass {
     kRetry,     /* try again after a delay; costs an attempt */
-    kFreeRetry, /* nobody's fault (deadlock, serialization): try again, costs nothing */
+    kFreeRetry, /* not the job's fault (deadlock, serialization): try again, costs nothing */
     kPermanent, /* it would come again however often the job ran */
 };
 
@@ -45,9 +45,9 @@ class ErrorRules
   public:
     void add_builtin();
     void add(ErrorRule rule) { rules_.push_back(std::move(rule)); }
-    /* By SQLSTATE, for errors of the server. Without a rule: kRetry. */
+    /* By SQLSTATE: errors of the server. Without a rule: kRetry. */
     ErrorClass classify(std::string_view task, std::string_view sqlstate) const;
-    /* By text, for failures that consumers report. Without a rule: kRetry. */
+    /* By text: failures that consumers report. Without a rule: kRetry. */
     ErrorClass classify_text(std::string_view task, std::string_view message) const;
 
   private:

@@ -17,7 +17,7 @@ struct RetryPolicy {
     int max_attempts;        /* every run counts, the first included */
     std::int64_t initial_us; /* delay before the first retry, microseconds */
     std::int64_t max_us;     /* no delay is longer, before jitter, microseconds */
-    double multiplier;       /* each delay is so many times the one before */
+    double multiplier;       /* the ratio of each delay to the one before */
     double jitter_factor;    /* 0 to 1: a delay varies by up to this share of it */
 };
 

@@ -1,7 +1,7 @@
 /* pg_cron.hpp - the clock: see to it that something calls backfill.cron_tick().
  *
  * One job of pg_cron, named backfill.cron_tick(), serves all schedules of a database. With
- * backfill.cron_clock = 'external' somebody else calls, and nothing here does anything.
+ * backfill.cron_clock = 'external' the operator's own clock calls, and nothing here does anything.
  * pg_cron lives in one database of a server; in any other one its clock has to be set up by
  * hand. */
 #pragma once

@@ -1,11 +1,11 @@
 /* schedule.hpp - schedules: rows of backfill.cron_schedule, and the jobs they turn into.
  *
- * checked_until of a schedule says up to where its due minutes have been decided, for good:
+ * checked_until of a schedule says up to where its due minutes have been decided finally:
  * enqueued, or left out. A tick locks the rows it deals with, skips those that another
  * session has locked (the next tick catches up), and moves checked_until in the
  * transaction that enqueues. So a minute is enqueued once, however many ticks there are.
- * Who adds or removes schedules holds the table's SHARE UPDATE EXCLUSIVE lock, so that
- * the clock is started and stopped by one at a time; ticks are not held up by it. */
+ * A transaction that adds or removes schedules holds the table's SHARE UPDATE EXCLUSIVE lock, so
+ * that the clock is started and stopped by one at a time; ticks are not held up by it. */
 #pragma once
 
 #include "backfill/core/cron_expression.hpp"

@@ -1,7 +1,7 @@
 /* next_job.hpp - the choice of the next job. The only module that decides what runs
  * next; it reads the index job_ready_idx.
  *
- * A candidate is a hint: the row may be gone, claimed or changed by the time somebody
+ * A candidate is a hint: the row may be gone, claimed or changed by the time a session
  * claims it, and the claim (batch.cpp) decides. Order: priority, run_at, id; with
  * backfill.ageing_interval a job counts as one priority better for each such interval
  * that it has waited. */
@@ -30,8 +30,8 @@ class LatestSnapshot
 {
   public:
     void renew();
-    /* Lets it see what this transaction has changed meanwhile, as a handler may have done: who
-     * tries to delete a row that is gone by his own doing gets an error. */
+    /* Lets it see what this transaction has changed meanwhile, as a handler may have done: a
+     * transaction that tries to delete a row that it has deleted itself gets an error. */
     void see_own_changes();
     void pop();
     Snapshot get() const { return GetActiveSnapshot(); }
@@ -43,12 +43,12 @@ class LatestSnapshot
     std::uint64_t announcements_ = 0;
 };
 
-/* Who reads, and what for. */
+/* The reader, and its purpose. */
 enum class Reader {
     kSession, /* whose own claims may be rolled back to a savepoint: raises no marks */
     kWorker,
     kExecutor, /* and passes over what executors, itself among them, are working through */
-    kSweep,    /* the dispatcher, looking for jobs that nobody announced: ignores the marks */
+    kSweep,    /* the dispatcher, looking for jobs that no commit announced: ignores the marks */
 };
 
 class NextJobs
@@ -60,11 +60,11 @@ class NextJobs
     /* Forgets what it knows and chooses among these tasks from now on. */
     void set_tasks(std::vector<std::string_view> tasks);
 
-    /* Reads the first `limit` ready jobs that nobody runs now, as the snapshot sees them,
+    /* Reads the first `limit` ready jobs that no process runs now, as the snapshot sees them,
      * leaving out the excluded queues and jobs. An executor passes over what it has read before,
      * and over what others are working through, unless it finds nothing else. */
     void read(const LatestSnapshot &snapshot, int limit);
-    /* The same without regard to the marks: finds also what nobody has announced. */
+    /* The same without regard to the marks: finds also what no commit has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
     /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
     void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
@@ -80,7 +80,7 @@ class NextJobs
     void only_queues(std::vector<std::string> queues) { only_queues_ = std::move(queues); }
     /* Leaves a queue out from now on: it is full, paused or used up its rate. */
     void exclude_queue(std::string_view queue_name);
-    /* Leaves a job out of the next reads: its row is locked by somebody. */
+    /* Leaves a job out of the next reads: its row is locked by a session. */
     void exclude_job(int64 id) { locked_.insert(id); }
     /* Reads only jobs of the fast bands from now on. */
     void only_urgent() { last_priority_ = kLastUrgentPriority; }
@@ -89,8 +89,8 @@ class NextJobs
     std::optional<TimestampTz> next_run_at(const LatestSnapshot &snapshot, TimestampTz now);
 
   private:
-    /* Where to look: from the marks on, or in the ranges of one queue; what is on somebody's
-     * stretch, too, or not. */
+    /* Where to look: from the marks on, or in the ranges of one queue; with or without what is on
+     * an executor's stretch. */
     struct Where {
         std::optional<std::string_view> only_queue = std::nullopt;
         bool on_stretches = true;

@@ -1,9 +1,9 @@
 /* queue_gate.hpp - whether a queue's limits let one more of its jobs start.
  *
- * For who claims jobs, an executor or a consumer: QueueGate takes what the job needs. For who
- * only wants to know, is_queue_open(). The order is the same everywhere: paused, the rate (asked
- * before a slot is taken, which would be held to the end of the transaction), a slot, the rate's
- * token. */
+ * An executor or a consumer that claims jobs takes what each needs by QueueGate. A process that
+ * only wants to know calls is_queue_open(). The order is the same everywhere: paused, the rate
+ * (asked before a slot is taken, which would be held to the end of the transaction), a slot, the
+ * rate's token. */
 #pragma once
 
 #include "backfill/dequeue/next_job.hpp"
@@ -42,8 +42,8 @@ class QueueGate
 };
 
 /* Whether a job of the queue could start now. If only the rate forbids it, `later` becomes the
- * time when it does not, should that be earlier. If it is full and `tell` is set, whoever leaves it
- * wakes the workers and consumers that are idle. */
+ * time when it does not, should that be earlier. If it is full and `tell` is set, the next job that
+ * leaves it wakes the workers and consumers that are idle. */
 bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,
                    std::optional<TimestampTz> &later);
 

@@ -23,20 +23,21 @@ inline constexpr uint16 kUnlimitedQueueClass = 0xBF05;
  */
 inline constexpr int kNoSlot = -1;
 
-/* Who takes slots: one that runs the jobs of a queue one after the other, or one that leases many
- * at once. */
+/* The session that takes slots: one that runs the jobs of a queue one after the other, or one that
+ * leases many at once. */
 enum class SlotUser { kRunner, kLessor };
 
 /* The queues that this transaction may run jobs of. One object per transaction.
  *
  * A consumer's lease outlives its transaction: the job's row says which slot it has. The row is
- * visible before the claim's lock is given back, and who gets the lock looks for such a row,
- * so that a slot is never given away twice.
+ * visible before the claim's lock is given back, and the next holder of the lock looks for such a
+ * row, so that a slot is never given away twice.
  *
  * A limit may be lowered, or set, while jobs run in slots beyond it, or in none. The queue's row
- * says that this is possible (QueueLimit::places, was_unlimited). Then who enters counts all, one
- * at a time, until a process has seen that none of those is left. Everybody asks for the limit
- * again after it has got a slot: so, once a change is known, no more slots beyond it are taken. */
+ * says that this is possible (QueueLimit::places, was_unlimited). Then each session that enters
+ * counts all, one at a time, until a process has seen that none of those is left. Every session
+ * asks for the limit again after it has got a slot: so, once a change is known, no more slots
+ * beyond it are taken. */
 class QueueSlots
 {
   public:
@@ -56,7 +57,7 @@ class QueueSlots
     std::optional<int> lease(std::string_view queue_name);
 
     /* Whether this transaction has got as many locks on slots as one may: the server's table of
-     * locks is shared by everybody. */
+     * locks is shared by all sessions. */
     static bool is_exhausted();
 
     /* Whether a slot is free now, or as good as free: its holder is just ending. Takes none;
@@ -69,7 +70,7 @@ class QueueSlots
   private:
     struct Queue {
         std::optional<int> held; /* the slot */
-        int tried = 0;           /* so many slots in this round */
+        int tried = 0;           /* slots that were tried in this round */
         std::optional<std::vector<int>> leased;
     };
 

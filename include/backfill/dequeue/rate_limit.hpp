@@ -4,7 +4,7 @@
  * sixteenth of the period, and a job may start only if the last seventeen slices hold
  * fewer starts than the limit. So no period, wherever it begins, sees more; at worst a
  * start waits a sixteenth of the period longer than it had to. After a start of the
- * server a queue counts as used up for one period, since nobody knows what ran before, unless
+ * server a queue counts as used up for one period, since it is unknown what ran before, unless
  * its rate was set after that. A new period applies to the starts that count when it is set. */
 #pragma once
 

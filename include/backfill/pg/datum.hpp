@@ -19,7 +19,7 @@ Datum from_text(std::string_view value);
 /* For messages: a name, and the beginning of a value that may be long. */
 std::string in_quotes(std::string_view value);
 std::string shortened(std::string_view value);
-/* At most so many bytes of the text, cut between two characters. */
+/* At most max_bytes bytes of the text, cut between two characters. */
 std::string_view clipped(std::string_view text, std::size_t max_bytes);
 /* The length of an interval, whatever it is, to compare with a limit. */
 double approximate_days(const Interval &interval);
@@ -27,7 +27,7 @@ double approximate_days(const Interval &interval);
  * What does not fit becomes the least or the greatest number. */
 int64 to_microseconds(const Interval &interval);
 Interval *from_microseconds(int64 microseconds);
-/* As people read it, for messages. */
+/* As messages show it. */
 std::string to_text(const Interval &interval);
 /* A role's name; empty if there is no such role. */
 std::string role_name(Oid role);

@@ -30,7 +30,7 @@ namespace pg
 {
 
 /* A PostgreSQL error on its way through C++ frames. It only points at the ErrorData,
- * which lives in the error store until the transaction ends. Who
+ * which lives in the error store until the transaction ends. A function that
  * catches one must end the (sub)transaction it came from. */
 class Error
 {

@@ -29,7 +29,7 @@ class JsonbObject
 Datum error_to_jsonb(const core::ErrorInfo &error);
 
 bool is_object(Datum value);
-/* A value as JSON text, for messages. */
+/* A value as JSON text, as messages show it. */
 std::string to_json_text(Datum value);
 
 /* A member of an object as text, a string without its quotes; nothing if it is missing or

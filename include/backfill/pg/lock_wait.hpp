@@ -1,4 +1,4 @@
-/* lock_wait.hpp - wait for locks only so long, where the engine writes what users may have locked.
+/* lock_wait.hpp - a bound on waits for locks, where the engine writes what users may have locked.
  */
 #pragma once
 

@@ -1,8 +1,8 @@
 /* role.hpp - a role as our tables keep it: the SQL type backfill.role.
  *
  * Identity is the oid, so a renamed role stays itself and another one that gets its name is
- * another role. In a dump a role is its present name, for another cluster has other oids. A role
- * that is not there is shown as "name (missing)" and is never looked up by name again: what a
+ * another role. In a dump a role is its present name, because another cluster has other oids. A
+ * role that is not there is shown as "name (missing)" and is never looked up by name again: what a
  * dropped role had does not pass to the next role of that name. */
 #pragma once
 

@@ -46,7 +46,7 @@ std::optional<core::ErrorInfo> in_subtransaction(Body &&body,
     return error;
 }
 
-/* An interval that somebody wrote, in microseconds; nothing if it cannot be read or
+/* An interval in a user's words, in microseconds; nothing if it cannot be read or
  * is longer than 36500 days; a negative one gives -1. Reads it in a subtransaction. */
 std::optional<int64> parse_delay(const std::string &text);
 

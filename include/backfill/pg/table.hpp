@@ -1,7 +1,7 @@
 /* table.hpp - read and write the extension's own tables below SQL.
  *
  * The hot path (enqueue, claim, retry) goes straight to the table access methods: no
- * planner, no snapshot older than needed, and no table rights for the caller, who is
+ * planner, no snapshot older than needed, and no table rights of the caller, which is
  * admitted by EXECUTE on our functions. Nothing here closes anything on an error: the
  * (sub)transaction's abort does. */
 #pragma once

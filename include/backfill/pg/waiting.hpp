@@ -13,7 +13,7 @@ bool is_atomic_call(FunctionCallInfo fcinfo);
 void require_top_level_call(FunctionCallInfo fcinfo, const char *procedure);
 
 /* Sleeps until the condition variable is signalled, or, if that is null, until the latch is set;
- * at most so long. Lets interrupts through. */
+ * at most ms milliseconds. Lets interrupts through. */
 void nap(ConditionVariable *condition, long ms);
 
 } // namespace backfill::pg

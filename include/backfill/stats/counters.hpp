@@ -81,7 +81,7 @@ struct LabelSet {
 };
 
 struct JobCounters {
-    pg_atomic_uint64 occupancy; /* serial number of the label set, and who adds to it now */
+    pg_atomic_uint64 occupancy; /* serial number of the label set, and processes adding to it now */
     pg_atomic_uint64 last_used; /* when it was added to, a TimestampTz */
     pg_atomic_uint64 values[kJobCounterCount];
 };

@@ -24,10 +24,10 @@ enum class RunEnd {
     kSnoozed,   /* the handler, or a hook, wants the job to run again */
     kFailed,    /* an error, or the handler discarded the job; note_failed() tells more */
 };
-/* A job's handler has ended. It started at this time of the queue's clock, and took so long. */
+/* A job's handler has ended. It started at this time of the queue's clock, and took duration_us. */
 void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, RunEnd end);
 /* A consumer has claimed a job: its run has started. How it ends is told later, by another
- * transaction, and how long it took nobody knows. */
+ * transaction, and how long it took is unknown. */
 void note_claim(const queue::JobRow &row, TimestampTz claimed);
 void note_claim_end(const queue::JobRow &row, RunEnd end);
 /* A job is failed whose run left no trace, because its transaction could not commit, or that
@@ -44,7 +44,7 @@ void note_dead_letter(const queue::JobRow &row, core::RetryDecision decision);
 void note_buried(const queue::JobRow &row);
 /* A job ends, and neither success nor a dead letter tells of it. */
 enum class DropReason {
-    kCancelled,  /* somebody deleted it */
+    kCancelled,  /* deleted by a caller of an SQL function */
     kSuperseded, /* a newer job took its key, or it was removed while it ran */
 };
 void note_dropped(const queue::JobRow &row, DropReason reason);

@@ -66,7 +66,7 @@ struct JobRow {
         return !is_null(Column::kLeaseExpiresAt) &&
                TIMESTAMP_IS_NOEND(DatumGetTimestampTz(get(Column::kLeaseExpiresAt)));
     }
-    /* Nobody has it any more. */
+    /* No consumer has it any more. */
     void clear_lease()
     {
         for (const Column column :

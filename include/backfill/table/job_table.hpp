@@ -48,13 +48,13 @@ class JobTable
     std::vector<FoundJob> find_by_claim(int64 claim_token);
     /* The first `limit` leases that run out between two times, both included, in that order. */
     std::vector<FoundJob> find_leases(TimestampTz from, TimestampTz until, int limit);
-    /* Deletes the row at tid without waiting for anybody. */
+    /* Deletes the row at tid without waiting for a lock. */
     RemoveResult remove(ItemPointerData tid, Snapshot snapshot);
-    /* The same, but waits for whoever is changing the row. Never returns kBusy. */
+    /* The same, but waits for the transaction that is changing the row. Never returns kBusy. */
     RemoveResult remove_waiting(ItemPointerData tid);
     void insert(const JobRow &row);
     /* The same for one of many rows: it is copied, and goes to the table together with others,
-     * at the latest by flush(). Until then nobody sees it. */
+     * at the latest by flush(). Until then no session sees it. */
     void insert_later(const JobRow &row);
     void flush();
     /* A copy that needs neither the table nor this transaction. */
@@ -68,8 +68,8 @@ class JobTable
     std::vector<int> leased_slots(std::string_view queue_name);
 
     /* Nothing: there is no row with this id, not even one that is not committed. Else the other
-     * transaction that is inserting it, or a subtransaction of that; invalid: it is committed. Waits
-     * for nobody, and needs no open table. */
+     * transaction that is inserting it, or a subtransaction of that; invalid: it is committed.
+     * Waits for no transaction, and needs no open table. */
     static std::optional<TransactionId> find_inserting(int64 id);
 
     static int64 next_id();

@@ -152,7 +152,7 @@ void swallow()
 {
     try {
         pg::call([] { CHECK_FOR_INTERRUPTS(); });
-    } catch (const pg::Error &) { // finds: pg::Error caught by somebody who does not abort
+    } catch (const pg::Error &) { // finds: pg::Error caught by a function that does not abort
     }
 }
 

@@ -1,4 +1,4 @@
-/* poison.c - handlers that take their process or the server down, for test/t/080_poison.pl.
+/* poison.c - handlers that end their process or the server, called by test/t/080_poison.pl.
  * The test builds it with the headers of the server that it tests. */
 #include "postgres.h"
 

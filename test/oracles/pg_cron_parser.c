@@ -1,4 +1,4 @@
-/* pg_cron_parser.c - pg_cron's own parser as an oracle, for test/t/041_cron_oracles.pl.
+/* pg_cron_parser.c - pg_cron's own parser as an oracle of test/t/041_cron_oracles.pl.
  *
  *   pg_cron_next(expression, after, legacy) returns the first minute after a given one, in
  *   UTC, in which pg_cron would start a job; NULL if it does not take the expression, or if
