@@ -102,18 +102,11 @@ void check_worker(std::string_view worker)
              {}, "Use a name that tells the consumer, such as its host and process id.");
 }
 
-std::string_view outcome_name(std::optional<queue::Outcome> outcome)
+std::string_view outcome_name(std::optional<core::Fate> fate)
 {
-    if (!outcome || *outcome == queue::Outcome::kCancelled)
+    if (!fate || *fate == core::Fate::kCancelled)
         return "lost";
-    switch (*outcome) {
-    case queue::Outcome::kDeadLettered:
-        return "dead";
-    case queue::Outcome::kSuperseded:
-        return "superseded";
-    default:
-        return "retry";
-    }
+    return core::info(*fate).is_end() ? core::info(*fate).outcome : "retry";
 }
 
 } // namespace

@@ -74,7 +74,7 @@ BACKFILL_FUNCTION(backfill_snooze)
     if (days < 0 || days > static_cast<double>(core::kLongestDelayUs / USECS_PER_DAY))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "delay is out of range: " + pg::to_text(*delay),
              "It must be between 0 and 36500 days.");
-    queue::said::set_verdict({queue::Verdict::Kind::kSnooze, pg::to_microseconds(*delay), {}});
+    queue::said::set_verdict({core::Fate::kSnoozed, pg::to_microseconds(*delay), {}});
     return static_cast<Datum>(0);
 }
 
@@ -83,7 +83,7 @@ BACKFILL_FUNCTION(backfill_discard)
     (void) require_running_job("discard()");
     const pg::Arguments arguments(fcinfo);
     const auto reason = queue::require_text("reason", arguments.text(0));
-    queue::said::set_verdict({queue::Verdict::Kind::kDiscard, 0, pg::kept_error_text(reason)});
+    queue::said::set_verdict({core::Fate::kDiscarded, 0, pg::kept_error_text(reason)});
     return static_cast<Datum>(0);
 }
 

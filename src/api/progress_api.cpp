@@ -58,6 +58,7 @@ namespace
 {
 
 /* How often a session that waits looks by itself. */
+constexpr char kGone[] = "gone"; /* how it has ended is not known */
 constexpr TimestampTz kLongestTellingUs = USECS_PER_SEC;
 constexpr long kLongestNapMs = 5000;
 constexpr double kLongestTimeoutDays = 24;
@@ -121,21 +122,20 @@ std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
         return std::nullopt;
     if (auto ending = ending_in_history(id, memory))
         return ending;
-    const bgworker::JobEnd told = bgworker::told_job_end();
-    if (told != bgworker::JobEnd::kUnknown)
-        return Ending{bgworker::job_end_name(told), std::nullopt};
+    if (const auto told = bgworker::told_job_end())
+        return Ending{std::string(core::info(*told).outcome), std::nullopt};
     const bool dead =
         pg::execute_as_owner("SELECT d.id FROM backfill.dead_letter d WHERE d.original_job_id = $1",
                              std::span(&id, 1))
             .rows > 0;
-    return Ending{
-        bgworker::job_end_name(dead ? bgworker::JobEnd::kDead : bgworker::JobEnd::kUnknown),
-        std::nullopt};
+    return Ending{dead ? std::string(core::info(core::Fate::kExhausted).outcome)
+                       : std::string(kGone),
+                  std::nullopt};
 }
 
 bool is_gone(const std::optional<Ending> &ending)
 {
-    return ending && ending->outcome == job_end_name(bgworker::JobEnd::kUnknown);
+    return ending && ending->outcome == kGone;
 }
 
 /* Holds no snapshot while it sleeps. */
@@ -158,14 +158,12 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
                 enqueuer = TransactionIdIsValid(*inserting) ? *inserting : enqueuer;
             }
         }
-        const bool was_rolled_back =
-            is_gone(ending) && TransactionIdIsValid(enqueuer) &&
-            !pg::call([&] { return TransactionIdDidCommit(enqueuer); });
+        const bool was_rolled_back = is_gone(ending) && TransactionIdIsValid(enqueuer) &&
+                                     !pg::call([&] { return TransactionIdDidCommit(enqueuer); });
         pg::call([] { SPI_commit(); });
         const TimestampTz now = GetCurrentTimestamp();
         /* Rows are gone a moment before their transaction tells how the job has ended. */
-        const bool is_untold =
-            is_gone(ending) && seen && !was_rolled_back && bgworker::available();
+        const bool is_untold = is_gone(ending) && seen && !was_rolled_back && bgworker::available();
         if (is_untold && vanished_at == 0)
             vanished_at = now;
         if (ending && !(is_untold && now - vanished_at < kLongestTellingUs))

@@ -89,7 +89,7 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     case hooks::Decision::Action::kFail:
         fail(hooks::kErrorRefused, decision.reason, decision.refused_by);
     case hooks::Decision::Action::kRetry:
-        said::set_verdict({Verdict::Kind::kSnooze, decision.delay_us, {}});
+        said::set_verdict({core::Fate::kSnoozed, decision.delay_us, {}});
         return false;
     case hooks::Decision::Action::kSkip:
         return false;

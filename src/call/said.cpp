@@ -11,7 +11,7 @@ namespace
 struct Saying {
     Saying *below; /* what was said at a lower nesting level */
     int level;
-    Verdict::Kind kind; /* of a verdict */
+    core::Fate fate; /* of a verdict */
     int64 delay_us;
     void *value; /* the reason of a verdict; or the result, null if there is to be none */
 };
@@ -119,7 +119,7 @@ void end() noexcept
 
 void set_verdict(const Verdict &verdict)
 {
-    say(kVerdict, {nullptr, 0, verdict.kind, verdict.delay_us, nullptr}, copy_said_text,
+    say(kVerdict, {nullptr, 0, verdict.fate, verdict.delay_us, nullptr}, copy_said_text,
         verdict.reason.c_str());
 }
 
@@ -128,7 +128,7 @@ Verdict verdict()
     const Saying *const saying = last[kVerdict];
     if (saying == nullptr)
         return {};
-    return {saying->kind, saying->delay_us, static_cast<const char *>(saying->value)};
+    return {saying->fate, saying->delay_us, static_cast<const char *>(saying->value)};
 }
 
 void set_result(std::optional<Datum> result)

@@ -23,7 +23,7 @@ Ended ended;
 
 } // namespace
 
-void note(int64 job_id, bgworker::JobEnd end) noexcept
+void note(int64 job_id, core::Fate end) noexcept
 {
     if (!bgworker::available())
         return;

@@ -9,7 +9,7 @@
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/settle/finish.hpp"
+#include "backfill/settle/settle.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/stats/events.hpp"
@@ -111,7 +111,7 @@ class Claimer
             return false;
         low_water::note_claimed(row);
         pg::call([] { CommandCounterIncrement(); });
-        if (drop_if_unwanted(table_, config_->find_task(row.task_identifier()), row))
+        if (settle_if_unwanted(table_, *config_, row))
             return false;
         const TimestampTz now = clock::now();
         const TimestampTz expires_at = now + request_.lease_us;

@@ -1,16 +1,14 @@
 /* lease.cpp - see lease.hpp. */
 #include "backfill/consumers/lease.hpp"
 
-#include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/crash_charge.hpp"
-#include "backfill/settle/dead_letter.hpp"
+#include "backfill/settle/settle.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/worker_slots.hpp"
-#include "backfill/stats/events.hpp"
 
 namespace backfill::queue::leases
 {
@@ -57,11 +55,6 @@ std::vector<int64> sorted(std::vector<int64> ids)
     return ids;
 }
 
-void note_inserted()
-{
-    pg::call([] { CommandCounterIncrement(); });
-}
-
 } // namespace
 
 std::vector<int64> renew(int64 token, int64 lease_us)
@@ -78,7 +71,7 @@ std::vector<int64> renew(int64 token, int64 lease_us)
         const TimestampTz expires_at = clock::now() + lease_us;
         row->set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
         table.insert(*row);
-        note_inserted();
+        pg::call([] { CommandCounterIncrement(); });
         wake::announce_lease(expires_at);
         renewed.push_back(id);
     }
@@ -95,11 +88,7 @@ std::vector<int64> complete(std::vector<int64> ids, int64 token)
         const auto row = take_held(table, id, token);
         if (!row)
             continue;
-        stats::note_claim_end(*row, stats::RunEnd::kCompleted);
-        dead_letter::forget(*row);
-        job_end::note_end(current->find_task(row->task_identifier()), *row,
-                          job_end::JobEnd::kCompleted, {row->attempts() + 1, {}, false, {}});
-        hooks::notify(*current, core::HookEvent::kJobComplete, &*row);
+        (void) settle(table, *current, *row, ending::completed_by_consumer(*row));
         completed.push_back(id);
     }
     table.close();
@@ -115,9 +104,7 @@ std::vector<int64> release(std::vector<int64> ids, int64 token)
         const auto row = take_held(table, id, token);
         if (!row)
             continue;
-        stats::note_claim_end(*row, stats::RunEnd::kSnoozed);
-        (void) finish_unrun(table, current->find_task(row->task_identifier()), *row, std::nullopt);
-        note_inserted();
+        (void) settle(table, *current, *row, ending::released(Counted::kStart));
         released.push_back(id);
     }
     table.close();
@@ -129,38 +116,24 @@ bool snooze(int64 id, int64 token, int64 delay_us)
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     const auto row = take_held(table, id, token);
-    if (row) {
-        stats::note_claim_end(*row, stats::RunEnd::kSnoozed);
-        (void) finish_unrun(table, current->find_task(row->task_identifier()), *row, delay_us);
-        note_inserted();
-    }
+    if (row)
+        (void) settle(table, *current, *row, ending::snoozed(delay_us));
     table.close();
     return row.has_value();
 }
 
-std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
-                            std::optional<bool> permanent)
+std::optional<core::Fate> fail(int64 id, int64 token, std::string_view error,
+                               std::optional<bool> permanent)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    std::optional<Outcome> outcome;
-    if (auto row = take_held(table, id, token)) {
-        const core::ErrorInfo info{{}, pg::kept_error_text(error), {}, {}, {}};
-        const core::ErrorClass by_text =
-            current->error_rules().classify_text(row->task_identifier(), error);
-        const core::ErrorClass given =
-            permanent.value_or(false) ? core::ErrorClass::kPermanent : core::ErrorClass::kRetry;
-        const job_end::Runner consumer{0, std::string(row->text_or_empty(Column::kWorker))};
-        row->clear_lease();
-        outcome = finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
-                                 info, permanent ? given : by_text, consumer);
-        note_inserted();
-        hooks::notify(*current, core::HookEvent::kJobFail, &*row, &info);
-        if (*outcome == Outcome::kDeadLettered)
-            hooks::notify(*current, core::HookEvent::kJobPermanentlyFail, &*row, &info);
-    }
+    std::optional<core::Fate> fate;
+    if (const auto row = take_held(table, id, token))
+        fate = settle(table, *current, *row,
+                      ending::failed_for_consumer(*current, *row, error, permanent))
+                   .fate;
     table.close();
-    return outcome;
+    return fate;
 }
 
 Expired expire(TimestampTz from, TimestampTz until, int limit, Transaction transaction)
@@ -178,8 +151,7 @@ Expired expire(TimestampTz from, TimestampTz until, int limit, Transaction trans
             return false;
         pg::call([] { CommandCounterIncrement(); });
         wake::announce_slots();
-        (void) finish_lost(open, current->find_task(job.row.task_identifier()), job.row);
-        note_inserted();
+        (void) settle(open, *current, job.row, ending::lost_lease(job.row));
         return true;
     };
     Done done;
@@ -224,20 +196,18 @@ bool release_orphaned(Transaction transaction)
         else
             orphaned.push_back(std::move(job));
     }
-    const Done done =
-        each_apart({set_aside::Kind::kClaim, "release job", transaction}, orphaned, thing_of_job,
-                   [&](JobTable &open, const FoundJob &job) {
-                       const RemoveResult removed = open.remove(job.tid, InvalidSnapshot);
-                       busy = busy || removed == RemoveResult::kBusy;
-                       if (removed != RemoveResult::kRemoved)
-                           return false;
-                       pg::call([] { CommandCounterIncrement(); });
-                       wake::announce_slots();
-                       (void) finish_unrun(open, current->find_task(job.row.task_identifier()),
-                                           job.row, std::nullopt);
-                       note_inserted();
-                       return true;
-                   });
+    const Done done = each_apart({set_aside::Kind::kClaim, "release job", transaction}, orphaned,
+                                 thing_of_job, [&](JobTable &open, const FoundJob &job) {
+                                     const RemoveResult removed =
+                                         open.remove(job.tid, InvalidSnapshot);
+                                     busy = busy || removed == RemoveResult::kBusy;
+                                     if (removed != RemoveResult::kRemoved)
+                                         return false;
+                                     pg::call([] { CommandCounterIncrement(); });
+                                     wake::announce_slots();
+                                     (void) settle(open, *current, job.row, ending::released());
+                                     return true;
+                                 });
     snapshot.pop();
     table.close();
     return busy || done.more || done.aside;
@@ -259,8 +229,7 @@ int take_away(const std::vector<std::string> &workers)
     int taken = 0;
     for (const int64 id : sorted(std::move(ids))) {
         if (const auto row = take(table, id, is_theirs)) {
-            (void) finish_lost(table, current->find_task(row->task_identifier()), *row);
-            note_inserted();
+            (void) settle(table, *current, *row, ending::lost_lease(*row));
             taken++;
         }
     }

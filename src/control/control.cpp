@@ -10,8 +10,8 @@
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/settle/dead_letter.hpp"
-#include "backfill/settle/history.hpp"
 #include "backfill/settle/no_retry.hpp"
+#include "backfill/settle/settle.hpp"
 #include "backfill/stats/events.hpp"
 
 namespace backfill::queue::control
@@ -66,19 +66,14 @@ const Task *task_of(const JobRow &row)
 }
 
 /* A waiting job, out of the table, ends without a run. */
-void end_unrun(const JobRow &row)
+void end_unrun(JobTable &table, const JobRow &row)
 {
-    stats::note_dropped(row, stats::DropReason::kCancelled);
-    job_end::note_end(task_of(row), row, job_end::JobEnd::kCancelled);
-    dead_letter::forget(row);
+    (void) settle(table, *config(), row, ending::removed());
 }
 
-int64 bury_taken(const JobRow &row, std::string_view reason)
+int64 bury_taken(JobTable &table, const JobRow &row, std::string_view reason)
 {
-    const int64 letter = dead_letter::write(row, reason);
-    stats::note_buried(row);
-    job_end::note_end(task_of(row), row, job_end::JobEnd::kDead);
-    return letter;
+    return settle(table, *config(), row, ending::buried(row, reason)).letter;
 }
 
 /* Calls with_waiting(row) for each job that waits, which is out of the table then, and returns the
@@ -145,7 +140,7 @@ std::vector<JobRow> complete(std::vector<int64> ids)
     JobTable table;
     std::vector<JobRow> result;
     const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](const JobRow &row) {
-        end_unrun(row);
+        end_unrun(table, row);
         result.push_back(row);
     });
     dead_letter::remove(dead);
@@ -169,7 +164,7 @@ std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view messa
     std::vector<JobRow> result;
     const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](JobRow row) {
         row.set(Column::kLastError, last_error);
-        (void) bury_taken(row, reason);
+        (void) bury_taken(table, row, reason);
         result.push_back(as_dead(row));
     });
     for (const JobRow &row : dead) {
@@ -189,7 +184,7 @@ std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
         if (has_attempts_left(row))
             insert(table, row);
         else
-            (void) bury_taken(row, kNoAttemptsLeft);
+            (void) bury_taken(table, row, kNoAttemptsLeft);
         result.push_back(row);
     });
     std::vector<std::string_view> keys;
@@ -218,12 +213,12 @@ std::vector<JobRow> remove(std::string_view job_key)
     std::vector<JobRow> running;
     lock_job_key(job_key);
     for (const FoundJob &job : table.find_by_key(job_key)) {
-        if (why_no_retry(job.row.id()) != NoRetry::kNone)
+        if (why_no_retry(job.row.id()))
             continue; /* it has lost its key already */
         job_rights::check_key(*current, job.row.task_identifier(), job_key);
         const Taken taken = take_waiting(table, job.row.id());
         if (taken.waiting) {
-            end_unrun(*taken.waiting);
+            end_unrun(table, *taken.waiting);
             removed.push_back(*taken.waiting);
         } else if (taken.exists) {
             running.push_back(job.row);
@@ -231,7 +226,7 @@ std::vector<JobRow> remove(std::string_view job_key)
     }
     if (removed.empty()) {
         for (const JobRow &row : running)
-            forbid_retry(row.id(), NoRetry::kSuperseded);
+            forbid_retry(row.id(), core::Fate::kSuperseded);
         removed = std::move(running);
     }
     if (removed.empty()) {
@@ -253,7 +248,7 @@ std::optional<int64> bury(int64 id, std::string_view reason, Datum last_error)
     if (job.waiting) {
         if (last_error != 0)
             job.waiting->set(Column::kLastError, last_error);
-        letter = bury_taken(*job.waiting, reason);
+        letter = bury_taken(table, *job.waiting, reason);
     }
     table.close();
     return letter;

@@ -132,14 +132,14 @@ ErrorClass ErrorRules::classify_text(std::string_view task, std::string_view mes
     return best == nullptr ? ErrorClass::kRetry : best->error_class;
 }
 
-RetryDecision decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts,
-                           int free_retries, int max_free_retries)
+Fate decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts, int free_retries,
+                  int max_free_retries)
 {
     if (error_class == ErrorClass::kPermanent)
-        return RetryDecision::kPermanent;
+        return Fate::kPermanent;
     if (error_class == ErrorClass::kFreeRetry && free_retries < max_free_retries)
-        return RetryDecision::kFreeRetry;
-    return failed_attempts >= max_attempts ? RetryDecision::kExhausted : RetryDecision::kRetry;
+        return Fate::kFreeRetried;
+    return failed_attempts >= max_attempts ? Fate::kExhausted : Fate::kRetried;
 }
 
 } // namespace backfill::core

@@ -3,9 +3,8 @@
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
-#include "backfill/settle/history.hpp"
 #include "backfill/settle/no_retry.hpp"
-#include "backfill/stats/events.hpp"
+#include "backfill/settle/settle.hpp"
 
 namespace backfill::queue
 {
@@ -16,7 +15,7 @@ KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_vie
     KeyedJobs result;
     for (const FoundJob &found : table.find_by_key(job_key)) {
         /* What remove_job() has marked no longer has the key, also if its run has failed since. */
-        const bool removed = why_no_retry(found.row.id()) != NoRetry::kNone;
+        const bool removed = why_no_retry(found.row.id()).has_value();
         if (!removed)
             job_rights::check_key(config, found.row.task_identifier(), job_key);
         if (!removed && !result.any) {
@@ -30,14 +29,13 @@ KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_vie
             leased ? RemoveResult::kBusy : table.remove(found.tid, InvalidSnapshot);
         if (removal == RemoveResult::kRemoved) {
             wake::announce_taken();
-            stats::note_dropped(found.row, stats::DropReason::kSuperseded);
-            if (!removed && !result.waiting)
-                result.waiting = found.row; /* lives on with its id */
-            else
-                job_end::note_end(config.find_task(found.row.task_identifier()), found.row,
-                                  job_end::JobEnd::kSuperseded);
+            const bool lives_on = !removed && !result.waiting; /* with its id */
+            if (lives_on)
+                result.waiting = found.row;
+            (void) settle(table, config, found.row,
+                          {lives_on ? core::Fate::kReplaced : core::Fate::kSuperseded});
         } else if (removal == RemoveResult::kBusy && !removed) {
-            forbid_retry(found.row.id(), NoRetry::kSuperseded);
+            forbid_retry(found.row.id(), core::Fate::kSuperseded);
         }
     }
     return result;

@@ -12,10 +12,9 @@
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
-#include "backfill/settle/finish.hpp"
+#include "backfill/settle/settle.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/worker_slots.hpp"
-#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -150,8 +149,8 @@ class Batch
                 continue;
             }
             result_.was_set_aside = again;
-            if (again && is_spent(*config_, *row))
-                settle_spent(*row, *task);
+            if (again && ending::is_spent(*config_, *row))
+                settle_spent(*row);
             else if (task->is_procedure)
                 hand_over(*row, *task);
             else
@@ -272,13 +271,12 @@ class Batch
         pg::call([] { CommandCounterIncrement(); });
         /* Its executor may have died since we looked: whoever gets its row sees the charge. */
         if (awaits_charge(row)) {
-            (void) finish_unrun(table_, config_->find_task(row.task_identifier()), row,
-                                std::nullopt);
+            (void) settle(table_, *config_, row, ending::released());
             return false;
         }
         /* It was cancelled, or its key enqueued again or removed, while it ran, and then its
          * worker died: it stays removed. */
-        return !drop_if_unwanted(table_, config_->find_task(row.task_identifier()), row);
+        return !settle_if_unwanted(table_, *config_, row);
     }
 
     /* Keeps the row of a procedure's job, as claimed, for the caller to run it. */
@@ -292,11 +290,11 @@ class Batch
     }
 
     /* It has had all its runs, only their end could not be recorded. */
-    void settle_spent(const JobRow &row, const Task &task)
+    void settle_spent(const JobRow &row)
     {
         result_.jobs++;
         result_.last_job_id = row.id();
-        finish_spent(table_, *config_, &task, row);
+        (void) settle(table_, *config_, row, ending::spent(*config_, row));
     }
 
     void start(const JobRow &row, const Task &task)
@@ -318,12 +316,12 @@ class Batch
         in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - started);
         if (run.given_back) {
-            give_back(row, task);
+            give_back(row);
             return;
         }
         if (run.error && !run.cancelled)
             result_.run_error = run.error;
-        finish_run(table_, *config_, &task, row, run, started, end);
+        (void) settle(table_, *config_, row, ending::after_run(*config_, row, run, started, end));
         result_.run_error.reset();
         result_.last_job_id = row.id();
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
@@ -337,9 +335,9 @@ class Batch
 
     /* Its effects are gone. The batch ends, so that those which are done are committed; the job is
      * the first of the next one and may wait there. */
-    void give_back(const JobRow &row, const Task &task)
+    void give_back(const JobRow &row)
     {
-        (void) finish_unrun(table_, &task, row, std::nullopt);
+        (void) settle(table_, *config_, row, ending::released());
         gate_.give_back(row);
         result_.jobs--;
         result_.more = true;
@@ -396,7 +394,7 @@ void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error)
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     if (const auto row = claim_by_id(table, job_id))
-        charge_unsettled(table, *current, current->find_task(row->task_identifier()), *row, error);
+        charge_unsettled(table, *current, *row, error);
     table.close();
 }
 
@@ -404,13 +402,25 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id)) {
-        stats::note_lost_run(*row);
-        (void) finish_failure(table, *current, current->find_task(row->task_identifier()), *row,
-                              error);
-    }
+    if (const auto row = claim_by_id(table, job_id))
+        (void) settle(table, *current, *row, ending::lost_run(*current, *row, error));
     table.close();
 }
+
+namespace
+{
+
+core::ErrorInfo no_such_role(const Task &task)
+{
+    return {"42704",
+            "role \"" + task.run_as + "\" of task \"" + task.identifier + "\" does not exist",
+            "The jobs of the task run as this role.",
+            "Register the task again with a role that exists, then requeue the job with "
+            "backfill.requeue_dlq_job().",
+            {}};
+}
+
+} // namespace
 
 bool dead_letter_orphans(int limit)
 {
@@ -442,16 +452,8 @@ bool dead_letter_orphans(int limit)
             low_water::note_claimed(job.row);
             pg::call([] { CommandCounterIncrement(); });
             const Task *task = current->find_task(job.row.task_identifier());
-            stats::note_lost_run(job.row);
-            (void) finish_failure(
-                open, *current, task, job.row,
-                {"42704",
-                 "role \"" + task->run_as + "\" of task \"" + task->identifier +
-                     "\" does not exist",
-                 "The jobs of the task run as this role.",
-                 "Register the task again with a role that exists, then requeue the job with "
-                 "backfill.requeue_dlq_job().",
-                 {}});
+            (void) settle(open, *current, job.row,
+                          ending::lost_run(*current, job.row, no_such_role(*task)));
             return true;
         });
     const bool full = static_cast<int>(jobs.size()) == limit;

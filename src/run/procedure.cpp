@@ -14,7 +14,6 @@
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/crash_charge.hpp"
-#include "backfill/stats/events.hpp"
 
 namespace backfill::queue
 {
@@ -229,7 +228,7 @@ void charge_unsettled_run(const ProcedureClaim &claim, const core::ErrorInfo &er
     LatestSnapshot snapshot;
     snapshot.renew();
     if (const auto row = take_claimed(table, claim))
-        charge_unsettled(table, *current, current->find_task(row->task_identifier()), *row, error);
+        charge_unsettled(table, *current, *row, error);
     snapshot.pop();
     table.close();
 }
@@ -240,10 +239,9 @@ void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run)
     JobTable table;
     LatestSnapshot snapshot; /* changes of our tables may need one */
     snapshot.renew();
-    if (auto row = take_claimed(table, claim)) {
-        finish_run(table, *current, current->find_task(row->task_identifier()), *row, run.result,
-                   run.started, run.ended);
-    }
+    if (const auto row = take_claimed(table, claim))
+        (void) settle(table, *current, *row,
+                      ending::after_run(*current, *row, run.result, run.started, run.ended));
     snapshot.pop();
     table.close();
 }

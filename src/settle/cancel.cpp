@@ -3,13 +3,11 @@
 
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/waiting.hpp"
-#include "backfill/settle/history.hpp"
 #include "backfill/settle/no_retry.hpp"
+#include "backfill/settle/settle.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/stop_request.hpp"
 #include "backfill/shmem/worker_slots.hpp"
-#include "backfill/stats/events.hpp"
-#include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {
@@ -36,15 +34,9 @@ Try delete_row(JobTable &table, const FoundJob &job)
         return Try::kChanged;
     pg::call([] { CommandCounterIncrement(); });
     wake::announce_taken();
-    if (leased) {
+    if (leased)
         wake::announce_slots();
-        stats::note_claim_end(job.row, stats::RunEnd::kFailed);
-        stats::note_failed(job.row, core::RetryDecision::kPermanent);
-    }
-    allow_retry(job.row.id()); /* the job ends here, and the note with it */
-    stats::note_dropped(job.row, stats::DropReason::kCancelled);
-    job_end::note_end(config()->find_task(job.row.task_identifier()), job.row,
-                      job_end::JobEnd::kCancelled);
+    (void) settle(table, *config(), job.row, ending::cancelled(job.row));
     return Try::kDone;
 }
 
@@ -53,7 +45,7 @@ bool stop_run(int64 id)
     if (!bgworker::available() || !bgworker::is_stoppable(id))
         return false;
     /* First: the executor may die as soon as it is told. */
-    forbid_retry(id, NoRetry::kCancelled);
+    forbid_retry(id, core::Fate::kCancelled);
     if (bgworker::tell_to_stop(id))
         return true;
     allow_retry(id);

@@ -3,8 +3,7 @@
 
 #include "backfill/commit/low_water.hpp"
 #include "backfill/pg/held_messages.hpp"
-#include "backfill/settle/finish.hpp"
-#include "backfill/stats/events.hpp"
+#include "backfill/settle/settle.hpp"
 
 namespace backfill::queue::lost_run
 {
@@ -86,7 +85,6 @@ Charged charge(const bgworker::ledger::Entry &entry)
     /* The dispatcher has no snapshot, and whoever changes a table with long values needs one. */
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (FoundJob &found : table.find_by_id(entry.run.job_id)) {
-        const Task *const task = current->find_task(found.row.task_identifier());
         /* A consumer has it by now: the task has changed. */
         const bool is_consumers =
             !found.row.is_null(Column::kLeaseExpiresAt) && !found.row.is_in_executor();
@@ -99,11 +97,10 @@ Charged charge(const bgworker::ledger::Entry &entry)
         low_water::note_claimed(found.row);
         pg::call([] { CommandCounterIncrement(); });
         const core::ErrorInfo error = describe(entry);
-        found.row.clear_lease();
         warn(found.row, error);
-        stats::note_lost_run(found.row);
         const job_end::Runner runner{entry.run.started_at, "executor " + std::to_string(entry.pid)};
-        (void) finish_failure(table, *current, task, found.row, error, runner);
+        (void) settle(table, *current, found.row,
+                      ending::lost_run(*current, found.row, error, runner));
         result = Charged::kYes;
         break;
     }

@@ -1,6 +1,7 @@
 /* dead_letter.cpp - see dead_letter.hpp. */
 #include "backfill/settle/dead_letter.hpp"
 
+#include "backfill/core/priority.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/stats/events.hpp"
 
@@ -26,7 +27,8 @@ pg::Param column_param(const JobRow &row, Column column, Oid type)
  * the job was requeued from takes its place. */
 constexpr char kMerge[] = "DELETE FROM backfill.dead_letter d"
                           " WHERE d.job_key = $7 AND d.task_identifier = $3 AND d.id <> $1"
-                          "   AND EXISTS (SELECT FROM backfill.dead_letter l WHERE l.id = $1)";
+                          "   AND EXISTS (SELECT FROM backfill.dead_letter l WHERE l.id = $1)"
+                          " RETURNING d.task_identifier, d.queue_name, d.priority";
 
 constexpr char kUpdate[] =
     "UPDATE backfill.dead_letter AS d"
@@ -54,6 +56,19 @@ constexpr char kInsert[] =
     "     flags = excluded.flags"
     " RETURNING d.id";
 
+/* Deletes letters whose jobs live on, or have succeeded. */
+void delete_settled(const char *sql, std::span<const pg::Param> params)
+{
+    const pg::TableRows letters = pg::query_as_owner(sql, params);
+    for (int i = 0; i < letters.count; i++) {
+        const pg::TableRow &letter = letters.rows[i];
+        stats::note_letter_settled(
+            {pg::to_view(letter.values[0]),
+             letter.nulls[1] ? std::string_view() : pg::to_view(letter.values[1]),
+             core::priority_band(DatumGetInt16(letter.values[2]))});
+    }
+}
+
 } // namespace
 
 int64 write(const JobRow &row, std::string_view reason)
@@ -78,10 +93,8 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kFlags, TEXTARRAYOID),
     };
     if (!row.is_null(Column::kDeadLetterId)) {
-        if (!row.is_null(Column::kJobKey)) {
-            const stats::SettlingLetters settling;
-            (void) pg::execute_as_owner(kMerge, params);
-        }
+        if (!row.is_null(Column::kJobKey))
+            delete_settled(kMerge, params);
         const pg::StatementResult updated = pg::execute_as_owner(kUpdate, params);
         if (updated.has_value)
             return DatumGetInt64(updated.first_value);
@@ -93,20 +106,19 @@ void forget(const JobRow &row)
 {
     if (row.is_null(Column::kDeadLetterId) && row.is_null(Column::kJobKey))
         return;
-    const stats::SettlingLetters settling;
     const pg::Param params[] = {
         column_param(row, Column::kDeadLetterId, INT8OID),
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kId, INT8OID),
         column_param(row, Column::kTaskIdentifier, TEXTOID),
     };
-    (void) pg::execute_as_owner(
-        "WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
-        " DELETE FROM backfill.dead_letter d"
-        " WHERE d.id = $1"
-        "    OR d.job_key = $2 AND d.task_identifier = $4"
-        "   AND NOT EXISTS (SELECT FROM backfill.no_retry n WHERE n.job_id = $3)",
-        params);
+    delete_settled("WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
+                   " DELETE FROM backfill.dead_letter d"
+                   " WHERE d.id = $1"
+                   "    OR d.job_key = $2 AND d.task_identifier = $4"
+                   "   AND NOT EXISTS (SELECT FROM backfill.no_retry n WHERE n.job_id = $3)"
+                   " RETURNING d.task_identifier, d.queue_name, d.priority",
+                   params);
 }
 
 namespace

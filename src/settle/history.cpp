@@ -14,7 +14,6 @@ namespace
 
 /* So many failed attempts of a job are kept, the last ones. */
 constexpr int kKeptAttempts = 20;
-constexpr const char *kRetried = "retried";
 
 /* The columns of backfill.job_history. */
 enum HistoryColumn {
@@ -94,7 +93,7 @@ void write(const HistoryRow &row)
     pg::call([&] { table_close(table, NoLock); });
 }
 
-void record(const Task &task, const JobRow &row, const char *outcome, const LastRun &run)
+void record(const Task &task, const JobRow &row, std::string_view outcome, const LastRun &run)
 {
     const TimestampTz now = clock::now();
     HistoryRow history;
@@ -136,30 +135,22 @@ void forget_old_attempts(const JobRow &row)
         params);
 }
 
+} // namespace
+
 bool keeps_history(const Task *task)
 {
     return task != nullptr && task->keep_history_us > 0;
 }
 
-} // namespace
-
-void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run)
+void note(const Task *task, const JobRow &row, core::Fate fate, const LastRun &run)
 {
-    ended_jobs::note(row.id(), end);
-    if (keeps_history(task))
-        record(*task, row, bgworker::job_end_name(end), run);
-}
-
-void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const Runner &runner)
-{
-    if (!keeps_history(task))
+    const core::FateInfo &info = core::info(fate);
+    if (info.is_end())
+        ended_jobs::note(row.id(), fate);
+    if (info.outcome.empty() || !keeps_history(task))
         return;
-    LastRun run;
-    run.attempt = attempt;
-    run.runner = runner;
-    run.failed = true;
-    record(*task, row, kRetried, run);
-    if (attempt + row.free_retries() > kKeptAttempts) {
+    record(*task, row, info.outcome, run);
+    if (!info.is_end() && run.attempt + row.free_retries() > kKeptAttempts) {
         pg::call([] { CommandCounterIncrement(); });
         forget_old_attempts(row);
     }

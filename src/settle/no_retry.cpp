@@ -29,7 +29,7 @@ void on_relation_changed(Datum, Oid relation) noexcept
 }
 
 /* What a row says that a snapshot taken now sees; of this job, if one is given. */
-NoRetry find_no_retry(const int64 *job_id)
+std::optional<core::Fate> find_no_retry(const int64 *job_id)
 {
     Relation table = own_table.open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("no_retry_pkey");
@@ -42,12 +42,12 @@ NoRetry find_no_retry(const int64 *job_id)
                         Int64GetDatum(*job_id));
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
                                               job_id != nullptr ? 1 : 0, &key);
-        NoRetry found = NoRetry::kNone;
+        std::optional<core::Fate> found;
         if (const HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
             bool is_null = false;
             const Datum cancelled = heap_getattr(tuple, own_table.attribute(kCancelled),
                                                  RelationGetDescr(table), &is_null);
-            found = DatumGetBool(cancelled) ? NoRetry::kCancelled : NoRetry::kSuperseded;
+            found = DatumGetBool(cancelled) ? core::Fate::kCancelled : core::Fate::kSuperseded;
         }
         systable_endscan(scan);
         PopActiveSnapshot();
@@ -61,17 +61,17 @@ bool is_no_retry_empty()
     if (no_retry_stale) {
         no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
         no_retry_empty = false;
-        no_retry_empty = find_no_retry(nullptr) == NoRetry::kNone;
+        no_retry_empty = !find_no_retry(nullptr);
     }
     return no_retry_empty && !no_retry_stale;
 }
 
 } // namespace
 
-void forbid_retry(int64 id, NoRetry why)
+void forbid_retry(int64 id, core::Fate why)
 {
     const pg::Param params[] = {{INT8OID, Int64GetDatum(id), false},
-                                {BOOLOID, BoolGetDatum(why == NoRetry::kCancelled), false}};
+                                {BOOLOID, BoolGetDatum(why == core::Fate::kCancelled), false}};
     (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id, cancelled) VALUES ($1, $2)"
                                 " ON CONFLICT DO NOTHING",
                                 params);
@@ -79,7 +79,7 @@ void forbid_retry(int64 id, NoRetry why)
 
 void allow_retry(int64 id)
 {
-    if (why_no_retry(id) == NoRetry::kNone)
+    if (!why_no_retry(id))
         return;
     const pg::Param param{INT8OID, Int64GetDatum(id), false};
     (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
@@ -90,13 +90,13 @@ bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)
 {
     const std::vector<FoundJob> jobs = table.find_by_key(job_key);
     return std::any_of(jobs.begin(), jobs.end(), [&](const FoundJob &job) {
-        return job.row.id() > id && why_no_retry(job.row.id()) == NoRetry::kNone;
+        return job.row.id() > id && !why_no_retry(job.row.id());
     });
 }
 
-NoRetry why_no_retry(int64 id)
+std::optional<core::Fate> why_no_retry(int64 id)
 {
-    return is_no_retry_empty() ? NoRetry::kNone : find_no_retry(&id);
+    return is_no_retry_empty() ? std::nullopt : find_no_retry(&id);
 }
 
 void init_no_retry()

@@ -20,24 +20,6 @@ void on_session_exit(int, Datum) noexcept
 
 } // namespace
 
-const char *job_end_name(JobEnd end)
-{
-    switch (end) {
-    case JobEnd::kCompleted:
-        return "completed";
-    case JobEnd::kDead:
-        return "dead";
-    case JobEnd::kDiscarded:
-        return "discarded";
-    case JobEnd::kCancelled:
-        return "cancelled";
-    case JobEnd::kSuperseded:
-        return "superseded";
-    default:
-        return "gone";
-    }
-}
-
 void tell_job_waiters(const EndedJob *jobs, int count, bool more) noexcept
 {
     JobWaiters &all = shared().job_waiters;
@@ -74,7 +56,7 @@ void take_waiter_place(int64 job_id)
     for (JobWaiter &waiter : all.waiters) {
         if (waiter.pid != 0)
             continue;
-        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, JobEnd::kUnknown, false};
+        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, std::nullopt, false};
         my_place = &waiter;
         (void) pg_atomic_fetch_add_u32(&all.count, 1);
         return;
@@ -110,10 +92,10 @@ void tell_rollback() noexcept
         ConditionVariableBroadcast(&all.ended);
 }
 
-JobEnd told_job_end()
+std::optional<core::Fate> told_job_end()
 {
     if (my_place == nullptr)
-        return JobEnd::kUnknown;
+        return std::nullopt;
     SharedLock lock(LW_SHARED);
     return my_place->end;
 }

@@ -10,8 +10,6 @@ namespace backfill::stats
 namespace
 {
 
-bool settling = false;
-
 uint64 *counts_for(const queue::JobRow &row)
 {
     if (!available())
@@ -42,11 +40,16 @@ void note_start(uint64 *counts, const queue::JobRow &row, TimestampTz started)
     observe(counts + kWaitTime, core::kWaitBoundsUs, started - due);
 }
 
-/* What a failure counts as depends on its error: see note_failed(). */
-void note_end(uint64 *counts, RunEnd end)
+void add(uint64 *counts, std::optional<JobCounter> counter)
 {
-    counts[kCompleted] += end == RunEnd::kCompleted ? 1 : 0;
-    counts[kSnoozed] += end == RunEnd::kSnoozed ? 1 : 0;
+    if (counter)
+        counts[*counter]++;
+}
+
+bool is_failure(core::Fate fate)
+{
+    const auto run = core::info(fate).run;
+    return run == kFailedRetryable || run == kFailedPermanent;
 }
 
 } // namespace
@@ -56,14 +59,14 @@ void note_enqueued(const queue::JobRow &row)
     count(row, kEnqueued);
 }
 
-void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, RunEnd end)
+void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, core::Fate fate)
 {
     uint64 *counts = counts_for(row);
     if (counts == nullptr)
         return;
     note_start(counts, row, started);
-    note_end(counts, end);
-    observe(counts + (end == RunEnd::kFailed ? kDurationFailed : kDurationSuccess),
+    add(counts, core::info(fate).run);
+    observe(counts + (is_failure(fate) ? kDurationFailed : kDurationSuccess),
             core::kDurationBoundsUs, duration_us);
 }
 
@@ -73,48 +76,26 @@ void note_claim(const queue::JobRow &row, TimestampTz claimed)
         note_start(counts, row, claimed);
 }
 
-void note_claim_end(const queue::JobRow &row, RunEnd end)
+void note_claim_end(const queue::JobRow &row, core::Fate fate)
 {
     if (uint64 *counts = counts_for(row))
-        note_end(counts, end);
+        add(counts, core::info(fate).run);
 }
 
-void note_lost_run(const queue::JobRow &row)
+void note_lost_run(const queue::JobRow &row, core::Fate fate)
 {
     count(row, kStarted);
+    note_claim_end(row, fate);
 }
 
-void note_failed(const queue::JobRow &row, core::RetryDecision decision)
+void note_fate(const queue::JobRow &row, core::Fate fate)
 {
-    count(row, decision == core::RetryDecision::kPermanent ? kFailedPermanent : kFailedRetryable);
-}
-
-void note_retry(const queue::JobRow &row)
-{
-    count(row, kRetriesAttempted);
-}
-
-void note_dead_letter(const queue::JobRow &row, core::RetryDecision decision)
-{
-    if (decision == core::RetryDecision::kPermanent) {
-        count(row, kDlqAddedPermanent);
-    } else {
-        count(row, kDlqAddedMaxAttempts);
-        count(row, kRetriesExhausted);
-    }
-}
-
-void note_buried(const queue::JobRow &row)
-{
-    if (row.attempts() < row.max_attempts())
-        count(row, kDlqAddedManual);
-    else
-        note_dead_letter(row, core::RetryDecision::kExhausted);
-}
-
-void note_dropped(const queue::JobRow &row, DropReason reason)
-{
-    count(row, reason == DropReason::kCancelled ? kDroppedCancelled : kDroppedSuperseded);
+    const auto &counters = core::info(fate).counters;
+    if (!counters.front())
+        return;
+    if (uint64 *counts = counts_for(row))
+        for (const auto counter : counters)
+            add(counts, counter);
 }
 
 void note_requeued(const queue::JobRow &row)
@@ -127,17 +108,18 @@ void note_letter_deleted(const LabelSet &labels)
     if (!available())
         return;
     if (uint64 *counts = pending_counts(labels))
-        counts[settling ? kDlqSettled : kDlqDeleted]++;
+        counts[kDlqDeleted]++;
 }
 
-SettlingLetters::SettlingLetters()
+/* The trigger has counted it at this level of the transaction, unless it is disabled. */
+void note_letter_settled(const LabelSet &labels)
 {
-    settling = true;
-}
-
-SettlingLetters::~SettlingLetters()
-{
-    settling = false;
+    if (!available())
+        return;
+    if (uint64 *counts = pending_counts(labels)) {
+        counts[kDlqSettled]++;
+        counts[kDlqDeleted] -= counts[kDlqDeleted] > 0 ? 1 : 0;
+    }
 }
 
 void note_poll(bgworker::WorkerKind kind, bool found)

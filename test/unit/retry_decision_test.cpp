@@ -69,25 +69,25 @@ TEST_CASE("texts are found anywhere, in any case of letters, the first rule coun
 
 TEST_CASE("attempts decide about errors that may pass")
 {
-    CHECK(decide_retry(ErrorClass::kRetry, 1, 3, 0, 20) == RetryDecision::kRetry);
-    CHECK(decide_retry(ErrorClass::kRetry, 2, 3, 0, 20) == RetryDecision::kRetry);
-    CHECK(decide_retry(ErrorClass::kRetry, 3, 3, 0, 20) == RetryDecision::kExhausted);
-    CHECK(decide_retry(ErrorClass::kRetry, 4, 3, 0, 20) == RetryDecision::kExhausted);
-    CHECK(decide_retry(ErrorClass::kRetry, 1, 1, 0, 20) == RetryDecision::kExhausted);
-    CHECK(decide_retry(ErrorClass::kRetry, 32767, 32767, 0, 20) == RetryDecision::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 1, 3, 0, 20) == Fate::kRetried);
+    CHECK(decide_retry(ErrorClass::kRetry, 2, 3, 0, 20) == Fate::kRetried);
+    CHECK(decide_retry(ErrorClass::kRetry, 3, 3, 0, 20) == Fate::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 4, 3, 0, 20) == Fate::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 1, 1, 0, 20) == Fate::kExhausted);
+    CHECK(decide_retry(ErrorClass::kRetry, 32767, 32767, 0, 20) == Fate::kExhausted);
 }
 
 TEST_CASE("a permanent error is called permanent also in the last attempt")
 {
-    CHECK(decide_retry(ErrorClass::kPermanent, 1, 8, 0, 20) == RetryDecision::kPermanent);
-    CHECK(decide_retry(ErrorClass::kPermanent, 9, 8, 0, 20) == RetryDecision::kPermanent);
+    CHECK(decide_retry(ErrorClass::kPermanent, 1, 8, 0, 20) == Fate::kPermanent);
+    CHECK(decide_retry(ErrorClass::kPermanent, 9, 8, 0, 20) == Fate::kPermanent);
 }
 
 TEST_CASE("free retries cost nothing up to the limit, then an attempt each")
 {
-    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 0, 2) == RetryDecision::kFreeRetry);
-    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 1, 2) == RetryDecision::kFreeRetry);
-    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 2, 2) == RetryDecision::kExhausted);
-    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 2, 2) == RetryDecision::kRetry);
-    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 0, 0) == RetryDecision::kRetry);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 0, 2) == Fate::kFreeRetried);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 1, 2) == Fate::kFreeRetried);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 1, 2, 2) == Fate::kExhausted);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 2, 2) == Fate::kRetried);
+    CHECK(decide_retry(ErrorClass::kFreeRetry, 1, 3, 0, 0) == Fate::kRetried);
 }

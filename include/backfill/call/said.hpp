@@ -7,6 +7,7 @@
  * up to the last COMMIT. */
 #pragma once
 
+#include "backfill/core/fate.hpp"
 #include "backfill/pg/guard.hpp"
 
 namespace backfill::queue
@@ -14,10 +15,10 @@ namespace backfill::queue
 
 /* What a handler decided about its job before it returned. */
 struct Verdict {
-    enum class Kind { kDone, kSnooze, kDiscard }; /* a job that a hook skips is done, too */
-    Kind kind = Kind::kDone;
-    int64 delay_us = 0; /* kSnooze: run again after this delay */
-    std::string reason; /* kDiscard: why there must be no further run */
+    /* kCompleted, also of a job that a hook skips, kSnoozed or kDiscarded */
+    core::Fate fate = core::Fate::kCompleted;
+    int64 delay_us = 0; /* kSnoozed: how long until it runs again */
+    std::string reason; /* kDiscarded: why there should be no further run */
 };
 
 namespace said

@@ -8,7 +8,7 @@ namespace backfill::queue::ended_jobs
 {
 
 /* The current transaction ends the job. */
-void note(int64 job_id, bgworker::JobEnd end) noexcept;
+void note(int64 job_id, core::Fate end) noexcept;
 
 /* The end of the current transaction, or of the subtransaction of a nesting level; called by
  * wake.cpp. */

@@ -7,7 +7,6 @@
 
 #include "backfill/config/config.hpp"
 #include "backfill/settle/each_apart.hpp"
-#include "backfill/settle/finish.hpp"
 
 namespace backfill::queue::leases
 {
@@ -22,8 +21,8 @@ std::vector<int64> release(std::vector<int64> ids, int64 token);
 bool snooze(int64 id, int64 token, int64 delay_us);
 /* The attempt has failed; the error is classified by its text unless `permanent` says it. Returns
  * what became of the job; nothing if the claim does not have it. */
-std::optional<Outcome> fail(int64 id, int64 token, std::string_view error,
-                            std::optional<bool> permanent);
+std::optional<core::Fate> fail(int64 id, int64 token, std::string_view error,
+                               std::optional<bool> permanent);
 
 struct Expired {
     int jobs = 0;

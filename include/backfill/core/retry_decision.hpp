@@ -1,6 +1,8 @@
 /* retry_decision.hpp - what becomes of a job that failed. */
 #pragma once
 
+#include "backfill/core/fate.hpp"
+
 #include <optional>
 #include <span>
 #include <string>
@@ -54,16 +56,9 @@ class ErrorRules
     std::vector<ErrorRule> rules_;
 };
 
-enum class RetryDecision {
-    kRetry,     /* run again after a delay */
-    kFreeRetry, /* run again soon, the attempt does not count */
-    kPermanent, /* dead letter at once */
-    kExhausted, /* no attempts left: dead letter */
-};
-
-/* failed_attempts counts the attempt that has just failed. After max_free_retries an
- * error that is free costs an attempt like any other. */
-RetryDecision decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts,
-                           int free_retries, int max_free_retries);
+/* kRetried, kFreeRetried, kExhausted or kPermanent. failed_attempts counts the attempt that has
+ * just failed. After max_free_retries an error that is free costs an attempt like any other. */
+Fate decide_retry(ErrorClass error_class, int failed_attempts, int max_attempts, int free_retries,
+                  int max_free_retries);
 
 } // namespace backfill::core

@@ -10,7 +10,7 @@
  * (leases::release_orphaned()). Only executors run procedures. */
 #pragma once
 
-#include "backfill/settle/finish.hpp"
+#include "backfill/settle/settle.hpp"
 
 #include <memory>
 

@@ -6,17 +6,15 @@
  * or attempt. Everything else costs a few stores: the ids of ended jobs are collected, and the
  * commit looks whether anybody waits for one (shmem/job_waiters.hpp).
  *
- * Whoever adds another way to end a job calls note_end(). */
+ * For settle() only (settle.hpp). */
 #pragma once
 
 #include "backfill/config/config.hpp"
-#include "backfill/shmem/job_waiters.hpp"
+#include "backfill/core/fate.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::job_end
 {
-
-using bgworker::JobEnd;
 
 /* Who ran the job. */
 struct Runner {
@@ -24,7 +22,7 @@ struct Runner {
     std::string worker;         /* empty: this process */
 };
 
-/* Which run it was that ended the job, if one did. */
+/* The run that has led to a job's fate, if one has. */
 struct LastRun {
     int attempt = 0; /* 0: it did not run */
     Runner runner;
@@ -32,10 +30,10 @@ struct LastRun {
     std::optional<Datum> result; /* jsonb */
 };
 
-/* The current transaction ends the job; task is null if it is not registered (any more). */
-void note_end(const Task *task, const JobRow &row, JobEnd end, const LastRun &run = {});
-/* An attempt has failed with the row's last_error, and the job will run again. */
-void note_failed_attempt(const Task *task, const JobRow &row, int attempt, const Runner &runner);
+/* What the current transaction makes of the job; task is null if it is not registered (any more).
+ */
+void note(const Task *task, const JobRow &row, core::Fate fate, const LastRun &run);
+bool keeps_history(const Task *task);
 
 /* Deletes up to `limit` rows whose time is over; returns how many. For the dispatcher. */
 int trim_history(int limit);

@@ -2,16 +2,16 @@
  * (backfill.no_retry). */
 #pragma once
 
+#include "backfill/core/fate.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {
 
-/* Whether this job was cancelled, or its key removed or enqueued again, while it ran: it must not
- * run again. */
-enum class NoRetry { kNone, kSuperseded, kCancelled };
-NoRetry why_no_retry(int64 id);
-void forbid_retry(int64 id, NoRetry why);
+/* Whether this job was cancelled (kCancelled), or its key removed or enqueued again (kSuperseded),
+ * while it ran: it must not run again. */
+std::optional<core::Fate> why_no_retry(int64 id);
+void forbid_retry(int64 id, core::Fate why);
 /* For a dead letter that is requeued under its old id. */
 void allow_retry(int64 id);
 

@@ -7,15 +7,11 @@
  * looks into the tables first. Whoever finds no place looks now and then instead. */
 #pragma once
 
+#include "backfill/core/fate.hpp"
 #include "backfill/pg/pg.hpp"
 
 namespace backfill::bgworker
 {
-
-enum class JobEnd : int { kUnknown, kCompleted, kDead, kDiscarded, kCancelled, kSuperseded };
-
-/* As history shows it. */
-const char *job_end_name(JobEnd end);
 
 inline constexpr int kMaxJobWaiters = 256;
 
@@ -23,7 +19,7 @@ struct JobWaiter {
     int pid; /* 0: free */
     Oid database;
     int64 job_id;
-    JobEnd end;
+    std::optional<core::Fate> end; /* absent: not told yet */
     bool watches_rollbacks;
 };
 
@@ -37,7 +33,7 @@ struct JobWaiters {
 
 struct EndedJob {
     int64 job_id;
-    JobEnd end;
+    core::Fate end;
 };
 
 /* The jobs have ended, in this database; `more`: and others, too. Raises nothing. */
@@ -51,6 +47,6 @@ void watch_rollbacks();
 /* Something that was enqueued has been rolled back. Raises nothing. */
 void tell_rollback() noexcept;
 /* What somebody has left there. */
-JobEnd told_job_end();
+std::optional<core::Fate> told_job_end();
 
 } // namespace backfill::bgworker

@@ -13,42 +13,15 @@
  * so that sums over label sets never run backwards. */
 #pragma once
 
-#include "backfill/core/histogram.hpp"
+#include "backfill/core/job_counter.hpp"
 #include "backfill/pg/pg.hpp"
 
 namespace backfill::stats
 {
 
-/* --- What is counted per label set. A histogram takes consecutive places: its buckets,
- * +Inf, and the sum in microseconds. --- */
-
-constexpr int histogram_places(std::size_t bounds)
-{
-    return static_cast<int>(bounds) + 2;
-}
-
-enum JobCounter : int {
-    kEnqueued,
-    kStarted,
-    kCompleted,
-    kSnoozed,
-    kFailedRetryable,
-    kFailedPermanent,
-    kDroppedCancelled,
-    kDroppedSuperseded,
-    kRetriesAttempted,
-    kRetriesExhausted,
-    kDlqAddedMaxAttempts,
-    kDlqAddedPermanent,
-    kDlqAddedManual,
-    kDlqRequeued,
-    kDlqDeleted,
-    kDlqSettled,
-    kDurationSuccess,
-    kDurationFailed = kDurationSuccess + histogram_places(core::kDurationBoundsUs.size()),
-    kWaitTime = kDurationFailed + histogram_places(core::kDurationBoundsUs.size()),
-    kJobCounterCount = kWaitTime + histogram_places(core::kWaitBoundsUs.size()),
-};
+/* What is counted per label set. */
+using namespace core::counted;
+using core::histogram_places;
 
 /* --- What is counted per database. --- */
 

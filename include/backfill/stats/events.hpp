@@ -6,7 +6,7 @@
  * shared_preload_libraries they do nothing. */
 #pragma once
 
-#include "backfill/core/retry_decision.hpp"
+#include "backfill/core/fate.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/counters.hpp"
 #include "backfill/table/job_row.hpp"
@@ -18,49 +18,24 @@ namespace backfill::stats
 
 void note_enqueued(const queue::JobRow &row);
 
-/* How a run ended: each is one of these. */
-enum class RunEnd {
-    kCompleted, /* the job is done */
-    kSnoozed,   /* the handler, or a hook, wants the job to run again */
-    kFailed,    /* an error, or the handler discarded the job; note_failed() tells more */
-};
-/* A job's handler has ended. It started at this time of the queue's clock, and took duration_us. */
-void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, RunEnd end);
+/* A job's handler has run in this process. It started at this time of the queue's clock, took this
+ * long, and its run leads to this fate, whatever becomes of the job in the end. */
+void note_run(const queue::JobRow &row, TimestampTz started, int64 duration_us, core::Fate fate);
 /* A consumer has claimed a job: its run has started. How it ends is told later, by another
- * transaction, and how long it took is unknown. */
+ * transaction, and how long it took is not known. */
 void note_claim(const queue::JobRow &row, TimestampTz claimed);
-void note_claim_end(const queue::JobRow &row, RunEnd end);
+void note_claim_end(const queue::JobRow &row, core::Fate fate);
 /* A job is failed whose run left no trace, because its transaction could not commit, or that
  * cannot be run. Each failure counts as a run. */
-void note_lost_run(const queue::JobRow &row);
-/* A run failed, whatever becomes of the job now. */
-void note_failed(const queue::JobRow &row, core::RetryDecision decision);
-/* ... it is put back. */
-void note_retry(const queue::JobRow &row);
-/* ... it goes to the dead letter queue. */
-void note_dead_letter(const queue::JobRow &row, core::RetryDecision decision);
-
-/* A waiting job is moved to the dead letter queue without a run. */
-void note_buried(const queue::JobRow &row);
-/* A job ends, and neither success nor a dead letter tells of it. */
-enum class DropReason {
-    kCancelled,  /* deleted by a caller of an SQL function */
-    kSuperseded, /* a newer job took its key, or it was removed while it ran */
-};
-void note_dropped(const queue::JobRow &row, DropReason reason);
+void note_lost_run(const queue::JobRow &row, core::Fate fate);
+/* What becomes of the job. */
+void note_fate(const queue::JobRow &row, core::Fate fate);
 
 void note_requeued(const queue::JobRow &row);
+/* A dead letter is deleted, whatever for; called by a trigger. */
 void note_letter_deleted(const LabelSet &labels);
-
-/* While one exists, deleted letters count as settled: their jobs have succeeded. */
-class SettlingLetters
-{
-  public:
-    SettlingLetters();
-    ~SettlingLetters();
-    SettlingLetters(const SettlingLetters &) = delete;
-    SettlingLetters &operator=(const SettlingLetters &) = delete;
-};
+/* It has just been deleted because its job has succeeded: it counts as settled instead. */
+void note_letter_settled(const LabelSet &labels);
 
 /* A worker has looked for ready jobs. */
 void note_poll(bgworker::WorkerKind kind, bool found);
