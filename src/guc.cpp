@@ -94,7 +94,7 @@ bool check_databases(char **value, void **, GucSource)
         ereport(WARNING,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                  errmsg("invalid value for parameter \"backfill.databases\": \"%s\"", *value),
-                 errdetail("It is no list of names, and backfill runs jobs in no database."),
+                 errdetail("It is not a list of names, so backfill runs jobs in no database."),
                  errhint("Separate the names by commas, and put double quotes around those with "
                          "spaces, commas or quotes.")));
         return true;

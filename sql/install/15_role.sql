@@ -1,5 +1,5 @@
 -- backfill.role: a role as our tables keep it. It is its oid, so that a renamed role stays itself and
--- another one that gets its name does not; and in a dump its name, for another cluster has other
+-- another one that gets its name does not; and in a dump its name, because another cluster has other
 -- oids. regrole would do the first, but a role that is missing at a restore would cost the whole table.
 
 CREATE TYPE backfill.role;

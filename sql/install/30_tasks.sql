@@ -31,7 +31,7 @@ COMMENT ON FUNCTION backfill.register_hook(text, regprocedure, text, regrole) IS
 
 CREATE FUNCTION backfill.unregister_hook(event text, function regprocedure, task_identifier text DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_unregister_hook';
-COMMENT ON FUNCTION backfill.unregister_hook(text, regprocedure, text) IS 'Call a hook no more; false if it was not registered.';
+COMMENT ON FUNCTION backfill.unregister_hook(text, regprocedure, text) IS 'Stop calling a hook; returns false if it was not registered.';
 
 CREATE FUNCTION backfill.unregister_hook(event text, function text, task_identifier text DEFAULT NULL)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_unregister_hook_by_name';

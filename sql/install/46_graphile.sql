@@ -12,7 +12,7 @@ CREATE FUNCTION backfill.add_job(
     job_key_mode text DEFAULT 'replace')
 RETURNS backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_add_job';
 COMMENT ON FUNCTION backfill.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) IS
-    'Graphile Worker''s add_job: 25 attempts, priority 0, no queue (fully parallel), its backoff. A named queue that nobody has configured becomes serial. Returns the job''s row.';
+    'Graphile Worker''s add_job: 25 attempts, priority 0, no queue (fully parallel), its backoff. A named queue without limits of its own becomes serial. Returns the job''s row.';
 
 CREATE TYPE backfill.job_spec AS (
     identifier text,

@@ -34,7 +34,7 @@ COMMENT ON FUNCTION backfill._workers() IS 'This database''s workers, from share
 CREATE FUNCTION backfill._claimed(ctid tid, xmax xid)
 RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_claimed';
 COMMENT ON FUNCTION backfill._claimed(tid, xid) IS
-    'Whether a visible row of backfill.job is being run: a transaction in progress has deleted it. Who only locks it does not count.';
+    'Whether a visible row of backfill.job is being run: a transaction in progress has deleted it. One that only locks it does not count.';
 
 CREATE FUNCTION backfill._installed()
 RETURNS void LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_installed';

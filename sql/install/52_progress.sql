@@ -8,7 +8,7 @@ COMMENT ON FUNCTION backfill.set_progress(double precision, text) IS
 CREATE FUNCTION backfill.set_result(result jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_set_result';
 COMMENT ON FUNCTION backfill.set_result(jsonb) IS
-    'From a handler: what came of the job, for backfill.history and await_job(); the last call counts. A handler that returns jsonb need not call it. Kept if its task is registered with keep_history.';
+    'From a handler: what came of the job, shown by backfill.history and await_job(); the last call counts. A handler that returns jsonb need not call it. Kept if its task is registered with keep_history.';
 
 -- No SET clause: the procedure ends its transaction before it waits.
 CREATE PROCEDURE backfill.await_job(
@@ -18,7 +18,7 @@ CREATE PROCEDURE backfill.await_job(
     INOUT result jsonb DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_await_job';
 COMMENT ON PROCEDURE backfill.await_job(bigint, interval, text, jsonb) IS
-    'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (no such job: it ended before and nobody kept how, or its transaction was rolled back) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
+    'Wait until a job has ended, however often it is retried before: completed, dead, discarded, cancelled, superseded, gone (no such job: it ended before and its outcome was not kept, or its transaction was rolled back) or timeout. Holds no snapshot while it waits. result: if its task keeps a history, and the caller may enqueue it.';
 
 CREATE VIEW backfill.history AS
 SELECT h.job_id AS id,

@@ -27,12 +27,12 @@ COMMENT ON FUNCTION backfill.claim_jobs(text, text[], text[], integer, interval)
 CREATE FUNCTION backfill.heartbeat(claim_token bigint, lease interval DEFAULT '5 minutes')
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_heartbeat';
 COMMENT ON FUNCTION backfill.heartbeat(bigint, interval) IS
-    'Let a claim''s leases last so long from now on; returns the jobs that the claim still has. Drop work on any other.';
+    'Prolong a claim''s leases, which end after the interval lease from now; returns the jobs that the claim still has. Drop work on any other.';
 
 CREATE FUNCTION backfill.complete_jobs(job_ids bigint[], claim_token bigint)
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_complete_claimed_jobs';
 COMMENT ON FUNCTION backfill.complete_jobs(bigint[], bigint) IS
-    'Claimed jobs are done; returns those that the claim still had. The others are somebody else''s by now.';
+    'Claimed jobs are done; returns those that the claim still had. The leases of the others are over.';
 
 CREATE FUNCTION backfill.fail_job(job_id bigint, claim_token bigint, error text, permanent boolean DEFAULT NULL)
 RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_fail_job';
@@ -57,7 +57,7 @@ CREATE PROCEDURE backfill.wait_for_jobs(
     INOUT ready boolean DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_wait_for_jobs';
 COMMENT ON PROCEDURE backfill.wait_for_jobs(interval, text[], text[], boolean) IS
-    'Wait until claim_jobs() with these filters would find a job (true), or for so long (false). Holds no snapshot while it waits.';
+    'Wait until claim_jobs() with these filters would find a job (true), or the timeout has passed (false). Holds no snapshot while it waits.';
 
 CREATE FUNCTION backfill._expire_leases(older_than interval)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_expire_leases';

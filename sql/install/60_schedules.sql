@@ -75,7 +75,7 @@ COMMENT ON FUNCTION backfill.cron_tick() IS
 CREATE FUNCTION backfill._cron_tick(now timestamptz)
 RETURNS bigint LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cron_tick_at';
 COMMENT ON FUNCTION backfill._cron_tick(timestamptz) IS
-    'cron_tick() at a given time, for tests: what it has decided about that time is final.';
+    'Run a tick at a given time (in tests): what it has decided about that time is final.';
 
 CREATE FUNCTION backfill._next_run_at(cron text, time_zone text, after timestamptz)
 RETURNS timestamptz LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_next_run_at';
@@ -112,5 +112,5 @@ COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last 
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
 COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';
 COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick. The message is hidden from roles that may not read payloads (monitors).';
-COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'Who called schedule() last: its jobs are enqueued with the rights of this role. "(missing)": it does not exist (any more); call schedule() again.';
+COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'The role that called schedule() last: the jobs are enqueued with its rights. "(missing)": it does not exist (any more); call schedule() again.';
 COMMENT ON COLUMN backfill.schedules.payload IS 'NULL for roles that may not read payloads (monitors).';

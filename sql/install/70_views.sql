@@ -1,4 +1,4 @@
--- What users look at. A payload, or an error's text, which may quote it, is shown only to those who may read backfill.job
+-- What users look at. A payload, or an error's text, which may quote it, is shown only to roles that may read backfill.job
 -- (admins and consumers), so that monitors can watch without seeing data.
 
 CREATE VIEW backfill.jobs AS
@@ -28,7 +28,7 @@ SELECT j.id,
        p.progress_message
   FROM backfill.job j
   LEFT JOIN backfill._workers() w ON w.xid = j.xmax
-  -- Who has met an error of ours still shows the job that he ran, which another may run by now.
+  -- An executor that has met an error of ours still shows the job that it ran, which another may run by now.
   LEFT JOIN backfill._workers() p ON p.job_id = j.id
         AND (p.xid = j.xmax OR j.lease_expires_at = 'infinity' AND j.worker = p.kind || ' ' || p.pid);
 COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
@@ -38,7 +38,7 @@ COMMENT ON COLUMN backfill.jobs.timeout IS 'How long the job may run; NULL: as l
 COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.last_error IS 'sqlstate, message, detail, hint and context; only sqlstate for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
-COMMENT ON COLUMN backfill.jobs.worker IS 'Who runs the job: a worker of this server with its pid, or the name an external consumer gave.';
+COMMENT ON COLUMN backfill.jobs.worker IS 'The process that runs the job: a worker of this server with its pid, or the name an external consumer gave.';
 
 CREATE VIEW backfill.queues AS
 SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
@@ -65,7 +65,7 @@ SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
 COMMENT ON VIEW backfill.queues IS 'Queues with their limits and how many jobs wait in them.';
 COMMENT ON COLUMN backfill.queues.concurrency IS 'How many jobs of the queue may run at once; NULL: no limit.';
 COMMENT ON COLUMN backfill.queues.rate_limit IS 'How many jobs of the queue may start in any rate_period; NULL: no limit.';
-COMMENT ON COLUMN backfill.queues.max_depth IS 'Enqueue fails with SQLSTATE JB001 while so many jobs wait or run; NULL: no limit.';
+COMMENT ON COLUMN backfill.queues.max_depth IS 'Enqueueing fails with SQLSTATE JB001 while max_depth jobs wait or run; NULL: no limit.';
 COMMENT ON COLUMN backfill.queues.oldest_ready_at IS 'run_at of the ready job that has waited longest.';
 
 CREATE VIEW backfill.workers AS
@@ -96,7 +96,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
             WHEN t.handler_is_procedure THEN 'procedure'
             ELSE 'function' END AS kind,
        h.handler,
-       -- Not by to_regprocedure(), which refuses who may not use the function's schema.
+       -- Not by to_regprocedure(), which refuses roles that may not use the function's schema.
        CASE WHEN h.handler IS NOT NULL THEN EXISTS (SELECT FROM pg_catalog.pg_proc p
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                 WHERE n.nspname = t.handler_schema AND p.proname = t.handler_name
@@ -119,7 +119,7 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
                 pg_catalog.format('%I.%I(%s)', t.handler_schema, t.handler_name,
                                   pg_catalog.array_to_string(t.handler_argtypes, ', ')) END AS handler) h;
 COMMENT ON VIEW backfill.tasks IS 'Registered tasks, and unregistered ones that have jobs.';
-COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), procedure (the server runs it; it may commit), external (consumers claim its jobs), unregistered (jobs wait until somebody registers or claims)';
+COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), procedure (the server runs it; it may commit), external (consumers claim its jobs), unregistered (jobs wait until the task is registered or a consumer claims them)';
 COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
 COMMENT ON COLUMN backfill.tasks.run_as IS 'The role that jobs run as. "(missing)": it does not exist (any more); a new role of that name is another one. Register the task again.';
 COMMENT ON COLUMN backfill.tasks.keep_history IS 'How long ended jobs stay in backfill.history; NULL: not at all.';
@@ -153,4 +153,4 @@ CREATE VIEW backfill.retry_policies AS
 SELECT p.policy_name, p.max_attempts, p.initial_delay, p.max_delay, p.multiplier, p.jitter_factor, p.preset
   FROM backfill._retry_policies() p;
 COMMENT ON VIEW backfill.retry_policies IS 'Retry policies: the presets and those set with set_retry_policy().';
-COMMENT ON COLUMN backfill.retry_policies.preset IS 'true for a built-in policy that nobody changed';
+COMMENT ON COLUMN backfill.retry_policies.preset IS 'true for a built-in policy that was not changed';

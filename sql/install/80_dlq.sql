@@ -1,4 +1,4 @@
--- The dead letter queue for people: look, fix, requeue, delete.
+-- The dead letter queue as operators use it: look, fix, requeue, delete.
 
 CREATE FUNCTION backfill._requeue(
     job_id bigint,
@@ -258,7 +258,7 @@ DECLARE
     deleted bigint := 0;
 BEGIN
     IF retention > '0' THEN
-        -- Letters that somebody is working on are left for the next time.
+        -- Letters that a session is working on are left for the next time.
         DELETE FROM backfill.dead_letter d
          WHERE d.id IN (SELECT l.id FROM backfill.dead_letter l
                          WHERE l.failed_at < backfill._now() - retention

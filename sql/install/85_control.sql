@@ -68,7 +68,7 @@ COMMENT ON FUNCTION backfill.cancel_job(bigint) IS
 CREATE FUNCTION backfill.remove_job(job_key text)
 RETURNS SETOF backfill.job LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'backfill_remove_job';
 COMMENT ON FUNCTION backfill.remove_job(text) IS
-    'Delete the waiting job with this key and its dead letter, or else let the running one not be retried, or else delete the dead letters with the key; returns the row. Whoever may enqueue the task may.';
+    'Delete the waiting job with this key and its dead letter, or else keep the running one from being retried, or else delete the dead letters with the key; returns the row. Roles that may enqueue the task may call it.';
 
 CREATE FUNCTION backfill.permanently_fail_jobs(job_ids bigint[], error_message text DEFAULT NULL)
 RETURNS SETOF backfill.job LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_permanently_fail_jobs';
@@ -117,7 +117,7 @@ BEGIN ATOMIC
     SELECT 0::bigint;
 END;
 COMMENT ON FUNCTION backfill.release_stale_queue_locks(interval) IS
-    'Always 0: a queue''s slots are locks of the running transactions and cannot go stale. For users of the crate.';
+    'Always 0: a queue''s permits are locks of the running transactions and cannot go stale. For users of the crate.';
 
 CREATE FUNCTION backfill.process_failed_jobs()
 RETURNS bigint

@@ -23,7 +23,7 @@ CREATE FUNCTION backfill._server_state(
     OUT other_labels boolean,
     OUT databases integer)
 RETURNS record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_server_state';
-COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database, for health().';
+COMMENT ON FUNCTION backfill._server_state() IS 'What the library and shared memory know of this database; health() shows it.';
 
 CREATE FUNCTION backfill._no_rate_window_at()
 RETURNS timestamptz LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'backfill_no_rate_window_at';
@@ -40,9 +40,9 @@ CREATE FUNCTION backfill._set_aside(
     OUT message text)
 RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 10 AS 'MODULE_PATHNAME', 'backfill_set_aside';
 COMMENT ON FUNCTION backfill._set_aside() IS
-    'What has failed in this database for reasons of the server''s and is tried again later, from shared memory, for health(): jobs, leases, charges and the like.';
+    'What has failed in this database for reasons of the server''s and is tried again later: jobs, leases, charges and the like, from shared memory. health() shows it.';
 
--- The text of an error may quote a payload. The caller is not the current user, for health() runs as its owner.
+-- The text of an error may quote a payload. The caller is not the current user, because health() runs as its owner.
 CREATE FUNCTION backfill._caller_may_read_jobs()
 RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -51,7 +51,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill._caller_may_read_jobs() IS 'Whether the role that this session acts as may read payloads, and so texts of errors.';
 
--- The first five of many names, for a line of text.
+-- The first five of many names, as a line of text.
 CREATE FUNCTION backfill._listing(names text[])
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -243,7 +243,7 @@ BEGIN
      WHERE j.task_identifier NOT IN (SELECT t.task_identifier FROM backfill.task t);
     IF seen.names IS NOT NULL THEN
         status := 'warning';
-        detail := 'jobs wait for tasks that nobody has registered: ' || backfill._listing(seen.names);
+        detail := 'jobs wait for tasks that are not registered: ' || backfill._listing(seen.names);
         hint := 'Call backfill.register_task(), or claim them by naming the task to claim_jobs().';
     END IF;
 END;
@@ -255,7 +255,7 @@ RETURNS boolean LANGUAGE c STRICT STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION backfill._owner_is_trusted(oid, oid) IS
     'Whether the owner of a function may act as the role that the function runs as, or owns the extension.';
 
--- The functions that run as a role of ours: what keeps them from running, and who else could use that role's rights by them.
+-- The functions that run as a role of ours: what keeps them from running, and which other role could use that role's rights by them.
 CREATE FUNCTION backfill._functions(OUT kind text, OUT problem text, OUT foreign_owner text)
 RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -309,7 +309,7 @@ BEGIN
     IF names <> '{}' THEN
         status := 'critical';
         detail := backfill._listing(names);
-        hint := 'What a deciding hook decides fails now. Mend the function, register the hook again, or call backfill.unregister_hook().';
+        hint := 'Jobs about which a deciding hook decides fail now. Repair the function, register the hook again, or call backfill.unregister_hook().';
     END IF;
 END;
 $$;
@@ -325,7 +325,7 @@ BEGIN
     IF names <> '{}' THEN
         status := 'warning';
         detail := backfill._listing(names);
-        hint := 'Who owns a function can replace it, and use the rights of the role that it runs as. Give it to that role, or to one that may act as it.';
+        hint := 'The owner of a function can replace it, and use the rights of the role that it runs as. Give it to that role, or to one that may act as it.';
     END IF;
 END;
 $$;
@@ -408,7 +408,7 @@ BEGIN
       FROM backfill.job j WHERE j.lease_expires_at < now - interval '10 seconds';
     IF seen.leases > 0 AND NOT pg_catalog.pg_is_in_recovery() THEN
         status := 'warning';
-        detail := pg_catalog.format('%s ran out, the first at %s, and nobody has ended them', seen.leases, seen.oldest);
+        detail := pg_catalog.format('%s ran out, the first at %s, and have not been ended', seen.leases, seen.oldest);
         hint := 'The dispatcher does that: see whether it runs. SELECT backfill.release_stale_job_locks() does it now.';
     END IF;
 END;
@@ -472,7 +472,7 @@ BEGIN
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait in so many queues and priorities that looking for them takes long.';
+COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait in too many queues and priorities, so that looking for them takes long.';
 
 -- Also called by schedule(), whose caller wants to know at once.
 CREATE FUNCTION backfill._clock_problem(OUT problem text, OUT hint text)
@@ -503,7 +503,7 @@ BEGIN
     ELSIF NOT active OR schedule <> '* * * * *' THEN
         problem := pg_catalog.format('job %s of pg_cron, the clock, %s', clock,
                                      CASE WHEN active THEN pg_catalog.format('runs at "%s" only', schedule) ELSE 'is not active' END);
-        hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) sets it going.', clock);
+        hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) activates it.', clock);
     ELSIF last_status = 'failed' THEN
         problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed%s', clock,
                                      CASE WHEN backfill._caller_may_read_jobs() THEN ': ' || last_message END);
@@ -564,7 +564,7 @@ BEGIN
     END IF;
     IF seen.dead_rows >= max_dead_rows THEN
         status := 'warning';
-        hint := CASE WHEN seen.holder IS NULL THEN 'Nobody holds vacuum back, but it does not keep up: see pg_stat_progress_vacuum and the setting autovacuum.'
+        hint := CASE WHEN seen.holder IS NULL THEN 'Nothing holds vacuum back, but it does not keep up: see pg_stat_progress_vacuum and the setting autovacuum.'
                      ELSE 'Vacuum cannot remove rows that died after the oldest snapshot was taken: end its transaction, or drop its slot.' END;
     END IF;
 END;
@@ -618,7 +618,7 @@ BEGIN
     IF problems IS NOT NULL THEN
         status := 'warning';
         detail := backfill._listing(problems);
-        hint := 'Each of them is tried again by itself, at the latest 10 seconds after its trouble is over; all others go on.';
+        hint := 'Each of them is tried again by itself, at the latest 10 seconds after the cause is gone; all others go on.';
     END IF;
 END;
 $$;
@@ -690,4 +690,4 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION backfill.health(interval, bigint) IS
-    'What an operator must know, a row for each check: status is ok, warning or critical. max_wait: a ready job may wait so long; max_dead_rows: backfill.job may have so many.';
+    'What an operator must know, a row for each check: status is ok, warning or critical. max_wait: how long a ready job may wait; max_dead_rows: how many dead rows backfill.job may have.';

@@ -30,7 +30,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill._bundle(text) IS 'What the bundles producer, consumer, monitor and admin consist of.';
 
--- Runs with the caller's rights: only who could GRANT by hand can grant by these.
+-- Runs with the caller's rights: only a role that could GRANT by hand can grant by these.
 CREATE FUNCTION backfill._grant(role regrole, bundle text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -97,7 +97,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM backfill._grant(role, 'admin');
-    -- Who is a producer of some tasks stays that.
+    -- A producer of some tasks stays that.
     INSERT INTO backfill.producer (role_name) VALUES (backfill._role_of(role)) ON CONFLICT DO NOTHING;
 END;
 $$;

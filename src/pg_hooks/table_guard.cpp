@@ -52,7 +52,7 @@ void check_inheritance(Oid parent)
         get_rel_relkind(parent) == RELKIND_RELATION)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("a table cannot inherit from backfill.%s", get_rel_name(parent)),
-                        errdetail("Its rows would be no jobs, tasks or settings.")));
+                        errdetail("The queue would not see its rows.")));
 }
 
 void on_object_access(ObjectAccessType access, Oid class_oid, Oid object, int sub_id, void *arg)

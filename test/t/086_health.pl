@@ -164,7 +164,7 @@ wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHE
 $node->safe_psql('postgres', $churn);
 says('dead_rows', qr/^warning: .* of standby \S+ \(hot_standby_feedback, walsender \d+\), /, 'held by a standby', arguments => 'max_dead_rows => 5000');
 $standby->stop;
-says('dead_rows', qr/^warning: backfill.job has some \d+ dead rows \| Nobody holds vacuum back/, 'dead rows that nothing holds', arguments => 'max_dead_rows => 5000');
+says('dead_rows', qr/^warning: backfill.job has some \d+ dead rows \| Nothing holds vacuum back/, 'dead rows that nothing holds', arguments => 'max_dead_rows => 5000');
 $node->safe_psql('postgres', 'VACUUM backfill.job');
 findings('', 'vacuumed');
 
