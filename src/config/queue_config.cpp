@@ -238,12 +238,6 @@ void note_settled(std::string_view queue_name, const QueueLimit &limit)
         settled_settings[queue_name == kFastQueue ? 0 : 1] = limit.concurrency;
 }
 
-bool has_limits(std::string_view queue_name)
-{
-    const QueueLimit limit = configured_limit(queue_name);
-    return limit.concurrency > 0 || limit.rate_limit > 0 || limit.max_depth > 0;
-}
-
 bool is_configured(std::string_view queue_name)
 {
     return configured_limit(queue_name).queue_id != 0;
@@ -264,22 +258,6 @@ void init_queue_config()
     CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
 }
 
-namespace
-{
-
-/* A role that may call set_queue() may set limits anyway. */
-bool may_set_limits()
-{
-    const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};
-    const pg::StatementResult allowed = pg::execute_as_owner(
-        "SELECT pg_catalog.has_function_privilege($1,"
-        "  'backfill.set_queue(text, integer, integer, interval, integer)', 'EXECUTE')",
-        std::span(&role, 1));
-    return allowed.has_value && DatumGetBool(allowed.first_value);
-}
-
-} // namespace
-
 void make_new_queue_serial(std::string_view queue_name)
 {
     if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
@@ -298,18 +276,25 @@ void make_queue_serial(std::string_view queue_name)
              "Jobs of every kind share it.", "Choose a queue name of your own.");
     if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
         return;
-    /* What an administrator has set is not for every producer to change. */
-    if (has_limits(queue_name) && !may_set_limits())
+    /* What an administrator has set, perhaps just now, is not for every producer to change. Who may
+     * call set_queue() does not need us to be asked. */
+    const pg::Param params[] = {{TEXTOID, pg::from_text(queue_name), false},
+                                {OIDOID, ObjectIdGetDatum(GetUserId()), false}};
+    const pg::StatementResult made = pg::execute_as_owner(
+        "INSERT INTO backfill.queue AS q (queue_name, concurrency)"
+        " VALUES ($1, 1)"
+        " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
+        " WHERE q.concurrency IS DISTINCT FROM 1"
+        "   AND ((q.concurrency IS NULL AND q.rate_limit IS NULL AND q.max_depth IS NULL)"
+        "        OR pg_catalog.has_function_privilege($2,"
+        "          'backfill.set_queue(text, integer, integer, interval, integer)', 'EXECUTE'))",
+        params);
+    /* A row that is there stays as it is from now on: the statement has locked it. */
+    if (made.rows == 0 && read_limit(queue_name).value_or(QueueLimit{}).concurrency != 1)
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
              "permission denied to make queue " + pg::in_quotes(queue_name) + " serial",
              "It has limits that were set with backfill.set_queue().",
              "Use another queue, or let an administrator make this one serial.");
-    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
-    (void) pg::execute_as_owner("INSERT INTO backfill.queue AS q (queue_name, concurrency)"
-                                " VALUES ($1, 1)"
-                                " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
-                                " WHERE q.concurrency IS DISTINCT FROM 1",
-                                std::span(&name, 1));
 }
 
 } // namespace backfill::queue

@@ -41,8 +41,6 @@ bool are_limits_changing();
 void note_settled(std::string_view queue_name, const QueueLimit &limit);
 /* Whether the queue has a row of its own in backfill.queue. */
 bool is_configured(std::string_view queue_name);
-/* Whether that row sets a limit. */
-bool has_limits(std::string_view queue_name);
 std::vector<std::string> paused_queues();
 
 /* Makes a queue run one job at a time. Errors: Failure 22023 for fast and bulk, 42501 if the queue
