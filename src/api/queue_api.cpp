@@ -1,5 +1,6 @@
 /* queue_api.cpp - SQL functions about queues. */
 #include "backfill/commit/wake.hpp"
+#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/stats/counters.hpp"
@@ -124,21 +125,25 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
     const pg::Param param{TEXTOID, pg::from_text(name), false};
-    /* First, so that what is enqueued meanwhile is seen, or comes after it. */
-    const bool deleted =
-        pg::execute_as_owner("DELETE FROM backfill.queue q WHERE q.queue_name = $1",
-                             std::span(&param, 1))
-            .rows > 0;
+    queue::announce_deletion();
+    queue::wake::announce_slots(); /* no executor takes one meanwhile */
+    const pg::StatementResult deleted =
+        pg::execute_as_owner("DELETE FROM backfill.queue q WHERE q.queue_name = $1 RETURNING q.id",
+                             std::span(&param, 1));
     queue::JobTable table;
     const bool has_jobs = table.count_in_queue(name, 1) > 0;
+    const bool is_used =
+        has_jobs || table.is_queue_used(name) ||
+        (deleted.rows > 0 && queue::is_id_used(DatumGetInt32(deleted.first_value)));
     table.close();
-    if (has_jobs)
+    if (is_used)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-             "queue \"" + std::string(name) + "\" has jobs", {},
+             "queue \"" + std::string(name) + "\" has jobs",
+             has_jobs ? "" : "A transaction that has not ended yet has enqueued one, or runs one.",
              "Wait until they have ended, or cancel them with backfill.cancel_job().");
     /* Should this be rolled back, its counters begin anew. */
     stats::forget_queue(name);
-    return BoolGetDatum(deleted);
+    return BoolGetDatum(deleted.rows > 0);
 }
 
 BACKFILL_FUNCTION(backfill_pause_queue)

@@ -17,6 +17,7 @@ constexpr std::string_view kBulkQueue = "bulk";
 constexpr int32 kFastQueueId = 1;
 constexpr int32 kBulkQueueId = 2;
 constexpr std::size_t kMaxRemembered = 10000;
+constexpr uint16 kDeletingQueuesClass = 0xBF07;
 
 /* The columns of backfill.queue. */
 enum QueueColumn {
@@ -114,6 +115,49 @@ std::optional<QueueLimit> read_limit(std::string_view queue_name)
         return HeapTupleIsValid(tuple);
     });
     return found ? std::optional(to_limit(row)) : std::nullopt;
+}
+
+/* In the advisory space, with a class of its own: held by transactions that delete queues. */
+LOCKTAG deleting_tag()
+{
+    LOCKTAG tag;
+    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, kDeletingQueuesClass);
+    return tag;
+}
+
+/* The transaction in progress of another session that deletes the row. */
+TransactionId deleter_of_row(HeapTuple tuple)
+{
+    const HeapTupleHeader header = tuple->t_data;
+    if ((header->t_infomask & HEAP_XMAX_INVALID) != 0 ||
+        HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+        !ItemPointerEquals(&header->t_ctid, &tuple->t_self)) /* an update */
+        return InvalidTransactionId;
+    const TransactionId xmax = HeapTupleHeaderGetUpdateXid(header);
+    return !TransactionIdIsCurrentTransactionId(xmax) && TransactionIdIsInProgress(xmax)
+               ? xmax
+               : InvalidTransactionId;
+}
+
+TransactionId find_deleter(std::string_view queue_name)
+{
+    Relation table = own_table.open(AccessShareLock);
+    const Oid index_oid = pg::relation_oid("queue_pkey");
+    const Datum name = pg::from_text(queue_name);
+    return pg::call([&] {
+        SnapshotData dirty;
+        InitDirtySnapshot(dirty);
+        ScanKeyData key;
+        ScanKeyInit(&key, own_table.attribute(kName), BTEqualStrategyNumber, F_TEXTEQ, name);
+        SysScanDesc scan = systable_beginscan(table, index_oid, true, &dirty, 1, &key);
+        TransactionId deleter = InvalidTransactionId;
+        HeapTuple tuple;
+        while (!TransactionIdIsValid(deleter) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+            deleter = deleter_of_row(tuple);
+        systable_endscan(scan);
+        table_close(table, AccessShareLock);
+        return deleter;
+    });
 }
 
 std::vector<std::string> read_paused()
@@ -227,6 +271,31 @@ bool are_limits_changing()
     });
 }
 
+void announce_deletion()
+{
+    const LOCKTAG tag = deleting_tag();
+    pg::call([&] { (void) LockAcquire(&tag, RowExclusiveLock, false, false); });
+}
+
+std::optional<TransactionId> deleter_of(std::string_view queue_name)
+{
+    const LOCKTAG tag = deleting_tag();
+    const bool is_any = pg::call([&] {
+        int deleters = 0;
+        pfree(GetLockConflicts(&tag, ShareLock, &deleters));
+        return deleters > 0;
+    });
+    const TransactionId deleter = is_any ? find_deleter(queue_name) : InvalidTransactionId;
+    return TransactionIdIsValid(deleter) ? std::optional(deleter) : std::nullopt;
+}
+
+void wait_for_deletion(std::string_view queue_name)
+{
+    while (const auto deleter = deleter_of(queue_name))
+        pg::call([&] { XactLockTableWait(*deleter, nullptr, nullptr, XLTW_None); });
+    (void) have_limits_changed();
+}
+
 void note_settled(std::string_view queue_name, const QueueLimit &limit)
 {
     const auto known = cache().limits.find(std::string(queue_name));
@@ -260,8 +329,13 @@ void init_queue_config()
 
 void make_new_queue_serial(std::string_view queue_name)
 {
-    if (queue_name == "fast" || queue_name == kDefaultQueue || is_configured(queue_name))
+    if (queue_name == "fast" || queue_name == kDefaultQueue)
         return;
+    if (is_configured(queue_name)) {
+        wait_for_deletion(queue_name);
+        if (is_configured(queue_name))
+            return;
+    }
     const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
                                 " VALUES ($1, 1) ON CONFLICT DO NOTHING",
@@ -274,10 +348,16 @@ void make_queue_serial(std::string_view queue_name)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "queue " + pg::in_quotes(queue_name) + " cannot be made serial",
              "Jobs of every kind share it.", "Choose a queue name of your own.");
-    if (is_configured(queue_name) && queue_limit(queue_name).concurrency == 1)
-        return;
-    /* What an administrator has set, perhaps just now, is not for every producer to change. Who may
-     * call set_queue() does not need us to be asked. */
+    const auto is_serial = [&] {
+        return is_configured(queue_name) && queue_limit(queue_name).concurrency == 1;
+    };
+    if (is_serial()) {
+        wait_for_deletion(queue_name);
+        if (is_serial())
+            return;
+    }
+    /* What an administrator has set, perhaps just now, is not for every producer to change. A role
+     * that may call set_queue() may set limits anyway. */
     const pg::Param params[] = {{TEXTOID, pg::from_text(queue_name), false},
                                 {OIDOID, ObjectIdGetDatum(GetUserId()), false}};
     const pg::StatementResult made = pg::execute_as_owner(

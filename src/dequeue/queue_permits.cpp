@@ -4,6 +4,8 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/pg/table.hpp"
 
+#include <tuple>
+
 namespace backfill::queue
 {
 
@@ -12,7 +14,7 @@ namespace
 
 constexpr uint16 kJobKeyClass = 0xBF02;
 constexpr uint16 kQueueDepthClass = 0xBF03;
-constexpr uint16 kManyKeysClass = 0xBF04;
+constexpr uint16 kManyLocksClass = 0xBF04;
 constexpr uint16 kQueueCountingClass = 0xBF06;
 
 LOCKTAG tag_of(uint16 lock_class, uint32 high, uint32 low)
@@ -33,9 +35,10 @@ uint64 hash_of(std::string_view text)
                                static_cast<int>(text.size()), 0);
 }
 
-void lock(const LOCKTAG &tag, LOCKMODE mode)
+/* False if this transaction holds it already. */
+bool lock(const LOCKTAG &tag, LOCKMODE mode)
 {
-    pg::call([&] { (void) LockAcquire(&tag, mode, false, false); });
+    return pg::call([&] { return LockAcquire(&tag, mode, false, false); }) == LOCKACQUIRE_OK;
 }
 
 void unlock(const LOCKTAG &tag, LOCKMODE mode)
@@ -77,6 +80,12 @@ LOCKTAG unlimited_tag(std::string_view queue_name)
 LOCKTAG counting_tag(const QueueLimit &limit)
 {
     return tag_of(kQueueCountingClass, static_cast<uint32>(limit.queue_id), 0);
+}
+
+/* Held by producers of a queue that has a max_depth. */
+LOCKTAG depth_tag(int32 queue_id)
+{
+    return tag_of(kQueueDepthClass, static_cast<uint32>(queue_id), 0);
 }
 
 /* True also if this transaction holds the slot already. */
@@ -171,48 +180,53 @@ bool is_within(const QueueLimit &limit, int slot)
     return limit.concurrency == 0 || (slot >= 0 && slot < limit.concurrency);
 }
 
-/* --- Keys of jobs --- */
+/* --- Producers: keys of jobs, depths of queues --- */
 
-/* This many keys of a transaction are locked until its end. Of further ones each is locked until
- * the next: they are in the table by then, and the locks below say whose rows those are. */
-constexpr int kMostKeptKeys = 64;
+/* This many keys, and this many depths, a transaction locks until its end. Of further ones each is
+ * locked until the next: the jobs are in the table by then, and the locks below say whose they
+ * are. */
+constexpr int kMostKept = 64;
 
-/* What this transaction has locked; forgotten at its end. Plain data. */
-struct KeyLocks {
-    int kept;         /* keys that are locked until the end, or more */
-    bool many;        /* further keys are locked until the next one only */
+/* What this transaction has locked of one kind; forgotten at its end. Plain data. */
+struct ProducerLocks {
+    int kept;         /* are locked until the end, or more */
+    bool many;        /* further ones are locked until the next one only */
     bool has_passing; /* one is, */
-    uint64 passing;   /* the key with this hash */
+    LOCKTAG passing;  /* this */
 };
-KeyLocks key_locks;
+ProducerLocks key_locks;
+ProducerLocks depth_locks;
+bool is_announced = false; /* that this transaction has many locks */
 
 void on_transaction_end(XactEvent event, void *) noexcept
 {
     if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
-        key_locks = KeyLocks{};
+        key_locks = ProducerLocks{};
+        depth_locks = ProducerLocks{};
+        is_announced = false;
         slots_taken = 0;
     }
 }
 
-LOCKTAG key_tag(uint64 hash)
+LOCKTAG key_tag(std::string_view job_key)
 {
-    return hash_tag(kJobKeyClass, hash);
+    return hash_tag(kJobKeyClass, hash_of(job_key));
 }
 
-/* That a transaction with many keys is there. */
-LOCKTAG many_keys_tag()
+/* That a transaction with many locks is there. */
+LOCKTAG many_locks_tag()
 {
-    return tag_of(kManyKeysClass, 0, 0);
+    return tag_of(kManyLocksClass, 0, 0);
 }
 /* That this one is; held by it alone. */
-LOCKTAG many_keys_tag(TransactionId xid)
+LOCKTAG many_locks_tag(TransactionId xid)
 {
-    return tag_of(kManyKeysClass, 1, xid);
+    return tag_of(kManyLocksClass, 1, xid);
 }
-/* Held by one call with a long list of keys. */
+/* Held by one call with a long list of keys or queues. */
 LOCKTAG long_list_tag()
 {
-    return tag_of(kManyKeysClass, 2, 0);
+    return tag_of(kManyLocksClass, 2, 0);
 }
 
 /* Runs body so that the locks it takes belong to the whole transaction, at whatever nesting level
@@ -225,48 +239,57 @@ template <class Body> void in_whole_transaction(Body &&body)
     CurrentResourceOwner = present;
 }
 
-void become_one_with_many_keys()
+/* From now on what it locks of this kind is locked until the next. */
+void become_one_with_many(ProducerLocks &locks)
 {
-    if (key_locks.many)
+    locks.many = true;
+    if (is_announced)
         return;
     in_whole_transaction([] {
         const TransactionId own = pg::call([] { return GetTopTransactionId(); });
-        lock(many_keys_tag(own), ExclusiveLock);
-        lock(many_keys_tag(), ShareLock);
+        lock(many_locks_tag(own), ExclusiveLock);
+        lock(many_locks_tag(), ShareLock);
     });
-    key_locks.many = true;
+    is_announced = true;
 }
 
-void release_passing()
+/* Of two calls with long lists, each would come to wait for the other. What the transaction has
+ * locked before, another call may need. */
+void lock_long_list()
 {
-    if (!key_locks.has_passing)
-        return;
-    key_locks.has_passing = false;
-    in_whole_transaction([] { unlock(key_tag(key_locks.passing), ExclusiveLock); });
+    if (key_locks.kept == 0 && depth_locks.kept == 0)
+        in_whole_transaction([] { lock(long_list_tag(), ExclusiveLock); });
 }
 
-/* The transaction in progress of another session that has this xid, if it is one with many keys. */
-bool is_one_with_many_keys(TransactionId xid, TransactionId &top)
+void release_passing(ProducerLocks &locks)
+{
+    if (!locks.has_passing)
+        return;
+    locks.has_passing = false;
+    in_whole_transaction([&] { unlock(locks.passing, ExclusiveLock); });
+}
+
+/* The transaction in progress of another session that has this xid, if it has many locks. */
+TransactionId with_many_locks(TransactionId xid)
 {
     if (!TransactionIdIsValid(xid) || TransactionIdIsCurrentTransactionId(xid) ||
         !TransactionIdIsInProgress(xid))
-        return false;
-    top = SubTransGetTopmostTransaction(xid);
-    const LOCKTAG tag = many_keys_tag(top);
+        return InvalidTransactionId;
+    const TransactionId top = SubTransGetTopmostTransaction(xid);
+    const LOCKTAG tag = many_locks_tag(top);
     int holders = 0;
     pfree(GetLockConflicts(&tag, ShareLock, &holders));
-    return holders > 0;
+    return holders > 0 ? top : InvalidTransactionId;
 }
 
-/* A transaction with many keys, not yet ended, that has inserted a job with this key, whose lock we
- * hold. One that only takes a job out may be running it, and no producer waits for that. */
-std::optional<TransactionId> find_user_with_many_keys(std::string_view job_key)
+/* A transaction with many locks, not yet ended, that has inserted a job with this key, whose lock
+ * we hold. One that only takes a job out may be running it, and no producer waits for that. */
+TransactionId find_user_of_key(std::string_view job_key)
 {
     Relation table = pg::open_table("job", AccessShareLock);
     const Oid index_oid = pg::relation_oid("job_key_idx");
     const Datum name = pg::from_text(job_key);
-    TransactionId user = InvalidTransactionId;
-    const bool found = pg::call([&] {
+    return pg::call([&] {
         SnapshotData dirty;
         InitDirtySnapshot(dirty);
         PushActiveSnapshot(GetLatestSnapshot());
@@ -276,69 +299,104 @@ std::optional<TransactionId> find_user_with_many_keys(std::string_view job_key)
         ScanKeyData key;
         ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, name);
         index_rescan(scan, &key, 1, nullptr, 0);
-        bool is_used = false;
-        while (!is_used && index_getnext_slot(scan, ForwardScanDirection, slot))
-            is_used = is_one_with_many_keys(dirty.xmin, user);
+        TransactionId user = InvalidTransactionId;
+        while (!TransactionIdIsValid(user) && index_getnext_slot(scan, ForwardScanDirection, slot))
+            user = with_many_locks(dirty.xmin);
         index_endscan(scan);
         ExecDropSingleTupleTableSlot(slot);
         index_close(index, AccessShareLock);
         PopActiveSnapshot();
         table_close(table, AccessShareLock);
-        return is_used;
+        return user;
     });
-    return found ? std::optional(user) : std::nullopt;
 }
 
-/* The same for the first of several keys. Nearly always there is no such transaction at all. */
-std::optional<TransactionId> find_user_with_many_keys(std::span<const std::string_view> job_keys)
+/* The transaction with many locks that uses one of several things, of which find_user() looks at
+ * one. Nearly always there is no such transaction at all. */
+template <class FindUser>
+TransactionId find_user_with_many_locks(std::span<const std::string_view> names, FindUser find_user)
 {
-    if (count_holders(many_keys_tag(), ExclusiveLock) == 0)
-        return std::nullopt;
-    for (const std::string_view key : job_keys)
-        if (const auto user = find_user_with_many_keys(key))
-            return user;
-    return std::nullopt;
+    TransactionId user = InvalidTransactionId;
+    if (count_holders(many_locks_tag(), ExclusiveLock) > 0)
+        for (std::size_t i = 0; i < names.size() && !TransactionIdIsValid(user); i++)
+            user = find_user(names[i]);
+    return user;
 }
 
-void wait_for_user_with_many_keys(TransactionId xid)
+void wait_for_user_with_many_locks(TransactionId xid)
 {
-    const LOCKTAG tag = many_keys_tag(xid);
+    const LOCKTAG tag = many_locks_tag(xid);
     lock(tag, ShareLock);
     unlock(tag, ShareLock);
 }
 
-/* Locks the keys with these hashes, which are sorted, until the end of the transaction. Waits for a
- * transaction with many keys that uses one of them, but holds none of them while it does, because
+/* Locks these, which are sorted, until the end of the transaction. Waits for a transaction with
+ * many locks that uses what one of the names says, but holds none of them while it does, because
  * that one may come to need them. */
-void lock_keys(std::span<const std::string_view> job_keys, std::span<const uint64> hashes)
+template <class FindUser>
+void lock_until_end(ProducerLocks &locks, std::span<const std::string_view> names,
+                    std::span<const LOCKTAG> tags, FindUser find_user)
 {
     for (;;) {
-        for (const uint64 hash : hashes)
-            lock(key_tag(hash), ExclusiveLock);
-        const auto user = find_user_with_many_keys(job_keys);
-        if (!user)
-            break;
-        for (const uint64 hash : hashes)
-            unlock(key_tag(hash), ExclusiveLock);
-        wait_for_user_with_many_keys(*user);
+        const auto added = std::count_if(
+            tags.begin(), tags.end(), [](const LOCKTAG &tag) { return lock(tag, ExclusiveLock); });
+        const TransactionId user = find_user_with_many_locks(names, find_user);
+        if (!TransactionIdIsValid(user)) {
+            locks.kept += static_cast<int>(added);
+            return;
+        }
+        for (const LOCKTAG &tag : tags)
+            unlock(tag, ExclusiveLock);
+        wait_for_user_with_many_locks(user);
     }
-    key_locks.kept += static_cast<int>(hashes.size());
 }
 
-/* The same for one key, until the next one. */
-void lock_passing_key(std::string_view job_key, uint64 hash)
+/* The same for one, until the next one. */
+template <class FindUser>
+void lock_until_next(ProducerLocks &locks, std::string_view name, const LOCKTAG &tag,
+                     FindUser find_user)
 {
     for (;;) {
-        release_passing();
-        in_whole_transaction([&] { lock(key_tag(hash), ExclusiveLock); });
-        key_locks.passing = hash;
-        key_locks.has_passing = true;
-        const auto user = find_user_with_many_keys(std::span(&job_key, 1));
-        if (!user)
+        release_passing(locks);
+        in_whole_transaction([&] { lock(tag, ExclusiveLock); });
+        locks.passing = tag;
+        locks.has_passing = true;
+        const TransactionId user = find_user_with_many_locks(std::span(&name, 1), find_user);
+        if (!TransactionIdIsValid(user))
             return;
-        release_passing();
-        wait_for_user_with_many_keys(*user);
+        release_passing(locks);
+        wait_for_user_with_many_locks(user);
     }
+}
+
+template <class FindUser>
+void lock_one(ProducerLocks &locks, std::string_view name, const LOCKTAG &tag, FindUser find_user)
+{
+    if (locks.kept >= kMostKept)
+        become_one_with_many(locks);
+    if (locks.many)
+        lock_until_next(locks, name, tag, find_user);
+    else
+        lock_until_end(locks, std::span(&name, 1), std::span(&tag, 1), find_user);
+}
+
+/* Several at once, unless they are too many: then each must be locked when its turn comes. */
+template <class FindUser>
+void lock_several(ProducerLocks &locks, std::span<const std::string_view> names,
+                  std::vector<LOCKTAG> tags, FindUser find_user)
+{
+    if (locks.many)
+        return;
+    if (static_cast<std::size_t>(locks.kept) + names.size() > kMostKept) {
+        lock_long_list();
+        become_one_with_many(locks);
+        return;
+    }
+    std::sort(tags.begin(), tags.end(), [](const LOCKTAG &a, const LOCKTAG &b) {
+        return std::tie(a.locktag_field2, a.locktag_field3) <
+               std::tie(b.locktag_field2, b.locktag_field3);
+    });
+    lock_until_end(locks, names, tags, find_user);
 }
 
 } // namespace
@@ -368,7 +426,14 @@ QueueSlots::Entry QueueSlots::enter(QueueLimit limit, std::string_view queue_nam
         return is_within(limit, *queue.held) ? Entry::kHeld : Entry::kFull;
     for (;;) {
         const Entry entry = take(limit, queue_name, queue, table);
-        if (entry == Entry::kFull || !have_limits_changed())
+        if (entry == Entry::kFull)
+            break;
+        /* Slots have the name of the queue's row. */
+        if (limit.concurrency > 0 && deleter_of(queue_name)) {
+            leave(limit, queue_name, queue);
+            break;
+        }
+        if (!have_limits_changed())
             break;
         /* What was set before we had the slot must hold for us. */
         const QueueLimit before = limit;
@@ -468,6 +533,8 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit, std::string_view queue_n
 {
     if (limit.concurrency == 0)
         return true;
+    if (deleter_of(queue_name))
+        return false;
     if (!is_settled(limit, queue_name, table) &&
         count_taken(limit, queue_name, table) >= limit.concurrency)
         return false;
@@ -482,49 +549,60 @@ bool QueueSlots::has_free_slot(const QueueLimit &limit, std::string_view queue_n
     return false;
 }
 
-void lock_queue_depth(const QueueLimit &limit)
+bool is_id_used(int32 queue_id)
 {
-    pg::call([&] {
-        LOCKTAG tag;
-        SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(limit.queue_id), 0,
-                             kQueueDepthClass);
-        (void) LockAcquire(&tag, ExclusiveLock, false, false);
-    });
+    return !find_locked_slots(queue_id, 0).empty() ||
+           count_holders(depth_tag(queue_id), ExclusiveLock) > 0;
+}
+
+QueueLimit lock_queue_depth(std::string_view queue_name, JobTable &table)
+{
+    const auto find_user = [&](std::string_view queue) {
+        return table.find_inserter(queue, with_many_locks);
+    };
+    QueueLimit limit = queue_limit(queue_name);
+    while (limit.max_depth > 0) {
+        lock_one(depth_locks, queue_name, depth_tag(limit.queue_id), find_user);
+        wait_for_deletion(queue_name);
+        const int32 locked = limit.queue_id;
+        limit = queue_limit(queue_name);
+        if (limit.queue_id == locked)
+            break;
+    }
+    return limit;
+}
+
+void lock_queue_depths(const std::set<std::string_view> &queue_names, JobTable &table)
+{
+    std::vector<std::string_view> names;
+    std::vector<LOCKTAG> tags;
+    for (const std::string_view name : queue_names) {
+        const QueueLimit limit = queue_limit(name);
+        if (limit.max_depth == 0)
+            continue;
+        names.push_back(name);
+        tags.push_back(depth_tag(limit.queue_id));
+    }
+    if (names.size() > 1)
+        lock_several(depth_locks, names, std::move(tags), [&](std::string_view queue) {
+            return table.find_inserter(queue, with_many_locks);
+        });
 }
 
 void lock_job_key(std::string_view job_key)
 {
-    const uint64 hash = hash_of(job_key);
-    if (key_locks.kept >= kMostKeptKeys)
-        become_one_with_many_keys();
-    if (key_locks.many)
-        lock_passing_key(job_key, hash);
-    else
-        lock_keys(std::span(&job_key, 1), std::span(&hash, 1));
+    lock_one(key_locks, job_key, key_tag(job_key), find_user_of_key);
 }
 
 void lock_job_keys(const std::vector<std::string_view> &job_keys)
 {
-    if (job_keys.empty())
-        return;
     if (job_keys.size() == 1)
         return lock_job_key(job_keys.front());
-    if (key_locks.many)
-        return;
-    if (static_cast<std::size_t>(key_locks.kept) + job_keys.size() > kMostKeptKeys) {
-        /* Of two such calls, each would come to wait for the other. What the transaction has
-         * locked before, another call may need. */
-        if (key_locks.kept == 0)
-            in_whole_transaction([] { lock(long_list_tag(), ExclusiveLock); });
-        become_one_with_many_keys();
-        return;
-    }
-    /* By hash, since two keys may have one. */
-    std::vector<uint64> hashes;
+    std::vector<LOCKTAG> tags;
     for (const std::string_view key : job_keys)
-        hashes.push_back(hash_of(key));
-    std::sort(hashes.begin(), hashes.end());
-    lock_keys(job_keys, hashes);
+        tags.push_back(key_tag(key));
+    if (!tags.empty())
+        lock_several(key_locks, job_keys, std::move(tags), find_user_of_key);
 }
 
 void init_locks()

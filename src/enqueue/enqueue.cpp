@@ -12,7 +12,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/no_retry.hpp"
 
-#include <map>
+#include <set>
 
 namespace backfill::queue
 {
@@ -166,17 +166,12 @@ std::string_view Enqueuer::queue_of(const JobSpec &spec, const Task *task)
                                                : kDefaultQueue;
 }
 
-void Enqueuer::lock_queues(std::span<const JobSpec> specs) const
+void Enqueuer::lock_queues(std::span<const JobSpec> specs)
 {
-    std::map<int32, QueueLimit> limits;
-    for (const JobSpec &spec : specs) {
-        const QueueLimit limit =
-            queue_limit(queue_of(spec, config_->find_task(spec.task_identifier)));
-        if (limit.max_depth > 0)
-            limits.emplace(limit.queue_id, limit);
-    }
-    for (const auto &[id, limit] : limits)
-        lock_queue_depth(limit);
+    std::set<std::string_view> queues;
+    for (const JobSpec &spec : specs)
+        queues.insert(queue_of(spec, config_->find_task(spec.task_identifier)));
+    lock_queue_depths(queues, table_);
 }
 
 JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
@@ -318,17 +313,19 @@ void Enqueuer::requeue(const JobSpec &spec)
 
 void Enqueuer::check_depth(std::string_view queue_name)
 {
-    const QueueLimit limit = queue_limit(queue_name);
-    const int max_depth = limit.max_depth;
-    if (max_depth == 0)
+    QueueLimit limit = queue_limit(queue_name);
+    if (limit.max_depth == 0)
         return;
     const std::string name(queue_name);
     auto depth = depth_.find(name);
     if (depth == depth_.end()) {
-        lock_queue_depth(limit);
         table_.flush();
-        depth = depth_.emplace(name, table_.count_in_queue(queue_name, max_depth)).first;
+        limit = lock_queue_depth(queue_name, table_);
+        if (limit.max_depth == 0)
+            return;
+        depth = depth_.emplace(name, table_.count_in_queue(queue_name, limit.max_depth)).first;
     }
+    const int max_depth = limit.max_depth;
     if (depth->second >= max_depth)
         fail(kErrorQueueFull, "queue " + pg::in_quotes(queue_name) + " is full",
              "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",

@@ -436,6 +436,12 @@ class Diagnosis
         const QueueLimit limit = queue_limit(queue_);
         if (limit.concurrency == 0)
             return std::nullopt;
+        if (deleter_of(queue_))
+            return Answer{
+                "queue_full",
+                "queue " + quoted_name(queue_) +
+                    " is just being deleted by a transaction that has "
+                    "called backfill.delete_queue(); it starts no job until that has ended"};
         const uint64 hash = unlimited_queue_hash(queue_);
         const std::initializer_list<pg::Param> params = {
             param(queue_),

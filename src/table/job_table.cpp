@@ -460,20 +460,25 @@ JobRow JobTable::detach(const JobRow &row, MemoryContext memory) const
     return copy;
 }
 
-int JobTable::count_in_queue(std::string_view queue_name, int limit)
+/* Calls visit() with each row of the queue in slot_ until it returns false; inside pg::call(). Rows
+ * as a snapshot taken now sees them, or as the given one does. */
+template <class Visit>
+void JobTable::visit_queue(std::string_view queue_name, Snapshot snapshot, Visit visit)
 {
     Relation index = ready_index();
     const Oid lease_index_oid = pg::relation_oid("job_lease_idx");
     const Datum queue = pg::from_text(queue_name);
-    return pg::call([&] {
+    pg::call([&] {
         /* The index is ordered by task first: step from task to task. */
-        int count = 0;
+        bool goes_on = true;
         Datum task = PointerGetDatum(cstring_to_text_with_len("", 0));
         bool is_null;
         PushActiveSnapshot(GetLatestSnapshot());
-        IndexScanDesc tasks = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 1);
-        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 2);
-        while (count < limit) {
+        if (snapshot == nullptr)
+            snapshot = GetActiveSnapshot();
+        IndexScanDesc tasks = pg::begin_index_scan(heap_, index, snapshot, 1);
+        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, snapshot, 2);
+        while (goes_on) {
             ScanKeyData keys[2];
             ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_TEXT_GT, task);
             index_rescan(tasks, keys, 1, nullptr, 0);
@@ -484,9 +489,9 @@ int JobTable::count_in_queue(std::string_view queue_name, int limit)
             ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, task);
             ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, queue);
             index_rescan(jobs, keys, 2, nullptr, 0);
-            while (count < limit && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
+            while (goes_on && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
                 CHECK_FOR_INTERRUPTS();
-                count++;
+                goes_on = visit();
             }
         }
         ExecClearTuple(slot_);
@@ -494,19 +499,50 @@ int JobTable::count_in_queue(std::string_view queue_name, int limit)
         index_endscan(tasks);
         /* Leased jobs are in an index of their own. */
         Relation lease_index = index_open(lease_index_oid, AccessShareLock);
-        IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, GetActiveSnapshot(), 0);
+        IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, snapshot, 0);
         index_rescan(leases, nullptr, 0, nullptr, 0);
-        while (count < limit && index_getnext_slot(leases, ForwardScanDirection, slot_)) {
+        while (goes_on && index_getnext_slot(leases, ForwardScanDirection, slot_)) {
             const Datum of = slot_getattr(slot_, attribute(Column::kQueueName), &is_null);
-            count +=
-                DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, of, queue)) ? 1 : 0;
+            if (DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, of, queue)))
+                goes_on = visit();
         }
         ExecClearTuple(slot_);
         index_endscan(leases);
         index_close(lease_index, AccessShareLock);
         PopActiveSnapshot();
-        return count;
     });
+}
+
+int JobTable::count_in_queue(std::string_view queue_name, int limit)
+{
+    int count = 0;
+    visit_queue(queue_name, nullptr, [&] { return ++count < limit; });
+    return count;
+}
+
+bool JobTable::is_queue_used(std::string_view queue_name)
+{
+    SnapshotData dirty;
+    InitDirtySnapshot(dirty);
+    bool used = false;
+    visit_queue(queue_name, &dirty, [&] {
+        used = true;
+        return false;
+    });
+    return used;
+}
+
+TransactionId JobTable::find_inserter(std::string_view queue_name,
+                                      TransactionId (*is_meant)(TransactionId))
+{
+    SnapshotData dirty;
+    InitDirtySnapshot(dirty);
+    TransactionId found = InvalidTransactionId;
+    visit_queue(queue_name, &dirty, [&] {
+        found = is_meant(dirty.xmin);
+        return !TransactionIdIsValid(found);
+    });
+    return found;
 }
 
 int64 JobTable::next_id()

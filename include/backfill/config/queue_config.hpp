@@ -43,8 +43,20 @@ void note_settled(std::string_view queue_name, const QueueLimit &limit);
 bool is_configured(std::string_view queue_name);
 std::vector<std::string> paused_queues();
 
-/* Makes a queue run one job at a time. Errors: Failure 22023 for fast and bulk, 42501 if the queue
- * has limits and the current user may not call set_queue(). */
+/* A queue's row is not deleted while there is a job that counts on what it says. delete_queue()
+ * announces that first, then deletes the row, and looks for jobs, and for locks on what its id
+ * names, last. A session that adds a job, or takes such a lock, asks afterwards whether the row is
+ * just being deleted: at least one of the two sees the other. A transaction that deletes very many
+ * queues has one lock. */
+void announce_deletion();
+/* The transaction in progress of another session that deletes the queue's row. */
+std::optional<TransactionId> deleter_of(std::string_view queue_name);
+/* Returns when no other transaction is just deleting it; what the queue allows may have changed. */
+void wait_for_deletion(std::string_view queue_name);
+
+/* Makes a queue run one job at a time. The job that is to run there must be in the table. Errors:
+ * Failure 22023 for fast and bulk, 42501 if the queue has limits and the current user may not call
+ * set_queue(). */
 void make_queue_serial(std::string_view queue_name);
 /* The same unless it is fast or bulk, or is configured already. */
 void make_new_queue_serial(std::string_view queue_name);

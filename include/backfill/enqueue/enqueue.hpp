@@ -61,7 +61,7 @@ class Enqueuer
 
     /* Takes the locks of their queues that have a max_depth, in an order that is the same for all,
      * so that lists of jobs for several such queues do not deadlock. */
-    void lock_queues(std::span<const JobSpec> specs) const;
+    void lock_queues(std::span<const JobSpec> specs);
 
     /* Throws what enqueue() would throw about the arguments. */
     void check(const JobSpec &spec) const;

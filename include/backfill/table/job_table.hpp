@@ -63,6 +63,12 @@ class JobTable
     /* How many jobs of a queue wait or run, as a snapshot taken now sees them; stops
      * counting at `limit`. */
     int count_in_queue(std::string_view queue_name, int limit);
+    /* Whether there is one, also of a transaction that is still in progress. */
+    bool is_queue_used(std::string_view queue_name);
+    /* The first answer of is_meant() that is valid about the transactions in progress of which jobs
+     * in the queue come; it may raise. */
+    TransactionId find_inserter(std::string_view queue_name,
+                                TransactionId (*is_meant)(TransactionId inserter));
     /* The slots of a queue that leased jobs occupy, as a snapshot taken now sees them; sorted. */
     bool is_slot_leased(std::string_view queue_name, int slot);
     std::vector<int> leased_slots(std::string_view queue_name);
@@ -84,6 +90,8 @@ class JobTable
     void insert_by_sql(const JobRow &row);
     RemoveResult remove_by_sql(ItemPointerData tid, bool wait);
     TupleTableSlot *next_pending_slot();
+    template <class Visit>
+    void visit_queue(std::string_view queue_name, Snapshot snapshot, Visit visit);
     Relation slot_index();
     std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
     std::vector<FoundJob> find_equal(const char *index, RegProcedure equals, Datum key);
