@@ -27,6 +27,15 @@ class Notes
         else
             overflow_ = true;
     }
+    core::ReadyKey lowest(core::RangeId range) const noexcept
+    {
+        if (overflow_)
+            return {};
+        for (int i = 0; i < count_; i++)
+            if (notes_[i].range == range)
+                return notes_[i].key;
+        return {PG_INT64_MAX, PG_INT64_MAX};
+    }
     void add_everything() noexcept { overflow_ = true; }
     void announce(core::LowWaterMarks &marks) const noexcept
     {
@@ -109,6 +118,11 @@ core::ReadyKey mark(core::RangeId range) noexcept
         return {};
     MarksLock lock;
     return lock.marks().mark(range);
+}
+
+core::ReadyKey mark_for_own_jobs(core::RangeId range) noexcept
+{
+    return Min(inserted.lowest(range), mark(range));
 }
 
 void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,

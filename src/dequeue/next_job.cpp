@@ -298,6 +298,20 @@ class Stretches
     std::vector<core::ReadAhead> others_;
 };
 
+/* Below this the reader finds no job. Executors leave the jobs of a batch's own handlers to the
+ * next batch: its commit announces them. */
+core::ReadyKey start_of_range(Reader reader, core::RangeId range) noexcept
+{
+    switch (reader) {
+    case Reader::kSweep:
+        return {};
+    case Reader::kExecutor:
+        return low_water::mark(range);
+    default:
+        return low_water::mark_for_own_jobs(range);
+    }
+}
+
 bool sorts_before(const Candidate &a, const Candidate &b)
 {
     if (a.priority != b.priority)
@@ -520,8 +534,7 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             const core::RangeId range = low_water::range_of(task, queue, priority);
             const int range_number = static_cast<int>(ranges_.size());
             ranges_.push_back(range);
-            const core::ReadyKey mark =
-                reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(range);
+            const core::ReadyKey mark = start_of_range(reader_, range);
             /* Below this no job is ready, nor can one become so without an announcement. */
             core::ReadyKey first{now, PG_INT64_MAX};
             int passed = 0;

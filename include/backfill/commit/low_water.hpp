@@ -19,6 +19,9 @@ core::RangeId range_of(std::string_view task, std::string_view queue, int priori
 /* To be noted before a snapshot is taken, and given to raise_mark(). */
 std::uint64_t announcements() noexcept;
 core::ReadyKey mark(core::RangeId range) noexcept;
+/* The same for a reader that looks for jobs of its own transaction, too: those lower the mark for
+ * others only at the commit. */
+core::ReadyKey mark_for_own_jobs(core::RangeId range) noexcept;
 void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
                 std::uint64_t announcements) noexcept;
 /* The sweep has found a ready job here. */
