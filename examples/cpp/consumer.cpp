@@ -64,6 +64,9 @@ void say(const std::string &text)
 
 /* --- The work: replace this with your own. ------------------------------------------------ */
 
+/* Of a result; versions of libpqxx have different names for it. */
+using Row = std::decay_t<decltype(*std::declval<const pqxx::result &>().begin())>;
+
 struct Job {
     long long id;
     long long token;
@@ -267,9 +270,9 @@ class Database
         delay_ = std::min(2 * delay_, Seconds(5));
     }
 
-    static bool is_temporary(const std::string &sqlstate)
+    static bool is_temporary(std::string_view sqlstate)
     {
-        static const std::set<std::string> classes{"08", "40", "53", "57", "58"};
+        static const std::set<std::string_view> classes{"08", "40", "53", "57", "58"};
         return classes.contains(sqlstate.substr(0, 2));
     }
 
@@ -360,7 +363,7 @@ class Consumer
         return list;
     }
 
-    void start(const pqxx::row &row)
+    void start(const Row &row)
     {
         const Key key{row[0].as<long long>(), row[1].as<long long>()};
         Running &running = running_[key];
