@@ -1,11 +1,8 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
-#include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
-#include "backfill/pg/jsonb.hpp"
-
-#include <climits>
+#include "backfill/enqueue/json_spec.hpp"
 
 using namespace backfill;
 using queue::Enqueuer;
@@ -80,163 +77,6 @@ class RowMemory
   private:
     MemoryContext memory_;
 };
-
-/* --- enqueue_jobs: one specification from a JSON object ------------------------- */
-
-std::string_view key_name(const JsonbValue &key)
-{
-    return {key.val.string.val, static_cast<std::size_t>(key.val.string.len)};
-}
-
-[[noreturn]] void wrong_type(std::string_view key, const char *expected, const JsonbValue &value)
-{
-    const std::string text = pg::to_json_text(pg::call([&] {
-        JsonbValue copy = value;
-        return JsonbPGetDatum(JsonbValueToJsonb(&copy));
-    }));
-    fail(ERRCODE_INVALID_PARAMETER_VALUE,
-         std::string(key) + " must be " + expected + ": " + pg::shortened(text));
-}
-
-std::string_view json_text(std::string_view key, const JsonbValue &value)
-{
-    if (value.type != jbvString)
-        wrong_type(key, "a string", value);
-    return {value.val.string.val, static_cast<std::size_t>(value.val.string.len)};
-}
-
-int32 json_integer(std::string_view key, const JsonbValue &value)
-{
-    if (value.type != jbvNumeric)
-        wrong_type(key, "an integer", value);
-    const double number = pg::call([&] {
-        return DatumGetFloat8(
-            DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)));
-    });
-    if (number < INT_MIN || number > INT_MAX || number != static_cast<int32>(number))
-        wrong_type(key, "an integer", value);
-    return static_cast<int32>(number);
-}
-
-/* The element that is being read, for the context of PostgreSQL's own errors. */
-struct Element {
-    const char *list;
-    std::size_t number;
-    const char *key;
-};
-
-void describe_element(void *element)
-{
-    const auto *read = static_cast<const Element *>(element);
-    errcontext("element %zu of %s, %s", read->number, read->list, read->key);
-}
-
-/* Reads a string by a type's input function. */
-Datum json_input(std::string_view key, const JsonbValue &value, Element element, PGFunction read)
-{
-    const std::string input(json_text(key, value));
-    return pg::call([&] {
-        ErrorContextCallback context;
-        context.previous = error_context_stack;
-        context.callback = describe_element;
-        context.arg = &element;
-        error_context_stack = &context; /* call() puts the old one back */
-        return DirectFunctionCall3(read, CStringGetDatum(input.c_str()),
-                                   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-    });
-}
-
-TimestampTz json_timestamp(std::string_view key, const JsonbValue &value, Element element)
-{
-    element.key = "run_at";
-    return DatumGetTimestampTz(json_input(key, value, element, timestamptz_in));
-}
-
-std::optional<int32> json_timeout(std::string_view key, const JsonbValue &value, Element element)
-{
-    element.key = "timeout";
-    return queue::check_timeout(DatumGetIntervalP(json_input(key, value, element, interval_in)));
-}
-
-void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element element)
-{
-    if (key == "payload")
-        spec.payload = pg::call([&] { return JsonbPGetDatum(JsonbValueToJsonb(&value)); });
-    else if (value.type == jbvNull)
-        return;
-    else if (key == "task_identifier")
-        spec.task_identifier = json_text(key, value);
-    else if (key == "queue_name")
-        spec.queue_name = json_text(key, value);
-    else if (key == "priority")
-        spec.priority = json_integer(key, value);
-    else if (key == "run_at")
-        spec.run_at = json_timestamp(key, value, element);
-    else if (key == "max_attempts")
-        spec.max_attempts = json_integer(key, value);
-    else if (key == "job_key")
-        spec.job_key = json_text(key, value);
-    else if (key == "job_key_mode")
-        spec.job_key_mode = queue::parse_job_key_mode(json_text(key, value));
-    else if (key == "retry_policy")
-        spec.retry_policy = json_text(key, value);
-    else if (key == "timeout")
-        spec.timeout_ms = json_timeout(key, value, element);
-    else
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "key \"" + std::string(key) + "\" of a job specification is unknown", {},
-             "Known keys: task_identifier, payload, queue_name, priority, run_at, max_attempts, "
-             "job_key, job_key_mode, retry_policy, timeout.");
-}
-
-JobSpec read_spec(JsonbValue &object, Element element)
-{
-    if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "a job specification must be a JSON object");
-    JobSpec spec;
-    JsonbIterator *iterator = pg::call([&] { return JsonbIteratorInit(object.val.binary.data); });
-    JsonbValue key;
-    JsonbValue value;
-    const auto next = [&](JsonbValue *into) {
-        return pg::call([&] { return JsonbIteratorNext(&iterator, into, true); });
-    };
-    while (next(&key) != WJB_DONE) {
-        if (key.type != jbvString)
-            continue; /* the object's begin and end */
-        if (next(&value) != WJB_VALUE)
-            break;
-        set_member(spec, key_name(key), value, element);
-        key.type = jbvNull;
-    }
-    if (spec.task_identifier.empty())
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "task_identifier is missing");
-    return spec;
-}
-
-std::vector<JsonbValue> array_elements(Jsonb *jobs)
-{
-    if (!JB_ROOT_IS_ARRAY(jobs) || JB_ROOT_IS_SCALAR(jobs))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "jobs must be a JSON array of job specifications");
-    std::vector<JsonbValue> elements(JB_ROOT_COUNT(jobs));
-    for (uint32 i = 0; i < elements.size(); i++) {
-        const JsonbValue *element =
-            pg::call([&] { return getIthJsonbValueFromContainer(&jobs->root, i); });
-        elements[i] = *element;
-    }
-    return elements;
-}
-
-/* Runs body for an element and says, should it fail, which one it was. */
-template <class Body> auto for_element(Element element, Body &&body)
-{
-    try {
-        return body();
-    } catch (Failure &failure) {
-        failure.detail = "In element " + std::to_string(element.number) + " of " + element.list +
-                         "." + (failure.detail.empty() ? "" : " " + failure.detail);
-        throw;
-    }
-}
 
 void return_ids(FunctionCallInfo fcinfo, const std::vector<std::optional<int64>> &ids)
 {
@@ -353,14 +193,11 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
         fail(ERRCODE_NULL_VALUE_NOT_ALLOWED, "jobs must not be null");
     Jsonb *jobs = pg::call([&] { return DatumGetJsonbP(arguments.datum(0)); });
 
-    std::vector<JobSpec> specs;
+    const std::vector<JobSpec> specs = queue::read_job_specs(jobs);
     std::vector<std::string_view> keys;
-    for (JsonbValue &element : array_elements(jobs)) {
-        const Element position{"jobs", specs.size() + 1, ""};
-        specs.push_back(for_element(position, [&] { return read_spec(element, position); }));
-        if (specs.back().job_key)
-            keys.push_back(*specs.back().job_key);
-    }
+    for (const JobSpec &spec : specs)
+        if (spec.job_key)
+            keys.push_back(*spec.job_key);
     queue::lock_job_keys(keys);
 
     std::vector<std::optional<int64>> ids;
@@ -369,77 +206,26 @@ BACKFILL_FUNCTION(backfill_enqueue_jobs)
     enqueuer.expect_many();
     enqueuer.lock_queues(specs);
     for (const JobSpec &spec : specs)
-        ids.push_back(for_element({"jobs", ids.size() + 1, ""}, [&] {
-            return memory.run([&] { return enqueuer.enqueue(spec); });
-        }));
+        ids.push_back(queue::for_element(
+            ids.size() + 1, [&] { return memory.run([&] { return enqueuer.enqueue(spec); }); }));
     enqueuer.finish();
     return_ids(fcinfo, ids);
     return static_cast<Datum>(0);
 }
 
-/* Graphile Worker's add_job(): its defaults, its errors, the job's row. Its named queues are
- * serial. */
-BACKFILL_FUNCTION(backfill_add_job)
+BACKFILL_FUNCTION(backfill_priority)
 {
-    const pg::Arguments arguments(fcinfo);
-    const auto check_length = [](std::optional<std::string_view> value, std::size_t limit,
-                                 const char *what, int sqlstate) {
-        const auto length = [&] {
-            return pg::call([&] {
-                return pg_mbstrlen_with_len(value->data(), static_cast<int>(value->size()));
-            });
-        };
-        if (value && value->size() > limit && static_cast<std::size_t>(length()) > limit)
-            fail(sqlstate,
-                 std::string(what) + " is too long (max length: " + std::to_string(limit) + ")");
-    };
-    JobSpec spec;
-    spec.task_identifier = queue::require_text("identifier", arguments.text(0));
-    check_length(spec.task_identifier, 128, "Task identifier",
-                 MAKE_SQLSTATE('G', 'W', 'B', 'I', 'D'));
-    if (!arguments.is_null(1))
-        spec.payload = pg::call([&] {
-            return DirectFunctionCall1(jsonb_in,
-                                       CStringGetDatum(TextDatumGetCString(arguments.datum(1))));
-        });
-    spec.queue_name = arguments.text(2);
-    check_length(spec.queue_name, 128, "Job queue name", MAKE_SQLSTATE('G', 'W', 'B', 'Q', 'N'));
-    spec.no_queue = !spec.queue_name;
-    spec.run_at = arguments.timestamptz(3);
-    spec.max_attempts = arguments.int4(4).value_or(25);
-    if (*spec.max_attempts < 1)
-        fail(MAKE_SQLSTATE('G', 'W', 'B', 'M', 'A'), "Job maximum attempts must be at least 1.");
-    spec.job_key = arguments.text(5);
-    check_length(spec.job_key, 512, "Job key", MAKE_SQLSTATE('G', 'W', 'B', 'J', 'K'));
-    spec.priority = arguments.int4(6).value_or(0);
-    spec.flags = arguments.is_null(7) ? 0 : arguments.datum(7);
-    const auto mode = arguments.text(8).value_or("replace");
-    if (mode != "replace" && mode != "preserve_run_at" && mode != "unsafe_dedupe")
-        fail(MAKE_SQLSTATE('G', 'W', 'B', 'K', 'M'),
-             "Invalid job_key_mode value, expected 'replace', 'preserve_run_at' or "
-             "'unsafe_dedupe'.");
-    spec.job_key_mode = queue::parse_job_key_mode(mode);
-    spec.retry_policy = "graphile";
+    const auto name = *pg::Arguments(fcinfo).text(0);
+    const auto priority = core::priority_from_name(name);
+    if (!priority)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "priority \"" + std::string(name) + "\" is unknown",
+             {}, "Use EMERGENCY, FAST_HIGH, FAST_DEFAULT, BULK_DEFAULT, BULK_LOW or BULK_LOWEST.");
+    return Int16GetDatum(static_cast<int16>(*priority));
+}
 
-    Enqueuer enqueuer("add_job()");
-    auto row = enqueuer.add(spec);
-    if (row && spec.queue_name)
-        queue::make_new_queue_serial(*spec.queue_name);
-    enqueuer.finish();
-    fcinfo->isnull = !row;
-    if (!row)
-        return static_cast<Datum>(0);
-    const queue::JobRow shown = queue::job_rights::visible(*row);
-    return pg::call([&] {
-        TupleDesc columns = nullptr;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "return type must be the row type of backfill.job");
-        const auto width = static_cast<Size>(columns->natts);
-        auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * width));
-        auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * width));
-        queue::JobTable::own().spread(shown.values, shown.nulls, columns->natts, values, nulls);
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
-    });
+BACKFILL_FUNCTION(backfill_priority_band)
+{
+    return pg::from_text(core::priority_band(*pg::Arguments(fcinfo).int4(0)));
 }
 
 BACKFILL_FUNCTION(backfill_requeue)

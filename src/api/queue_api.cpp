@@ -31,15 +31,10 @@ void check_period(const Interval *period)
              "It must be between 1 millisecond and 366 days.");
 }
 
-pg::Param int4_param(std::optional<int32> value)
-{
-    return {INT4OID, Int32GetDatum(value.value_or(0)), !value};
-}
-
 /* A queue comes into being with its first use, so that a misspelt name is no error. */
 bool is_known_queue(std::string_view name)
 {
-    const pg::Param param{TEXTOID, pg::from_text(name), false};
+    const pg::Param param = pg::text_param(name);
     const pg::StatementResult known =
         pg::execute_as_owner("SELECT $1 IN ('fast', 'bulk')"
                              "    OR EXISTS (SELECT FROM backfill.queue q WHERE q.queue_name = $1)"
@@ -71,8 +66,7 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     const auto name = queue::require_text("queue_name", arguments.text(0));
     queue::check_queue_name(name);
     notice_unknown_queue(name);
-    const pg::Param params[] = {{TEXTOID, pg::from_text(name), false},
-                                {BOOLOID, BoolGetDatum(paused), false}};
+    const pg::Param params[] = {pg::text_param(name), {BOOLOID, BoolGetDatum(paused), false}};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused) VALUES ($1, $2)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
                                 params);
@@ -99,11 +93,9 @@ BACKFILL_FUNCTION(backfill_set_queue)
              "A rate is so many jobs in so much time.");
 
     const pg::Param params[] = {
-        {TEXTOID, pg::from_text(name), false},
-        int4_param(concurrency),
-        int4_param(rate_limit),
-        {INTERVALOID, PointerGetDatum(period), !rate_limit},
-        int4_param(max_depth),
+        pg::text_param(name),       pg::int4_param(concurrency),
+        pg::int4_param(rate_limit), {INTERVALOID, PointerGetDatum(period), !rate_limit},
+        pg::int4_param(max_depth),
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
@@ -124,7 +116,7 @@ BACKFILL_FUNCTION(backfill_delete_queue)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
-    const pg::Param param{TEXTOID, pg::from_text(name), false};
+    const pg::Param param = pg::text_param(name);
     queue::announce_deletion();
     queue::wake::announce_slots(); /* no executor takes one meanwhile */
     const pg::StatementResult deleted =

@@ -298,7 +298,7 @@ void settle_each(const std::vector<Schedule *> &schedules, TimestampTz now)
 
 int64 tick_as_owner(TimestampTz now)
 {
-    const pg::Param param{TIMESTAMPTZOID, TimestampTzGetDatum(now), false};
+    const pg::Param param = pg::time_param(now);
     const pg::TableRows rows = pg::query_as_owner(kLockSql, std::span(&param, 1));
     std::vector<Schedule> schedules;
     for (int i = 0; i < rows.count; i++)

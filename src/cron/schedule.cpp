@@ -17,16 +17,6 @@ constexpr int kMaxNameLength = 128;
 constexpr int kLongestCatchup = 100000;
 constexpr double kLongestFillDays = 100 * 366;
 
-pg::Param text_param(std::optional<std::string_view> value)
-{
-    return {TEXTOID, value ? pg::from_text(*value) : static_cast<Datum>(0), !value};
-}
-
-pg::Param int2_param(std::optional<int32> value)
-{
-    return {INT2OID, Int16GetDatum(static_cast<int16>(value.value_or(0))), !value};
-}
-
 /* Conflicts with itself and with nothing that a tick or a reader does. */
 void lock_schedules()
 {
@@ -150,22 +140,22 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
              "None of its months has such a day.");
 
     const pg::Param params[] = {
-        text_param(spec.name),
-        text_param(spec.cron),
-        text_param(zone.name()),
-        {INTERVALOID, PointerGetDatum(&fill), false},
-        {INT4OID, Int32GetDatum(spec.max_catchup), false},
-        text_param(spec.catchup),
-        text_param(spec.job.task_identifier),
-        text_param(spec.job.no_queue ? std::string_view() : spec.job.queue_name),
-        int2_param(spec.job.priority),
-        int2_param(spec.job.max_attempts),
-        text_param(spec.job.job_key),
-        text_param(spec.job_key_mode),
-        text_param(spec.job.retry_policy),
-        {JSONBOID, spec.job.payload, spec.job.payload == 0},
-        {TIMESTAMPTZOID, TimestampTzGetDatum(now), false},
-        {REGROLEOID, ObjectIdGetDatum(GetUserId()), false},
+        pg::text_param(spec.name),
+        pg::text_param(spec.cron),
+        pg::text_param(zone.name()),
+        pg::interval_param(&fill),
+        pg::int4_param(spec.max_catchup),
+        pg::text_param(spec.catchup),
+        pg::text_param(spec.job.task_identifier),
+        pg::text_param(spec.job.no_queue ? std::string_view() : spec.job.queue_name),
+        pg::int2_param(spec.job.priority),
+        pg::int2_param(spec.job.max_attempts),
+        pg::text_param(spec.job.job_key),
+        pg::text_param(spec.job_key_mode),
+        pg::text_param(spec.job.retry_policy),
+        pg::jsonb_param(spec.job.payload),
+        pg::time_param(now),
+        pg::role_param(GetUserId()),
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.cron_schedule AS s (name, cron, time_zone, fill, max_catchup,"
@@ -191,7 +181,7 @@ bool remove_schedule(std::string_view name)
 {
     pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
     lock_schedules();
-    const pg::Param param = text_param(name);
+    const pg::Param param = pg::text_param(name);
     const bool removed = pg::execute_as_owner("DELETE FROM backfill.cron_schedule s"
                                               " WHERE s.name = $1",
                                               std::span(&param, 1))

@@ -11,15 +11,14 @@
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/dequeue/rate_limit.hpp"
 #include "backfill/guc.hpp"
+#include "backfill/insight/facts.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/pg/table.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/shmem/worker_slots.hpp"
-#include "backfill/table/job_row.hpp"
 #include "backfill/table/row_lock.hpp"
 
 namespace backfill::queue
@@ -28,6 +27,7 @@ namespace backfill::queue
 namespace
 {
 
+using namespace facts;
 using bgworker::WorkerSlot;
 using bgworker::WorkerState;
 
@@ -36,150 +36,6 @@ struct Answer {
     std::string text;
 };
 using MaybeAnswer = std::optional<Answer>;
-
-/* --- Words -------------------------------------------------------------------------------- */
-
-constexpr std::size_t kMaxQuoted = 300;
-
-/* A part of a user's text, in one line. */
-std::string in_one_line(std::string_view text)
-{
-    std::string line(text);
-    if (line.size() > kMaxQuoted) {
-        const int kept = pg::call(
-            [&] { return pg_mbcliplen(text.data(), static_cast<int>(text.size()), kMaxQuoted); });
-        line.resize(static_cast<std::size_t>(kept));
-        line += "...";
-    }
-    std::replace_if(
-        line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
-    return line;
-}
-
-std::string quoted_name(std::string_view name)
-{
-    return "\"" + in_one_line(name) + "\"";
-}
-
-std::string at_time(TimestampTz time)
-{
-    return pg::call([&] { return timestamptz_to_str(time); });
-}
-
-std::string counted(int64 count, const char *one, const char *many)
-{
-    return std::to_string(count) + " " + (count == 1 ? one : many);
-}
-
-/* --- Asking in SQL, as the owner ------------------------------------------------------------ */
-
-pg::Param param(int64 value)
-{
-    return {INT8OID, Int64GetDatum(value), false};
-}
-pg::Param param(std::string_view value)
-{
-    return {TEXTOID, pg::from_text(value), false};
-}
-pg::Param oid_param(Oid value)
-{
-    return {OIDOID, ObjectIdGetDatum(value), false};
-}
-pg::Param time_param(TimestampTz value)
-{
-    return {TIMESTAMPTZOID, TimestampTzGetDatum(value), false};
-}
-
-/* The first column, text, of the first row; empty if there is no row or it is NULL. */
-std::string ask_text(const char *sql, std::initializer_list<pg::Param> params)
-{
-    const pg::TableRows rows = pg::query_as_owner(sql, std::span(params.begin(), params.size()));
-    return rows.count == 0 || rows.rows[0].nulls[0] ? std::string()
-                                                    : pg::to_string(rows.rows[0].values[0]);
-}
-
-int64 ask_count(const char *sql, std::initializer_list<pg::Param> params)
-{
-    const pg::StatementResult result =
-        pg::execute_as_owner(sql, std::span(params.begin(), params.size()));
-    return result.has_value ? DatumGetInt64(result.first_value) : 0;
-}
-
-bool in_progress(TransactionId xid)
-{
-    return pg::call([&] { return TransactionIdIsInProgress(xid); });
-}
-
-/* The owner of this transaction: a process, since when, or a prepared transaction. */
-std::string owner_of(TransactionId xid)
-{
-    const TransactionId top = pg::call([&] { return SubTransGetTopmostTransaction(xid); });
-    if (TransactionIdIsCurrentTransactionId(top))
-        return "this transaction";
-    const pg::Param params[] = {{XIDOID, TransactionIdGetDatum(top), false}};
-    const pg::TableRows rows = pg::query_as_owner(
-        "SELECT pg_catalog.format('process %s, whose transaction has been open since %s', a.pid,"
-        "         a.xact_start)"
-        "  FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid = $1"
-        " UNION ALL "
-        "SELECT pg_catalog.format('the prepared transaction %L of %s', p.gid, p.prepared)"
-        "  FROM pg_catalog.pg_prepared_xacts p WHERE p.transaction = $1",
-        params);
-    return rows.count == 0 ? "a transaction that is just ending"
-                           : in_one_line(pg::to_string(rows.rows[0].values[0]));
-}
-
-/* --- Reading the row without waiting for a lock ----------------------------------------------- */
-
-struct SeenJob {
-    bool found;
-    ItemPointerData tid;
-    TransactionId xmin;
-    JobRow row;
-};
-
-SeenJob read_job(int64 id)
-{
-    Relation table = JobTable::own().open(AccessShareLock);
-    const Oid index_oid = pg::relation_oid("job_pkey");
-    return pg::call([&] {
-        SeenJob seen{};
-        PushActiveSnapshot(GetLatestSnapshot());
-        ScanKeyData key;
-        ScanKeyInit(&key, JobTable::attribute(Column::kId), BTEqualStrategyNumber, F_INT8EQ,
-                    Int64GetDatum(id));
-        SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(), 1, &key);
-        HeapTuple tuple = systable_getnext(scan);
-        if (HeapTupleIsValid(tuple)) {
-            tuple = heap_copytuple(tuple);
-            seen.found = true;
-            seen.tid = tuple->t_self;
-            seen.xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-            JobTable::own().deform(tuple, RelationGetDescr(table), seen.row.values, seen.row.nulls);
-        }
-        systable_endscan(scan);
-        PopActiveSnapshot();
-        table_close(table, AccessShareLock);
-        return seen;
-    });
-}
-
-/* Others' locks on the table of jobs that executors have to wait for; `exclusive`: only those
- * that even we would have to wait for. */
-std::string table_lockers(bool exclusive)
-{
-    return ask_text(
-        "SELECT pg_catalog.string_agg(coalesce('process ' || l.pid, 'a prepared transaction')"
-        "         || ' (' || l.mode || ')', ', ')"
-        "  FROM pg_catalog.pg_locks l"
-        " WHERE l.locktype = 'relation' AND l.relation = $1 AND l.granted"
-        "   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
-        "                      WHERE d.datname = pg_catalog.current_database())"
-        "   AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
-        "   AND (l.mode = 'AccessExclusiveLock' OR NOT $2 AND l.mode IN"
-        "        ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock'))",
-        {oid_param(pg::relation_oid("job")), {BOOLOID, BoolGetDatum(exclusive), false}});
-}
 
 Answer table_locked(const std::string &lockers)
 {
@@ -249,7 +105,7 @@ class Diagnosis
             "              ELSE coalesce('error ' || (d.last_error ->> 'sqlstate'), 'no error') "
             "END)"
             "  FROM backfill.dead_letter d WHERE d.original_job_id = $1",
-            {param(id_), {BOOLOID, BoolGetDatum(job_rights::may_see_all()), false}});
+            {pg::int8_param(id_), pg::bool_param(job_rights::may_see_all())});
         if (!letter.empty())
             return {"dead", in_one_line(letter)};
         const std::string end =
@@ -257,7 +113,7 @@ class Diagnosis
                      "  FROM backfill.job_history h"
                      " WHERE h.job_id = $1 AND h.outcome <> 'retried'"
                      " ORDER BY h.finished_at DESC LIMIT 1",
-                     {param(id_)});
+                     {pg::int8_param(id_)});
         if (!end.empty())
             return {"ended", end};
         const int64 last_id = ask_count("SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END"
@@ -444,12 +300,12 @@ class Diagnosis
                     "called backfill.delete_queue(); it starts no job until that has ended"};
         const uint64 hash = unlimited_queue_hash(queue_);
         const std::initializer_list<pg::Param> params = {
-            param(queue_),
-            oid_param(MyDatabaseId),
-            oid_param(static_cast<Oid>(limit.queue_id)),
+            pg::text_param(queue_),
+            pg::oid_param(MyDatabaseId),
+            pg::oid_param(static_cast<Oid>(limit.queue_id)),
             {INT2OID, Int16GetDatum(static_cast<int16>(kQueueSlotClass)), false},
-            oid_param(static_cast<Oid>(hash >> 32)),
-            oid_param(static_cast<Oid>(hash)),
+            pg::oid_param(static_cast<Oid>(hash >> 32)),
+            pg::oid_param(static_cast<Oid>(hash)),
             {INT2OID, Int16GetDatum(static_cast<int16>(kUnlimitedQueueClass)), false}};
         JobTable table;
         const int taken = QueueSlots::count_taken(limit, queue_, table);
@@ -501,7 +357,7 @@ class Diagnosis
             ask_text("SELECT pg_catalog.string_agg(c.worker, ', ') FROM ("
                      "   SELECT DISTINCT '\"' || j.worker || '\"' AS worker FROM backfill.job j"
                      "    WHERE j.lease_expires_at > $2 AND j.task_identifier = $1 LIMIT 5) c",
-                     {param(task_name_), time_param(now_)});
+                     {pg::text_param(task_name_), pg::time_param(now_)});
         std::string text = "task " + quoted_name(task_name_) +
                            " has no handler: the job waits for a consumer to claim it; ";
         text += known.empty() ? "no consumer has a job of this task now"
@@ -529,7 +385,7 @@ class Diagnosis
                           "backfill.databases does not name database " + quoted_name(name)};
         if (ask_count("SELECT pg_catalog.count(*) FROM pg_catalog.pg_database d"
                       " WHERE d.oid = $1 AND (d.datistemplate OR NOT d.datallowconn)",
-                      {oid_param(MyDatabaseId)}) > 0)
+                      {pg::oid_param(MyDatabaseId)}) > 0)
             return Answer{"database_not_served",
                           "database " + quoted_name(name) +
                               " is a template, or allows no connections: no worker connects to it"};
@@ -588,9 +444,8 @@ class Diagnosis
                      "            WHEN NOT pg_catalog.has_database_privilege(r.oid, $2, 'CONNECT')"
                      "            THEN 'it may not CONNECT to the database' END"
                      "  FROM pg_catalog.pg_roles r WHERE r.oid = $1",
-                     {oid_param(task_->run_as_oid),
-                      oid_param(MyDatabaseId),
-                      {BOOLOID, BoolGetDatum(pg::kWorkersNeedLogin), false}});
+                     {pg::oid_param(task_->run_as_oid), pg::oid_param(MyDatabaseId),
+                      pg::bool_param(pg::kWorkersNeedLogin)});
         const std::string start = "no executor can log in as role " + quoted_name(task_->run_as);
         if (!refused.empty())
             return Answer{"role_cannot_log_in", start + ": " + refused};
@@ -683,25 +538,26 @@ class Diagnosis
     std::string jobs_before(bool in_queue) const
     {
         constexpr int64 kMost = 10000;
-        const int64 count = ask_count("SELECT pg_catalog.count(*) FROM ("
-                                      "   SELECT FROM backfill.job j"
-                                      "    WHERE j.lease_expires_at IS NULL AND j.run_at <= $1"
-                                      "      AND (j.priority, j.run_at, j.id) < ($2, $3, $4)"
-                                      "      AND (CASE WHEN $5 THEN j.queue_name = $6 ELSE EXISTS"
-                                      "             (SELECT FROM backfill.task t"
-                                      "               WHERE t.task_identifier = j.task_identifier"
-                                      "                 AND backfill._role_oid(t.run_as) = $7"
-                                      "                 AND t.handler_name IS NOT NULL) END)"
-                                      "      AND NOT backfill._claimed(j.ctid, j.xmax)"
-                                      "    LIMIT $8) b",
-                                      {time_param(now_),
-                                       {INT2OID, row_.get(Column::kPriority), false},
-                                       {TIMESTAMPTZOID, row_.get(Column::kRunAt), false},
-                                       param(id_),
-                                       {BOOLOID, BoolGetDatum(in_queue), false},
-                                       param(queue_),
-                                       oid_param(task_ == nullptr ? InvalidOid : task_->run_as_oid),
-                                       param(kMost)});
+        const int64 count =
+            ask_count("SELECT pg_catalog.count(*) FROM ("
+                      "   SELECT FROM backfill.job j"
+                      "    WHERE j.lease_expires_at IS NULL AND j.run_at <= $1"
+                      "      AND (j.priority, j.run_at, j.id) < ($2, $3, $4)"
+                      "      AND (CASE WHEN $5 THEN j.queue_name = $6 ELSE EXISTS"
+                      "             (SELECT FROM backfill.task t"
+                      "               WHERE t.task_identifier = j.task_identifier"
+                      "                 AND backfill._role_oid(t.run_as) = $7"
+                      "                 AND t.handler_name IS NOT NULL) END)"
+                      "      AND NOT backfill._claimed(j.ctid, j.xmax)"
+                      "    LIMIT $8) b",
+                      {pg::time_param(now_),
+                       {INT2OID, row_.get(Column::kPriority), false},
+                       pg::time_param(DatumGetTimestampTz(row_.get(Column::kRunAt))),
+                       pg::int8_param(id_),
+                       pg::bool_param(in_queue),
+                       pg::text_param(queue_),
+                       pg::oid_param(task_ == nullptr ? InvalidOid : task_->run_as_oid),
+                       pg::int8_param(kMost)});
         return (count == kMost ? "at least " : "") +
                counted(count, "ready job comes", "ready jobs come") + " before it";
     }

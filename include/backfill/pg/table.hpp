@@ -6,7 +6,7 @@
  * (sub)transaction's abort does. */
 #pragma once
 
-#include "backfill/pg/guard.hpp"
+#include "backfill/pg/param.hpp"
 
 namespace backfill::pg
 {
@@ -33,11 +33,6 @@ struct TableRows {
 /* Run one parameterized statement of ours as the owner of the extension. Returns how
  * many rows it processed; with RETURNING, first_value is the first column of the first
  * row, which must be passed by value. All names in sql are qualified. */
-struct Param {
-    Oid type;
-    Datum value;
-    bool is_null;
-};
 struct StatementResult {
     uint64 rows;
     Datum first_value;
