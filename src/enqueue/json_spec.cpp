@@ -46,7 +46,7 @@ int32 json_integer(std::string_view key, const JsonbValue &value)
     return static_cast<int32>(number);
 }
 
-/* The element that is being read, for the context of PostgreSQL's own errors. */
+/* The element that is being read: context of errors that PostgreSQL raises. */
 struct Element {
     std::size_t number;
     const char *key;

@@ -83,7 +83,8 @@ std::string owner_of(TransactionId xid)
                            : in_one_line(pg::to_string(rows.rows[0].values[0]));
 }
 
-/* --- Reading the row without waiting for anybody ---------------------------------------------- */
+/* --- Reading the row without waiting for a lock
+ * ---------------------------------------------------- */
 
 SeenJob read_job(int64 id)
 {

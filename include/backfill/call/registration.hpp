@@ -1,5 +1,5 @@
 /* registration.hpp - whether a function can become the handler of a task, or a hook, and as
- * which role it runs. `what` is "handler", "task" or "hook", for the messages. */
+ * which role it runs. In messages it is called `what`: "handler", "task" or "hook". */
 #pragma once
 
 #include "backfill/config/config.hpp"
@@ -23,7 +23,7 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
  * Errors: Failure 42704 if there is no such role, 42501 if the caller may not act as it. */
 Oid check_run_as(std::optional<Oid> given, const std::string &what);
 
-/* A WARNING if the owner of the function, who can replace it, may not act as run_as. */
+/* A WARNING if the owner may not act as run_as: it can replace the function. */
 void warn_of_owner(const std::string &what, const FunctionName &function, Oid run_as);
 
 } // namespace backfill::queue
