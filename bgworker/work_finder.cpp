@@ -65,10 +65,10 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
         room.clear();
         next.read(snapshot, limit + hidden);
         while (const auto candidate = startable < limit ? next.pop() : std::nullopt) {
-            const auto row = table.fetch(candidate->tid, snapshot.get());
-            if (!row || is_passed_over(*row))
+            const auto found = next.fetch(*candidate, snapshot);
+            if (!found || is_passed_over(found->row))
                 continue;
-            const std::string queue(row->text_or_empty(queue::Column::kQueueName));
+            const std::string queue(found->row.text_or_empty(queue::Column::kQueueName));
             const queue::QueueLimit queue_limit = queue::queue_limit(queue);
             if (queue_limit.is_limited()) {
                 const auto [entry, first] = room.emplace(

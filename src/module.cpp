@@ -16,6 +16,7 @@
 #include "backfill/pg_hooks/table_guard.hpp"
 #include "backfill/pg_hooks/utility_hook.hpp"
 #include "backfill/settle/no_retry.hpp"
+#include "backfill/settle/take.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 
@@ -36,6 +37,7 @@ void _PG_init(void)
     queue::init_handlers();
     queue::deferred::init();
     queue::init_no_retry();
+    queue::init_take();
     queue::init_locks();
     queue::wake::init();
     queue::said::init();

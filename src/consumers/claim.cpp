@@ -3,13 +3,9 @@
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
-#include "backfill/commit/low_water.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/consumers/lease.hpp"
-#include "backfill/dequeue/queue_gate.hpp"
-#include "backfill/enqueue/job_key.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/settle/settle.hpp"
+#include "backfill/run/job_claimer.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/stats/events.hpp"
@@ -59,73 +55,56 @@ Reader reader_here()
     return GetCurrentTransactionNestLevel() == 1 ? Reader::kWorker : Reader::kSession;
 }
 
-class Claimer
+class Claimer final : public JobClaimer
 {
   public:
-    explicit Claimer(const ClaimRequest &request)
-        : request_(request), config_(config()),
-          next_(table_, claimable_tasks(*config_, request.filter), reader_here())
-    {
-        if (request.filter.queues)
-            next_.only_queues(*request.filter.queues);
-        for (const std::string_view queue : paused_queues())
-            next_.exclude_queue(queue);
-    }
+    explicit Claimer(const ClaimRequest &request) : Claimer(request, config()) {}
 
     std::vector<JobRow> run()
     {
-        std::vector<JobRow> claimed;
-        while (static_cast<int>(claimed.size()) < request_.limit && !gate_.is_exhausted()) {
-            if (next_.empty()) {
-                snapshot_.renew();
-                next_.read(snapshot_, Max(request_.limit - static_cast<int>(claimed.size()),
-                                          Min(request_.limit, kReadAhead)));
-            }
-            const auto candidate = next_.pop();
-            if (!candidate)
+        while (static_cast<int>(claimed_.size()) < request_.limit) {
+            auto job = next();
+            if (!job)
                 break;
-            snapshot_.see_own_changes();
-            auto row = table_.fetch(candidate->tid, snapshot_.get());
-            if (!row || row->id() != candidate->id)
-                continue;
-            if (!gate_.enter(*row))
-                continue;
-            if (!claim(*candidate, *row)) {
-                gate_.give_back(*row);
-                continue;
-            }
-            claimed.push_back(*row);
+            lease(*job);
         }
-        snapshot_.pop();
-        table_.close();
-        return claimed;
+        close();
+        return std::move(claimed_);
     }
 
   private:
-    bool claim(const Candidate &candidate, JobRow &row)
+    Claimer(const ClaimRequest &request, const std::shared_ptr<const Config> &config)
+        : JobClaimer(SlotUser::kLessor, config, claimable_tasks(*config, request.filter),
+                     reader_here()),
+          request_(request)
     {
-        const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
-        if (removed == RemoveResult::kBusy)
-            next_.exclude_job(candidate.id);
-        if (removed != RemoveResult::kRemoved)
-            return false;
-        low_water::note_claimed(row);
-        pg::call([] { CommandCounterIncrement(); });
-        if (settle_if_unwanted(table_, *config_, row))
-            return false;
+        if (request.filter.queues)
+            next_.only_queues(*request.filter.queues);
+        exclude_paused_queues();
+    }
+
+    bool may_continue() override { return !gate_.is_exhausted(); }
+
+    void read() override
+    {
+        snapshot_.renew();
+        next_.read(snapshot_, Max(request_.limit - static_cast<int>(claimed_.size()),
+                                  Min(request_.limit, kReadAhead)));
+    }
+
+    void lease(TakenJob &job)
+    {
         const TimestampTz now = clock::now();
-        const TimestampTz expires_at = now + request_.lease_us;
-        stats::note_claim(row, now);
-        row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
+        stats::note_claim(job.row, now);
+        JobRow row = job.row;
+        row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(now + request_.lease_us));
         row.set(Column::kClaimToken, Int64GetDatum(token()));
         row.set(Column::kWorker, pg::from_text(request_.worker));
         if (const auto slot = gate_.lease(row))
             row.set(Column::kLeaseSlot, Int32GetDatum(*slot));
-        table_.insert(row);
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_lease(expires_at);
+        put_back(table_, *config_, job, row);
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
-        return true;
+        claimed_.push_back(row);
     }
 
     /* Later claims have greater tokens, so that other systems can fence with them, too. */
@@ -139,11 +118,7 @@ class Claimer
     }
 
     const ClaimRequest &request_;
-    std::shared_ptr<const Config> config_;
-    JobTable table_;
-    NextJobs next_;
-    LatestSnapshot snapshot_;
-    QueueGate gate_{SlotUser::kLessor, table_, next_, snapshot_};
+    std::vector<JobRow> claimed_;
     int64 token_ = 0;
 };
 
@@ -166,10 +141,10 @@ bool is_any_claimable(JobTable &table, NextJobs &next, const LatestSnapshot &sna
         const auto candidate = next.pop();
         if (!candidate)
             return false;
-        const auto row = table.fetch(candidate->tid, snapshot.get());
-        if (!row)
+        const auto found = next.fetch(*candidate, snapshot);
+        if (!found)
             return false;
-        const std::string_view queue = row->text_or_empty(Column::kQueueName);
+        const std::string_view queue = found->row.text_or_empty(Column::kQueueName);
         const QueueLimit limit = queue_limit(queue);
         if (!limit.is_limited() || is_queue_open(limit, queue, table, true, later))
             return true;

@@ -2,7 +2,6 @@
 #include "backfill/consumers/lease.hpp"
 
 #include "backfill/clock.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/crash_charge.hpp"
@@ -26,8 +25,9 @@ bool is_held(const JobRow &row, int64 token)
            DatumGetTimestampTz(row.get(Column::kLeaseExpiresAt)) > clock::now();
 }
 
-/* Takes a job out of the table for which is_wanted(row) holds, and its slot out of use. */
-template <class Wanted> std::optional<JobRow> take(JobTable &table, int64 id, Wanted &&is_wanted)
+/* Takes a job out of the table for which is_wanted(row) holds. */
+template <class Wanted>
+std::optional<TakenJob> take_if(JobTable &table, int64 id, Wanted &&is_wanted)
 {
     for (;;) {
         const std::vector<FoundJob> rows = table.find_by_id(id);
@@ -35,17 +35,15 @@ template <class Wanted> std::optional<JobRow> take(JobTable &table, int64 id, Wa
                                         [&](const FoundJob &job) { return is_wanted(job.row); });
         if (found == rows.end())
             return std::nullopt;
-        if (table.remove_waiting(found->tid) != RemoveResult::kRemoved)
-            continue; /* somebody has changed the row: look again */
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_slots();
-        return found->row;
+        if (Take taken = take(table, *found, Wait::kYes); taken.job)
+            return std::move(taken.job);
+        /* Another transaction has changed the row: look again. */
     }
 }
 
-std::optional<JobRow> take_held(JobTable &table, int64 id, int64 token)
+std::optional<TakenJob> take_held(JobTable &table, int64 id, int64 token)
 {
-    return take(table, id, [&](const JobRow &row) { return is_held(row, token); });
+    return take_if(table, id, [&](const JobRow &row) { return is_held(row, token); });
 }
 
 /* In one order everywhere, so that two calls never wait for each other. */
@@ -59,20 +57,18 @@ std::vector<int64> sorted(std::vector<int64> ids)
 
 std::vector<int64> renew(int64 token, int64 lease_us)
 {
+    const std::shared_ptr<const Config> current = config();
     JobTable table;
     std::vector<int64> ids;
     std::vector<int64> renewed;
     for (const FoundJob &job : table.find_by_claim(token))
         ids.push_back(job.row.id());
     for (const int64 id : sorted(std::move(ids))) {
-        auto row = take_held(table, id, token);
-        if (!row)
+        auto job = take_held(table, id, token);
+        if (!job)
             continue;
-        const TimestampTz expires_at = clock::now() + lease_us;
-        row->set(Column::kLeaseExpiresAt, TimestampTzGetDatum(expires_at));
-        table.insert(*row);
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_lease(expires_at);
+        job->row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(clock::now() + lease_us));
+        put_back(table, *current, *job, job->row);
         renewed.push_back(id);
     }
     table.close();
@@ -85,10 +81,10 @@ std::vector<int64> complete(std::vector<int64> ids, int64 token)
     JobTable table;
     std::vector<int64> completed;
     for (const int64 id : sorted(std::move(ids))) {
-        const auto row = take_held(table, id, token);
-        if (!row)
+        auto job = take_held(table, id, token);
+        if (!job)
             continue;
-        (void) settle(table, *current, *row, ending::completed_by_consumer(*row));
+        (void) settle(table, *current, *job, ending::completed_by_consumer(job->row));
         completed.push_back(id);
     }
     table.close();
@@ -101,10 +97,10 @@ std::vector<int64> release(std::vector<int64> ids, int64 token)
     JobTable table;
     std::vector<int64> released;
     for (const int64 id : sorted(std::move(ids))) {
-        const auto row = take_held(table, id, token);
-        if (!row)
+        auto job = take_held(table, id, token);
+        if (!job)
             continue;
-        (void) settle(table, *current, *row, ending::released(Counted::kStart));
+        (void) settle(table, *current, *job, ending::released(Counted::kStart));
         released.push_back(id);
     }
     table.close();
@@ -115,11 +111,11 @@ bool snooze(int64 id, int64 token, int64 delay_us)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    const auto row = take_held(table, id, token);
-    if (row)
-        (void) settle(table, *current, *row, ending::snoozed(delay_us));
+    auto job = take_held(table, id, token);
+    if (job)
+        (void) settle(table, *current, *job, ending::snoozed(delay_us));
     table.close();
-    return row.has_value();
+    return job.has_value();
 }
 
 std::optional<core::Fate> fail(int64 id, int64 token, std::string_view error,
@@ -128,9 +124,9 @@ std::optional<core::Fate> fail(int64 id, int64 token, std::string_view error,
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     std::optional<core::Fate> fate;
-    if (const auto row = take_held(table, id, token))
-        fate = settle(table, *current, *row,
-                      ending::failed_for_consumer(*current, *row, error, permanent))
+    if (auto job = take_held(table, id, token))
+        fate = settle(table, *current, *job,
+                      ending::failed_for_consumer(*current, job->row, error, permanent))
                    .fate;
     table.close();
     return fate;
@@ -145,13 +141,11 @@ Expired expire(TimestampTz from, TimestampTz until, int limit, Transaction trans
     LatestSnapshot snapshot; /* the dispatcher has none, and changes may need one */
     snapshot.renew();
     const auto end_lease = [&](JobTable &open, const FoundJob &job) {
-        const RemoveResult removed = open.remove(job.tid, InvalidSnapshot);
-        result.busy = result.busy || removed == RemoveResult::kBusy;
-        if (removed != RemoveResult::kRemoved)
+        Take taken = take(open, job);
+        result.busy = result.busy || taken.is_busy;
+        if (!taken.job)
             return false;
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_slots();
-        (void) settle(open, *current, job.row, ending::lost_lease(job.row));
+        (void) settle(open, *current, *taken.job, ending::lost_lease(job.row));
         return true;
     };
     Done done;
@@ -196,18 +190,16 @@ bool release_orphaned(Transaction transaction)
         else
             orphaned.push_back(std::move(job));
     }
+    const auto release_job = [&](JobTable &open, const FoundJob &job) {
+        Take taken = take(open, job);
+        busy = busy || taken.is_busy;
+        if (!taken.job)
+            return false;
+        (void) settle(open, *current, *taken.job, ending::released());
+        return true;
+    };
     const Done done = each_apart({set_aside::Kind::kClaim, "release job", transaction}, orphaned,
-                                 thing_of_job, [&](JobTable &open, const FoundJob &job) {
-                                     const RemoveResult removed =
-                                         open.remove(job.tid, InvalidSnapshot);
-                                     busy = busy || removed == RemoveResult::kBusy;
-                                     if (removed != RemoveResult::kRemoved)
-                                         return false;
-                                     pg::call([] { CommandCounterIncrement(); });
-                                     wake::announce_slots();
-                                     (void) settle(open, *current, job.row, ending::released());
-                                     return true;
-                                 });
+                                 thing_of_job, release_job);
     snapshot.pop();
     table.close();
     return busy || done.more || done.aside;
@@ -228,8 +220,8 @@ int take_away(const std::vector<std::string> &workers)
             ids.push_back(job.row.id());
     int taken = 0;
     for (const int64 id : sorted(std::move(ids))) {
-        if (const auto row = take(table, id, is_theirs)) {
-            (void) settle(table, *current, *row, ending::lost_lease(*row));
+        if (auto job = take_if(table, id, is_theirs)) {
+            (void) settle(table, *current, *job, ending::lost_lease(job->row));
             taken++;
         }
     }

@@ -2,7 +2,6 @@
 #include "backfill/control/control.hpp"
 
 #include "backfill/clock.hpp"
-#include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
@@ -31,8 +30,8 @@ std::vector<int64> in_order(std::vector<int64> ids)
 }
 
 struct Taken {
-    bool exists = false;           /* a job with this id waits, runs or is leased */
-    std::optional<JobRow> waiting; /* it waited, and is out of the table now */
+    bool exists = false;             /* a job with this id waits, runs or is leased */
+    std::optional<TakenJob> waiting; /* it waited, and is out of the table now */
 };
 
 Taken take_waiting(JobTable &table, int64 id)
@@ -48,15 +47,10 @@ Taken take_waiting(JobTable &table, int64 id)
         const FoundJob &job = rows.front();
         if (!job.row.is_null(Column::kLeaseExpiresAt))
             return {true, std::nullopt};
-        const RemoveResult removed = table.remove(job.tid, InvalidSnapshot);
-        if (removed == RemoveResult::kBusy)
-            return {true, std::nullopt};
-        if (removed == RemoveResult::kGone)
-            continue; /* it has been changed meanwhile: look again */
-        wake::announce_taken();
-        low_water::note_claimed(job.row); /* for a rollback */
-        pg::call([] { CommandCounterIncrement(); });
-        return {true, job.row};
+        Take taken = take(table, job);
+        if (taken.job || taken.is_busy)
+            return {true, std::move(taken.job)};
+        /* It has been changed meanwhile: look again. */
     }
 }
 
@@ -66,24 +60,24 @@ const Task *task_of(const JobRow &row)
 }
 
 /* A waiting job, out of the table, ends without a run. */
-void end_unrun(JobTable &table, const JobRow &row)
+void end_unrun(JobTable &table, TakenJob &job)
 {
-    (void) settle(table, *config(), row, ending::removed());
+    (void) settle(table, *config(), job, ending::removed());
 }
 
-int64 bury_taken(JobTable &table, const JobRow &row, std::string_view reason)
+int64 bury_taken(JobTable &table, TakenJob &job, std::string_view reason)
 {
-    return settle(table, *config(), row, ending::buried(row, reason)).letter;
+    return settle(table, *config(), job, ending::buried(job.row, reason)).letter;
 }
 
-/* Calls with_waiting(row) for each job that waits, which is out of the table then, and returns the
+/* Calls with_waiting(job) for each job that waits, which is out of the table then, and returns the
  * dead letters of those that are not there at all. */
 template <class WithWaiting>
 std::vector<JobRow> take_all(JobTable &table, std::vector<int64> ids, WithWaiting &&with_waiting)
 {
     std::vector<int64> not_there;
     for (const int64 id : in_order(std::move(ids))) {
-        const Taken job = take_waiting(table, id);
+        Taken job = take_waiting(table, id);
         if (job.waiting)
             with_waiting(*job.waiting);
         else if (!job.exists)
@@ -139,9 +133,9 @@ std::vector<JobRow> complete(std::vector<int64> ids)
 {
     JobTable table;
     std::vector<JobRow> result;
-    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](const JobRow &row) {
-        end_unrun(table, row);
-        result.push_back(row);
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+        end_unrun(table, job);
+        result.push_back(job.row);
     });
     dead_letter::remove(dead);
     append(result, dead);
@@ -162,10 +156,10 @@ std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view messa
     };
     JobTable table;
     std::vector<JobRow> result;
-    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](JobRow row) {
-        row.set(Column::kLastError, last_error);
-        (void) bury_taken(table, row, reason);
-        result.push_back(as_dead(row));
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+        job.row.set(Column::kLastError, last_error);
+        (void) bury_taken(table, job, reason);
+        result.push_back(as_dead(job.row));
     });
     for (const JobRow &row : dead) {
         dead_letter::change_reason(row, reason, last_error);
@@ -179,13 +173,13 @@ std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
 {
     JobTable table;
     std::vector<JobRow> result;
-    std::vector<JobRow> dead = take_all(table, std::move(ids), [&](JobRow row) {
-        apply(row, changes);
-        if (has_attempts_left(row))
-            insert(table, row);
+    std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+        apply(job.row, changes);
+        if (has_attempts_left(job.row))
+            put_back(table, *config(), job, job.row);
         else
-            (void) bury_taken(table, row, kNoAttemptsLeft);
-        result.push_back(row);
+            (void) bury_taken(table, job, kNoAttemptsLeft);
+        result.push_back(job.row);
     });
     std::vector<std::string_view> keys;
     for (JobRow &row : dead) {
@@ -216,10 +210,10 @@ std::vector<JobRow> remove(std::string_view job_key)
         if (why_no_retry(job.row.id()))
             continue; /* it has lost its key already */
         job_rights::check_key(*current, job.row.task_identifier(), job_key);
-        const Taken taken = take_waiting(table, job.row.id());
+        Taken taken = take_waiting(table, job.row.id());
         if (taken.waiting) {
             end_unrun(table, *taken.waiting);
-            removed.push_back(*taken.waiting);
+            removed.push_back(taken.waiting->row);
         } else if (taken.exists) {
             running.push_back(job.row);
         }
@@ -247,7 +241,7 @@ std::optional<int64> bury(int64 id, std::string_view reason, Datum last_error)
     Taken job = take_waiting(table, id);
     if (job.waiting) {
         if (last_error != 0)
-            job.waiting->set(Column::kLastError, last_error);
+            job.waiting->row.set(Column::kLastError, last_error);
         letter = bury_taken(table, *job.waiting, reason);
     }
     table.close();

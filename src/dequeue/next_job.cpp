@@ -403,6 +403,14 @@ void NextJobs::clear()
     position_ = 0;
 }
 
+std::optional<FoundJob> NextJobs::fetch(const Candidate &candidate, const LatestSnapshot &snapshot)
+{
+    auto row = table_.fetch(candidate.tid, snapshot.get());
+    if (!row || row->id() != candidate.id)
+        return std::nullopt;
+    return FoundJob{candidate.tid, *row};
+}
+
 std::optional<Candidate> NextJobs::pop()
 {
     if (empty())

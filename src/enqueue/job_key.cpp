@@ -1,7 +1,6 @@
 /* job_key.cpp - see job_key.hpp. */
 #include "backfill/enqueue/job_key.hpp"
 
-#include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/settle/no_retry.hpp"
 #include "backfill/settle/settle.hpp"
@@ -25,16 +24,14 @@ KeyedJobs find_keyed_jobs(JobTable &table, const Config &config, std::string_vie
         if (!remove)
             continue;
         const bool leased = !found.row.is_null(Column::kLeaseExpiresAt);
-        const RemoveResult removal =
-            leased ? RemoveResult::kBusy : table.remove(found.tid, InvalidSnapshot);
-        if (removal == RemoveResult::kRemoved) {
-            wake::announce_taken();
+        Take taken = leased ? Take{std::nullopt, true} : take(table, found);
+        if (taken.job) {
             const bool lives_on = !removed && !result.waiting; /* with its id */
             if (lives_on)
                 result.waiting = found.row;
-            (void) settle(table, config, found.row,
+            (void) settle(table, config, *taken.job,
                           {lives_on ? core::Fate::kReplaced : core::Fate::kSuperseded});
-        } else if (removal == RemoveResult::kBusy && !removed) {
+        } else if (taken.is_busy && !removed) {
             forbid_retry(found.row.id(), core::Fate::kSuperseded);
         }
     }

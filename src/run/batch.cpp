@@ -5,11 +5,8 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
-#include "backfill/commit/low_water.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
-#include "backfill/dequeue/queue_gate.hpp"
-#include "backfill/enqueue/job_key.hpp"
+#include "backfill/run/job_claimer.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/settle.hpp"
@@ -89,73 +86,19 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
     return names;
 }
 
-class Batch
+class Batch final : public JobClaimer
 {
   public:
-    Batch(const BatchOptions &options, BatchResult &result)
-        : options_(options), result_(result), config_(config()),
-          next_(table_, own_tasks(*config_, options),
-                options.session == SessionKind::kExecutor ? Reader::kExecutor : Reader::kSession),
-          started_(GetCurrentTimestamp())
-    {
-        exclude_paused_queues();
-        if (options.urgent_only)
-            next_.only_urgent();
-        job_memory_ = pg::call([] {
-            return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
-                                         ALLOCSET_DEFAULT_SIZES);
-        });
-    }
+    Batch(const BatchOptions &options, BatchResult &result) : Batch(options, result, config()) {}
 
     ~Batch() { stop_watching(); }
-    Batch(const Batch &) = delete;
-    Batch &operator=(const Batch &) = delete;
 
     void run()
     {
         const MemoryContext caller = MemoryContextSwitchTo(job_memory_);
-        while (may_continue()) {
-            pg::call([&] { MemoryContextReset(job_memory_); });
-            result_.current_id = 0;
-            follow_config();
-            const auto candidate = next_candidate();
-            if (!candidate)
-                break;
-            result_.current_id = candidate->id;
-            result_.current_task.clear();
-            snapshot_.see_own_changes();
-            auto row = table_.fetch(candidate->tid, snapshot_.get());
-            if (!row || row->id() != candidate->id)
-                continue;
-            if (awaits_charge(*row) || is_set_aside(*row))
-                continue;
-            const Task *task = config_->find_task(row->task_identifier());
-            if (task == nullptr)
-                continue;
-            result_.current_task = task->identifier;
-            /* What has failed before shall not take others along. */
-            const bool again = !set_aside::is_empty() &&
-                               set_aside::find(set_aside::Kind::kJob, row->id()).has_value();
-            const bool slow =
-                task->is_procedure || again || TaskSpeed::may_be_slow(task->identifier);
-            if (slow && result_.jobs > 0) {
-                result_.more = true;
-                break;
-            }
-            if (!gate_.enter(*row))
-                continue;
-            if (!claim(*candidate, *row)) {
-                gate_.give_back(*row);
-                continue;
-            }
-            result_.was_set_aside = again;
-            if (again && ending::is_spent(*config_, *row))
-                settle_spent(*row);
-            else if (task->is_procedure)
-                hand_over(*row, *task);
-            else
-                run_claimed(*row, *task);
-            if (slow || session_is_dirty() ||
+        while (auto job = next()) {
+            run_taken(*job);
+            if (is_slow_ || session_is_dirty() ||
                 (options_.commits && deferred::triggers_of_users_pending())) {
                 result_.more = true;
                 break;
@@ -166,12 +109,37 @@ class Batch
             share_read_ahead(false);
         MemoryContextSwitchTo(caller);
         pg::call([&] { MemoryContextDelete(job_memory_); });
-        snapshot_.pop();
-        table_.close();
+        close();
     }
 
   private:
-    bool may_continue()
+    Batch(const BatchOptions &options, BatchResult &result,
+          const std::shared_ptr<const Config> &config)
+        : JobClaimer(SlotUser::kRunner, config, own_tasks(*config, options),
+                     options.session == SessionKind::kExecutor ? Reader::kExecutor
+                                                               : Reader::kSession),
+          options_(options), result_(result), started_(GetCurrentTimestamp())
+    {
+        exclude_paused_queues();
+        if (options.urgent_only)
+            next_.only_urgent();
+        job_memory_ = pg::call([] {
+            return AllocSetContextCreate(CurrentMemoryContext, "backfill job",
+                                         ALLOCSET_DEFAULT_SIZES);
+        });
+    }
+
+    bool may_continue() override
+    {
+        if (!has_room())
+            return false;
+        pg::call([&] { MemoryContextReset(job_memory_); });
+        result_.current_id = 0;
+        follow_config();
+        return true;
+    }
+
+    bool has_room()
     {
         if (gate_.is_exhausted())
             result_.more = true;
@@ -196,36 +164,51 @@ class Batch
         exclude_paused_queues();
     }
 
-    /* So that their backlogs are not read in vain. */
-    void exclude_paused_queues()
+    void read() override
     {
-        for (const std::string_view name : paused_queues())
-            next_.exclude_queue(name);
+        static bool looking_takes_long = false;
+        const int limit = looking_takes_long ? kMaxReadAhead : read_ahead_;
+        const TimestampTz start = GetCurrentTimestamp();
+        snapshot_.renew();
+        next_.read(snapshot_, limit);
+        /* There is no dispatcher that would sweep for a session. */
+        if (next_.empty() && options_.session == SessionKind::kUser)
+            next_.sweep(snapshot_, limit);
+        const TimestampTz end = GetCurrentTimestamp();
+        looking_takes_long = end - start > kLongLookUs;
+        read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
+        /* They are as fast as those before, it seems. */
+        if (result_.jobs > 0)
+            share_read_ahead(true);
+        if (result_.jobs == 0) {
+            started_ = end; /* looking is no reason to stop after one job */
+            looked_us_ = end - start;
+        }
     }
 
-    std::optional<Candidate> next_candidate()
+    void look_at(int64 id) override
     {
-        if (next_.empty()) {
-            static bool looking_takes_long = false;
-            const int limit = looking_takes_long ? kMaxReadAhead : read_ahead_;
-            const TimestampTz start = GetCurrentTimestamp();
-            snapshot_.renew();
-            next_.read(snapshot_, limit);
-            /* There is no dispatcher that would sweep for a session. */
-            if (next_.empty() && options_.session == SessionKind::kUser)
-                next_.sweep(snapshot_, limit);
-            const TimestampTz end = GetCurrentTimestamp();
-            looking_takes_long = end - start > kLongLookUs;
-            read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
-            /* They are as fast as those before, it seems. */
-            if (result_.jobs > 0)
-                share_read_ahead(true);
-            if (result_.jobs == 0) {
-                started_ = end; /* looking is no reason to stop after one job */
-                looked_us_ = end - start;
-            }
-        }
-        return next_.pop();
+        result_.current_id = id;
+        result_.current_task.clear();
+    }
+
+    Choice choose(const JobRow &row) override
+    {
+        if (is_set_aside(row))
+            return Choice::kPassOver;
+        task_ = config_->find_task(row.task_identifier());
+        if (task_ == nullptr)
+            return Choice::kPassOver;
+        result_.current_task = task_->identifier;
+        /* What has failed before must not take others along. */
+        failed_before_ =
+            !set_aside::is_empty() && set_aside::find(set_aside::Kind::kJob, row.id()).has_value();
+        is_slow_ =
+            task_->is_procedure || failed_before_ || TaskSpeed::may_be_slow(task_->identifier);
+        if (!is_slow_ || result_.jobs == 0)
+            return Choice::kTake;
+        result_.more = true;
+        return Choice::kStop;
     }
 
     /* Lets the other executors begin behind what we are about to run. At the end of the batch,
@@ -240,7 +223,7 @@ class Batch
     }
 
     /* Its last run has ended its process: the dispatcher charges it first. */
-    bool awaits_charge(const JobRow &row)
+    bool is_held_back(const JobRow &row) override
     {
         if (options_.session == SessionKind::kUser ||
             !bgworker::ledger::awaits_charge(lost_run::run_of(row)))
@@ -258,43 +241,35 @@ class Batch
         return true;
     }
 
-    bool claim(const Candidate &candidate, const JobRow &row)
+    void run_taken(TakenJob &job)
     {
-        const RemoveResult removed = table_.remove(candidate.tid, snapshot_.get());
-        if (removed == RemoveResult::kBusy)
-            next_.exclude_job(candidate.id);
-        if (removed != RemoveResult::kRemoved)
-            return false;
-        low_water::note_claimed(row);
-        if (options_.session == SessionKind::kUser)
-            wake::announce_taken();
-        pg::call([] { CommandCounterIncrement(); });
-        /* Its executor may have died since we looked: whoever gets its row sees the charge. */
-        if (awaits_charge(row)) {
-            (void) settle(table_, *config_, row, ending::released());
-            return false;
-        }
-        /* It was cancelled, or its key enqueued again or removed, while it ran, and then its
-         * worker died: it stays removed. */
-        return !settle_if_unwanted(table_, *config_, row);
+        const Task &task = *task_;
+        result_.was_set_aside = failed_before_;
+        if (failed_before_ && ending::is_spent(*config_, job.row))
+            settle_spent(job);
+        else if (task.is_procedure)
+            hand_over(job, task);
+        else
+            run_claimed(job, task);
     }
 
     /* Keeps the row of a procedure's job, as claimed, for the caller to run it. */
-    void hand_over(const JobRow &row, const Task &task)
+    void hand_over(TakenJob &job, const Task &task)
     {
+        const JobRow &row = job.row;
         start(row, task);
         result_.last_job_id = row.id();
-        result_.procedure = claim_for_procedure(table_, row, gate_.lease(row), config_, task);
+        result_.procedure = claim_for_procedure(table_, job, gate_.lease(row), config_, task);
         options_.on_claim(result_.procedure->token());
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
     }
 
     /* It has had all its runs, only their end could not be recorded. */
-    void settle_spent(const JobRow &row)
+    void settle_spent(TakenJob &job)
     {
         result_.jobs++;
-        result_.last_job_id = row.id();
-        (void) settle(table_, *config_, row, ending::spent(*config_, row));
+        result_.last_job_id = job.row.id();
+        (void) settle(table_, *config_, job, ending::spent(*config_, job.row));
     }
 
     void start(const JobRow &row, const Task &task)
@@ -304,8 +279,9 @@ class Batch
             options_.on_start(row, task);
     }
 
-    void run_claimed(const JobRow &row, const Task &task)
+    void run_claimed(TakenJob &job, const Task &task)
     {
+        const JobRow &row = job.row;
         start(row, task);
         const TimestampTz started = GetCurrentTimestamp();
         const lost_run::InLedger in_ledger(row, started);
@@ -316,12 +292,12 @@ class Batch
         in_ledger.check_end();
         TaskSpeed::record(task.identifier, end - started);
         if (run.given_back) {
-            give_back(row);
+            give_back(job);
             return;
         }
         if (run.error && !run.cancelled)
             result_.run_error = run.error;
-        (void) settle(table_, *config_, row, ending::after_run(*config_, row, run, started, end));
+        (void) settle(table_, *config_, job, ending::after_run(*config_, row, run, started, end));
         result_.run_error.reset();
         result_.last_job_id = row.id();
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
@@ -335,10 +311,10 @@ class Batch
 
     /* Its effects are gone. The batch ends, so that those which are done are committed; the job is
      * the first of the next one and may wait there. */
-    void give_back(const JobRow &row)
+    void give_back(TakenJob &job)
     {
-        (void) settle(table_, *config_, row, ending::released());
-        gate_.give_back(row);
+        (void) settle(table_, *config_, job, ending::released());
+        gate_.give_back(job.row);
         result_.jobs--;
         result_.more = true;
     }
@@ -354,11 +330,10 @@ class Batch
 
     const BatchOptions &options_;
     BatchResult &result_;
-    std::shared_ptr<const Config> config_;
-    JobTable table_;
-    NextJobs next_;
-    LatestSnapshot snapshot_;
-    QueueGate gate_{SlotUser::kRunner, table_, next_, snapshot_};
+    /* Of the job that choose() has seen last. */
+    const Task *task_ = nullptr;
+    bool failed_before_ = false;
+    bool is_slow_ = false;
     MemoryContext job_memory_ = nullptr;
     TimestampTz started_;
     /* What took so long to find is run for as long, lest looking takes all the time. */
@@ -369,15 +344,13 @@ class Batch
 };
 
 /* Claims the job with this id if it is waiting. */
-std::optional<JobRow> claim_by_id(JobTable &table, int64 job_id)
+std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id)
 {
     for (const FoundJob &found : table.find_by_id(job_id)) {
-        if (!found.row.is_null(Column::kLeaseExpiresAt) ||
-            table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved)
+        if (!found.row.is_null(Column::kLeaseExpiresAt))
             continue;
-        low_water::note_claimed(found.row);
-        pg::call([] { CommandCounterIncrement(); });
-        return found.row;
+        if (Take taken = take(table, found); taken.job)
+            return std::move(taken.job);
     }
     return std::nullopt;
 }
@@ -393,8 +366,8 @@ void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id))
-        charge_unsettled(table, *current, *row, error);
+    if (auto job = claim_by_id(table, job_id))
+        charge_unsettled(table, *current, *job, error);
     table.close();
 }
 
@@ -402,8 +375,8 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
 {
     const std::shared_ptr<const Config> current = config();
     JobTable table;
-    if (const auto row = claim_by_id(table, job_id))
-        (void) settle(table, *current, *row, ending::lost_run(*current, *row, error));
+    if (auto job = claim_by_id(table, job_id))
+        (void) settle(table, *current, *job, ending::lost_run(*current, job->row, error));
     table.close();
 }
 
@@ -441,18 +414,16 @@ bool dead_letter_orphans(int limit)
     limit += bgworker::set_aside::kMaxEntries;
     next.read(snapshot, limit);
     while (const auto candidate = next.pop())
-        if (auto row = table.fetch(candidate->tid, snapshot.get()))
-            if (row->id() == candidate->id)
-                jobs.push_back({candidate->tid, std::move(*row)});
+        if (const auto found = next.fetch(*candidate, snapshot))
+            jobs.push_back(*found);
     const Done done = each_apart(
         {bgworker::set_aside::Kind::kLetter, "make a dead letter of job", Transaction::kOurs}, jobs,
         thing_of_job, [&](JobTable &open, const FoundJob &job) {
-            if (open.remove(job.tid, snapshot.get()) != RemoveResult::kRemoved)
+            Take taken = take(open, job);
+            if (!taken.job)
                 return false;
-            low_water::note_claimed(job.row);
-            pg::call([] { CommandCounterIncrement(); });
             const Task *task = current->find_task(job.row.task_identifier());
-            (void) settle(open, *current, job.row,
+            (void) settle(open, *current, *taken.job,
                           ending::lost_run(*current, job.row, no_such_role(*task)));
             return true;
         });

@@ -9,7 +9,6 @@
 #include "backfill/call/job_context.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/pg/table.hpp"
@@ -133,7 +132,7 @@ std::optional<core::ErrorInfo> in_transactions(MemoryContext memory, JobContext 
 }
 
 /* Takes the job's row out of the table, if it is still the claim's. */
-std::optional<JobRow> take_claimed(JobTable &table, const ProcedureClaim &claim)
+std::optional<TakenJob> take_claimed(JobTable &table, const ProcedureClaim &claim)
 {
     pg::LockWaitLimit limit; /* somebody may have locked the row */
     limit.enter("500");
@@ -147,22 +146,20 @@ std::optional<JobRow> take_claimed(JobTable &table, const ProcedureClaim &claim)
             limit.leave();
             return std::nullopt;
         }
-        if (table.remove_waiting(found->tid) != RemoveResult::kRemoved)
+        Take taken = take(table, *found, Wait::kYes);
+        if (!taken.job)
             continue;
-        pg::call([] { CommandCounterIncrement(); });
-        wake::announce_slots();
         limit.leave();
-        JobRow row = found->row;
-        row.clear_lease();
-        return row;
+        return std::move(taken.job);
     }
 }
 
 } // namespace
 
-ProcedureClaim claim_for_procedure(JobTable &table, JobRow row, std::optional<int> lease_slot,
+ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_slot,
                                    std::shared_ptr<const Config> config, const Task &task)
 {
+    JobRow row = job.row;
     const Oid sequence = pg::relation_oid("claim_token_seq");
     row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(DT_NOEND));
     row.set(Column::kClaimToken,
@@ -170,8 +167,7 @@ ProcedureClaim claim_for_procedure(JobTable &table, JobRow row, std::optional<in
     row.set(Column::kWorker, pg::from_text("executor " + std::to_string(MyProcPid)));
     if (lease_slot)
         row.set(Column::kLeaseSlot, Int32GetDatum(*lease_slot));
-    table.insert(row);
-    pg::call([] { CommandCounterIncrement(); });
+    put_back(table, *config, job, row);
 
     const MemoryContext memory = pg::call([] {
         if (procedure_memory == nullptr)
@@ -227,8 +223,8 @@ void charge_unsettled_run(const ProcedureClaim &claim, const core::ErrorInfo &er
     JobTable table;
     LatestSnapshot snapshot;
     snapshot.renew();
-    if (const auto row = take_claimed(table, claim))
-        charge_unsettled(table, *current, *row, error);
+    if (auto job = take_claimed(table, claim))
+        charge_unsettled(table, *current, *job, error);
     snapshot.pop();
     table.close();
 }
@@ -239,9 +235,9 @@ void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run)
     JobTable table;
     LatestSnapshot snapshot; /* changes of our tables may need one */
     snapshot.renew();
-    if (const auto row = take_claimed(table, claim))
-        (void) settle(table, *current, *row,
-                      ending::after_run(*current, *row, run.result, run.started, run.ended));
+    if (auto job = take_claimed(table, claim))
+        (void) settle(table, *current, *job,
+                      ending::after_run(*current, job->row, run.result, run.started, run.ended));
     snapshot.pop();
     table.close();
 }

@@ -1,7 +1,6 @@
 /* cancel.cpp - see cancel.hpp. */
 #include "backfill/settle/cancel.hpp"
 
-#include "backfill/commit/wake.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/settle/no_retry.hpp"
 #include "backfill/settle/settle.hpp"
@@ -26,17 +25,10 @@ Try delete_row(JobTable &table, const FoundJob &job)
     const bool leased = !job.row.is_null(Column::kLeaseExpiresAt);
     if (job.row.is_in_executor())
         return Try::kRunning;
-    const RemoveResult removed =
-        leased ? table.remove_waiting(job.tid) : table.remove(job.tid, InvalidSnapshot);
-    if (removed == RemoveResult::kBusy)
-        return Try::kRunning;
-    if (removed == RemoveResult::kGone)
-        return Try::kChanged;
-    pg::call([] { CommandCounterIncrement(); });
-    wake::announce_taken();
-    if (leased)
-        wake::announce_slots();
-    (void) settle(table, *config(), job.row, ending::cancelled(job.row));
+    Take taken = take(table, job, leased ? Wait::kYes : Wait::kNo);
+    if (!taken.job)
+        return taken.is_busy ? Try::kRunning : Try::kChanged;
+    (void) settle(table, *config(), *taken.job, ending::cancelled(job.row));
     return Try::kDone;
 }
 

@@ -1,7 +1,6 @@
 /* crash_charge.cpp - see crash_charge.hpp. */
 #include "backfill/settle/crash_charge.hpp"
 
-#include "backfill/commit/low_water.hpp"
 #include "backfill/pg/held_messages.hpp"
 #include "backfill/settle/settle.hpp"
 
@@ -84,22 +83,21 @@ Charged charge(const bgworker::ledger::Entry &entry)
     Charged result = Charged::kNo;
     /* The dispatcher has no snapshot, and whoever changes a table with long values needs one. */
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
-    for (FoundJob &found : table.find_by_id(entry.run.job_id)) {
+    for (const FoundJob &found : table.find_by_id(entry.run.job_id)) {
         /* A consumer has it by now: the task has changed. */
         const bool is_consumers =
             !found.row.is_null(Column::kLeaseExpiresAt) && !found.row.is_in_executor();
         if (!is_before(found.row, entry.run) || is_consumers)
             continue;
-        if (table.remove(found.tid, InvalidSnapshot) != RemoveResult::kRemoved) {
+        Take taken = take(table, found);
+        if (!taken.job) {
             result = Charged::kLater;
             continue;
         }
-        low_water::note_claimed(found.row);
-        pg::call([] { CommandCounterIncrement(); });
         const core::ErrorInfo error = describe(entry);
         warn(found.row, error);
         const job_end::Runner runner{entry.run.started_at, "executor " + std::to_string(entry.pid)};
-        (void) settle(table, *current, found.row,
+        (void) settle(table, *current, *taken.job,
                       ending::lost_run(*current, found.row, error, runner));
         result = Charged::kYes;
         break;

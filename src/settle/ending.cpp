@@ -16,7 +16,7 @@ namespace
 /* A job that snoozes costs no attempt, so that nothing else would end its spinning. */
 constexpr int64 kShortestSnoozeUs = 100 * 1000;
 
-/* Our own SQLSTATEs, for RAISE in handlers. */
+/* Our own SQLSTATEs; the first two are for RAISE in handlers. */
 constexpr char kNeverRetry[] = "JB002";
 constexpr char kRetryAfter[] = "JB003";
 constexpr char kLeaseRanOut[] = "JB005";

@@ -3,7 +3,6 @@
 
 #include "backfill/call/hooks.hpp"
 #include "backfill/clock.hpp"
-#include "backfill/commit/wake.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/lock_wait.hpp"
 #include "backfill/settle/backoff.hpp"
@@ -34,6 +33,7 @@ void limit_waits(pg::LockWaitLimit &limit)
 
 std::optional<Fate> why_unwanted(JobTable &table, const JobRow &row)
 {
+    pg::call([] { AcceptInvalidationMessages(); }); /* lest no_retry be taken for empty */
     if (const auto forbidden = why_no_retry(row.id()))
         return forbidden;
     const bool newer = !row.is_null(Column::kJobKey) &&
@@ -73,16 +73,6 @@ void charge(JobRow &row, core::Cost cost)
         row.set(Column::kFreeRetries, Int16GetDatum(static_cast<int16>(row.free_retries() + 1)));
 }
 
-/* Ready again, in its old place or after a delay. */
-void put_back(JobTable &table, const Task *task, JobRow &row, std::optional<int64> delay_us)
-{
-    const TimestampTz now = clock::now();
-    if (delay_us)
-        row.set(Column::kRunAt, TimestampTzGetDatum(now + *delay_us));
-    table.insert(row);
-    wake::announce_job(row, task, now);
-}
-
 /* The job's letter and what forbade it a further run; the letter's id if one is written. */
 int64 settle_letter(const JobRow &row, const FateInfo &info, const Ending &ending)
 {
@@ -120,6 +110,8 @@ JobRow row_after(const JobRow &taken, const Ending &ending)
         row.set(Column::kLastError, pg::error_to_jsonb(*ending.error));
         charge(row, core::info(ending.fate).cost);
     }
+    if (ending.delay_us)
+        row.set(Column::kRunAt, TimestampTzGetDatum(clock::now() + *ending.delay_us));
     return row;
 }
 
@@ -133,8 +125,9 @@ job_end::LastRun last_run(const JobRow &taken, const Ending &ending)
 
 } // namespace
 
-Settled settle(JobTable &table, const Config &config, const JobRow &taken, const Ending &ending)
+Settled settle(JobTable &table, const Config &config, TakenJob &job, const Ending &ending)
 {
+    const JobRow &taken = job.row;
     count_run(taken, ending);
     const Task *const task = config.find_task(taken.task_identifier());
     Settled settled{ending.fate};
@@ -148,7 +141,9 @@ Settled settle(JobTable &table, const Config &config, const JobRow &taken, const
     if (leaves_traces(task, row, settled.fate))
         limit_waits(limit);
     if (info.row == core::RowAfter::kBack)
-        put_back(table, task, row, ending.delay_us);
+        put_back(table, config, job, row);
+    else
+        job.close();
     settled.letter = settle_letter(row, info, ending);
     job_end::note(task, row, settled.fate, last_run(taken, ending));
     limit.leave();
@@ -160,17 +155,18 @@ Settled settle(JobTable &table, const Config &config, const JobRow &taken, const
     return settled;
 }
 
-bool settle_if_unwanted(JobTable &table, const Config &config, const JobRow &row)
+bool settle_if_unwanted(JobTable &table, const Config &config, TakenJob &job)
 {
-    const auto fate = why_unwanted(table, row);
+    const auto fate = why_unwanted(table, job.row);
     if (fate)
-        (void) settle(table, config, row, {*fate});
+        (void) settle(table, config, job, {*fate});
     return fate.has_value();
 }
 
-void charge_unsettled(JobTable &table, const Config &config, JobRow row,
+void charge_unsettled(JobTable &table, const Config &config, TakenJob &job,
                       const core::ErrorInfo &error)
 {
+    JobRow row = job.row;
     row.clear_lease();
     row.set(Column::kLastError, pg::error_to_jsonb(error));
     row.set(Column::kAttempts,
@@ -178,8 +174,9 @@ void charge_unsettled(JobTable &table, const Config &config, JobRow row,
     int64 delay = 0;
     if (!ending::is_spent(config, row))
         delay = retry_delay_us(policy_of(config, policy_name(row)), row.attempts() - 1);
-    put_back(table, config.find_task(row.task_identifier()), row,
-             delay > 0 ? std::optional(delay) : std::nullopt);
+    if (delay > 0)
+        row.set(Column::kRunAt, TimestampTzGetDatum(clock::now() + delay));
+    put_back(table, config, job, row);
 }
 
 } // namespace backfill::queue

@@ -286,19 +286,19 @@ bool is_ours_alone(Relation heap, ItemPointerData tid)
 
 } // namespace
 
-RemoveResult JobTable::remove(ItemPointerData tid, Snapshot snapshot)
+RemoveResult JobTable::remove(ItemPointerData tid)
 {
     if (!own_table.is_plain(heap_))
         return remove_by_sql(tid, false);
     const TM_Result result = pg::call([&] {
         TM_FailureData failure;
         const CommandId command = GetCurrentCommandId(true);
-        TM_Result removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot,
-                                               false, &failure, false);
+        TM_Result removed = table_tuple_delete(heap_, &tid, command, InvalidSnapshot,
+                                               InvalidSnapshot, false, &failure, false);
         /* Without waiting, a row that this transaction itself has locked counts as busy. */
         if (removed == TM_BeingModified && is_ours_alone(heap_, tid))
-            removed = table_tuple_delete(heap_, &tid, command, snapshot, InvalidSnapshot, true,
-                                         &failure, false);
+            removed = table_tuple_delete(heap_, &tid, command, InvalidSnapshot, InvalidSnapshot,
+                                         true, &failure, false);
         return removed;
     });
     switch (result) {

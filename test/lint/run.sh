@@ -20,6 +20,7 @@ rules=(
     "rooms            includes run down the rooms of the source tree, never up (rooms.pl)"
     "pg_headers       PostgreSQL's headers are included below include/backfill/pg"
     "forbidden        no threads, signals, sleeps, locales, raw new or catch-all in the sources"
+    "door             a job is removed by take() only, and ended by settle() only"
     "boundary         SQL functions are defined by BACKFILL_FUNCTION"
     "install_scripts  install scripts only create, and name everything with its schema"
     "symbols          every SQL function has its C symbol, and the reverse"
@@ -137,6 +138,27 @@ check_forbidden() {
     grep_code "$code(signal\(|sigaction\(|u?sleep\(|setlocale\(|pthread_)" $(sources | grep -vx 'src/shmem/crash_signals.cpp')
 }
 plant_forbidden() { echo 'void nap() { sleep(1); }' >>src/run/batch.cpp; }
+
+# The bookkeeping of a removal and of an end, each with the one file that calls it.
+check_door() {
+    local call caller
+    while read -r call caller; do
+        grep_code "(^|[^a-z_:])(queue::)?$call\\(" $(sources | grep -vxF "$caller")
+    done <<'CALLS'
+low_water::note_claimed src/settle/take.cpp
+wake::announce_taken src/settle/take.cpp
+stats::note_fate src/settle/settle.cpp
+stats::note_run src/settle/settle.cpp
+stats::note_claim_end src/settle/settle.cpp
+stats::note_lost_run src/settle/settle.cpp
+job_end::note src/settle/settle.cpp
+ended_jobs::note src/settle/history.cpp
+dead_letter::write src/settle/settle.cpp
+dead_letter::forget src/settle/settle.cpp
+CALLS
+    grep_code '(^|[^:a-z_])DELETE FROM backfill\.job( |$)' $(tree_files sql/install)
+}
+plant_door() { echo 'void f(const JobRow &row) { low_water::note_claimed(row); }' >>src/run/batch.cpp; }
 
 check_boundary() { grep_code 'PG_FUNCTION_INFO_V1|PG_FUNCTION_ARGS' $(sources | grep -v '^include/backfill/pg/guard.hpp$'); }
 plant_boundary() { echo 'PG_FUNCTION_INFO_V1(backfill_bare);' >>src/api/task_api.cpp; }

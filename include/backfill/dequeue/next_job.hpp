@@ -69,6 +69,8 @@ class NextJobs
     /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
     void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
     std::optional<Candidate> pop();
+    /* A candidate's row, if the snapshot sees it and it still is that job's. */
+    std::optional<FoundJob> fetch(const Candidate &candidate, const LatestSnapshot &snapshot);
     /* The stretches that it works through: from the first candidate on, to the one that pop()
      * has given last or, `with_rest`, to the last one read. */
     core::ReadAhead read_ahead(bool with_rest) const;

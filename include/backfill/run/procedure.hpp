@@ -27,9 +27,9 @@ struct ProcedureClaim {
     int64 token() const { return DatumGetInt64(row.get(Column::kClaimToken)); }
 };
 
-/* Leases the row, which the transaction has taken out of the table, to this process, and inserts
- * it again. The claim is worth nothing before the commit. */
-ProcedureClaim claim_for_procedure(JobTable &table, JobRow row, std::optional<int> lease_slot,
+/* Leases the job, which the transaction has taken out of the table, to this process, and puts it
+ * back. The claim is worth nothing before the commit. */
+ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_slot,
                                    std::shared_ptr<const Config> config, const Task &task);
 
 struct ProcedureRun {

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "backfill/settle/ending.hpp"
-#include "backfill/table/job_table.hpp"
+#include "backfill/settle/take.hpp"
 
 namespace backfill::queue
 {
@@ -18,15 +18,15 @@ struct Settled {
 };
 
 /* Also ends what forbade the job a further run. */
-Settled settle(JobTable &table, const Config &config, const JobRow &row, const Ending &ending);
+Settled settle(JobTable &table, const Config &config, TakenJob &job, const Ending &ending);
 
 /* Settles a job that must not run: a newer job carries its key, or it was cancelled, or its key
  * removed or enqueued again, while it ran. Returns whether that was so. */
-bool settle_if_unwanted(JobTable &table, const Config &config, const JobRow &row);
+bool settle_if_unwanted(JobTable &table, const Config &config, TakenJob &job);
 
 /* A job that has failed, of which nothing else can be recorded: charge_unsettled_job() in
  * batch.hpp. */
-void charge_unsettled(JobTable &table, const Config &config, JobRow row,
+void charge_unsettled(JobTable &table, const Config &config, TakenJob &job,
                       const core::ErrorInfo &error);
 
 } // namespace backfill::queue

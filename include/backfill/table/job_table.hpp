@@ -21,6 +21,9 @@ struct FoundJob {
     JobRow row;
 };
 
+struct Take;
+enum class Wait : int;
+
 class JobTable
 {
   public:
@@ -48,10 +51,6 @@ class JobTable
     std::vector<FoundJob> find_by_claim(int64 claim_token);
     /* The first `limit` leases that run out between two times, both included, in that order. */
     std::vector<FoundJob> find_leases(TimestampTz from, TimestampTz until, int limit);
-    /* Deletes the row at tid without waiting for a lock. */
-    RemoveResult remove(ItemPointerData tid, Snapshot snapshot);
-    /* The same, but waits for the transaction that is changing the row. Never returns kBusy. */
-    RemoveResult remove_waiting(ItemPointerData tid);
     void insert(const JobRow &row);
     /* The same for one of many rows: it is copied, and goes to the table together with others,
      * at the latest by flush(). Until then no session sees it. */
@@ -85,6 +84,12 @@ class JobTable
     static void on_insert_by_sql(void (*callback)() noexcept);
 
   private:
+    /* Only take() removes rows: it does all else that has to be done then. */
+    friend Take take(JobTable &table, const FoundJob &found, Wait wait);
+    /* Deletes the row at tid without waiting for other transactions. */
+    RemoveResult remove(ItemPointerData tid);
+    /* The same, but waits for a transaction that is changing the row. Never returns kBusy. */
+    RemoveResult remove_waiting(ItemPointerData tid);
     void open_indexes();
     JobRow copy_row(TupleTableSlot *slot) const;
     void insert_by_sql(const JobRow &row);
