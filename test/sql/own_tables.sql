@@ -39,6 +39,16 @@ CREATE VIEW lived AS SELECT
 CALL live();
 TABLE lived;
 
+-- A column of the queues: their limits are what they were.
+SELECT backfill.set_queue('limited', concurrency => 2);
+ALTER TABLE backfill.queue ADD COLUMN remark text;
+UPDATE backfill.queue SET remark = 'x';
+SELECT queue_name, concurrency FROM backfill.queues WHERE queue_name = 'limited';
+SELECT count(backfill.enqueue('outside', queue_name => 'limited', run_at => '2001-01-01')) FROM generate_series(1, 5);
+SELECT count(*) FROM backfill.claim_jobs('consumer', n => 5, tasks => '{outside}');
+DELETE FROM backfill.job;
+ALTER TABLE backfill.queue DROP COLUMN remark;
+
 -- Added columns, and some that are no longer there, in every table.
 DO $$
 DECLARE

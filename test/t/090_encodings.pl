@@ -10,9 +10,9 @@ use Consumers;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# psql would take the database's encoding as its own.
-$ENV{PGCLIENTENCODING} = 'UTF8';
 my $node = preloaded('encodings', conf => "backfill.max_executors = 2\n");
+# psql would take the database's encoding as its own. A server that is started with it would give it to all.
+$ENV{PGCLIENTENCODING} = 'UTF8';
 build_consumers() or BAIL_OUT('see test/lib/setup.sh test');
 
 for my $encoding (qw(SQL_ASCII LATIN1))
@@ -40,7 +40,8 @@ for my $encoding (qw(SQL_ASCII LATIN1))
 	$node->safe_psql($db, q{SELECT backfill.register_task(t, max_attempts => 1) FROM unnest('{count_words,shout}'::text[]) t});
 	for my $language (qw(bash cpp node python))
 	{
-		my $consumer = start_consumer($node, $language, PGDATABASE => $db, CONCURRENCY => 1);
+		# It asks for its own encoding.
+		my $consumer = do { delete local $ENV{PGCLIENTENCODING}; start_consumer($node, $language, PGDATABASE => $db, CONCURRENCY => 1) };
 		my $done = $node->safe_psql($db, q{SELECT backfill.enqueue('shout', '{"text": "à la carte"}')});
 		# Some have a capital à.
 		wait_until($node, $db, "SELECT replace(result, 'À', 'à') FROM examples.result WHERE job_id = $done", "$encoding, $language: text comes and goes", 'à LA CARTE')

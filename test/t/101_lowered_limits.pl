@@ -124,6 +124,9 @@ runs('shared', '32', 'an executor of another role runs a job of a serial queue')
 $node->append_conf('postgresql.conf', "backfill.executor_idle_timeout = '1s'");
 $node->reload;
 wait_for_workers($node, 'executor', 'postgres', 2, 'no other executor is there');
+# The other role's executor must stay when it has nothing to do: its end would wake the dispatcher as well.
+$node->append_conf('postgresql.conf', "backfill.executor_idle_timeout = '1h'");
+$node->reload;
 $node->safe_psql('postgres', q{SELECT add('shared', 33)});
 wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher' AND state = 'active'}, 'the dispatcher has looked');
 $gate->query_safe('SELECT pg_advisory_unlock(32)');
