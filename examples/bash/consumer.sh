@@ -146,7 +146,7 @@ claim() {
     local free=$((concurrency - ${#group[@]})) claiming=yes id claim_token task attempt max_attempts payload n=0 job
     ((free > 0)) || return 0
     query "SELECT id, claim_token, task_identifier, attempt, max_attempts, payload
-             FROM backfill.claim_jobs(:'worker', tasks => :'tasks', n => :free, lease => :'lease')" \
+             FROM backfill.claim_jobs(:'worker', tasks => :'tasks', max_jobs => :free, lease => :'lease')" \
         worker="$worker" tasks="$tasks" free="$free" lease="$lease s" >"$dir/claimed" || return
     while IFS=$'\t' read -r id claim_token task attempt max_attempts payload; do
         log "job $id: begins $task, attempt $attempt of $max_attempts"

@@ -345,7 +345,7 @@ class Consumer
                 "SELECT id, claim_token, task_identifier, attempt, max_attempts, payload->>'text',"
                 "       coalesce(payload->>'seconds', '0'), coalesce(payload->>'fails', '0'),"
                 "       coalesce(payload->>'busy_until', '0')"
-                "  FROM backfill.claim_jobs($1, tasks => string_to_array($2, ','), n => $3,"
+                "  FROM backfill.claim_jobs($1, tasks => string_to_array($2, ','), max_jobs => $3,"
                 "                           lease => make_interval(secs => $4))",
                 worker, task_list(), static_cast<int>(concurrency - running_.size()),
                 lease.count());

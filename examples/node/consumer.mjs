@@ -174,7 +174,7 @@ async function claimUntilStopped() {
 function claim(n) {
   return query(
     `SELECT id, task_identifier, payload, attempt, max_attempts, claim_token
-       FROM backfill.claim_jobs($1, tasks => $2, n => $3, lease => make_interval(secs => $4))`,
+       FROM backfill.claim_jobs($1, tasks => $2, max_jobs => $3, lease => make_interval(secs => $4))`,
     [worker, Object.keys(handlers), n, lease],
     stop,
   )

@@ -180,7 +180,7 @@ class Consumer:
     async def claim(self, n):
         return await self.database.query(
             """SELECT id, task_identifier, payload, attempt, max_attempts, claim_token
-                 FROM backfill.claim_jobs(%s, tasks => %s, n => %s, lease => %s)""",
+                 FROM backfill.claim_jobs(%s, tasks => %s, max_jobs => %s, lease => %s)""",
             (WORKER, list(HANDLERS), n, timedelta(seconds=LEASE)),
             give_up=self.stop,
         )

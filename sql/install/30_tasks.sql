@@ -58,20 +58,20 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill
 COMMENT ON FUNCTION backfill.set_retry_policy(text, integer, interval, interval, double precision, double precision) IS
     'Create or change a retry policy; NULL keeps the present value (of a new policy: the value of preset default).';
 
-CREATE FUNCTION backfill.backoff_delay(attempt integer, policy text)
+CREATE FUNCTION backfill.backoff_delay(attempt integer, retry_policy text)
 RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_backoff_delay_policy';
 COMMENT ON FUNCTION backfill.backoff_delay(integer, text) IS
     'A sample of the jittered delay before retry number attempt (0 is the first); zero when the policy has no more retries.';
 
 CREATE FUNCTION backfill.backoff_delay(
     attempt integer,
+    max_attempts integer,
     initial_delay interval,
     max_delay interval,
     multiplier double precision,
-    jitter_factor double precision,
-    max_attempts integer)
+    jitter_factor double precision)
 RETURNS interval LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_backoff_delay';
-COMMENT ON FUNCTION backfill.backoff_delay(integer, interval, interval, double precision, double precision, integer) IS
+COMMENT ON FUNCTION backfill.backoff_delay(integer, integer, interval, interval, double precision, double precision) IS
     'The same for a policy given by its numbers.';
 
 CREATE FUNCTION backfill._retry_policies(

@@ -3,7 +3,7 @@
 -- No SET clause: the procedure commits between its batches.
 CREATE PROCEDURE backfill.process_available_jobs(
     max_jobs integer DEFAULT NULL,
-    task_identifiers text[] DEFAULT NULL,
+    tasks text[] DEFAULT NULL,
     INOUT processed bigint DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_process_available_jobs';
 COMMENT ON PROCEDURE backfill.process_available_jobs(integer, text[], bigint) IS

@@ -3,9 +3,9 @@
 
 CREATE FUNCTION backfill.claim_jobs(
     worker text,
-    queues text[] DEFAULT NULL,
+    max_jobs integer DEFAULT 1,
     tasks text[] DEFAULT NULL,
-    n integer DEFAULT 1,
+    queues text[] DEFAULT NULL,
     lease interval DEFAULT '5 minutes',
     OUT id bigint,
     OUT task_identifier text,
@@ -21,8 +21,8 @@ CREATE FUNCTION backfill.claim_jobs(
     OUT lease_expires_at timestamptz,
     OUT claim_token bigint)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_claim_jobs';
-COMMENT ON FUNCTION backfill.claim_jobs(text, text[], text[], integer, interval) IS
-    'Claim up to n ready jobs for an external consumer, best first, under one new token. NULL: all queues; all tasks registered without a handler.';
+COMMENT ON FUNCTION backfill.claim_jobs(text, integer, text[], text[], interval) IS
+    'Claim up to max_jobs ready jobs for an external consumer, best first, under one new token. NULL: all tasks registered without a handler; all queues.';
 
 CREATE FUNCTION backfill.heartbeat(claim_token bigint, lease interval DEFAULT '5 minutes')
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_heartbeat';
@@ -52,8 +52,8 @@ COMMENT ON FUNCTION backfill.release_jobs(bigint[], bigint) IS
 -- No SET clause: the procedure ends its transaction before it waits.
 CREATE PROCEDURE backfill.wait_for_jobs(
     timeout interval DEFAULT '30 seconds',
-    queues text[] DEFAULT NULL,
     tasks text[] DEFAULT NULL,
+    queues text[] DEFAULT NULL,
     INOUT ready boolean DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME', 'backfill_wait_for_jobs';
 COMMENT ON PROCEDURE backfill.wait_for_jobs(interval, text[], text[], boolean) IS

@@ -15,6 +15,7 @@ CREATE TABLE backfill.cron_schedule (
     job_key text COLLATE "C",
     job_key_mode text NOT NULL,
     retry_policy text COLLATE "C",
+    timeout interval,
     -- Whose rights count when the jobs are enqueued.
     scheduled_by backfill.role NOT NULL,
     payload jsonb NOT NULL CHECK (pg_catalog.jsonb_typeof(payload) = 'object'),
@@ -39,12 +40,13 @@ CREATE FUNCTION backfill.schedule(
     job_key text DEFAULT NULL,
     job_key_mode text DEFAULT 'replace',
     retry_policy text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
     time_zone text DEFAULT 'UTC',
     fill interval DEFAULT '0',
     max_catchup integer DEFAULT 1000,
     catchup text DEFAULT 'all')
 RETURNS timestamptz LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_schedule';
-COMMENT ON FUNCTION backfill.schedule(text, text, text, jsonb, text, integer, integer, text, text, text, text, interval, integer, text) IS
+COMMENT ON FUNCTION backfill.schedule(text, text, text, jsonb, text, integer, integer, text, text, text, interval, text, interval, integer, text) IS
     'Enqueue a job whenever a cron expression is due; the same name again replaces the schedule. Returns when it is due next.';
 
 CREATE FUNCTION backfill.unschedule(name text)
@@ -94,6 +96,7 @@ SELECT s.name,
        s.job_key,
        s.job_key_mode,
        s.retry_policy,
+       s.timeout,
        s.fill,
        s.max_catchup,
        s.catchup,

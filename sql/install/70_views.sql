@@ -25,20 +25,22 @@ SELECT j.id,
        j.timeout_ms * interval '1 millisecond' AS timeout,
        j.created_at,
        p.progress,
-       p.progress_message
+       p.progress_message,
+       j.flags
   FROM backfill.job j
   LEFT JOIN backfill._workers() w ON w.xid = j.xmax
   -- An executor that has met an error of ours still shows the job that it ran, which another may run by now.
   LEFT JOIN backfill._workers() p ON p.job_id = j.id
         AND (p.xid = j.xmax OR j.lease_expires_at = 'infinity' AND j.worker = p.kind || ' ' || p.pid);
 COMMENT ON VIEW backfill.jobs IS 'Jobs that are scheduled, ready, running or leased. Finished jobs are gone; failed ones are in backfill.dlq.';
-COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer)';
+COMMENT ON COLUMN backfill.jobs.state IS 'scheduled (run_at is in the future), ready, running (in a worker now), leased (by an external consumer). In a row that a function returns also dead (in the dead letter queue), or NULL: it is gone, or goes when its present run ends.';
 COMMENT ON COLUMN backfill.jobs.attempts IS 'Failed attempts so far; the running one does not count.';
 COMMENT ON COLUMN backfill.jobs.timeout IS 'How long the job may run; NULL: as long as its task says.';
 COMMENT ON COLUMN backfill.jobs.payload IS 'NULL for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.last_error IS 'sqlstate, message, detail, hint and context; only sqlstate for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
 COMMENT ON COLUMN backfill.jobs.worker IS 'The process that runs the job: a worker of this server with its pid, or the name an external consumer gave.';
+COMMENT ON COLUMN backfill.jobs.flags IS 'As add_job() got them; they mean nothing to the server.';
 
 CREATE VIEW backfill.queues AS
 SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,

@@ -16,6 +16,24 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill
 COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer, text[]) IS
     'Insert a job again under its old id; requeue_dlq_job() calls it.';
 
+-- A filter of dead letters: the one place for its meaning.
+CREATE FUNCTION backfill._dlq_matches(
+    letter backfill.dead_letter,
+    task_identifier text,
+    queue_name text,
+    failed_after timestamptz,
+    failed_before timestamptz)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT (_dlq_matches.task_identifier IS NULL OR (letter).task_identifier = _dlq_matches.task_identifier)
+       AND (_dlq_matches.queue_name IS NULL OR (letter).queue_name = _dlq_matches.queue_name)
+       AND (_dlq_matches.failed_after IS NULL OR (letter).failed_at >= _dlq_matches.failed_after)
+       AND (_dlq_matches.failed_before IS NULL OR (letter).failed_at < _dlq_matches.failed_before);
+END;
+COMMENT ON FUNCTION backfill._dlq_matches(backfill.dead_letter, text, text, timestamptz, timestamptz) IS
+    'Whether a dead letter passes the filters of list_dlq_jobs(), requeue_dlq_jobs() and cleanup_dlq(). failed_after is inclusive, failed_before exclusive.';
+
 CREATE FUNCTION backfill.list_dlq_jobs(
     task_identifier text DEFAULT NULL,
     queue_name text DEFAULT NULL,
@@ -48,10 +66,8 @@ BEGIN ATOMIC
            d.failure_reason, d.failure_count, d.last_error, d.original_created_at, d.original_run_at, d.failed_at,
            d.requeued_count, d.last_requeued_at, d.notes, pg_catalog.count(*) OVER ()
       FROM backfill.dead_letter d
-     WHERE (list_dlq_jobs.task_identifier IS NULL OR d.task_identifier = list_dlq_jobs.task_identifier)
-       AND (list_dlq_jobs.queue_name IS NULL OR d.queue_name = list_dlq_jobs.queue_name)
-       AND (list_dlq_jobs.failed_after IS NULL OR d.failed_at >= list_dlq_jobs.failed_after)
-       AND (list_dlq_jobs.failed_before IS NULL OR d.failed_at < list_dlq_jobs.failed_before)
+     WHERE backfill._dlq_matches(d, list_dlq_jobs.task_identifier, list_dlq_jobs.queue_name,
+                                 list_dlq_jobs.failed_after, list_dlq_jobs.failed_before)
      ORDER BY d.failed_at DESC, d.id DESC
      LIMIT list_dlq_jobs."limit" OFFSET list_dlq_jobs."offset";
 END;
@@ -66,7 +82,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill.get_dlq_job(bigint) IS 'One dead letter; no row if there is none with that id.';
 
-CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, notes text DEFAULT NULL, payload jsonb DEFAULT NULL)
+CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -90,7 +106,7 @@ BEGIN
     RETURN letter.original_job_id;
 END;
 $$;
-COMMENT ON FUNCTION backfill.requeue_dlq_job(bigint, text, jsonb) IS
+COMMENT ON FUNCTION backfill.requeue_dlq_job(bigint, jsonb, text) IS
     'Give a dead job its attempts back and run it again under its old id, with a corrected payload if one is given. The letter stays until the job succeeds.';
 
 CREATE FUNCTION backfill.delete_dlq_job(dlq_id bigint)
@@ -129,24 +145,6 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill.dlq_stats() IS 'How many dead letters there are, by task and queue, and since when.';
 
--- A filter of dead letters, as list_dlq_jobs() has it; the one place for its meaning.
-CREATE FUNCTION backfill._dlq_matches(
-    letter backfill.dead_letter,
-    task_identifier text,
-    queue_name text,
-    failed_after timestamptz,
-    failed_before timestamptz)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT (_dlq_matches.task_identifier IS NULL OR (letter).task_identifier = _dlq_matches.task_identifier)
-       AND (_dlq_matches.queue_name IS NULL OR (letter).queue_name = _dlq_matches.queue_name)
-       AND (_dlq_matches.failed_after IS NULL OR (letter).failed_at >= _dlq_matches.failed_after)
-       AND (_dlq_matches.failed_before IS NULL OR (letter).failed_at < _dlq_matches.failed_before);
-END;
-COMMENT ON FUNCTION backfill._dlq_matches(backfill.dead_letter, text, text, timestamptz, timestamptz) IS
-    'Whether a dead letter passes the filters of requeue_dlq_jobs() and cleanup_dlq().';
-
 CREATE FUNCTION backfill.requeue_dlq_jobs(
     task_identifier text DEFAULT NULL,
     queue_name text DEFAULT NULL,
@@ -166,7 +164,7 @@ BEGIN
          ORDER BY d.failed_at, d.id
     LOOP
         BEGIN
-            RETURN NEXT backfill.requeue_dlq_job(letter_id, requeue_dlq_jobs.notes);
+            RETURN NEXT backfill.requeue_dlq_job(letter_id, notes => requeue_dlq_jobs.notes);
         EXCEPTION WHEN object_not_in_prerequisite_state OR undefined_object THEN
             NULL; -- it is waiting already, or was deleted meanwhile
         END;
@@ -269,11 +267,3 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION backfill._apply_dlq_retention() IS 'Delete the dead letters that backfill.dlq_retention no longer keeps.';
-
-CREATE FUNCTION backfill.init_dlq()
-RETURNS void
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT;
-END;
-COMMENT ON FUNCTION backfill.init_dlq() IS 'Does nothing: the dead letter queue is part of the extension. For users of the crate.';

@@ -331,6 +331,17 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_function_owners() IS 'A check of health(): handlers and hooks whose owners could use the rights of another role by them.';
 
+CREATE FUNCTION backfill._login_problem(role_oid oid)
+RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT CASE WHEN NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000 THEN 'has no LOGIN'
+                WHEN NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
+                THEN 'may not CONNECT to the database' END
+      FROM pg_catalog.pg_roles r WHERE r.oid = _login_problem.role_oid;
+END;
+COMMENT ON FUNCTION backfill._login_problem(oid) IS
+    'Why no executor can log in as a role, as far as the catalogs tell; NULL: they tell of nothing. health() and why_not_running() call it.';
+
 CREATE FUNCTION backfill._health_roles(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -340,9 +351,7 @@ BEGIN
     check_name := 'roles'; status := 'ok';
     SELECT pg_catalog.array_agg(DISTINCT c.problem) AS names INTO seen
       FROM (SELECT CASE WHEN r.oid IS NULL THEN t.run_as::text
-                        WHEN NOT r.rolcanlogin AND pg_catalog.current_setting('server_version_num')::integer < 170000 THEN pg_catalog.format('%s has no LOGIN', t.run_as)
-                        WHEN NOT pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
-                        THEN pg_catalog.format('%s may not CONNECT to this database', t.run_as)
+                        WHEN backfill._login_problem(r.oid) IS NOT NULL THEN pg_catalog.format('%s %s', t.run_as, backfill._login_problem(r.oid))
                         WHEN r.oid = ANY (server.held_roles) THEN pg_catalog.format('%s: an executor could not log in, see the server''s log', t.run_as) END AS problem
               FROM backfill.task t LEFT JOIN pg_catalog.pg_roles r ON r.oid = backfill._role_oid(t.run_as)
              WHERE t.handler_name IS NOT NULL) c

@@ -18,7 +18,7 @@ namespace
 constexpr int kMaxClaim = 10000;
 constexpr std::size_t kMaxWorkerName = 256;
 constexpr double kLongestLeaseDays = 366;
-/* How often a session that waits looks for jobs that nobody told it of. */
+/* How often a session that waits looks for jobs that were not announced. */
 constexpr long kLongestNapMs = 5000;
 
 template <class Value> Value require(const char *argument, std::optional<Value> value)
@@ -119,11 +119,12 @@ BACKFILL_FUNCTION(backfill_claim_jobs)
     queue::ClaimRequest request;
     request.worker = queue::require_text("worker", arguments.text(0));
     check_worker(request.worker);
-    request.filter.queues = text_array(arguments, 1);
+    request.limit = require("max_jobs", arguments.int4(1));
     request.filter.tasks = text_array(arguments, 2);
-    request.limit = require("n", arguments.int4(3));
+    request.filter.queues = text_array(arguments, 3);
     if (request.limit < 1 || request.limit > kMaxClaim)
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "n is out of range: " + std::to_string(request.limit),
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "max_jobs is out of range: " + std::to_string(request.limit),
              "It must be between 1 and " + std::to_string(kMaxClaim) + ".");
     request.lease_us = check_lease(arguments.interval(4));
 
@@ -261,7 +262,8 @@ BACKFILL_FUNCTION(backfill_wait_for_jobs)
     prevent_if_read_only("wait_for_jobs()");
     const int64 timeout_us = check_interval("timeout", arguments.interval(0), 0, 24,
                                             "It must be between 0 and 24 days.");
-    const queue::ClaimFilter filter{text_array(arguments, 1), text_array(arguments, 2)};
+    const queue::ClaimFilter filter{.queues = text_array(arguments, 2),
+                                    .tasks = text_array(arguments, 1)};
 
     pg::call([] { SPI_connect_ext(SPI_OPT_NONATOMIC); });
     const bool ready = wait_until_claimable(filter, GetCurrentTimestamp() + timeout_us);

@@ -1,6 +1,6 @@
 /* control_api.cpp - SQL functions that act on jobs which wait or are dead, by id or key. They run
- * as their caller, who gets to see of the rows what he may read in the table. */
-#include "backfill/config/job_rights.hpp"
+ * as their caller, and show of a job what the caller may see. */
+#include "backfill/config/public_job.hpp"
 #include "backfill/control/control.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 
@@ -21,22 +21,32 @@ std::vector<int64> job_ids(const pg::Arguments &arguments, int n)
     return ids;
 }
 
-Datum return_rows(FunctionCallInfo fcinfo, const std::vector<queue::JobRow> &rows)
+/* Each in the state that state_after(row) gives. */
+template <class StateAfter>
+Datum return_jobs(FunctionCallInfo fcinfo, const std::vector<queue::JobRow> &rows,
+                  StateAfter &&state_after)
 {
     pg::ResultSet result(fcinfo);
-    const int width = pg::call([&] {
-        TupleDesc columns = nullptr; /* an administrator's own included */
-        (void) get_call_result_type(fcinfo, nullptr, &columns);
-        return columns->natts;
-    });
-    Datum values[MaxHeapAttributeNumber];
-    bool nulls[MaxHeapAttributeNumber];
     for (const queue::JobRow &row : rows) {
-        const queue::JobRow shown = queue::job_rights::visible(row);
-        queue::JobTable::own().spread(shown.values, shown.nulls, width, values, nulls);
-        result.add(values, nulls);
+        const queue::PublicJob job = queue::public_job(row, state_after(row));
+        result.add(job.values, job.nulls);
     }
     return result.finish();
+}
+
+queue::JobState gone(const queue::JobRow &)
+{
+    return queue::JobState::kGone;
+}
+
+queue::JobState dead(const queue::JobRow &)
+{
+    return queue::JobState::kDead;
+}
+
+queue::JobState rescheduled(const queue::JobRow &row)
+{
+    return row.attempts() < row.max_attempts() ? queue::state_of(row) : queue::JobState::kDead;
 }
 
 void prevent_if_read_only(const char *function)
@@ -49,16 +59,15 @@ void prevent_if_read_only(const char *function)
 BACKFILL_FUNCTION(backfill_complete_jobs)
 {
     prevent_if_read_only("complete_jobs()");
-    return return_rows(fcinfo, control::complete(job_ids(pg::Arguments(fcinfo), 0)));
+    return return_jobs(fcinfo, control::complete(job_ids(pg::Arguments(fcinfo), 0)), gone);
 }
 
 BACKFILL_FUNCTION(backfill_permanently_fail_jobs)
 {
     prevent_if_read_only("permanently_fail_jobs()");
     const pg::Arguments arguments(fcinfo);
-    return return_rows(
-        fcinfo, control::fail_for_good(job_ids(arguments, 0),
-                                       arguments.text(1).value_or("Manually marked as failed")));
+    const auto reason = arguments.text(1).value_or("Manually marked as failed");
+    return return_jobs(fcinfo, control::fail_for_good(job_ids(arguments, 0), reason), dead);
 }
 
 BACKFILL_FUNCTION(backfill_reschedule_jobs)
@@ -71,17 +80,15 @@ BACKFILL_FUNCTION(backfill_reschedule_jobs)
         queue::check_run_at(*changes.run_at);
     if (changes.priority)
         queue::check_priority(*changes.priority);
-    if (changes.attempts && (*changes.attempts < 0 || *changes.attempts > PG_INT16_MAX))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "attempts is out of range: " + std::to_string(*changes.attempts),
-             "It must be between 0 and 32767.");
+    if (changes.attempts)
+        queue::check_attempts(*changes.attempts);
     if (changes.max_attempts)
         queue::check_max_attempts(*changes.max_attempts);
-    return return_rows(fcinfo, control::reschedule(job_ids(arguments, 0), changes));
+    return return_jobs(fcinfo, control::reschedule(job_ids(arguments, 0), changes), rescheduled);
 }
 
 BACKFILL_FUNCTION(backfill_remove_job)
 {
     prevent_if_read_only("remove_job()");
-    return return_rows(fcinfo, control::remove(*pg::Arguments(fcinfo).text(0)));
+    return return_jobs(fcinfo, control::remove(*pg::Arguments(fcinfo).text(0)), gone);
 }

@@ -1,5 +1,5 @@
 /* graphile_api.cpp - Graphile Worker's functions, with its defaults and its errors. */
-#include "backfill/config/job_rights.hpp"
+#include "backfill/config/public_job.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 
@@ -65,19 +65,13 @@ void check_spec(const JobSpec &spec)
     check_length(spec.job_key, 512, "Job key", MAKE_SQLSTATE('G', 'W', 'B', 'J', 'K'));
 }
 
-Datum return_job(FunctionCallInfo fcinfo, const queue::JobRow &row)
+/* With unsafe_dedupe it may be another job, which a function runs perhaps: no column says that. */
+queue::JobState state_of(const queue::JobRow &row, const JobSpec &spec)
 {
-    const queue::JobRow shown = queue::job_rights::visible(row);
-    return pg::call([&] {
-        TupleDesc columns = nullptr;
-        if (get_call_result_type(fcinfo, nullptr, &columns) != TYPEFUNC_COMPOSITE)
-            elog(ERROR, "return type must be the row type of backfill.job");
-        const auto width = static_cast<Size>(columns->natts);
-        auto *values = static_cast<Datum *>(palloc(sizeof(Datum) * width));
-        auto *nulls = static_cast<bool *>(palloc(sizeof(bool) * width));
-        queue::JobTable::own().spread(shown.values, shown.nulls, columns->natts, values, nulls);
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(columns), values, nulls));
-    });
+    const queue::JobState state = queue::state_of(row);
+    return state == queue::JobState::kReady && spec.job_key_mode == queue::JobKeyMode::kUnsafeDedupe
+               ? queue::JobState::kGone
+               : state;
 }
 
 } // namespace
@@ -96,5 +90,8 @@ BACKFILL_FUNCTION(backfill_add_job)
         queue::make_new_queue_serial(*spec.queue_name);
     enqueuer.finish();
     fcinfo->isnull = !row;
-    return row ? return_job(fcinfo, *row) : static_cast<Datum>(0);
+    if (!row)
+        return static_cast<Datum>(0);
+    const queue::PublicJob job = queue::public_job(*row, state_of(*row, spec));
+    return pg::make_row(fcinfo, job.values, job.nulls);
 }

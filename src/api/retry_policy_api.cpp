@@ -126,10 +126,10 @@ BACKFILL_FUNCTION(backfill_backoff_delay_policy)
 BACKFILL_FUNCTION(backfill_backoff_delay)
 {
     const pg::Arguments arguments(fcinfo);
-    const core::RetryPolicy policy = {*arguments.int4(5),
-                                      check_delay("initial_delay", *arguments.interval(1)),
-                                      check_delay("max_delay", *arguments.interval(2)),
-                                      *arguments.float8(3), *arguments.float8(4)};
+    const core::RetryPolicy policy = {*arguments.int4(1),
+                                      check_delay("initial_delay", *arguments.interval(2)),
+                                      check_delay("max_delay", *arguments.interval(3)),
+                                      *arguments.float8(4), *arguments.float8(5)};
     check_policy(policy);
     return delay_datum(policy, *arguments.int4(0));
 }

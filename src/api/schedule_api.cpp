@@ -115,10 +115,11 @@ BACKFILL_FUNCTION(backfill_schedule)
     spec.job_key_mode = require("job_key_mode", 8);
     spec.job.job_key_mode = queue::parse_job_key_mode(spec.job_key_mode);
     spec.job.retry_policy = arguments.text(9);
-    spec.time_zone = require("time_zone", 10);
-    spec.fill = arguments.interval(11);
-    spec.max_catchup = arguments.int4(12).value_or(queue::kDefaultMaxCatchup);
-    spec.catchup = require("catchup", 13);
+    spec.timeout = arguments.interval(10);
+    spec.time_zone = require("time_zone", 11);
+    spec.fill = arguments.interval(12);
+    spec.max_catchup = arguments.int4(13).value_or(queue::kDefaultMaxCatchup);
+    spec.catchup = require("catchup", 14);
 
     Enqueuer enqueuer("schedule()");
     queue::prepare_scheduling("schedule()");

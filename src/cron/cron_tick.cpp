@@ -44,6 +44,7 @@ struct Schedule {
     JobSpec job;
     std::string_view job_key_mode;
     const pg::StoredRole *scheduled_by = nullptr;
+    const Interval *timeout = nullptr;
 
     std::deque<DueMinute> due;
     int enqueued = 0;
@@ -67,13 +68,14 @@ enum Column {
     kRetryPolicy,
     kPayload,
     kScheduledBy,
+    kTimeout,
 };
 
 constexpr const char *kLockSql =
     "SELECT s.name, s.cron, s.time_zone, s.fill, s.max_catchup, s.catchup = 'latest',"
     "   greatest(s.known_since, s.checked_until), s.task_identifier, s.queue_name, s.priority,"
     "   s.max_attempts, s.job_key, s.job_key_mode, s.retry_policy, s.payload,"
-    "   s.scheduled_by"
+    "   s.scheduled_by, s.timeout"
     "  FROM backfill.cron_schedule s"
     " WHERE greatest(s.known_since, s.checked_until) < $1"
     " ORDER BY s.name FOR UPDATE SKIP LOCKED";
@@ -109,6 +111,7 @@ Schedule read_schedule(const pg::TableRow &row)
     schedule.job.retry_policy = optional_text(kRetryPolicy);
     schedule.job.payload = row.values[kPayload];
     schedule.scheduled_by = &pg::stored_role(row.values[kScheduledBy]);
+    schedule.timeout = row.nulls[kTimeout] ? nullptr : DatumGetIntervalP(row.values[kTimeout]);
     return schedule;
 }
 
@@ -118,6 +121,7 @@ Schedule read_schedule(const pg::TableRow &row)
 void find_due_minutes(Schedule &schedule, TimestampTz now)
 {
     schedule.job.job_key_mode = parse_job_key_mode(schedule.job_key_mode);
+    schedule.job.timeout_ms = check_timeout(schedule.timeout);
     if (TIMESTAMP_NOT_FINITE(schedule.decided_until))
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "known_since and checked_until must be finite");
     const core::CronExpression expression = parse_cron(schedule.cron);

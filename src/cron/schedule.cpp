@@ -128,6 +128,7 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
     const Interval none{};
     const Interval &fill = spec.fill == nullptr ? none : *spec.fill;
     check_fill(fill);
+    (void) check_timeout(spec.timeout);
     enqueuer.check(spec.job);
     const core::CronExpression expression = parse_cron(spec.cron);
     check_zone_name(spec.time_zone);
@@ -156,20 +157,22 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
         pg::jsonb_param(spec.job.payload),
         pg::time_param(now),
         pg::role_param(GetUserId()),
+        pg::interval_param(spec.timeout),
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.cron_schedule AS s (name, cron, time_zone, fill, max_catchup,"
         "   catchup, task_identifier, queue_name, priority, max_attempts, job_key, job_key_mode,"
-        "   retry_policy, payload, known_since, checked_until, scheduled_by)"
+        "   retry_policy, payload, known_since, checked_until, scheduled_by, timeout)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,"
-        "   coalesce($14, '{}'::jsonb), $15, $15, backfill._role_of($16))"
+        "   coalesce($14, '{}'::jsonb), $15, $15, backfill._role_of($16), $17)"
         " ON CONFLICT (name) DO UPDATE SET"
         "   cron = excluded.cron, time_zone = excluded.time_zone, fill = excluded.fill,"
         "   max_catchup = excluded.max_catchup, catchup = excluded.catchup,"
         "   task_identifier = excluded.task_identifier, queue_name = excluded.queue_name,"
         "   priority = excluded.priority, max_attempts = excluded.max_attempts,"
         "   job_key = excluded.job_key, job_key_mode = excluded.job_key_mode,"
-        "   retry_policy = excluded.retry_policy, payload = excluded.payload,"
+        "   retry_policy = excluded.retry_policy, timeout = excluded.timeout,"
+        "   payload = excluded.payload,"
         "   known_since = CASE WHEN s.cron = excluded.cron AND s.time_zone = excluded.time_zone"
         "     THEN s.known_since ELSE excluded.known_since END,"
         "   scheduled_by = excluded.scheduled_by, last_error = NULL",

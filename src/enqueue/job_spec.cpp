@@ -79,6 +79,13 @@ void check_max_attempts(int32 value)
              "It must be between 1 and 32767; the first run counts as an attempt.");
 }
 
+void check_attempts(int32 value)
+{
+    if (value < 0 || value > PG_INT16_MAX)
+        fail(ERRCODE_INVALID_PARAMETER_VALUE, "attempts is out of range: " + std::to_string(value),
+             "It must be between 0 and 32767.");
+}
+
 std::optional<int32> check_timeout(const Interval *timeout)
 {
     if (timeout == nullptr)

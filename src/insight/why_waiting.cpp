@@ -440,15 +440,10 @@ class Diagnosis
     MaybeAnswer role() const
     {
         const std::string refused =
-            ask_text("SELECT CASE WHEN $3 AND NOT r.rolcanlogin THEN 'it has no LOGIN'"
-                     "            WHEN NOT pg_catalog.has_database_privilege(r.oid, $2, 'CONNECT')"
-                     "            THEN 'it may not CONNECT to the database' END"
-                     "  FROM pg_catalog.pg_roles r WHERE r.oid = $1",
-                     {pg::oid_param(task_->run_as_oid), pg::oid_param(MyDatabaseId),
-                      pg::bool_param(pg::kWorkersNeedLogin)});
+            ask_text("SELECT backfill._login_problem($1)", {pg::oid_param(task_->run_as_oid)});
         const std::string start = "no executor can log in as role " + quoted_name(task_->run_as);
         if (!refused.empty())
-            return Answer{"role_cannot_log_in", start + ": " + refused};
+            return Answer{"role_cannot_log_in", start + ": it " + refused};
         const auto database = bgworker::copy_database();
         if (!database)
             return std::nullopt;

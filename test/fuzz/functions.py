@@ -250,7 +250,7 @@ class Upkeep(threading.Thread):
             f"SELECT backfill.enqueue('secret external', '{secret}', job_key => '{rng.choice(NAMES['key'])}')",
             f"SELECT backfill.enqueue('secret fail', '{secret}')",
             "SELECT backfill.enqueue('t_external')", "SELECT backfill.enqueue('t_fail')",
-            "SELECT backfill.claim_jobs('worker', tasks => '{secret external}', n => 3, lease => '2 s')",
+            "SELECT backfill.claim_jobs('worker', tasks => '{secret external}', max_jobs => 3, lease => '2 s')",
         ]
         for statement in rng.sample(statements, 3):
             owner.run(statement)

@@ -63,9 +63,9 @@ TRUNCATE backfill.job, property.effect, plan;
 SELECT setseed(0.75);
 SELECT pg_temp.enqueue_random(300);
 INSERT INTO plan SELECT * FROM expected;
-CALL backfill.process_available_jobs(task_identifiers => '{b}');
-CALL backfill.process_available_jobs(task_identifiers => '{c}');
-CALL backfill.process_available_jobs(task_identifiers => '{a}');
+CALL backfill.process_available_jobs(tasks => '{b}');
+CALL backfill.process_available_jobs(tasks => '{c}');
+CALL backfill.process_available_jobs(tasks => '{a}');
 SELECT is((SELECT count(*) FROM property.effect), (SELECT count(*) FROM plan), 'task by task all jobs run');
 SELECT is_empty($$
     SELECT task FROM (SELECT e.task, p.step, lag(p.step) OVER (PARTITION BY e.task ORDER BY e.step) AS previous

@@ -63,13 +63,13 @@ SELECT backfill.add_to_dlq(backfill.enqueue('payroll', '["secret"]', job_key => 
 SET ROLE regress_some;
 SELECT lives_ok($$SELECT backfill.enqueue('mail', '"fails"', job_key => 'dead')$$, 'the key of a dead letter is free');
 RESET ROLE;
-SELECT backfill.fail_job(id, claim_token, 'not found') FROM backfill.claim_jobs('w', tasks => '{mail}', n => 9) WHERE job_key = 'dead';
+SELECT backfill.fail_job(id, claim_token, 'not found') FROM backfill.claim_jobs('w', tasks => '{mail}', max_jobs => 9) WHERE job_key = 'dead';
 SELECT results_eq($$SELECT task_identifier COLLATE "default", payload, queue_name COLLATE "default", priority::int FROM backfill.dlq WHERE job_key = 'dead' ORDER BY id$$,
                   $$VALUES ('payroll', '["secret"]'::jsonb, 'q', 3), ('mail', '"fails"', 'bulk', 0)$$, 'a job that fails for good leaves another task''s letter alone');
 SET ROLE regress_some;
 SELECT backfill.enqueue('mail', '"succeeds"', job_key => 'dead');
 RESET ROLE;
-SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.claim_jobs('w', tasks => '{mail}', n => 9) WHERE job_key = 'dead';
+SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.claim_jobs('w', tasks => '{mail}', max_jobs => 9) WHERE job_key = 'dead';
 SELECT results_eq($$SELECT id, task_identifier COLLATE "default" FROM backfill.dlq WHERE job_key = 'dead'$$, format($$VALUES (%s::bigint, 'payroll')$$, :letter), 'success settles the letter of its own task');
 DELETE FROM backfill.job WHERE job_key IN ('k', 'leased');
 
@@ -78,12 +78,12 @@ SELECT backfill.enqueue('mail', '["private"]', job_key => 'shared', run_at => '2
 UPDATE backfill.job SET last_error = '{"message": "private"}', worker = 'w', claim_token = 5 WHERE job_key = 'shared';
 SELECT backfill.grant_consumer('regress_all');
 SELECT backfill.grant_producer('regress_all');
-CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb, error jsonb, worker text, token bigint) LANGUAGE sql AS $$
-    SELECT j.task_identifier, j.payload, j.last_error, j.worker, j.claim_token FROM backfill.add_job('mail', '["more"]', job_key => 'shared', job_key_mode => mode) j
+CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb, error jsonb, worker text) LANGUAGE sql AS $$
+    SELECT j.task_identifier, j.payload, j.last_error, j.worker FROM backfill.add_job('mail', '["more"]', job_key => 'shared', job_key_mode => mode) j
 $$;
 SET ROLE regress_some;
-SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'add_job() shows a producer neither payload, error, worker nor token of the job that is there');
-SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL, NULL::bigint)$$, 'a producer does not get the payload that it has added to');
+SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL)$$, 'add_job() shows a producer neither payload, error nor worker of the job that is there');
+SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL)$$, 'a producer does not get the payload that it has added to');
 RESET ROLE;
 SET ROLE regress_all;
 SELECT results_eq($$SELECT task, payload FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', '["private", "more"]'::jsonb)$$, 'a role that may read the table gets the payload');

@@ -145,7 +145,7 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.priority('FAST_HIGH')$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.priority_band(0)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.backoff_delay(0, 'default')$$, '{producer,consumer,monitor,admin}'),
-    ($$SELECT backfill.backoff_delay(0, '1 s', '1 s', 1, 0, 1)$$, '{producer,consumer,monitor,admin}'),
+    ($$SELECT backfill.backoff_delay(0, 1, '1 s', '1 s', 1, 0)$$, '{producer,consumer,monitor,admin}'),
     ($$SELECT backfill.version()$$, '{producer,consumer,monitor,admin}'),
     ($$CALL backfill.process_available_jobs()$$, '{consumer,admin}'),
     ($$SELECT backfill.why_not_running(1)$$, '{monitor,admin}'),
@@ -233,7 +233,7 @@ SELECT is(has_function_privilege('regress_' || role, 'backfill.wait_for_jobs(int
 -- Claims are no way to another role's rights: what the server runs cannot be claimed.
 SET LOCAL ROLE regress_consumer;
 SELECT throws_ok($$SELECT * FROM backfill.claim_jobs('w', tasks => '{note}')$$, '55000', NULL, 'a consumer cannot claim jobs of a task that has a handler, not even its own');
-SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', n => 100)$$, 'a consumer is not given jobs of a task that has a handler');
+SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', max_jobs => 100)$$, 'a consumer is not given jobs of a task that has a handler');
 RESET ROLE;
 
 --
@@ -322,7 +322,7 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,
-    $$SELECT backfill.complete_jobs(ARRAY[c.id], c.claim_token) FROM backfill.claim_jobs('w', n => 9) c$$,
+    $$SELECT backfill.complete_jobs(ARRAY[c.id], c.claim_token) FROM backfill.claim_jobs('w', max_jobs => 9) c$$,
     $$SELECT backfill.fail_job(c.id, c.claim_token, 'not found') FROM (SELECT backfill.enqueue('trapped')) e, backfill.claim_jobs('w', tasks => '{trapped}') c$$,
     $$SELECT backfill.force_unlock_workers('{w}'), backfill.release_stale_job_locks()$$,
     $$CALL backfill.process_available_jobs()$$]) statement;

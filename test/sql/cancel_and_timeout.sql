@@ -74,7 +74,7 @@ TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.set_queue('one', concurrency => 1);
 SELECT backfill.enqueue('mail', queue_name => 'one') FROM generate_series(1, 2);
 SELECT backfill.enqueue('note', run_at => now() + '1 day');
-SELECT id, claim_token FROM backfill.claim_jobs('w', tasks => '{mail}', n => 2) \gset claim_
+SELECT id, claim_token FROM backfill.claim_jobs('w', tasks => '{mail}', max_jobs => 2) \gset claim_
 SELECT :claim_id AS claimed, count(*) AS another FROM backfill.claim_jobs('w', tasks => '{mail}');
 SELECT backfill.cancel_job(3), backfill.cancel_job(3), backfill.cancel_job(NULL);
 BEGIN;
@@ -114,7 +114,7 @@ SELECT task_identifier, kind, handler, handler_exists FROM backfill.tasks WHERE 
 SELECT backfill.enqueue('procedure', '"p"') AS id \gset
 SELECT backfill.enqueue('note', '"f"') IS NOT NULL;
 CALL backfill.process_available_jobs();
-CALL backfill.process_available_jobs(task_identifiers => '{procedure}');
+CALL backfill.process_available_jobs(tasks => '{procedure}');
 SELECT payload FROM effect;
 SELECT backfill.claim_jobs('w', tasks => '{procedure}');
 

@@ -9,7 +9,7 @@ SELECT backfill.register_task('mail', max_attempts => 3), backfill.register_task
 -- What a claim returns; times and tokens vary.
 CREATE FUNCTION claim(worker text, queues text[] = NULL, tasks text[] = NULL, n int = 1)
     RETURNS TABLE (id bigint, task text, payload jsonb, queue text, attempt int, claim_token bigint) LANGUAGE sql AS $$
-    SELECT c.id, c.task_identifier, c.payload, c.queue_name, c.attempt, c.claim_token FROM backfill.claim_jobs(worker, queues, tasks, n) c
+    SELECT c.id, c.task_identifier, c.payload, c.queue_name, c.attempt, c.claim_token FROM backfill.claim_jobs(worker, n, tasks, queues) c
 $$;
 CREATE VIEW jobs AS SELECT id, task_identifier, state, worker, attempts, run_at > now() AS later, lease_expires_at > now() AS leased FROM backfill.jobs ORDER BY id;
 
@@ -18,7 +18,7 @@ SELECT backfill.enqueue('mail', '1', job_key => 'k'), backfill.enqueue('mail', '
        backfill.enqueue('video', '4'), backfill.enqueue('inside', '5'), backfill.enqueue('unknown', '6'), backfill.enqueue('mail', '7', run_at => now() + interval '1 day');
 SELECT id, task_identifier, payload, queue_name, priority, run_at <= now() AS due, attempt, max_attempts, job_key, last_error, created_at <= now() AS created,
        lease_expires_at BETWEEN now() + interval '4 minutes 59 seconds' AND now() + interval '5 minutes 9 seconds' AS five_minutes, claim_token
-  FROM backfill.claim_jobs('host 1', n => 2);
+  FROM backfill.claim_jobs('host 1', max_jobs => 2);
 SELECT * FROM claim('host 2', n => 100);
 SELECT * FROM claim('host 3', n => 100);
 SELECT * FROM jobs;
@@ -193,9 +193,9 @@ DO 'BEGIN CALL backfill.wait_for_jobs(''0 s'', ready => NULL); END';
 CALL refused($$backfill.claim_jobs(NULL)$$);
 CALL refused($$backfill.claim_jobs('')$$);
 CALL refused($$backfill.claim_jobs(repeat('w', 257))$$);
-CALL refused($$backfill.claim_jobs('w', n => 0)$$);
-CALL refused($$backfill.claim_jobs('w', n => 10001)$$);
-CALL refused($$backfill.claim_jobs('w', n => NULL)$$);
+CALL refused($$backfill.claim_jobs('w', max_jobs => 0)$$);
+CALL refused($$backfill.claim_jobs('w', max_jobs => 10001)$$);
+CALL refused($$backfill.claim_jobs('w', max_jobs => NULL)$$);
 CALL refused($$backfill.claim_jobs('w', lease => NULL)$$);
 CALL refused($$backfill.claim_jobs('w', lease => '0 s')$$);
 CALL refused($$backfill.claim_jobs('w', lease => '-1 day')$$);

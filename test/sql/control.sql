@@ -10,12 +10,12 @@ CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO 
 SELECT backfill.register_task('note', 'note(jsonb)');
 
 -- add_job: Graphile Worker's defaults, in no queue, with its backoff.
-SELECT task_identifier, payload, queue_name = '' AS no_queue, priority, attempts, max_attempts, retry_policy, job_key, flags
+SELECT task_identifier, payload, queue_name IS NULL AS no_queue, priority, attempts, max_attempts, retry_policy, job_key, flags
   FROM backfill.add_job('note');
 SELECT task_identifier, payload, queue_name, priority, max_attempts, job_key, flags, run_at
   FROM backfill.add_job('note', '{"a": 1}', 'q', '2030-01-01', 3, 'k', 7, '{x,y}');
 -- job_key modes: replace overwrites all, preserve_run_at keeps the time, unsafe_dedupe changes nothing.
-SELECT id, payload, queue_name = '' AS no_queue, priority, max_attempts, run_at = now() AS runs_now FROM backfill.add_job('note', '[1]', job_key => 'k');
+SELECT id, payload, queue_name IS NULL AS no_queue, priority, max_attempts, run_at = now() AS runs_now FROM backfill.add_job('note', '[1]', job_key => 'k');
 SELECT id, payload, run_at FROM backfill.add_job('note', '[2]', run_at => '2031-01-01', job_key => 'k');
 SELECT id, payload, run_at FROM backfill.add_job('note', '[3]', run_at => '2032-01-01', job_key => 'k', job_key_mode => 'preserve_run_at');
 SELECT id, payload, run_at FROM backfill.add_job('note', '[4]', job_key => 'k', job_key_mode => 'unsafe_dedupe');

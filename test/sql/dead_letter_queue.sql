@@ -45,7 +45,7 @@ SELECT * FROM backfill.get_dlq_job(NULL);
 
 -- Requeue with a corrected payload: the job runs under its old id and with its old
 -- settings; the letter stays until it succeeds.
-SELECT backfill.requeue_dlq_job(1, 'payload corrected', '{"n": 1, "good": true}');
+SELECT backfill.requeue_dlq_job(1, '{"n": 1, "good": true}', 'payload corrected');
 SELECT id, task_identifier, payload, queue_name, priority, attempts, max_attempts, job_key, retry_policy, state, last_error FROM backfill.jobs;
 TABLE letter;
 SELECT last_requeued_at > failed_at AS requeued FROM backfill.dlq;
@@ -63,7 +63,7 @@ TABLE letter;
 SELECT backfill.requeue_dlq_job(dlq_id => 1, notes => 'second try', payload => '{"n": 22}');
 CALL run();
 TABLE letter;
-SELECT backfill.requeue_dlq_job(1, 'third try');
+SELECT backfill.requeue_dlq_job(1, notes => 'third try');
 CALL refused('backfill.requeue_dlq_job(1)');
 CALL run();
 TABLE letter;
@@ -174,7 +174,7 @@ TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.enqueue('check', '{"n": 9}');
 CALL run();
 BEGIN;
-SELECT backfill.requeue_dlq_job(1, 'rolled back');
+SELECT backfill.requeue_dlq_job(1, notes => 'rolled back');
 ROLLBACK;
 TABLE letter;
 SELECT count(*) FROM backfill.jobs;

@@ -5,7 +5,7 @@
 \i :fresh
 CREATE VIEW queue AS SELECT queue_name, concurrency, ready FROM backfill.queues ORDER BY queue_name;
 
-SELECT (backfill.add_job('t', queue_name => 'named')).queue_name, (backfill.add_job('t')).queue_name = '' AS none;
+SELECT (backfill.add_job('t', queue_name => 'named')).queue_name, (backfill.add_job('t')).queue_name IS NULL AS none;
 SELECT count(*) FROM backfill.add_jobs(ARRAY[('t', NULL, 'of add_jobs', NULL, NULL, NULL, NULL, NULL), ('t', NULL, NULL, NULL, NULL, NULL, NULL, NULL)]::backfill.job_spec[]);
 TABLE queue;
 -- A limit that is there already stays.

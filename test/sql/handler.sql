@@ -85,7 +85,7 @@ DROP SCHEMA regress_backfill_other CASCADE;
 TRUNCATE backfill.job, backfill.dead_letter, effect RESTART IDENTITY;
 SELECT backfill.enqueue('unknown', '"patient"');
 CALL backfill.process_available_jobs();
-CALL backfill.process_available_jobs(task_identifiers => '{unknown}');
+CALL backfill.process_available_jobs(tasks => '{unknown}');
 SELECT task_identifier, attempts, state FROM backfill.jobs;
 SELECT task_identifier, kind, handler, jobs FROM backfill.tasks WHERE task_identifier = 'unknown';
 SELECT backfill.register_task('unknown', 'note(jsonb)');

@@ -96,7 +96,7 @@ SELECT id - :cancelled AS n, outcome, attempts, started_at, worker, error FROM b
 TRUNCATE backfill.job_history, backfill.job;
 SELECT backfill.register_task('external', keep_history => '1 hour');
 SELECT backfill.enqueue('external') AS done, backfill.enqueue('external', max_attempts => 2) AS failing \gset
-SELECT claim_token AS token FROM backfill.claim_jobs('consumer 1', n => 2) LIMIT 1 \gset
+SELECT claim_token AS token FROM backfill.claim_jobs('consumer 1', max_jobs => 2) LIMIT 1 \gset
 SELECT backfill.complete_jobs(ARRAY[:done]::bigint[], :token) = :done AS done;
 SELECT backfill.fail_job(:failing, :token, 'network down');
 UPDATE backfill.job SET run_at = now();

@@ -287,10 +287,10 @@ SELECT * FROM missing('m_bulk');
 SELECT backfill.register_task('m_claim', max_attempts => 2, retry_policy => 'at once');
 SELECT count(backfill.enqueue('m_claim', queue_name => 'm claim', job_key => 'claim' || i)) FROM generate_series(1, 9) i;
 BEGIN;
-SELECT count(*) AS claimed FROM backfill.claim_jobs('w', tasks => '{m_claim}', n => 9);
+SELECT count(*) AS claimed FROM backfill.claim_jobs('w', tasks => '{m_claim}', max_jobs => 9);
 ROLLBACK;
 SELECT sum(value) FILTER (WHERE name ~ 'started') AS started FROM counted('m_claim');
-CREATE TEMP TABLE lease AS SELECT id, right(job_key, 1)::int AS n, claim_token FROM backfill.claim_jobs('w', tasks => '{m_claim}', n => 9);
+CREATE TEMP TABLE lease AS SELECT id, right(job_key, 1)::int AS n, claim_token FROM backfill.claim_jobs('w', tasks => '{m_claim}', max_jobs => 9);
 SELECT count(*) AS renewed FROM backfill.heartbeat((SELECT max(claim_token) FROM lease));
 SELECT name, value FROM counted('m_claim');
 SELECT * FROM missing('m_claim');
@@ -326,13 +326,13 @@ SELECT name, labels - '{queue,priority_band}'::text[] AS labels, value FROM coun
 SELECT * FROM missing('m_claim');
 -- The rest is claimed again and done, also a requeued dead letter.
 SELECT backfill.requeue_dlq_job(d.id) IS NOT NULL AS requeued FROM backfill.dlq d, lease l WHERE d.original_job_id = l.id AND l.n = 2;
-SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_claim}', n => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
+SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_claim}', max_jobs => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
 SELECT name, labels - '{queue,priority_band}'::text[] AS labels, value FROM counted('m_claim');
 SELECT * FROM missing('m_claim');
 -- An unregistered task, in a queue that has a limit.
 SELECT backfill.set_queue('m one claim', 1);
 SELECT count(backfill.enqueue('m_unknown', queue_name => 'm one claim')) FROM generate_series(1, 3);
-SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_unknown}', n => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
+SELECT count(*) AS completed FROM backfill.claim_jobs('w', tasks => '{m_unknown}', max_jobs => 9) c, backfill.complete_jobs(ARRAY[c.id], c.claim_token);
 SELECT name, labels, value FROM counted('m_unknown');
 SELECT * FROM missing('m_unknown');
 

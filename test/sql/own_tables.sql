@@ -65,9 +65,9 @@ UPDATE backfill.queue SET remark = 'x';
 SELECT queue_name, concurrency, rate_limit, rate_period FROM backfill.queues WHERE queue_name = 'q';
 CALL live();
 TABLE lived;
-SELECT task_identifier, payload, remark FROM backfill.add_job('note', '[1]', run_at => '2100-01-01', job_key => 'a');
+SELECT task_identifier, payload FROM backfill.add_job('note', '[1]', run_at => '2100-01-01', job_key => 'a');
 SELECT backfill.why_not_running(id) FROM backfill.job;
-SELECT task_identifier, remark FROM backfill.remove_job('a');
+SELECT task_identifier, payload FROM backfill.remove_job('a');
 
 \set VERBOSITY terse
 -- With a default, generated, NOT NULL: as INSERT would have it.

@@ -20,7 +20,7 @@ SELECT :'stale', format('SELECT count(v) >= 0 AS %I FROM backfill.%1$I v', relna
 SELECT p.oid::regprocedure, p.proparallel FROM pg_proc p
  WHERE p.pronamespace = 'backfill'::regnamespace AND p.proparallel <> 'u' ORDER BY p.proname COLLATE "C", p.oid;
 SELECT :'stale', format('SELECT count(*) >= 0 AS called FROM backfill.%s', call) FROM unnest(ARRAY[
-    '_builtin_error_rules()', '_counters()', '_metric_catalogue()', '_set_aside()', '_caller_may_read_jobs()', '_workers()', '_server_state()', '_now()', '_claimed(''(0,1)'', ''1'')',
+    '_builtin_error_rules()', '_counters()', '_metric_catalogue()', '_set_aside()', '_caller_may_read_jobs()', '_login_problem(10)', '_workers()', '_server_state()', '_now()', '_claimed(''(0,1)'', ''1'')',
     'job c, backfill._claimed(c.ctid, c.xmax)',
     'get_job(1)', 'get_dlq_job(1)', 'list_dlq_jobs()', 'dlq_stats()', 'cron_next(''* * * * *'')', '_next_run_at(''* * * * *'', ''UTC'', now())', 'priority(''BULK_DEFAULT'')', 'priority_band(0)', 'version()']) call \gexec
 -- And what users call that may not.

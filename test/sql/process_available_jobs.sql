@@ -37,18 +37,18 @@ CALL backfill.process_available_jobs(max_jobs => 100);
 SELECT payload FROM effect ORDER BY step;
 CALL backfill.process_available_jobs(-1);
 
--- task_identifiers: only these tasks.
+-- tasks: only these.
 TRUNCATE backfill.job, effect RESTART IDENTITY;
 SELECT count(*) FROM backfill.enqueue_jobs('[{"task_identifier": "note", "payload": 1}, {"task_identifier": "note_too", "payload": 2},
     {"task_identifier": "note", "payload": 3}, {"task_identifier": "note_too", "payload": 4}]');
-CALL backfill.process_available_jobs(task_identifiers => '{}');
-CALL backfill.process_available_jobs(task_identifiers => '{unknown}');
-CALL backfill.process_available_jobs(task_identifiers => '{NULL}');
+CALL backfill.process_available_jobs(tasks => '{}');
+CALL backfill.process_available_jobs(tasks => '{unknown}');
+CALL backfill.process_available_jobs(tasks => '{NULL}');
 CALL backfill.process_available_jobs(1, '{note_too}');
 SELECT payload FROM effect ORDER BY step;
-CALL backfill.process_available_jobs(task_identifiers => '{note_too, unknown}');
+CALL backfill.process_available_jobs(tasks => '{note_too, unknown}');
 SELECT payload FROM effect ORDER BY step;
-CALL backfill.process_available_jobs(task_identifiers => '{note, note_too}');
+CALL backfill.process_available_jobs(tasks => '{note, note_too}');
 SELECT payload FROM effect ORDER BY step;
 
 -- Jobs that a job enqueues are run as well.

@@ -6,7 +6,7 @@ SELECT backfill.register_task('ext');
 CREATE FUNCTION add(queue text, jobs int) RETURNS bigint LANGUAGE sql AS $$
     SELECT count(backfill.enqueue('ext', queue_name => queue)) FROM generate_series(1, jobs) $$;
 CREATE FUNCTION claim(queue text, n int DEFAULT 1) RETURNS bigint LANGUAGE sql AS $$
-    SELECT count(*) FROM backfill.claim_jobs('me', ARRAY[queue], n => n) $$;
+    SELECT count(*) FROM backfill.claim_jobs('me', n, queues => ARRAY[queue]) $$;
 -- Completes the leased job with the lowest place, or the highest.
 CREATE FUNCTION complete(queue text, highest bool DEFAULT false) RETURNS bigint LANGUAGE sql AS $$
     SELECT count(*) FROM (SELECT j.id, j.claim_token FROM backfill.job j WHERE j.queue_name = queue AND j.lease_slot IS NOT NULL

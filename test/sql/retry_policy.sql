@@ -70,22 +70,22 @@ SELECT backfill.backoff_delay(8, 'default'), backfill.backoff_delay(3, 'fast'), 
        backfill.backoff_delay(2147483647, 'default');
 
 -- By numbers; n, initial, maximum, multiplier, jitter, attempts.
-SELECT n, backfill.backoff_delay(n, '1 s', '10 s', 2, 0, 6) FROM generate_series(0, 7) n;
-SELECT backfill.backoff_delay(0, '0', '10 s', 2, 0.5, 6), backfill.backoff_delay(3, '1 s', '0', 2, 0.5, 6), backfill.backoff_delay(5, '1 s', '1 h', 1, 0, 6),
-       backfill.backoff_delay(7, '1 s', '36500 days', 1000, 0, 100) = '36500 days' AS longest, backfill.backoff_delay(2147483646, '1 us', '1 day', 1000, 0, 32767), backfill.backoff_delay(32766, '1 us', '1 day', 1000, 0, 32767);
+SELECT n, backfill.backoff_delay(n, 6, '1 s', '10 s', 2, 0) FROM generate_series(0, 7) n;
+SELECT backfill.backoff_delay(0, 6, '0', '10 s', 2, 0.5), backfill.backoff_delay(3, 6, '1 s', '0', 2, 0.5), backfill.backoff_delay(5, 6, '1 s', '1 h', 1, 0),
+       backfill.backoff_delay(7, 100, '1 s', '36500 days', 1000, 0) = '36500 days' AS longest, backfill.backoff_delay(2147483646, 32767, '1 us', '1 day', 1000, 0), backfill.backoff_delay(32766, 32767, '1 us', '1 day', 1000, 0);
 SELECT backfill.backoff_delay(attempt => 1, initial_delay => '1 s', max_delay => '10 s', multiplier => 1.5, jitter_factor => 0, max_attempts => 3),
-       backfill.backoff_delay(attempt => 0, policy => 'every') IS NOT NULL AS by_name;
+       backfill.backoff_delay(attempt => 0, retry_policy => 'every') IS NOT NULL AS by_name;
 SELECT backfill.backoff_delay(NULL, 'default') IS NULL AND backfill.backoff_delay(0, NULL) IS NULL
-   AND backfill.backoff_delay(0, NULL, '10 s', 2, 0, 6) IS NULL AS null_is_null;
+   AND backfill.backoff_delay(0, 6, NULL, '10 s', 2, 0) IS NULL AS null_is_null;
 CALL refused($$backfill.backoff_delay(-1, 'default')$$);
 CALL refused($$backfill.backoff_delay(0, 'slow')$$);
-CALL refused($$backfill.backoff_delay(0, '-1 s', '10 s', 2, 0, 6)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '-10 s', 2, 0, 6)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '102 years', 2, 0, 6)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '10 s', 0, 0, 6)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '10 s', 2, 2, 6)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '10 s', 2, 0, 0)$$);
-CALL refused($$backfill.backoff_delay(0, '1 s', '10 s', 2, 0, 40000)$$);
+CALL refused($$backfill.backoff_delay(0, 6, '-1 s', '10 s', 2, 0)$$);
+CALL refused($$backfill.backoff_delay(0, 6, '1 s', '-10 s', 2, 0)$$);
+CALL refused($$backfill.backoff_delay(0, 6, '1 s', '102 years', 2, 0)$$);
+CALL refused($$backfill.backoff_delay(0, 6, '1 s', '10 s', 0, 0)$$);
+CALL refused($$backfill.backoff_delay(0, 6, '1 s', '10 s', 2, 2)$$);
+CALL refused($$backfill.backoff_delay(0, 0, '1 s', '10 s', 2, 0)$$);
+CALL refused($$backfill.backoff_delay(0, 40000, '1 s', '10 s', 2, 0)$$);
 
 -- With a seed the jitter is repeatable, without one it is not.
 SET backfill.random_seed = 42;

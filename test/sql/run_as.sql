@@ -46,7 +46,7 @@ TABLE test.ran;
 RESET ROLE;
 TRUNCATE ran RESTART IDENTITY;
 SET SESSION AUTHORIZATION regress_backfill_admin;
-CALL backfill.process_available_jobs(task_identifiers => '{mine, workers}');
+CALL backfill.process_available_jobs(tasks => '{mine, workers}');
 RESET SESSION AUTHORIZATION;
 TABLE who_ran;
 SELECT count(*) FROM backfill.jobs;

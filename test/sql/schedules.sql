@@ -31,10 +31,10 @@ SET backfill.cron_clock = 'external';
 
 -- Everything that can be said about a schedule.
 SELECT backfill.schedule('full', '30 4 * * mon-fri', 'note', '{"to": "me"}', 'reports', -3, 5, 'report', 'preserve_run_at', 'fast',
-                         'europe/berlin', '2 days', 10, 'latest') > now() AS next_is_in_the_future;
+                         '90 seconds', 'europe/berlin', '2 days', 10, 'latest') > now() AS next_is_in_the_future;
 SELECT backfill.schedule(name => 'least', cron => '@daily', task_identifier => 'note') > now() AS next_is_in_the_future;
 \x on
-SELECT name, cron, time_zone, task_identifier, payload, queue_name, priority, max_attempts, job_key, job_key_mode, retry_policy, fill, max_catchup, catchup,
+SELECT name, cron, time_zone, task_identifier, payload, queue_name, priority, max_attempts, job_key, job_key_mode, retry_policy, timeout, fill, max_catchup, catchup,
        next_run_at > now() AS next_run_at, last_run_at, known_since <= clock_timestamp() AS known_since, known_since = checked_until AS checked_until, last_error
   FROM backfill.schedules ORDER BY name;
 \x off
@@ -64,6 +64,7 @@ CALL refused($$backfill.schedule('s', '* * * * *', 'note', priority => 99999)$$)
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', max_attempts => 0)$$);
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', job_key_mode => 'append')$$);
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', retry_policy => 'none')$$);
+CALL refused($$backfill.schedule('s', '* * * * *', 'note', timeout => '0 s')$$);
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', time_zone => 'Mars/Olympus')$$);
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', time_zone => repeat('x', 300))$$);
 CALL refused($$backfill.schedule('s', '* * * * *', 'note', fill => '-1 s')$$);
@@ -95,11 +96,11 @@ SELECT backfill._cron_tick('2026-01-05 10:10:20'), backfill._cron_tick('2026-01-
 SELECT backfill._cron_tick('2026-01-05 09:00'), backfill._cron_tick('2026-01-05 10:15:30');
 SELECT * FROM enqueued();
 -- A job runs as if enqueued at its minute, with the schedule's payload.
-SELECT backfill.schedule('paid', '0 11 * * *', 'note', '{"a": 1, "_cron": 2}', 'reports', 3, 4, NULL, retry_policy => 'fast') IS NOT NULL AS ok;
+SELECT backfill.schedule('paid', '0 11 * * *', 'note', '{"a": 1, "_cron": 2}', 'reports', 3, 4, NULL, retry_policy => 'fast', timeout => '5 s') IS NOT NULL AS ok;
 UPDATE backfill.cron_schedule SET known_since = '2026-01-05 10:58', checked_until = '2026-01-05 10:58' WHERE name = 'paid';
 DELETE FROM backfill.cron_schedule WHERE name = 'five';
 SELECT backfill._cron_tick('2026-01-05 11:00:01');
-SELECT task_identifier, payload, queue_name, priority, max_attempts, run_at, retry_policy FROM backfill.jobs;
+SELECT task_identifier, payload, queue_name, priority, max_attempts, run_at, retry_policy, timeout FROM backfill.jobs;
 DELETE FROM backfill.job;
 SELECT backfill.unschedule('paid');
 

@@ -126,7 +126,7 @@ SELECT count(*) FROM backfill.get_dlq_job(1);
 SELECT total_jobs FROM backfill.dlq_stats();
 SELECT count(*) FROM backfill.retry_policies;
 SELECT count(*) FROM backfill.workers WHERE kind = 'executor';
-SELECT backfill.backoff_delay(0, '1 s', '1 s', 1, 0, 1);
+SELECT backfill.backoff_delay(0, 1, '1 s', '1 s', 1, 0);
 COMMIT;
 
 -- Every isolation level, and the task's settings of this very transaction.

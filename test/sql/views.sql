@@ -47,7 +47,7 @@ DROP ROLE regress_monitor;
 CREATE FUNCTION fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'boom'; END $$;
 SELECT backfill.register_task('fail', 'fail(jsonb)', max_attempts => 1);
 SELECT backfill.enqueue('fail', '1') IS NOT NULL AS enqueued;
-CALL backfill.process_available_jobs(task_identifiers => '{fail}');
+CALL backfill.process_available_jobs(tasks => '{fail}');
 SELECT task_identifier, payload, job_key, failure_count, requeued_count, last_requeued_at, notes, failed_at >= original_created_at AS in_order FROM backfill.dlq;
 
 -- workers: with backfill.max_executors = 0 nothing runs.

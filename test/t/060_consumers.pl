@@ -70,7 +70,7 @@ is_woken($waiting, 'a queue that is resumed wakes it');
 empty();
 sql(q{SELECT backfill.set_queue('serial', 1), backfill.enqueue('ext', queue_name => 'serial')});
 sql(q{SELECT backfill.enqueue('ext', queue_name => 'serial')});
-$token = sql(q{SELECT claim_token FROM backfill.claim_jobs('w', '{serial}', n => 5)});
+$token = sql(q{SELECT claim_token FROM backfill.claim_jobs('w', 5, queues => '{serial}')});
 $waiting = start_waiting("'1 minute', queues => '{serial}'");
 sql(qq{SELECT backfill.complete_jobs((SELECT array_agg(id) FROM backfill.job), $token)});
 is_woken($waiting, 'a place in a queue that is given back wakes it');
@@ -78,7 +78,7 @@ is_woken($waiting, 'a place in a queue that is given back wakes it');
 empty();
 sql(q{SELECT backfill.enqueue('ext')});
 my $claimer = $node->background_psql('postgres');
-is($claimer->query_safe(q{BEGIN; SELECT count(*) FROM backfill.claim_jobs('w', n => 5)}), 1, 'a claim that is not committed');
+is($claimer->query_safe(q{BEGIN; SELECT count(*) FROM backfill.claim_jobs('w', max_jobs => 5)}), 1, 'a claim that is not committed');
 $waiting = start_waiting("'1 minute'");
 $claimer->query_safe('ROLLBACK');
 is_woken($waiting, 'a claim that is rolled back wakes it');
@@ -186,9 +186,9 @@ sql(q{SELECT backfill.enqueue('own')});
 is(notified_within('Own Channel'), 1, 'a commit is notified, on the channel of the task');
 sql(q{SELECT backfill.enqueue('ext')});
 is(notified_within('backfill'), 1, 'a task without a channel is notified on the default channel');
-sql(q{SELECT id FROM backfill.claim_jobs('w', n => 9, lease => '500 ms')});
+sql(q{SELECT id FROM backfill.claim_jobs('w', max_jobs => 9, lease => '500 ms')});
 cmp_ok(notified_within('backfill'), '>=', 1, 'a lease that runs out is notified');
-sql(q{SELECT id FROM backfill.claim_jobs('w', n => 9)});
+sql(q{SELECT id FROM backfill.claim_jobs('w', max_jobs => 9)});
 notified($_) for 'backfill', 'Own Channel';
 my $later = sql(q{SELECT backfill.enqueue('ext', run_at => clock_timestamp() + interval '1 hour')});
 sql(q{SELECT backfill.enqueue('own')});
@@ -231,7 +231,7 @@ $node->safe_psql(
 		ended timestamptz;
 	BEGIN
 		FOR i IN 1 .. 300 LOOP
-			SELECT * INTO job FROM backfill.claim_jobs(w, '{three}', '{shared}', 1, '10 s');
+			SELECT * INTO job FROM backfill.claim_jobs(w, 1, '{shared}', '{three}', '10 s');
 			began := clock_timestamp();
 			COMMIT;
 			IF job.id IS NOT NULL THEN
@@ -273,7 +273,7 @@ $node->restart;
 sql(q{SELECT backfill.enqueue('ext', '1'), backfill.enqueue('ext', '2')});
 is(sql(q{SELECT payload FROM backfill.claim_jobs('w', lease => '1 ms')}), 1, 'not preloaded: a job is claimed');
 wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.jobs WHERE lease_expires_at < clock_timestamp()}, 'the lease is over');
-is(sql(q{SELECT string_agg(payload::text || attempt, ' ') FROM backfill.claim_jobs('w2', n => 5)}), '12 21', 'not preloaded: the next claim has the job whose lease ran out');
+is(sql(q{SELECT string_agg(payload::text || attempt, ' ') FROM backfill.claim_jobs('w2', max_jobs => 5)}), '12 21', 'not preloaded: the next claim has the job whose lease ran out');
 is(sql(q{CALL backfill.wait_for_jobs('10 ms')}), 'f', 'waiting ends');
 $waiting = start_psql($node, 'postgres', q{CALL backfill.wait_for_jobs('1 minute')});
 sql(q{SELECT backfill.enqueue('ext', '3')});

@@ -192,7 +192,7 @@ ends($id, 'registered, it runs');
 
 my @external = map { enqueue(q{'external', queue_name => 'for consumers'}) } 1 .. 2;
 is_why($external[0], qr/^no_consumer: task "external" has no handler: .*; no consumer has a job of this task now$/, 'no consumer claims it');
-my $claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 1', n => 1)});
+my $claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 1', max_jobs => 1)});
 is_why($external[0], qr/^leased: consumer "consumer 1" has it until \d{4}-/, 'a consumer has claimed it');
 is_why($external[1], qr/^no_consumer: .*; these have jobs of this task now: "consumer 1"$/, 'the consumers that could claim another');
 
@@ -202,7 +202,7 @@ $node->safe_psql('postgres', q{SELECT backfill.set_queue('for consumers', 1)});
 is_why($external[1], qr/^queue_full: queue "for consumers" runs 1 job at a time: consumer "consumer 1" with job $external[0]; 0 ready jobs come before it$/,
 	'a lease from before the limit takes a place');
 $node->safe_psql('postgres', "SELECT backfill.complete_jobs(ARRAY[$external[0]]::bigint[], $claim)");
-$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 2', n => 1)});
+$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 2', max_jobs => 1)});
 $external[2] = enqueue(q{'external', queue_name => 'for consumers'});
 is_why($external[2], qr/^queue_full: queue "for consumers" runs 1 job at a time: consumer "consumer 2" with job $external[1]; 0 ready jobs come before it$/,
 	'a queue that a lease fills');
@@ -334,7 +334,7 @@ wait_for_workers($node, 'dispatcher', undef, 0, 'no dispatcher: the database is 
 $id = enqueue(q{'run'});
 is_why($id, qr/^database_not_served: backfill.databases does not name database "postgres"$/, 'no dispatcher: another database is named');
 is_why($external[2], qr/; no dispatcher runs, so those that listen on channel "backfill" are not told$/, 'consumers hear nothing then');
-$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 3', n => 1)});
+$claim = $node->safe_psql('postgres', q{SELECT claim_token FROM backfill.claim_jobs('consumer 3', max_jobs => 1)});
 $node->safe_psql('postgres', "UPDATE backfill.job SET lease_expires_at = now() - interval '1 hour' WHERE id = $external[2]");
 is_why($external[2], qr/^lease_expired: the lease of consumer "consumer 3" ran out at \d{4}-.*; the next claim_jobs\(\) makes it ready again$/, 'a lease that no process ends');
 $node->safe_psql('postgres', q{

@@ -67,7 +67,7 @@ for my $case (
 	[ 'dead', q{SELECT backfill.enqueue('plain', '{"fail": 1}', run_at => now() + interval '50 ms')}, '' ],
 	[ 'cancelled', q{SELECT backfill.enqueue('plain', run_at => 'tomorrow')}, 'SELECT backfill.cancel_job(%d)' ],
 	[ 'dead', q{SELECT backfill.enqueue('plain', run_at => 'tomorrow')}, q{SELECT count(*) FROM backfill.fail_jobs(ARRAY[%d]::bigint[])} ],
-	[ 'completed', q{SELECT backfill.enqueue('external')}, q{BEGIN; SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.claim_jobs('consumer', n => 10); COMMIT} ],
+	[ 'completed', q{SELECT backfill.enqueue('external')}, q{BEGIN; SELECT backfill.complete_jobs(ARRAY[id], claim_token) FROM backfill.claim_jobs('consumer', max_jobs => 10); COMMIT} ],
 	[ 'completed', q{SELECT backfill.enqueue('plain', run_at => 'tomorrow')}, q{BEGIN; SAVEPOINT s; SELECT backfill.cancel_job(%d); ROLLBACK TO s; SELECT count(*) FROM backfill.reschedule_jobs(ARRAY[%d]::bigint[], now()); COMMIT} ],
 	[ 'gone', q{SELECT backfill.enqueue('plain', run_at => 'tomorrow')}, q{DELETE FROM backfill.job WHERE id = %d} ])
 {

@@ -16,7 +16,7 @@ $node->safe_psql('postgres', q{SELECT backfill.register_task('ext')});
 # Claims whatever can be claimed, in as many transactions as it takes; returns how many jobs.
 sub claim_all
 {
-	my $n = $node->safe_psql('postgres', q{SELECT count(*) FROM backfill.claim_jobs('me', n => 200, lease => '1 hour')});
+	my $n = $node->safe_psql('postgres', q{SELECT count(*) FROM backfill.claim_jobs('me', max_jobs => 200, lease => '1 hour')});
 	return $n == 0 ? 0 : $n + claim_all();
 }
 

@@ -21,7 +21,8 @@ struct ScheduleSpec {
     std::string_view name;
     std::string_view cron;
     std::string_view time_zone = "UTC";
-    const Interval *fill = nullptr; /* null: zero */
+    const Interval *timeout = nullptr; /* of each job; null: the task's */
+    const Interval *fill = nullptr;    /* null: zero */
     int32 max_catchup = kDefaultMaxCatchup;
     std::string_view catchup = "all";
     std::string_view job_key_mode = "replace"; /* job.job_key_mode as it was given */

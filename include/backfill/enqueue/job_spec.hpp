@@ -37,6 +37,7 @@ void check_priority(int32 value);
 void check_run_at(TimestampTz value);
 void check_job_key(std::string_view value);
 void check_max_attempts(int32 value);
+void check_attempts(int32 value);
 /* Returns it in milliseconds; nothing for NULL. */
 std::optional<int32> check_timeout(const Interval *timeout);
 void check_retry_policy(const Config &config, std::string_view value);
