@@ -57,8 +57,8 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
 {
     bool was_unknown = false;
     {
-        SharedLock lock;
-        if (DatabaseSlot *slot = find_database(MyDatabaseId, true)) {
+        const SharedLock lock;
+        if (DatabaseSlot *slot = lock->find_or_add_database(MyDatabaseId)) {
             was_unknown = slot->status == DatabaseStatus::kUnknown;
             slot->status = status;
             slot->next_due = next_due.value_or(0);
@@ -80,8 +80,8 @@ TimestampTz next_sweep()
 /* From here on, whoever wakes us wants us to look again. */
 void clear_woken()
 {
-    SharedLock lock;
-    my_slot().woken = false;
+    const SharedLock lock;
+    my_slot(lock).woken = false;
 }
 
 long wait_time(const Pass &pass, const Shortage &shortage)

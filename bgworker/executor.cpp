@@ -79,8 +79,8 @@ TimestampTz idle_since = 0;
 
 void set_state(WorkerState state)
 {
-    SharedLock lock;
-    WorkerSlot &slot = my_slot();
+    const SharedLock lock;
+    WorkerSlot &slot = my_slot(lock);
     slot.state = state;
     slot.woken = false;
 }
@@ -93,10 +93,8 @@ void set_idle(bool now_idle)
     idle = now_idle;
     idle_since = GetCurrentTimestamp();
     set_state(idle ? WorkerState::kIdle : WorkerState::kBusy);
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.state_since = idle_since;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->state_since = idle_since;
 }
 
 void on_job_start(const queue::JobRow &row, const queue::Task &task)
@@ -107,56 +105,49 @@ void on_job_start(const queue::JobRow &row, const queue::Task &task)
              task.identifier.c_str());
     pgstat_report_activity(STATE_RUNNING, activity);
 
+    const int64 job_id = row.id();
+    const int attempt = row.attempts() + 1;
     const TransactionId xid = GetTopTransactionIdIfAny();
     const TimestampTz now = GetCurrentTimestamp();
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.xid = xid;
-    slot.job_id = row.id();
-    slot.attempt = row.attempts() + 1;
-    strlcpy(slot.task, task.identifier.c_str(), sizeof(slot.task));
-    slot.state_since = now;
-    slot.progress = -1;
-    slot.progress_message[0] = '\0';
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->xid = xid;
+    report->job_id = job_id;
+    report->attempt = attempt;
+    strlcpy(report->task, task.identifier.c_str(), sizeof(report->task));
+    report->state_since = now;
+    report->progress = -1;
+    report->progress_message[0] = '\0';
 }
 
 void on_job_end(bool failed)
 {
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.job_id = 0;
-    slot.jobs_done++;
-    slot.jobs_failed += failed ? 1 : 0;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->job_id = 0;
+    report->jobs_done++;
+    report->jobs_failed += failed ? 1 : 0;
 }
 
 /* Others shall see the claim only together with us. */
 void on_claim(int64 claim_token)
 {
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.claim_token = claim_token;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->claim_token = claim_token;
 }
 
 /* Of a claim whose transaction has ended: the job goes on. */
 void on_claim_committed()
 {
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.xid = InvalidTransactionId;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->xid = InvalidTransactionId;
 }
 
 void on_batch_end()
 {
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.xid = InvalidTransactionId;
-    slot.job_id = 0;
-    slot.claim_token = procedure() ? procedure()->claim.token() : 0;
-    SpinLockRelease(&slot.mutex);
+    const int64 claim_token = procedure() ? procedure()->claim.token() : 0;
+    const SlotLock report = lock_my_report();
+    report->xid = InvalidTransactionId;
+    report->job_id = 0;
+    report->claim_token = claim_token;
 }
 
 /* Whether the dispatcher wants us to end, we have slept long enough, or a setting changed. If so,
@@ -167,8 +158,8 @@ bool shall_end()
                                                               guc::executor_idle_timeout_s * 1000);
     /* What was set for the session cannot be taken back; a fresh process has the new value. */
     const bool outdated = started_with_synchronous_commit != guc::executor_synchronous_commit;
-    SharedLock lock;
-    WorkerSlot &slot = my_slot();
+    const SharedLock lock;
+    WorkerSlot &slot = my_slot(lock);
     if (!slot.retire && !outdated && !(timed_out && !slot.woken))
         return false;
     slot.retire = true;
@@ -177,8 +168,8 @@ bool shall_end()
 
 bool is_told_to_end()
 {
-    const SharedLock lock(LW_SHARED);
-    return my_slot().retire;
+    const SharedReadLock lock;
+    return my_slot(lock).retire;
 }
 
 /* --- One transaction ----------------------------------------------------------- */
@@ -526,6 +517,6 @@ void backfill_executor_main(Datum argument)
     ledger::open_entry();
     set_session_defaults();
     backfill::queue::deferred::own_every_transaction();
-    backfill::queue::set_stoppable_slot(&my_slot());
+    backfill::queue::become_stoppable();
     worker_loop(executor_iteration);
 }

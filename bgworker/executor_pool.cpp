@@ -10,35 +10,18 @@ namespace backfill::bgworker
 namespace
 {
 
-/* Calls visit(worker) for every executor of this database. Caller holds the lock. */
-template <class Visit> void for_each_executor(Visit &&visit)
-{
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId)
-            visit(worker);
-    }
-}
-
-void wake_worker(WorkerSlot &worker)
-{
-    worker.woken = true;
-    if (worker.latch != nullptr)
-        SetLatch(worker.latch);
-}
-
 /* Returns whether an executor slept although there was work for it: a commit should
  * have woken it. */
 bool wake_idle_executors(Oid role, int jobs)
 {
     bool missed = false;
-    SharedLock lock;
-    for_each_executor([&](WorkerSlot &worker) {
+    const SharedLock lock;
+    lock->for_each_executor(MyDatabaseId, [&](WorkerSlot &worker) {
         if (worker.role != role || worker.state != WorkerState::kIdle || jobs <= 0)
             return;
         jobs--;
         missed = missed || !worker.woken;
-        wake_worker(worker);
+        worker.wake();
     });
     return missed;
 }
@@ -78,10 +61,10 @@ StartResult start_executor(Oid role)
 void make_room_for(Oid role, bool role_has_executor)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    SharedLock lock;
+    const SharedLock lock;
     WorkerSlot *chosen = nullptr;
     bool retiring = false;
-    for_each_executor([&](WorkerSlot &worker) {
+    lock->for_each_executor(MyDatabaseId, [&](WorkerSlot &worker) {
         retiring = retiring || worker.retire;
         if (worker.role == role || worker.state == WorkerState::kStarting)
             return;
@@ -96,7 +79,7 @@ void make_room_for(Oid role, bool role_has_executor)
     if (retiring || chosen == nullptr)
         return;
     chosen->retire = true;
-    wake_worker(*chosen);
+    chosen->wake();
 }
 
 } // namespace
@@ -104,8 +87,8 @@ void make_room_for(Oid role, bool role_has_executor)
 ExecutorCounts count_executors(Oid role)
 {
     ExecutorCounts counts;
-    SharedLock lock(LW_SHARED);
-    for_each_executor([&](const WorkerSlot &worker) {
+    const SharedReadLock lock;
+    lock->for_each_executor(MyDatabaseId, [&](const WorkerSlot &worker) {
         counts.total++;
         if (worker.role != role || worker.retire)
             return;
@@ -166,8 +149,8 @@ void publish_held_roles()
     if (count == 0 && !published)
         return;
     published = count > 0;
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
+    const SharedLock lock;
+    if (DatabaseSlot *slot = lock->find_or_add_database(MyDatabaseId))
         memcpy(slot->held, held, sizeof(held));
 }
 
@@ -186,20 +169,20 @@ void note_slots(bool exhausted)
     if (!exhausted && !memory().waits_for_slots)
         return;
     memory().waits_for_slots = exhausted;
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(MyDatabaseId, true))
+    const SharedLock lock;
+    if (DatabaseSlot *slot = lock->find_or_add_database(MyDatabaseId))
         slot->retry_at = exhausted ? now + StartBackoff::kFirstPauseUs : 0;
 }
 
 void retire_surplus(int limit)
 {
-    SharedLock lock;
+    const SharedLock lock;
     int staying = 0;
-    for_each_executor([&](WorkerSlot &worker) {
+    lock->for_each_executor(MyDatabaseId, [&](WorkerSlot &worker) {
         if (worker.retire || ++staying <= limit)
             return;
         worker.retire = true;
-        wake_worker(worker);
+        worker.wake();
     });
 }
 

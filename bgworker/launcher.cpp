@@ -39,7 +39,7 @@ struct Dispatcher {
     Reservation reservation{-1, 0};
 };
 
-struct Memory {
+struct LauncherState {
     std::vector<Dispatcher> dispatchers;
     std::unordered_map<Oid, StartBackoff> backoff; /* databases whose dispatcher fails */
     std::unordered_set<Oid> absent;                /* databases without the extension */
@@ -47,9 +47,9 @@ struct Memory {
     bool room_reported = false;
 };
 
-Memory &memory()
+LauncherState &state()
 {
-    static Memory instance;
+    static LauncherState instance;
     return instance;
 }
 
@@ -106,9 +106,9 @@ bool is_among(const DatabaseList &list, Oid database)
 void free_database_slots(const DatabaseList &existing)
 {
     /* So that nothing has to be allocated under the lock. */
-    memory().absent.reserve(memory().absent.size() + kMaxDatabases);
-    SharedLock lock;
-    for (DatabaseSlot &slot : shared().databases) {
+    state().absent.reserve(state().absent.size() + kMaxDatabases);
+    const SharedLock lock;
+    for (DatabaseSlot &slot : lock->databases) {
         /* A session that died without giving the database free. */
         if (slot.blocked_by != 0 && BackendPidGetProc(slot.blocked_by) == nullptr)
             slot.blocked_by = 0;
@@ -117,12 +117,12 @@ void free_database_slots(const DatabaseList &existing)
         if (!is_among(existing, slot.database))
             slot.database = InvalidOid;
         else if (slot.status == DatabaseStatus::kAbsent)
-            memory().absent.insert(std::exchange(slot.database, InvalidOid));
+            state().absent.insert(std::exchange(slot.database, InvalidOid));
         else
-            memory().absent.erase(slot.database); /* we were told to look again */
+            state().absent.erase(slot.database); /* we were told to look again */
     }
-    for (RateSlot &slot : shared().rates)
-        if (slot.queue_id != 0 && find_database(slot.database, false) == nullptr)
+    for (RateSlot &slot : lock->rates)
+        if (slot.queue_id != 0 && lock->find_database(slot.database) == nullptr)
             slot.queue_id = 0;
 }
 
@@ -130,29 +130,29 @@ void free_database_slots(const DatabaseList &existing)
 void update_database_slots(const DatabaseList &existing)
 {
     free_database_slots(existing);
-    for (auto absent = memory().absent.begin(); absent != memory().absent.end();)
-        absent = is_among(existing, *absent) ? std::next(absent) : memory().absent.erase(absent);
+    for (auto absent = state().absent.begin(); absent != state().absent.end();)
+        absent = is_among(existing, *absent) ? std::next(absent) : state().absent.erase(absent);
     bool full = false;
     {
-        SharedLock lock;
+        const SharedLock lock;
         for (int i = 0; i < existing.count; i++)
-            if (!memory().absent.contains(existing.oids[i]))
-                full = find_database(existing.oids[i], true) == nullptr || full;
+            if (!state().absent.contains(existing.oids[i]))
+                full = lock->find_or_add_database(existing.oids[i]) == nullptr || full;
     }
-    if (full && !memory().room_reported)
+    if (full && !state().room_reported)
         pg::call([] {
             ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
                               errmsg("backfill can look after %d databases only", kMaxDatabases),
                               errhint("Name the databases that have the extension in "
                                       "backfill.databases.")));
         });
-    memory().room_reported = full;
+    state().room_reported = full;
 }
 
 DatabaseStatus status_of(Oid database)
 {
-    SharedLock lock(LW_SHARED);
-    const DatabaseSlot *slot = find_database(database, false);
+    const SharedReadLock lock;
+    const DatabaseSlot *slot = lock->find_database(database);
     return slot == nullptr ? DatabaseStatus::kAbsent : slot->status;
 }
 
@@ -162,7 +162,7 @@ void reap_dispatchers()
 {
     const TimestampTz now = GetCurrentTimestamp();
     std::vector<Dispatcher> alive;
-    for (const Dispatcher &dispatcher : memory().dispatchers) {
+    for (const Dispatcher &dispatcher : state().dispatchers) {
         pid_t pid;
         const BgwHandleStatus status =
             pg::call([&] { return GetBackgroundWorkerPid(dispatcher.handle, &pid); });
@@ -174,22 +174,18 @@ void reap_dispatchers()
             forget_worker(dispatcher.reservation.slot, dispatcher.reservation.generation);
         pg::call([&] { pfree(dispatcher.handle); });
         if (logged_in)
-            memory().backoff.erase(dispatcher.database);
+            state().backoff.erase(dispatcher.database);
         else
-            (void) memory().backoff[dispatcher.database].note_failure(now);
+            (void) state().backoff[dispatcher.database].note_failure(now);
     }
-    memory().dispatchers = std::move(alive);
+    state().dispatchers = std::move(alive);
 }
 
-bool has_dispatcher(Oid database)
+/* Also one that has not come so far as to listen. */
+bool has_dispatcher_slot(Oid database)
 {
-    SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kDispatcher && worker.database == database)
-            return true;
-    }
-    return false;
+    const SharedReadLock lock;
+    return lock->find_dispatcher(database) != nullptr;
 }
 
 /* Returns false if the server has no worker slot left. */
@@ -203,13 +199,13 @@ bool start_dispatcher(Oid database)
         WorkerKind::kDispatcher, database, InvalidOid, &dispatcher.handle, &dispatcher.reservation);
     MemoryContextSwitchTo(caller);
     if (result == StartResult::kStarted)
-        memory().dispatchers.push_back(dispatcher);
+        state().dispatchers.push_back(dispatcher);
     return result != StartResult::kNoWorkerSlot;
 }
 
 void note_no_slots()
 {
-    if (!memory().shortage.note_failure(GetCurrentTimestamp()))
+    if (!state().shortage.note_failure(GetCurrentTimestamp()))
         return;
     pg::call([] {
         ereport(WARNING,
@@ -228,16 +224,16 @@ bool start_dispatchers(const DatabaseList &existing)
     bool waiting = false;
     int scouts = 0;
     for (int i = 0; i < existing.count; i++)
-        if (has_dispatcher(existing.oids[i]) &&
+        if (has_dispatcher_slot(existing.oids[i]) &&
             status_of(existing.oids[i]) == DatabaseStatus::kUnknown)
             scouts++;
     for (int i = 0; i < existing.count && !exhausted; i++) {
         const Oid database = existing.oids[i];
         const DatabaseStatus status = status_of(database);
-        if (status == DatabaseStatus::kAbsent || has_dispatcher(database))
+        if (status == DatabaseStatus::kAbsent || has_dispatcher_slot(database))
             continue;
         const bool scouting = status == DatabaseStatus::kUnknown;
-        if (memory().backoff[database].holds(now) || (scouting && scouts >= kMaxScouts)) {
+        if (state().backoff[database].holds(now) || (scouting && scouts >= kMaxScouts)) {
             waiting = true;
             continue;
         }
@@ -252,9 +248,8 @@ bool start_dispatchers(const DatabaseList &existing)
 /* Databases that the settings no longer name lose their workers. */
 void stop_unlisted_workers(const DatabaseList &existing)
 {
-    SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
+    const SharedReadLock lock;
+    for (const WorkerSlot &worker : lock->workers()) {
         if (worker.kind != WorkerKind::kNone && worker.pid != 0 &&
             !is_among(existing, worker.database))
             (void) kill(worker.pid, SIGTERM);
@@ -272,8 +267,8 @@ long launcher_iteration()
 
 void set_latch(Latch *latch) noexcept
 {
-    SharedLock lock;
-    shared().launcher = latch;
+    const SharedLock lock;
+    lock->launcher = latch;
 }
 
 void forget_latch(int, Datum) noexcept

@@ -23,20 +23,20 @@ void on_worker_exit(int, Datum) noexcept
  * must be left alone. */
 bool take_slot()
 {
-    SharedLock lock;
-    WorkerSlot &slot = shared().workers[my_arguments.slot];
+    const SharedLock lock;
+    WorkerSlot &slot = lock->worker(my_arguments.slot);
     if (slot.kind == WorkerKind::kNone || slot.generation != my_arguments.generation)
         return false;
     slot.pid = MyProcPid;
     slot.latch = MyLatch;
-    const DatabaseSlot *database = find_database(my_arguments.database, false);
+    const DatabaseSlot *database = lock->find_database(my_arguments.database);
     return database != nullptr && database->blocked_by == 0;
 }
 
 void mark_ready()
 {
-    SharedLock lock;
-    WorkerSlot &slot = my_slot();
+    const SharedLock lock;
+    WorkerSlot &slot = my_slot(lock);
     slot.logged_in = true;
     /* An executor counts as available until it has its first job. */
     if (slot.kind == WorkerKind::kDispatcher)
@@ -94,8 +94,9 @@ void attach_worker(Datum)
 
 bool was_called()
 {
-    SharedLock lock(LW_SHARED);
-    return my_slot().woken || my_slot().retire;
+    const SharedReadLock lock;
+    const WorkerSlot &slot = my_slot(lock);
+    return slot.woken || slot.retire;
 }
 
 namespace

@@ -240,14 +240,15 @@ bool wait_until_claimable(const queue::ClaimFilter &filter, TimestampTz deadline
     for (;;) {
         /* First, so that what becomes ready while we look wakes us. */
         if (bgworker::available())
-            pg::call([] { ConditionVariablePrepareToSleep(&bgworker::shared().consumers); });
+            pg::call(
+                [] { ConditionVariablePrepareToSleep(&bgworker::lock_free_state().consumers); });
         const bool claimable = queue::is_any_claimable(filter);
         pg::call([] { SPI_commit(); });
         const TimestampTz now = GetCurrentTimestamp();
         if (claimable || now >= deadline)
             return claimable;
         const bool told = bgworker::available() && bgworker::has_dispatcher(MyDatabaseId);
-        pg::nap(bgworker::available() ? &bgworker::shared().consumers : nullptr,
+        pg::nap(bgworker::available() ? &bgworker::lock_free_state().consumers : nullptr,
                 Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
                     told ? kLongestNapMs : guc::poll_interval_ms));
     }

@@ -23,12 +23,6 @@ Datum to_oid_array(const std::vector<Oid> &oids)
     });
 }
 
-bool has_launcher()
-{
-    const bgworker::SharedLock lock(LW_SHARED);
-    return bgworker::shared().launcher != nullptr;
-}
-
 bool is_listed_here()
 {
     return pg::call([] {
@@ -57,7 +51,7 @@ BACKFILL_FUNCTION(backfill_server_state)
     Datum values[] = {
         BoolGetDatum(preloaded),
         pg::from_text(BACKFILL_VERSION),
-        BoolGetDatum(preloaded && has_launcher()),
+        BoolGetDatum(preloaded && bgworker::has_launcher()),
         BoolGetDatum(preloaded && bgworker::has_dispatcher(MyDatabaseId)),
         BoolGetDatum(preloaded && is_listed_here()),
         Int32GetDatum(database ? database->blocked_by : 0),
@@ -74,11 +68,7 @@ BACKFILL_FUNCTION(backfill_server_state)
 
 BACKFILL_FUNCTION(backfill_no_rate_window_at)
 {
-    TimestampTz at = 0;
-    if (bgworker::available()) {
-        const bgworker::SharedLock lock(LW_SHARED);
-        at = bgworker::shared().no_rate_window_at;
-    }
+    const TimestampTz at = bgworker::available() ? bgworker::no_rate_window_at() : 0;
     fcinfo->isnull = at == 0;
     return TimestampTzGetDatum(at);
 }

@@ -148,8 +148,9 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
     for (;;) {
         /* First, so that an end that comes while we look wakes us. */
         if (bgworker::available())
-            pg::call(
-                [] { ConditionVariablePrepareToSleep(&bgworker::shared().job_waiters.ended); });
+            pg::call([] {
+                ConditionVariablePrepareToSleep(&bgworker::lock_free_state().job_waiters.ended);
+            });
         auto ending = find_ending(job_id, memory);
         if (is_gone(ending)) {
             bgworker::watch_rollbacks();
@@ -172,7 +173,7 @@ Ending await_ending(int64 job_id, TimestampTz deadline, MemoryContext memory)
         if (now >= deadline)
             return {"timeout", std::nullopt};
         const long longest = bgworker::available() ? kLongestNapMs : guc::poll_interval_ms;
-        pg::nap(bgworker::available() ? &bgworker::shared().job_waiters.ended : nullptr,
+        pg::nap(bgworker::available() ? &bgworker::lock_free_state().job_waiters.ended : nullptr,
                 Min(TimestampDifferenceMilliseconds(now, deadline) + 1, is_untold ? 10 : longest));
     }
 }

@@ -18,7 +18,7 @@ const char *kind_name(bgworker::WorkerKind kind)
     return kind == bgworker::WorkerKind::kDispatcher ? "dispatcher" : "executor";
 }
 
-const char *state_name(const bgworker::WorkerSlot &worker)
+const char *state_name(const bgworker::WorkerCopy &worker)
 {
     switch (worker.state) {
     case bgworker::WorkerState::kStarting:
@@ -90,9 +90,9 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
 
 BACKFILL_FUNCTION(backfill_workers)
 {
-    const std::vector<bgworker::WorkerSlot> workers = bgworker::copy_workers();
+    const std::vector<bgworker::WorkerCopy> workers = bgworker::copy_workers();
     pg::ResultSet result(fcinfo);
-    for (const bgworker::WorkerSlot &worker : workers) {
+    for (const bgworker::WorkerCopy &worker : workers) {
         const bool executor = worker.kind == bgworker::WorkerKind::kExecutor;
         const bool running = worker.job_id != 0;
         const Datum values[] = {

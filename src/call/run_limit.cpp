@@ -15,7 +15,8 @@ constexpr int kRepeatMs = 1000;
 /* A handler that goes on after this number of cancels catches every one of them. */
 constexpr int kMaxCancels = 10;
 
-bgworker::WorkerSlot *stoppable_slot = nullptr;
+/* Others can cancel this process's jobs. */
+bool is_stoppable = false;
 bool timer_registered = false;
 TimeoutId timer;
 volatile sig_atomic_t time_is_up = 0;
@@ -38,7 +39,7 @@ void cancel_statement() noexcept
 /* In a signal handler. A user's session is not ended. */
 void on_time_up() noexcept
 {
-    if (time_is_up < kMaxCancels || stoppable_slot == nullptr) {
+    if (time_is_up < kMaxCancels || !is_stoppable) {
         time_is_up = Min(time_is_up + 1, kMaxCancels);
         cancel_statement();
         return;
@@ -81,9 +82,9 @@ void on_watch() noexcept
 
 } // namespace
 
-void set_stoppable_slot(bgworker::WorkerSlot *slot)
+void become_stoppable() noexcept
 {
-    stoppable_slot = slot;
+    is_stoppable = true;
 }
 
 int64 time_limit_us(const JobRow &row, const Task &task)
@@ -128,8 +129,8 @@ void RunLimit::begin()
         active_ = true;
         waited_for = nullptr;
         in_handler = 1;
-        if (stoppable_slot != nullptr)
-            bgworker::open_to_stop(*stoppable_slot, job_id_);
+        if (is_stoppable)
+            bgworker::accept_stop(job_id_);
         if (limit_us_ > 0)
             enable_timeout_every(timer, GetCurrentTimestamp() + limit_us_, kRepeatMs);
     });
@@ -137,8 +138,8 @@ void RunLimit::begin()
 
 void RunLimit::check() const
 {
-    const bool told = stoppable_slot != nullptr && bgworker::is_told_to_stop(*stoppable_slot);
-    if (told || time_is_up != 0 || waited_too_long != 0)
+    const bool requested = is_stoppable && bgworker::is_stop_requested();
+    if (requested || time_is_up != 0 || waited_too_long != 0)
         throw core::ErrorInfo{kQueryCanceled, "canceling the job", {}, {}, {}};
 }
 
@@ -154,7 +155,7 @@ void RunLimit::end() noexcept
     time_is_up = 0;
     waited_ = waited_too_long != 0;
     waited_too_long = 0;
-    cancelled_ = stoppable_slot != nullptr && bgworker::close_to_stop(*stoppable_slot);
+    cancelled_ = is_stoppable && bgworker::refuse_stop();
     /* It has done its work, or has come too late. */
     if (timed_out_ || cancelled_ || waited_)
         QueryCancelPending = false;

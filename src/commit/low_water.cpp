@@ -66,16 +66,6 @@ class Notes
 Notes inserted;
 Notes claimed;
 
-class MarksLock
-{
-  public:
-    MarksLock() { LWLockAcquire(bgworker::shared().marks_lock, LW_EXCLUSIVE); }
-    ~MarksLock() { LWLockRelease(bgworker::shared().marks_lock); }
-    MarksLock(const MarksLock &) = delete;
-    MarksLock &operator=(const MarksLock &) = delete;
-    core::LowWaterMarks &marks() const { return bgworker::shared().marks; }
-};
-
 uint64 hash_text(std::string_view text, uint64 seed) noexcept
 {
     return hash_bytes_extended(reinterpret_cast<const unsigned char *>(text.data()),
@@ -98,7 +88,7 @@ core::ReadyKey key_of_row(const JobRow &row) noexcept
  * those of another. */
 core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept
 {
-    const uint64 seed = bgworker::available() ? bgworker::shared().hash_seed : 0;
+    const uint64 seed = bgworker::available() ? bgworker::lock_free_state().hash_seed : 0;
     const uint64 hash =
         hash_text(queue, hash_text(task, seed + static_cast<uint64>(priority + PG_INT16_MAX + 1)));
     return {MyDatabaseId, hash};
@@ -108,16 +98,16 @@ std::uint64_t announcements() noexcept
 {
     if (!bgworker::available())
         return 0;
-    MarksLock lock;
-    return lock.marks().announcements();
+    const bgworker::MarksLock lock;
+    return lock->announcements();
 }
 
 core::ReadyKey mark(core::RangeId range) noexcept
 {
     if (!bgworker::available())
         return {};
-    MarksLock lock;
-    return lock.marks().mark(range);
+    const bgworker::MarksLock lock;
+    return lock->mark(range);
 }
 
 core::ReadyKey mark_for_own_jobs(core::RangeId range) noexcept
@@ -130,16 +120,16 @@ void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
 {
     if (!bgworker::available())
         return;
-    MarksLock lock;
-    lock.marks().raise_mark(range, from, to, announcements);
+    const bgworker::MarksLock lock;
+    lock->raise_mark(range, from, to, announcements);
 }
 
 void announce(core::RangeId range, core::ReadyKey key) noexcept
 {
     if (!bgworker::available())
         return;
-    MarksLock lock;
-    lock.marks().announce(range, key);
+    const bgworker::MarksLock lock;
+    lock->announce(range, key);
 }
 
 void note_inserted(const JobRow &row) noexcept
@@ -164,8 +154,8 @@ void on_transaction_end(bool committed) noexcept
 {
     const Notes &notes = committed ? inserted : claimed;
     if (bgworker::available() && !notes.empty()) {
-        MarksLock lock;
-        notes.announce(lock.marks());
+        const bgworker::MarksLock lock;
+        notes.announce(*lock);
     }
     drop_notes();
 }

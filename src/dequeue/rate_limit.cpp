@@ -57,7 +57,7 @@ TimestampTz with_window(const QueueLimit &limit, TimestampTz now, Use &&use) noe
     if (!bgworker::available())
         return prepared(local_window(window_id(limit)));
     const bgworker::SharedLock lock;
-    return prepared(bgworker::find_rate_window(MyDatabaseId, window_id(limit)));
+    return prepared(lock->find_rate_window(MyDatabaseId, window_id(limit)));
 }
 
 } // namespace
@@ -81,7 +81,7 @@ void return_rate_token(const QueueLimit &limit, TimestampTz now) noexcept
         return;
     }
     const bgworker::SharedLock lock;
-    take_back(bgworker::find_rate_window(MyDatabaseId, window_id(limit)));
+    take_back(lock->find_rate_window(MyDatabaseId, window_id(limit)));
 }
 
 TimestampTz next_rate_token(const QueueLimit &limit, TimestampTz now) noexcept

@@ -28,7 +28,7 @@ namespace
 {
 
 using namespace facts;
-using bgworker::WorkerSlot;
+using bgworker::WorkerCopy;
 using bgworker::WorkerState;
 
 struct Answer {
@@ -154,7 +154,7 @@ class Diagnosis
     Answer running(TransactionId xid) const
     {
         const TransactionId top = pg::call([&] { return SubTransGetTopmostTransaction(xid); });
-        for (const WorkerSlot &worker : bgworker::copy_workers()) {
+        for (const WorkerCopy &worker : bgworker::copy_workers()) {
             if (!TransactionIdEquals(worker.xid, top))
                 continue;
             if (worker.job_id != id_)
@@ -165,7 +165,7 @@ class Diagnosis
         return {"claimed", "its row is being run, changed or deleted by " + owner_of(xid)};
     }
 
-    Answer running_in(const WorkerSlot &worker) const
+    Answer running_in(const WorkerCopy &worker) const
     {
         std::string text = "executor " + std::to_string(worker.pid) +
                            " has been running it since " + at_time(worker.state_since) +
@@ -182,7 +182,7 @@ class Diagnosis
     Answer in_executor() const
     {
         const int64 token = DatumGetInt64(row_.get(Column::kClaimToken));
-        for (const WorkerSlot &worker : bgworker::copy_workers())
+        for (const WorkerCopy &worker : bgworker::copy_workers())
             if (worker.claim_token == token)
                 return running_in(worker);
         return {"run_lost", pg::to_string(row_.get(Column::kWorker)) +
@@ -410,12 +410,7 @@ class Diagnosis
 
     static Answer no_dispatcher(bool has_place)
     {
-        bool launcher;
-        {
-            const bgworker::SharedLock lock(LW_SHARED);
-            launcher = bgworker::shared().launcher != nullptr;
-        }
-        if (!launcher)
+        if (!bgworker::has_launcher())
             return {"no_dispatcher", "the launcher does not run; the server starts it again within "
                                      "a second"};
         if (!has_place)
@@ -460,14 +455,14 @@ class Diagnosis
     int executors_of_role(WorkerState state) const
     {
         int count = 0;
-        for (const WorkerSlot &worker : bgworker::copy_workers())
+        for (const WorkerCopy &worker : bgworker::copy_workers())
             if (is_executor(worker) && worker.role == task_->run_as_oid && !worker.retire &&
                 worker.state == state)
                 count++;
         return count;
     }
 
-    static bool is_executor(const WorkerSlot &worker)
+    static bool is_executor(const WorkerCopy &worker)
     {
         return worker.kind == bgworker::WorkerKind::kExecutor;
     }
@@ -488,7 +483,7 @@ class Diagnosis
     {
         int total = 0;
         int bulk = 0;
-        for (const WorkerSlot &worker : bgworker::copy_workers()) {
+        for (const WorkerCopy &worker : bgworker::copy_workers()) {
             total += is_executor(worker) ? 1 : 0;
             bulk += is_executor(worker) && worker.bulk ? 1 : 0;
         }

@@ -34,11 +34,11 @@ Try delete_row(JobTable &table, const FoundJob &job)
 
 bool stop_run(int64 id)
 {
-    if (!bgworker::available() || !bgworker::is_stoppable(id))
+    if (!bgworker::available() || !bgworker::accepts_stop(id))
         return false;
     /* First: the executor may die as soon as it is told. */
     forbid_retry(id, core::Fate::kCancelled);
-    if (bgworker::tell_to_stop(id))
+    if (bgworker::request_stop(id))
         return true;
     allow_retry(id);
     return false;

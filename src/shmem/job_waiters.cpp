@@ -10,7 +10,9 @@ namespace backfill::bgworker
 namespace
 {
 
-JobWaiter *my_place = nullptr;
+/* Of this session. */
+int my_place = -1;
+bool watching_rollbacks = false;
 
 /* FATAL ends a session without unwinding the stack. */
 void on_session_exit(int, Datum) noexcept
@@ -22,13 +24,13 @@ void on_session_exit(int, Datum) noexcept
 
 void tell_job_waiters(const EndedJob *jobs, int count, bool more) noexcept
 {
-    JobWaiters &all = shared().job_waiters;
-    if (pg_atomic_read_u32(&all.count) == 0)
+    JobWaiterCounts &waiting = lock_free_state().job_waiters;
+    if (pg_atomic_read_u32(&waiting.all) == 0)
         return;
     bool found = more;
     {
-        SharedLock lock;
-        for (JobWaiter &waiter : all.waiters) {
+        const SharedLock lock;
+        for (JobWaiter &waiter : lock->job_waiters) {
             if (waiter.pid == 0 || waiter.database != MyDatabaseId)
                 continue;
             for (int i = 0; i < count; i++) {
@@ -40,64 +42,60 @@ void tell_job_waiters(const EndedJob *jobs, int count, bool more) noexcept
         }
     }
     if (found)
-        ConditionVariableBroadcast(&all.ended);
+        ConditionVariableBroadcast(&waiting.ended);
 }
 
 void take_waiter_place(int64 job_id)
 {
     static bool exit_registered = false;
-    if (!available() || my_place != nullptr)
+    if (!available() || my_place >= 0)
         return;
     if (!exit_registered)
         pg::call([] { before_shmem_exit(on_session_exit, static_cast<Datum>(0)); });
     exit_registered = true;
-    JobWaiters &all = shared().job_waiters;
-    SharedLock lock;
-    for (JobWaiter &waiter : all.waiters) {
-        if (waiter.pid != 0)
+    const SharedLock lock;
+    for (int i = 0; i < kMaxJobWaiters; i++) {
+        if (lock->job_waiters[i].pid != 0)
             continue;
-        waiter = JobWaiter{MyProcPid, MyDatabaseId, job_id, std::nullopt, false};
-        my_place = &waiter;
-        (void) pg_atomic_fetch_add_u32(&all.count, 1);
+        lock->job_waiters[i] = JobWaiter{MyProcPid, MyDatabaseId, job_id, std::nullopt};
+        my_place = i;
+        (void) pg_atomic_fetch_add_u32(&lock_free_state().job_waiters.all, 1);
         return;
     }
 }
 
 void leave_waiter_place() noexcept
 {
-    if (my_place == nullptr)
+    if (my_place < 0)
         return;
-    SharedLock lock;
-    JobWaiters &all = shared().job_waiters;
-    if (my_place->watches_rollbacks)
-        (void) pg_atomic_fetch_sub_u32(&all.uncommitted, 1);
-    my_place->pid = 0;
-    my_place = nullptr;
-    (void) pg_atomic_fetch_sub_u32(&all.count, 1);
+    JobWaiterCounts &waiting = lock_free_state().job_waiters;
+    const SharedLock lock;
+    if (std::exchange(watching_rollbacks, false))
+        (void) pg_atomic_fetch_sub_u32(&waiting.uncommitted, 1);
+    lock->job_waiters[std::exchange(my_place, -1)].pid = 0;
+    (void) pg_atomic_fetch_sub_u32(&waiting.all, 1);
 }
 
 void watch_rollbacks()
 {
-    if (my_place == nullptr || my_place->watches_rollbacks)
+    if (my_place < 0 || std::exchange(watching_rollbacks, true))
         return;
-    SharedLock lock;
-    my_place->watches_rollbacks = true;
-    (void) pg_atomic_fetch_add_u32(&shared().job_waiters.uncommitted, 1);
+    (void) pg_atomic_fetch_add_u32(&lock_free_state().job_waiters.uncommitted, 1);
 }
 
 void tell_rollback() noexcept
 {
-    JobWaiters &all = shared().job_waiters;
-    if (pg_atomic_read_u32(&all.uncommitted) > 0)
-        ConditionVariableBroadcast(&all.ended);
+    JobWaiterCounts &waiting = lock_free_state().job_waiters;
+    if (pg_atomic_read_u32(&waiting.uncommitted) > 0)
+        ConditionVariableBroadcast(&waiting.ended);
 }
 
 std::optional<core::Fate> told_job_end()
 {
-    if (my_place == nullptr)
+    if (my_place < 0)
         return std::nullopt;
-    SharedLock lock(LW_SHARED);
-    return my_place->end;
+    const SharedReadLock lock;
+    return lock->job_waiters[my_place].end;
 }
 
 } // namespace backfill::bgworker

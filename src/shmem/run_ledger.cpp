@@ -223,9 +223,8 @@ void convert_entries()
 
 /* --- An executor's entry ------------------------------------------------------------------- */
 
-/* A free one; else one that is only suspect; else the oldest charge, whose database may be gone.
- * Caller holds the lock. */
-Entry *find_place()
+/* A free one; else one that is only suspect; else the oldest charge, whose database may be gone. */
+Entry *find_place(const SharedLock &)
 {
     Entry *oldest = nullptr;
     Entry *suspect = nullptr;
@@ -242,8 +241,7 @@ Entry *find_place()
     return suspect != nullptr ? suspect : oldest;
 }
 
-/* Caller holds the lock. */
-void set_state(Entry &entry, EntryState state) noexcept
+void set_state(const SharedLock &, Entry &entry, EntryState state) noexcept
 {
     if (entry.state == EntryState::kCharge)
         (void) pg_atomic_fetch_sub_u32(&header->charges, 1);
@@ -255,7 +253,7 @@ void set_state(Entry &entry, EntryState state) noexcept
 /* The entry of an executor, or the one that nobody reads. */
 Entry *find_owned(int pid) noexcept
 {
-    const SharedLock lock(LW_SHARED);
+    const SharedReadLock lock;
     for (uint32 i = 0; i < entry_count(); i++)
         if (entries[i].state == EntryState::kOwned && entries[i].pid == pid)
             return &entries[i];
@@ -267,11 +265,11 @@ bool take_place() noexcept
 {
     if (entries == nullptr)
         return false;
-    SharedLock lock;
-    Entry *const place = find_place();
+    const SharedLock lock;
+    Entry *const place = find_place(lock);
     if (place == nullptr)
         return false;
-    set_state(*place, EntryState::kFree);
+    set_state(lock, *place, EntryState::kFree);
     memset(static_cast<void *>(place), 0, sizeof(*place));
     place->pid = MyProcPid;
     place->timeline = GetWALInsertionTimeLine();
@@ -304,14 +302,14 @@ void on_exit(int, Datum) noexcept
 {
     Entry &entry = *mine;
     mine = &no_entry;
-    SharedLock lock;
+    const SharedLock lock;
     if (entry.run.job_id == 0 || is_innocent()) {
-        set_state(entry, EntryState::kFree);
+        set_state(lock, entry, EntryState::kFree);
         return;
     }
     if (entry.end != End::kOverrun)
         entry.end = terminator() == Terminator::kItself ? End::kItself : End::kExit;
-    set_state(entry, EntryState::kCharge);
+    set_state(lock, entry, EntryState::kCharge);
 }
 
 } // namespace
@@ -351,7 +349,7 @@ void join_leader() noexcept
 
 bool find_charge(const Run &run) noexcept
 {
-    SharedLock lock(LW_SHARED);
+    const SharedReadLock lock;
     for (uint32 i = 0; i < entry_count(); i++)
         if (is_charge_of(entries[i], run))
             return true;
@@ -365,7 +363,7 @@ std::vector<Entry> charges()
         return found;
     found.reserve(entry_count());
     const TimeLineID timeline = GetWALInsertionTimeLine();
-    SharedLock lock;
+    const SharedLock lock;
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
         if (entry.state != EntryState::kCharge || entry.run.database != MyDatabaseId)
@@ -373,17 +371,17 @@ std::vector<Entry> charges()
         if (entry.timeline == timeline)
             found.push_back(entry);
         else
-            set_state(entry, EntryState::kFree);
+            set_state(lock, entry, EntryState::kFree);
     }
     return found;
 }
 
 void settle(const Entry &charge) noexcept
 {
-    SharedLock lock;
+    const SharedLock lock;
     for (uint32 i = 0; i < entry_count(); i++)
         if (is_charge_of(entries[i], charge.run))
-            set_state(entries[i],
+            set_state(lock, entries[i],
                       charge.end == End::kWithAll ? EntryState::kSuspect : EntryState::kFree);
 }
 
@@ -405,7 +403,7 @@ int64 charge_pause(int begun) noexcept
 void begin_charging(const Entry &charge) noexcept
 {
     const TimestampTz now = GetCurrentTimestamp();
-    SharedLock lock;
+    const SharedLock lock;
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
         if (!is_charge_of(entry, charge.run))
@@ -417,7 +415,7 @@ void begin_charging(const Entry &charge) noexcept
 
 void end_charging(const Entry &charge) noexcept
 {
-    SharedLock lock;
+    const SharedLock lock;
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
         if (!is_charge_of(entry, charge.run))

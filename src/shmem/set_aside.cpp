@@ -10,45 +10,44 @@ namespace backfill::bgworker::set_aside
 namespace
 {
 
-/* Whoever has to try a thing again may be busy for a while; after so long nobody will. */
+/* The process that has to try a thing again may be busy for a while; after this time none will. */
 constexpr int64 kForgottenUs = 300 * USECS_PER_SEC;
 
-List &list()
+pg_atomic_uint32 *count() noexcept
 {
-    return shared().set_aside;
+    return &lock_free_state().set_aside_count;
 }
 
 void free_entry(Entry &entry) noexcept
 {
     entry.kind = Kind::kNone;
-    (void) pg_atomic_fetch_sub_u32(&list().count, 1);
+    (void) pg_atomic_fetch_sub_u32(count(), 1);
 }
 
-/* The functions below are for callers that hold the lock. */
-
-Entry *find_entry(Kind kind, int64 id) noexcept
+/* Either lock does. */
+template <class Lock> auto find_entry(const Lock &lock, Kind kind, int64 id) noexcept
 {
-    for (Entry &entry : list().entries)
+    for (auto &entry : lock->set_aside)
         if (entry.kind == kind && entry.id == id && entry.database == MyDatabaseId)
             return &entry;
-    return nullptr;
+    return static_cast<decltype(&lock->set_aside[0])>(nullptr);
 }
 
-void give_back_forgotten(TimestampTz now) noexcept
+void give_back_forgotten(const SharedLock &lock, TimestampTz now) noexcept
 {
-    for (Entry &entry : list().entries)
+    for (Entry &entry : lock->set_aside)
         if (entry.kind != Kind::kNone && now - entry.retry_at > kForgottenUs)
             free_entry(entry);
 }
 
 /* A free entry, or, if there is none, the one that will be tried again soonest: that one loses
  * least when it is forgotten. */
-Entry &take_entry(bool &evicted) noexcept
+Entry &take_entry(const SharedLock &lock, bool &evicted) noexcept
 {
     Entry *soonest = nullptr;
-    for (Entry &entry : list().entries) {
+    for (Entry &entry : lock->set_aside) {
         if (entry.kind == Kind::kNone) {
-            (void) pg_atomic_fetch_add_u32(&list().count, 1);
+            (void) pg_atomic_fetch_add_u32(count(), 1);
             return entry;
         }
         if (soonest == nullptr || entry.retry_at < soonest->retry_at)
@@ -106,10 +105,10 @@ TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core:
     TimestampTz retry_at;
     {
         const SharedLock lock;
-        Entry *entry = find_entry(kind, id);
+        Entry *entry = find_entry(lock, kind, id);
         if (entry == nullptr) {
-            give_back_forgotten(now);
-            entry = &take_entry(evicted);
+            give_back_forgotten(lock, now);
+            entry = &take_entry(lock, evicted);
             lost = *entry;
             *entry = Entry{};
             entry->kind = kind;
@@ -137,7 +136,7 @@ TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core:
 
 bool is_empty() noexcept
 {
-    return !available() || pg_atomic_read_u32(&list().count) == 0;
+    return !available() || pg_atomic_read_u32(count()) == 0;
 }
 
 bool is_set_aside(Kind kind, int64 id) noexcept
@@ -145,8 +144,8 @@ bool is_set_aside(Kind kind, int64 id) noexcept
     if (is_empty())
         return false;
     const TimestampTz now = GetCurrentTimestamp();
-    const SharedLock lock(LW_SHARED);
-    const Entry *entry = find_entry(kind, id);
+    const SharedReadLock lock;
+    const Entry *entry = find_entry(lock, kind, id);
     return entry != nullptr && entry->retry_at > now;
 }
 
@@ -155,7 +154,7 @@ void clear(Kind kind, int64 id) noexcept
     if (is_empty())
         return;
     const SharedLock lock;
-    if (Entry *entry = find_entry(kind, id))
+    if (Entry *entry = find_entry(lock, kind, id))
         free_entry(*entry);
 }
 
@@ -165,8 +164,8 @@ TimestampTz next_retry(Kind kind) noexcept
         return 0;
     TimestampTz next = 0;
     const TimestampTz now = GetCurrentTimestamp();
-    const SharedLock lock(LW_SHARED);
-    for (const Entry &entry : list().entries)
+    const SharedReadLock lock;
+    for (const Entry &entry : lock->set_aside)
         if (entry.kind == kind && entry.database == MyDatabaseId && entry.retry_at > now &&
             (next == 0 || entry.retry_at < next))
             next = entry.retry_at;
@@ -177,8 +176,8 @@ std::optional<Entry> find(Kind kind, int64 id)
 {
     if (is_empty())
         return std::nullopt;
-    const SharedLock lock(LW_SHARED);
-    const Entry *entry = find_entry(kind, id);
+    const SharedReadLock lock;
+    const Entry *entry = find_entry(lock, kind, id);
     return entry == nullptr ? std::nullopt : std::optional(*entry);
 }
 
@@ -188,8 +187,8 @@ std::vector<Entry> copy_entries()
     if (is_empty())
         return entries;
     entries.reserve(kMaxEntries); /* so that nothing is allocated under the lock */
-    const SharedLock lock(LW_SHARED);
-    for (const Entry &entry : list().entries)
+    const SharedReadLock lock;
+    for (const Entry &entry : lock->set_aside)
         if (entry.kind != Kind::kNone && entry.database == MyDatabaseId)
             entries.push_back(entry);
     return entries;

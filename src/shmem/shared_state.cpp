@@ -11,7 +11,6 @@ namespace
 
 constexpr char kName[] = "backfill";
 
-SharedState *state = nullptr;
 shmem_request_hook_type previous_request_hook = nullptr;
 shmem_startup_hook_type previous_startup_hook = nullptr;
 
@@ -23,7 +22,7 @@ int max_workers()
 
 Size state_size()
 {
-    return add_size(offsetof(SharedState, workers), mul_size(max_workers(), sizeof(WorkerSlot)));
+    return add_size(sizeof(SharedBlock), mul_size(max_workers(), sizeof(WorkerSlot)));
 }
 
 void request_shared_memory()
@@ -34,6 +33,31 @@ void request_shared_memory()
     RequestNamedLWLockTranche(kName, 2);
 }
 
+void init_lock_free(LockFreeState &state)
+{
+    if (!pg_strong_random(&state.hash_seed, sizeof(state.hash_seed)))
+        state.hash_seed = static_cast<uint64>(GetCurrentTimestamp());
+    ConditionVariableInit(&state.consumers);
+    pg_atomic_init_u32(&state.job_waiters.all, 0);
+    pg_atomic_init_u32(&state.job_waiters.uncommitted, 0);
+    ConditionVariableInit(&state.job_waiters.ended);
+    pg_atomic_init_u32(&state.set_aside_count, 0);
+    for (pg_atomic_uint32 &places : state.setting_places)
+        pg_atomic_init_u32(&places, 0);
+}
+
+void init_block(SharedBlock &block)
+{
+    memset(static_cast<void *>(&block), 0, state_size());
+    block.lock = &GetNamedLWLockTranche(kName)[0].lock;
+    block.marks_lock = &GetNamedLWLockTranche(kName)[1].lock;
+    init_lock_free(block.lock_free);
+    block.state.worker_count = max_workers();
+    block.state.worker_slots = reinterpret_cast<WorkerSlot *>(&block + 1);
+    for (WorkerSlot &slot : block.state.workers())
+        slot.init();
+}
+
 void create_shared_memory()
 {
     if (previous_startup_hook != nullptr)
@@ -41,29 +65,33 @@ void create_shared_memory()
 
     bool found;
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    state = static_cast<SharedState *>(ShmemInitStruct(kName, state_size(), &found));
-    if (!found) {
-        memset(static_cast<void *>(state), 0, state_size());
-        state->lock = &GetNamedLWLockTranche(kName)[0].lock;
-        state->marks_lock = &GetNamedLWLockTranche(kName)[1].lock;
-        if (!pg_strong_random(&state->hash_seed, sizeof(state->hash_seed)))
-            state->hash_seed = static_cast<uint64>(GetCurrentTimestamp());
-        state->worker_count = max_workers();
-        for (pg_atomic_uint32 &places : state->setting_places)
-            pg_atomic_init_u32(&places, 0);
-        ConditionVariableInit(&state->consumers);
-        pg_atomic_init_u32(&state->job_waiters.count, 0);
-        pg_atomic_init_u32(&state->job_waiters.uncommitted, 0);
-        ConditionVariableInit(&state->job_waiters.ended);
-        pg_atomic_init_u32(&state->set_aside.count, 0);
-        for (int i = 0; i < state->worker_count; i++)
-            SpinLockInit(&state->workers[i].mutex);
-    }
+    shared_block = static_cast<SharedBlock *>(ShmemInitStruct(kName, state_size(), &found));
+    if (!found)
+        init_block(*shared_block);
     LWLockRelease(AddinShmemInitLock);
     ledger::init();
 }
 
+/* Either kind of state. */
+template <class State> auto find_database_in(State &state, Oid database)
+{
+    for (auto &slot : state.databases)
+        if (slot.database == database)
+            return &slot;
+    return static_cast<decltype(&state.databases[0])>(nullptr);
+}
+
+template <class State> auto find_dispatcher_in(State &state, Oid database)
+{
+    for (auto &slot : state.workers())
+        if (slot.kind == WorkerKind::kDispatcher && slot.database == database)
+            return &slot;
+    return static_cast<decltype(&state.workers()[0])>(nullptr);
+}
+
 } // namespace
+
+SharedBlock *shared_block = nullptr;
 
 void init_shared_state()
 {
@@ -73,36 +101,42 @@ void init_shared_state()
     shmem_startup_hook = create_shared_memory;
 }
 
-bool available()
+WorkerSlot *SharedState::find_dispatcher(Oid database)
 {
-    return state != nullptr;
+    return find_dispatcher_in(*this, database);
 }
 
-SharedState &shared()
+const WorkerSlot *SharedState::find_dispatcher(Oid database) const
 {
-    return *state;
+    return find_dispatcher_in(*this, database);
 }
 
-DatabaseSlot *find_database(Oid database, bool create)
+DatabaseSlot *SharedState::find_database(Oid database)
 {
-    DatabaseSlot *free_slot = nullptr;
-    for (DatabaseSlot &slot : state->databases) {
-        if (slot.database == database)
-            return &slot;
-        if (free_slot == nullptr && slot.database == InvalidOid)
-            free_slot = &slot;
-    }
-    if (!create || free_slot == nullptr)
+    return find_database_in(*this, database);
+}
+
+const DatabaseSlot *SharedState::find_database(Oid database) const
+{
+    return find_database_in(*this, database);
+}
+
+DatabaseSlot *SharedState::find_or_add_database(Oid database)
+{
+    if (DatabaseSlot *slot = find_database(database))
+        return slot;
+    DatabaseSlot *free_slot = find_database(InvalidOid);
+    if (free_slot == nullptr)
         return nullptr;
     *free_slot = DatabaseSlot{};
     free_slot->database = database;
     return free_slot;
 }
 
-core::RateWindow *find_rate_window(Oid database, int32 queue_id)
+core::RateWindow *SharedState::find_rate_window(Oid database, int32 queue_id)
 {
     RateSlot *free_slot = nullptr;
-    for (RateSlot &slot : state->rates) {
+    for (RateSlot &slot : rates) {
         if (slot.database == database && slot.queue_id == queue_id)
             return &slot.window;
         if (free_slot == nullptr && slot.queue_id == 0)
@@ -111,10 +145,10 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id)
     /* One whose starts count no longer is worth as much as a new one. */
     const TimestampTz now = GetCurrentTimestamp();
     for (int i = 0; free_slot == nullptr && i < kMaxRateWindows; i++)
-        if (state->rates[i].queue_id < 0 || state->rates[i].window.is_over(now))
-            free_slot = &state->rates[i];
+        if (rates[i].queue_id < 0 || rates[i].window.is_over(now))
+            free_slot = &rates[i];
     if (free_slot == nullptr) {
-        state->no_rate_window_at = now;
+        no_rate_window_at = now;
         return nullptr;
     }
     *free_slot = RateSlot{};
@@ -125,7 +159,7 @@ core::RateWindow *find_rate_window(Oid database, int32 queue_id)
 
 int raise_setting_places(bool fast, int value) noexcept
 {
-    pg_atomic_uint32 &places = state->setting_places[fast ? 0 : 1];
+    pg_atomic_uint32 &places = lock_free_state().setting_places[fast ? 0 : 1];
     uint32 known = pg_atomic_read_u32(&places);
     while (known < static_cast<uint32>(value) &&
            !pg_atomic_compare_exchange_u32(&places, &known, static_cast<uint32>(value)))
@@ -137,18 +171,29 @@ std::optional<DatabaseSlot> copy_database()
 {
     if (!available())
         return std::nullopt;
-    const SharedLock lock(LW_SHARED);
-    const DatabaseSlot *slot = find_database(MyDatabaseId, false);
+    const SharedReadLock lock;
+    const DatabaseSlot *slot = lock->find_database(MyDatabaseId);
     return slot == nullptr ? std::nullopt : std::optional(*slot);
 }
 
 int count_databases() noexcept
 {
-    const SharedLock lock(LW_SHARED);
-    int count = 0;
-    for (const DatabaseSlot &slot : state->databases)
-        count += OidIsValid(slot.database) ? 1 : 0;
-    return count;
+    const SharedReadLock lock;
+    return static_cast<int>(
+        std::count_if(std::begin(lock->databases), std::end(lock->databases),
+                      [](const DatabaseSlot &slot) { return OidIsValid(slot.database); }));
+}
+
+bool has_launcher()
+{
+    const SharedReadLock lock;
+    return lock->launcher != nullptr;
+}
+
+TimestampTz no_rate_window_at()
+{
+    const SharedReadLock lock;
+    return lock->no_rate_window_at;
 }
 
 } // namespace backfill::bgworker

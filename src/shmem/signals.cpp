@@ -3,6 +3,7 @@
 
 #include "backfill/guc.hpp"
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 namespace backfill::bgworker
 {
@@ -10,116 +11,91 @@ namespace backfill::bgworker
 namespace
 {
 
-/* The dispatcher, or who starts one. Caller holds the lock. */
-void wake_dispatcher(Oid database)
+/* The dispatcher, or the launcher, which starts one. */
+void wake_dispatcher(const SharedLock &lock, Oid database)
 {
-    WorkerSlot *dispatcher = dispatcher_of(database);
-    if (dispatcher != nullptr)
-        wake(dispatcher);
-    else if (DatabaseSlot *slot = find_database(database, true)) {
+    if (WorkerSlot *dispatcher = lock->find_dispatcher(database))
+        dispatcher->wake();
+    else if (DatabaseSlot *slot = lock->find_or_add_database(database)) {
         slot->status = DatabaseStatus::kUnknown;
-        wake_launcher();
+        wake_launcher(lock);
     }
 }
 
-/* Whose jobs this process runs, if it is an executor. Caller holds the lock. */
-Oid executor_role()
+/* Whose jobs this process runs, if it is an executor. */
+Oid executor_role(const SharedLock &lock)
 {
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.pid == MyProcPid)
-            return worker.role;
-    }
-    return PG_UINT32_MAX;
+    if (my_slot_number() < 0)
+        return PG_UINT32_MAX;
+    const WorkerSlot &slot = my_slot(lock);
+    return slot.kind == WorkerKind::kExecutor && slot.pid == MyProcPid ? slot.role : PG_UINT32_MAX;
 }
 
-/* Caller holds the lock. */
-void note_consumers(Oid database)
+void note_consumers(const SharedLock &lock, Oid database)
 {
-    if (DatabaseSlot *slot = find_database(database, true))
+    if (DatabaseSlot *slot = lock->find_or_add_database(database))
         slot->consumers = true;
 }
 
 } // namespace
 
-WorkerSlot *dispatcher_of(Oid database)
+void wake_launcher(const SharedLock &lock)
 {
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kDispatcher && worker.database == database)
-            return &worker;
-    }
-    return nullptr;
-}
-
-void wake(WorkerSlot *worker)
-{
-    if (worker == nullptr)
-        return;
-    worker->woken = true;
-    if (worker->latch != nullptr)
-        SetLatch(worker->latch);
-}
-
-void wake_launcher()
-{
-    if (shared().launcher != nullptr)
-        SetLatch(shared().launcher);
+    if (lock->launcher != nullptr)
+        SetLatch(lock->launcher);
 }
 
 void signal_ready(Oid database, Oid role, int jobs)
 {
-    if (guc::max_executors == 0)
-        return; /* nobody may run them */
-    SharedLock lock;
+    if (guc::max_executors == 0 || jobs == 0)
+        return; /* none may run them */
+    const SharedLock lock;
     int executors = 0;
     int of_role = 0;
-    for (int i = 0; i < shared().worker_count && jobs > 0; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind != WorkerKind::kExecutor || worker.database != database)
-            continue;
+    (void) lock->find_executor(database, [&](WorkerSlot &slot) {
         executors++;
-        if (worker.role != role || worker.retire)
-            continue;
+        if (slot.role != role || slot.retire)
+            return false;
         of_role++;
-        if (worker.state == WorkerState::kIdle && !worker.woken) {
-            wake(&worker);
+        if (slot.state == WorkerState::kIdle && !slot.woken) {
+            slot.wake();
             jobs--;
         }
-    }
+        return jobs == 0;
+    });
     if (jobs == 0)
         return;
     /* All are busy. They will look again before they rest, so the dispatcher is needed
      * only if another executor can be started, or must be, for this role. */
-    const DatabaseSlot *slot = find_database(database, false);
+    const DatabaseSlot *slot = lock->find_database(database);
     const bool room = executors < guc::max_executors;
     if (of_role > 0 && (!room || (slot != nullptr && slot->retry_at > GetCurrentTimestamp())))
         return;
-    wake_dispatcher(database);
+    wake_dispatcher(lock, database);
 }
 
 void signal_due(Oid database, TimestampTz run_at)
 {
-    SharedLock lock;
-    DatabaseSlot *slot = find_database(database, true);
+    const SharedLock lock;
+    DatabaseSlot *slot = lock->find_or_add_database(database);
     if (slot == nullptr || (slot->next_due != 0 && slot->next_due <= run_at))
         return;
     slot->next_due = run_at;
-    wake_dispatcher(database);
+    wake_dispatcher(lock, database);
 }
 
 void signal_consumers(Oid database)
 {
     {
         /* The rule under load: the dispatcher has not looked yet, and will see our rows. */
-        const SharedLock lock(LW_SHARED);
-        const DatabaseSlot *slot = find_database(database, false);
+        const SharedReadLock lock;
+        const DatabaseSlot *slot = lock->find_database(database);
         if (slot != nullptr && slot->consumers)
             return;
     }
     const SharedLock lock;
-    note_consumers(database);
-    wake_dispatcher(database);
+    note_consumers(lock, database);
+    wake_dispatcher(lock, database);
 }
 
 void signal_lease(Oid database, TimestampTz expires_at)
@@ -130,20 +106,20 @@ void signal_lease(Oid database, TimestampTz expires_at)
 
 bool consumers_announced(Oid database)
 {
-    const SharedLock lock(LW_SHARED);
-    const DatabaseSlot *slot = find_database(database, false);
+    const SharedReadLock lock;
+    const DatabaseSlot *slot = lock->find_database(database);
     return slot != nullptr && slot->consumers;
 }
 
 void wake_consumers()
 {
-    pg::call([] { ConditionVariableBroadcast(&shared().consumers); });
+    pg::call([] { ConditionVariableBroadcast(&lock_free_state().consumers); });
 }
 
 bool take_consumers(Oid database)
 {
     const SharedLock lock;
-    DatabaseSlot *slot = find_database(database, false);
+    DatabaseSlot *slot = lock->find_database(database);
     if (slot == nullptr || !slot->consumers)
         return false;
     slot->consumers = false;
@@ -153,43 +129,43 @@ bool take_consumers(Oid database)
 TimestampTz take_lease_low(Oid database)
 {
     const SharedLock lock;
-    DatabaseSlot *slot = find_database(database, true);
+    DatabaseSlot *slot = lock->find_or_add_database(database);
     return slot == nullptr ? 0 : std::exchange(slot->lease_low, PG_INT64_MAX);
 }
 
 void lower_lease_low(Oid database, TimestampTz lowest)
 {
     const SharedLock lock;
-    DatabaseSlot *slot = find_database(database, true);
+    DatabaseSlot *slot = lock->find_or_add_database(database);
     if (slot != nullptr && lowest < slot->lease_low)
         slot->lease_low = lowest;
 }
 
 bool has_dispatcher(Oid database)
 {
-    const SharedLock lock(LW_SHARED);
-    const WorkerSlot *dispatcher = dispatcher_of(database);
+    const SharedReadLock lock;
+    const WorkerSlot *dispatcher = lock->find_dispatcher(database);
     return dispatcher != nullptr && dispatcher->latch != nullptr;
 }
 
 void signal_dispatcher(Oid database)
 {
-    SharedLock lock;
-    note_consumers(database);
-    wake_dispatcher(database);
+    const SharedLock lock;
+    note_consumers(lock, database);
+    wake_dispatcher(lock, database);
 }
 
 void note_queue_full(Oid database)
 {
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(database, true))
+    const SharedLock lock;
+    if (DatabaseSlot *slot = lock->find_or_add_database(database))
         slot->queue_was_full = true;
 }
 
 void note_role_waits(Oid database, Oid role)
 {
-    SharedLock lock;
-    DatabaseSlot *slot = find_database(database, true);
+    const SharedLock lock;
+    DatabaseSlot *slot = lock->find_or_add_database(database);
     if (slot == nullptr)
         return;
     slot->waiting_role = slot->role_waits && slot->waiting_role != role ? InvalidOid : role;
@@ -198,36 +174,34 @@ void note_role_waits(Oid database, Oid role)
 
 void signal_slots_released(Oid database)
 {
-    SharedLock lock;
-    DatabaseSlot *slot = find_database(database, false);
+    const SharedLock lock;
+    DatabaseSlot *slot = lock->find_database(database);
     if (slot == nullptr)
         return;
-    if (slot->role_waits && slot->waiting_role != executor_role()) {
+    if (slot->role_waits && slot->waiting_role != executor_role(lock)) {
         slot->role_waits = false;
-        wake_dispatcher(database);
+        wake_dispatcher(lock, database);
     }
     if (!slot->queue_was_full)
         return;
     slot->queue_was_full = false;
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == database &&
-            worker.state == WorkerState::kIdle && !worker.woken)
-            wake(&worker);
-    }
+    lock->for_each_executor(database, [](WorkerSlot &executor) {
+        if (executor.state == WorkerState::kIdle && !executor.woken)
+            executor.wake();
+    });
     slot->consumers = true;
-    wake_dispatcher(database);
+    wake_dispatcher(lock, database);
 }
 
 void signal_launcher(Oid database)
 {
-    SharedLock lock;
+    const SharedLock lock;
     if (OidIsValid(database)) {
-        DatabaseSlot *slot = find_database(database, true);
+        DatabaseSlot *slot = lock->find_or_add_database(database);
         if (slot != nullptr && slot->status == DatabaseStatus::kAbsent)
             slot->status = DatabaseStatus::kUnknown;
     }
-    wake_launcher();
+    wake_launcher(lock);
 }
 
 } // namespace backfill::bgworker

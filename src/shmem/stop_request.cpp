@@ -1,6 +1,8 @@
 /* stop_request.cpp - see stop_request.hpp. */
 #include "backfill/shmem/stop_request.hpp"
 
+#include "backfill/shmem/worker_slots.hpp"
+
 #include <unistd.h>
 
 namespace backfill::bgworker
@@ -9,79 +11,68 @@ namespace backfill::bgworker
 namespace
 {
 
-/* A worker that was told to stop has so long before it may be ended. */
+/* A worker that was asked to stop has this long before it may be ended. */
 constexpr int kObeyMs = 1000;
 
-/* The executor that runs the job's handler; null if none does. Caller holds the lock. */
-WorkerSlot *runner_of(int64 job_id)
+/* The executor that runs the job's handler; null if none does. */
+const WorkerSlot *runner_of(const SharedReadLock &lock, int64 job_id)
 {
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
-            continue;
-        SpinLockAcquire(&worker.mutex);
-        const bool found = worker.stoppable_job == job_id;
-        SpinLockRelease(&worker.mutex);
-        if (found)
-            return &worker;
-    }
-    return nullptr;
+    return lock->find_executor(MyDatabaseId, [&](const WorkerSlot &slot) {
+        return SlotLock(slot)->accepts_stop_of == job_id;
+    });
 }
 
 } // namespace
 
-void open_to_stop(WorkerSlot &slot, int64 job_id)
+void accept_stop(int64 job_id)
 {
-    SpinLockAcquire(&slot.mutex);
-    slot.stoppable_job = job_id;
-    slot.stop_asked_at = 0;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->accepts_stop_of = job_id;
+    report->stop_requested_at = 0;
 }
 
-bool close_to_stop(WorkerSlot &slot)
+bool refuse_stop()
 {
-    SpinLockAcquire(&slot.mutex);
-    const bool told = slot.stop_asked_at != 0;
-    slot.stoppable_job = 0;
-    slot.stop_asked_at = 0;
-    SpinLockRelease(&slot.mutex);
+    bool requested;
+    {
+        const SlotLock report = lock_my_report();
+        requested = report->stop_requested_at != 0;
+        report->accepts_stop_of = 0;
+        report->stop_requested_at = 0;
+    }
     /* The signal has been sent while the lock was held; the return of any system call has it. */
-    if (told)
+    if (requested)
         (void) getppid();
-    return told;
+    return requested;
 }
 
-bool is_told_to_stop(WorkerSlot &slot)
+bool is_stop_requested()
 {
-    SpinLockAcquire(&slot.mutex);
-    const bool told = slot.stop_asked_at != 0;
-    SpinLockRelease(&slot.mutex);
-    return told;
+    return lock_my_report()->stop_requested_at != 0;
 }
 
-bool is_stoppable(int64 job_id)
+bool accepts_stop(int64 job_id)
 {
-    SharedLock lock(LW_SHARED);
-    return runner_of(job_id) != nullptr;
+    const SharedReadLock lock;
+    return runner_of(lock, job_id) != nullptr;
 }
 
-bool tell_to_stop(int64 job_id)
+bool request_stop(int64 job_id)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    SharedLock lock(LW_SHARED); /* so that its process cannot leave the slot */
-    WorkerSlot *worker = runner_of(job_id);
+    const SharedReadLock lock; /* so that its process cannot leave the slot */
+    const WorkerSlot *worker = runner_of(lock, job_id);
     if (worker == nullptr)
         return false;
-    SpinLockAcquire(&worker->mutex);
-    const bool found = worker->stoppable_job == job_id;
-    if (found && worker->stop_asked_at == 0) {
-        worker->stop_asked_at = now;
+    const SlotLock report(*worker);
+    const bool found = report->accepts_stop_of == job_id;
+    if (found && report->stop_requested_at == 0) {
+        report->stop_requested_at = now;
         /* Under the lock: else the signal could hit the next job. It is a short system call. */
         (void) kill(worker->pid, SIGINT);
-    } else if (found && now - worker->stop_asked_at >= kObeyMs * 1000) {
+    } else if (found && now - report->stop_requested_at >= kObeyMs * 1000) {
         (void) kill(worker->pid, SIGTERM);
     }
-    SpinLockRelease(&worker->mutex);
     return found;
 }
 

@@ -17,42 +17,67 @@ int slot_number = -1;
 
 /* A slot whose process never came (its parent died before it could register it) is
  * free again after a while; should the process come after all, it sees another generation. */
-bool is_free(const WorkerSlot &worker)
+bool is_free(const WorkerSlot &slot)
 {
-    if (worker.kind != WorkerKind::kNone)
-        return worker.pid == 0 && TimestampDifferenceExceeds(
-                                      worker.started_at, GetCurrentTimestamp(), kStartTimeoutMs);
-    return worker.parent == 0 || BackendPidGetProc(worker.parent) == nullptr;
+    if (slot.kind != WorkerKind::kNone)
+        return slot.pid == 0 &&
+               TimestampDifferenceExceeds(slot.started_at, GetCurrentTimestamp(), kStartTimeoutMs);
+    return slot.parent == 0 || BackendPidGetProc(slot.parent) == nullptr;
 }
 
-void free_slot(WorkerSlot &worker)
+void free_slot(WorkerSlot &slot)
 {
-    worker.kind = WorkerKind::kNone;
-    worker.latch = nullptr;
-    worker.pid = 0;
+    slot.kind = WorkerKind::kNone;
+    slot.latch = nullptr;
+    slot.pid = 0;
 }
 
 void block_database(Oid database)
 {
-    SharedLock lock;
-    if (DatabaseSlot *slot = find_database(database, true))
+    const SharedLock lock;
+    if (DatabaseSlot *slot = lock->find_or_add_database(database))
         slot->blocked_by = MyProcPid;
 }
 
 /* Returns how many workers the database still has. */
 int terminate_workers(Oid database)
 {
-    SharedLock lock;
+    const SharedReadLock lock;
     int alive = 0;
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kNone || worker.database != database)
+    for (const WorkerSlot &slot : lock->workers()) {
+        if (slot.kind == WorkerKind::kNone || slot.database != database)
             continue;
         alive++;
-        if (worker.pid != 0)
-            (void) kill(worker.pid, SIGTERM);
+        if (slot.pid != 0)
+            (void) kill(slot.pid, SIGTERM);
     }
     return alive;
+}
+
+void give_slot(WorkerSlot &slot, WorkerKind kind, Oid database, Oid role)
+{
+    Worker &worker = slot;
+    const uint64 generation = slot.generation + 1;
+    worker = Worker{};
+    worker.kind = kind;
+    worker.state = WorkerState::kStarting;
+    worker.generation = generation;
+    worker.database = database;
+    worker.role = role;
+    worker.parent = MyProcPid;
+    worker.started_at = GetCurrentTimestamp();
+    const SlotLock report(slot);
+    *report = WorkerReport{};
+    report->state_since = worker.started_at;
+    report->progress = -1;
+}
+
+/* Returns whether the worker had a claim. */
+bool clear_report(const WorkerSlot &slot)
+{
+    const SlotLock report(slot);
+    report->accepts_stop_of = 0;
+    return std::exchange(report->claim_token, 0) != 0;
 }
 
 } // namespace
@@ -62,52 +87,54 @@ void set_my_slot(int number) noexcept
     slot_number = number;
 }
 
-WorkerSlot &my_slot()
-{
-    return shared().workers[slot_number];
-}
-
 int my_slot_number()
 {
     return slot_number;
+}
+
+WorkerSlot &my_slot(const SharedLock &lock)
+{
+    return lock->worker(slot_number);
+}
+
+const WorkerSlot &my_slot(const SharedReadLock &lock)
+{
+    return lock->worker(slot_number);
+}
+
+/* The slot is ours until we end, so that nothing but its spinlock is needed. */
+SlotLock lock_my_report() noexcept
+{
+    return SlotLock(shared_block->state.worker(slot_number));
 }
 
 void publish_progress(double fraction, const char *message) noexcept
 {
     if (slot_number < 0)
         return;
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.progress = fraction;
-    strlcpy(slot.progress_message, message, sizeof(slot.progress_message));
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->progress = fraction;
+    strlcpy(report->progress_message, message, sizeof(report->progress_message));
 }
 
 void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
 {
     if (slot_number < 0)
         return;
-    WorkerSlot &slot = my_slot();
-    SpinLockAcquire(&slot.mutex);
-    slot.read_ahead = read_ahead;
-    slot.read_ahead_until = until;
-    SpinLockRelease(&slot.mutex);
+    const SlotLock report = lock_my_report();
+    report->read_ahead = read_ahead;
+    report->read_ahead_until = until;
 }
 
 int executor_xids(TransactionId *xids, int limit) noexcept
 {
-    SharedLock lock(LW_SHARED);
+    const SharedReadLock lock;
     int count = 0;
-    for (int i = 0; i < shared().worker_count && count < limit; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
-            continue;
-        SpinLockAcquire(&worker.mutex);
-        const TransactionId xid = worker.xid;
-        SpinLockRelease(&worker.mutex);
-        if (TransactionIdIsValid(xid))
+    lock->for_each_executor(MyDatabaseId, [&](const WorkerSlot &slot) {
+        const TransactionId xid = SlotLock(slot)->xid;
+        if (TransactionIdIsValid(xid) && count < limit)
             xids[count++] = xid;
-    }
+    });
     return count;
 }
 
@@ -116,36 +143,31 @@ std::vector<core::ReadAhead> copy_read_aheads()
     std::vector<core::ReadAhead> copies;
     if (!available())
         return copies;
-    copies.reserve(static_cast<std::size_t>(shared().worker_count));
+    copies.reserve(static_cast<std::size_t>(max_worker_processes));
     const TimestampTz now = GetCurrentTimestamp();
-    const SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId ||
-            worker.pid == MyProcPid)
-            continue;
-        SpinLockAcquire(&worker.mutex);
-        if (worker.read_ahead_until > now)
-            copies.push_back(worker.read_ahead);
-        SpinLockRelease(&worker.mutex);
-    }
+    const SharedReadLock lock;
+    lock->for_each_executor(MyDatabaseId, [&](const WorkerSlot &slot) {
+        if (slot.pid == MyProcPid)
+            return;
+        const SlotLock report(slot);
+        if (report->read_ahead_until > now)
+            copies.push_back(report->read_ahead); /* reserved: does not allocate */
+    });
     return copies;
 }
 
-std::vector<WorkerSlot> copy_workers()
+std::vector<WorkerCopy> copy_workers()
 {
-    std::vector<WorkerSlot> workers;
+    std::vector<WorkerCopy> workers;
     if (!available())
         return workers;
-    workers.reserve(static_cast<std::size_t>(shared().worker_count));
-    const SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kNone || worker.database != MyDatabaseId)
+    workers.reserve(static_cast<std::size_t>(max_worker_processes));
+    const SharedReadLock lock;
+    for (const WorkerSlot &slot : lock->workers()) {
+        if (slot.kind == WorkerKind::kNone || slot.database != MyDatabaseId)
             continue;
-        SpinLockAcquire(&worker.mutex);
-        workers.push_back(worker); /* reserved: does not allocate */
-        SpinLockRelease(&worker.mutex);
+        const SlotLock report(slot);
+        workers.push_back({slot, *report}); /* reserved: does not allocate */
     }
     return workers;
 }
@@ -154,103 +176,69 @@ bool enter_bulk_lane(Oid database, int slot)
 {
     if (guc::reserved_urgent_executors == 0)
         return true;
-    SharedLock lock;
+    const SharedLock lock;
+    WorkerSlot &own = lock->worker(slot);
     int others = 0;
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
-        if (i != slot && worker.kind == WorkerKind::kExecutor && worker.database == database &&
-            worker.bulk)
-            others++;
-    }
+    lock->for_each_executor(database, [&](const WorkerSlot &executor) {
+        others += &executor != &own && executor.bulk ? 1 : 0;
+    });
     if (others >= guc::max_executors - guc::reserved_urgent_executors) {
-        if (DatabaseSlot *entry = find_database(database, false))
+        if (DatabaseSlot *entry = lock->find_database(database))
             entry->queue_was_full = true;
         return false;
     }
-    shared().workers[slot].bulk = true;
+    own.bulk = true;
     return true;
 }
 
 void leave_bulk_lane(Oid database, int slot)
 {
     {
-        SharedLock lock;
-        if (!shared().workers[slot].bulk)
+        const SharedLock lock;
+        if (!std::exchange(lock->worker(slot).bulk, false))
             return;
-        shared().workers[slot].bulk = false;
     }
     signal_slots_released(database);
 }
 
 Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
 {
-    SharedLock lock;
-    const DatabaseSlot *database_slot = find_database(database, false);
+    const SharedLock lock;
+    const DatabaseSlot *database_slot = lock->find_database(database);
     if (database_slot == nullptr || database_slot->blocked_by != 0)
         return {-1, 0};
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (!is_free(worker))
+    for (int i = 0; i < lock->worker_count; i++) {
+        WorkerSlot &slot = lock->worker(i);
+        if (!is_free(slot))
             continue;
-        worker.kind = kind;
-        worker.state = WorkerState::kStarting;
-        worker.generation++;
-        worker.database = database;
-        worker.role = role;
-        worker.pid = 0;
-        worker.latch = nullptr;
-        worker.woken = false;
-        worker.retire = false;
-        worker.bulk = false;
-        worker.parent = MyProcPid;
-        worker.logged_in = false;
-        worker.started_at = GetCurrentTimestamp();
-        SpinLockAcquire(&worker.mutex);
-        worker.xid = InvalidTransactionId;
-        worker.job_id = 0;
-        worker.claim_token = 0;
-        worker.stoppable_job = 0;
-        worker.stop_asked_at = 0;
-        worker.attempt = 0;
-        worker.task[0] = '\0';
-        worker.state_since = worker.started_at;
-        worker.jobs_done = 0;
-        worker.jobs_failed = 0;
-        worker.progress = -1;
-        worker.progress_message[0] = '\0';
-        worker.read_ahead_until = 0;
-        SpinLockRelease(&worker.mutex);
-        return {i, worker.generation};
+        give_slot(slot, kind, database, role);
+        return {i, slot.generation};
     }
     return {-1, 0};
 }
 
 void release_worker(int slot, uint64 generation)
 {
-    SharedLock lock;
-    WorkerSlot &worker = shared().workers[slot];
+    const SharedLock lock;
+    WorkerSlot &worker = lock->worker(slot);
     if (worker.kind == WorkerKind::kNone || worker.generation != generation)
         return;
     const WorkerKind kind = worker.kind;
     free_slot(worker);
-    SpinLockAcquire(&worker.mutex);
-    const bool had_claim = worker.claim_token != 0;
-    worker.claim_token = 0;
-    worker.stoppable_job = 0;
-    SpinLockRelease(&worker.mutex);
-    if (DatabaseSlot *database = had_claim ? find_database(worker.database, true) : nullptr)
+    const bool had_claim = clear_report(worker);
+    if (DatabaseSlot *database = had_claim ? lock->find_or_add_database(worker.database) : nullptr)
         database->lost_claims = true;
     /* Its parent may have been replaced and then gets no notice from the postmaster. */
     if (kind == WorkerKind::kDispatcher)
-        wake_launcher();
-    else
-        wake(dispatcher_of(worker.database));
+        wake_launcher(lock);
+    else if (WorkerSlot *dispatcher = lock->find_dispatcher(worker.database))
+        dispatcher->wake();
 }
 
 bool forget_worker(int slot, uint64 generation)
 {
-    SharedLock lock;
-    WorkerSlot &worker = shared().workers[slot];
+    const SharedLock lock;
+    WorkerSlot &worker = lock->worker(slot);
     if (worker.generation != generation)
         return true;
     free_slot(worker);
@@ -260,43 +248,31 @@ bool forget_worker(int slot, uint64 generation)
 
 bool has_logged_in(int slot, uint64 generation)
 {
-    SharedLock lock(LW_SHARED);
-    const WorkerSlot &worker = shared().workers[slot];
+    const SharedReadLock lock;
+    const WorkerSlot &worker = lock->worker(slot);
     return worker.generation == generation && worker.logged_in;
 }
 
 bool has_busy_executor()
 {
-    SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        const WorkerSlot &worker = shared().workers[i];
-        if (worker.kind == WorkerKind::kExecutor && worker.database == MyDatabaseId &&
-            worker.state != WorkerState::kIdle)
-            return true;
-    }
-    return false;
+    const SharedReadLock lock;
+    return lock->find_executor(MyDatabaseId, [](const WorkerSlot &slot) {
+        return slot.state != WorkerState::kIdle;
+    }) != nullptr;
 }
 
 bool is_claim_alive(int64 claim_token)
 {
-    SharedLock lock(LW_SHARED);
-    for (int i = 0; i < shared().worker_count; i++) {
-        WorkerSlot &worker = shared().workers[i];
-        if (worker.kind != WorkerKind::kExecutor || worker.database != MyDatabaseId)
-            continue;
-        SpinLockAcquire(&worker.mutex);
-        const bool found = worker.claim_token == claim_token;
-        SpinLockRelease(&worker.mutex);
-        if (found)
-            return true;
-    }
-    return false;
+    const SharedReadLock lock;
+    return lock->find_executor(MyDatabaseId, [&](const WorkerSlot &slot) {
+        return SlotLock(slot)->claim_token == claim_token;
+    }) != nullptr;
 }
 
 bool take_lost_claims(Oid database)
 {
     const SharedLock lock;
-    DatabaseSlot *slot = find_database(database, false);
+    DatabaseSlot *slot = lock->find_database(database);
     return slot != nullptr && std::exchange(slot->lost_claims, false);
 }
 
@@ -315,8 +291,8 @@ void stop_workers(Oid database, int timeout_ms)
 
 void allow_workers(Oid database) noexcept
 {
-    SharedLock lock;
-    DatabaseSlot *slot = find_database(database, false);
+    const SharedLock lock;
+    DatabaseSlot *slot = lock->find_database(database);
     if (slot != nullptr && slot->blocked_by == MyProcPid)
         slot->blocked_by = 0;
 }

@@ -19,8 +19,8 @@
 namespace backfill::queue
 {
 
-/* The slot through which others can cancel this process's jobs; once, by an executor. */
-void set_stoppable_slot(bgworker::WorkerSlot *slot);
+/* Others can cancel this process's jobs, through its slot; once, by an executor. */
+void become_stoppable() noexcept;
 
 /* The job's own limit, or else its task's; 0: none. Microseconds. */
 int64 time_limit_us(const JobRow &row, const Task &task);

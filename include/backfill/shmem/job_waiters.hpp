@@ -2,8 +2,8 @@
  *
  * A session that waits has a place in shared memory with the job's id; a commit that ends
  * jobs looks whether anybody waits (one atomic read if nobody does) and wakes all who do if one
- * of its jobs is waited for. A rollback of what was enqueued wakes all if somebody waits for a job that
- * is not committed. What it leaves there, how the job ended, is a hint: the one who waits
+ * of its jobs is waited for. A rollback of what was enqueued wakes all if somebody waits for a job
+ * that is not committed. What it leaves there, how the job ended, is a hint: the one who waits
  * looks into the tables first. Whoever finds no place looks now and then instead. */
 #pragma once
 
@@ -20,15 +20,13 @@ struct JobWaiter {
     Oid database;
     int64 job_id;
     std::optional<core::Fate> end; /* absent: not told yet */
-    bool watches_rollbacks;
 };
 
-/* Part of the shared state; the waiters are guarded by its LWLock. */
-struct JobWaiters {
-    pg_atomic_uint32 count;
+/* Beside the waiters, which the LWLock of the shared state guards. */
+struct JobWaiterCounts {
+    pg_atomic_uint32 all;
     pg_atomic_uint32 uncommitted; /* how many wait for a job that is not committed yet */
     ConditionVariable ended;
-    JobWaiter waiters[kMaxJobWaiters];
 };
 
 struct EndedJob {

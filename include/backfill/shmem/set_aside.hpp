@@ -39,6 +39,7 @@ inline constexpr int kMaxMessage = 512;      /* bytes, with the terminating zero
 inline constexpr int64 kFirstDelayUs = 100000;
 inline constexpr int64 kLongestDelayUs = 10000000;
 
+/* Part of the shared state, guarded by its LWLock. */
 struct Entry {
     Kind kind; /* kNone: free */
     Oid database;
@@ -49,12 +50,6 @@ struct Entry {
     char name[kMaxName];  /* a task's, schedule's or step's */
     char sqlstate[6];
     char message[kMaxMessage];
-};
-
-/* Part of the shared state; the entries are guarded by its LWLock. */
-struct List {
-    pg_atomic_uint32 count;
-    Entry entries[kMaxEntries];
 };
 
 /* It has failed, in this database. Returns when to try again, by the machine's clock. Logs

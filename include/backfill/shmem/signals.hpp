@@ -1,6 +1,6 @@
 /* signals.hpp - what wakes the launcher, the dispatchers and the executors, and what is left for
- * them to see when they wake. The functions take the lock themselves, except the first three; they
- * raise nothing. */
+ * them to see when they wake. The functions take the lock themselves unless they are given it;
+ * they raise nothing. */
 #pragma once
 
 #include "backfill/shmem/shared_state.hpp"
@@ -8,18 +8,15 @@
 namespace backfill::bgworker
 {
 
-/* Caller holds the lock. */
-WorkerSlot *dispatcher_of(Oid database);
-void wake(WorkerSlot *worker);
-void wake_launcher();
+void wake_launcher(const SharedLock &lock);
 
 /* A transaction with new work has committed. `jobs` of the role are ready (role
  * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle
  * executors, and the dispatcher if more executors could help. */
 void signal_ready(Oid database, Oid role, int jobs);
 void signal_due(Oid database, TimestampTz run_at);
-/* There may be jobs for external consumers: the dispatcher shall tell them. It is woken only if
- * it has looked since the last time. */
+/* There may be jobs for external consumers: the dispatcher must notify them. It is woken only
+ * if it has looked since the last time. */
 void signal_consumers(Oid database);
 /* A job is leased until then. */
 void signal_lease(Oid database, TimestampTz expires_at);
@@ -31,16 +28,17 @@ void wake_consumers();
 /* For the dispatcher: reads lease_low and forgets it, before it looks; then says what it saw. */
 TimestampTz take_lease_low(Oid database);
 void lower_lease_low(Oid database, TimestampTz lowest);
+/* Whether one has started, and listens. */
 bool has_dispatcher(Oid database);
 /* Wakes the dispatcher: look for work. */
 void signal_dispatcher(Oid database);
-/* An executor leaves out a full queue; whoever gives a slot back shall say so. */
+/* An executor leaves out a full queue: a transaction that gives a permit back must say so. */
 void note_queue_full(Oid database);
 /* The dispatcher does, and the executors of the role may be busy for long: another role's executor
- * that gives a slot back shall say so; one of this role looks for its next job itself. */
+ * that gives a permit back must say so; one of this role looks for its next job itself. */
 void note_role_waits(Oid database, Oid role);
-/* Slots of limited queues were given back, after the transaction's locks are gone: if
- * somebody passed over a full queue, idle executors look again. */
+/* Permits of limited queues were given back, after the transaction's locks are gone: if an
+ * executor passed over a full queue, idle ones look again. */
 void signal_slots_released(Oid database);
 /* Something changed about which databases have the extension. */
 void signal_launcher(Oid database);

@@ -1,6 +1,6 @@
-/* worker_slots.hpp - the slots of workers: who gets one, what a worker says about itself in its
- * own, and what others read in it. The functions take the lock themselves, and raise nothing but
- * where they say so. */
+/* worker_slots.hpp - the slots of workers: which process gets one, what a worker says about itself
+ * in its own, and what others read in it. The functions take the locks themselves unless they are
+ * given one, and raise nothing but where they say so. */
 #pragma once
 
 #include "backfill/shmem/shared_state.hpp"
@@ -8,15 +8,19 @@
 namespace backfill::bgworker
 {
 
+/* --- The calling worker's own slot ------------------------------------------------- */
+
 /* This process is the worker of that slot. */
 void set_my_slot(int number) noexcept;
-/* The calling worker's slot. */
-WorkerSlot &my_slot();
 int my_slot_number();
+WorkerSlot &my_slot(const SharedLock &lock);
+const WorkerSlot &my_slot(const SharedReadLock &lock);
+/* To read or change what the worker publishes. */
+SlotLock lock_my_report() noexcept;
 /* The current job of the calling worker says how far it is; fraction below 0: unknown. Visible to
  * all at once. Does nothing in other processes. */
 void publish_progress(double fraction, const char *message) noexcept;
-/* The calling executor is working through these stretches: others pass over them until then.
+/* The calling executor is working through these ranges: others pass over them until then.
  * Does nothing in other processes. */
 void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
 
@@ -25,6 +29,8 @@ void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) no
  * leave_bulk_lane(). */
 bool enter_bulk_lane(Oid database, int slot);
 void leave_bulk_lane(Oid database, int slot);
+
+/* --- Its parent's view --------------------------------------------------------------- */
 
 /* Give a worker slot to a process that is about to be started; -1 if all are taken or the
  * database is blocked. */
@@ -41,6 +47,8 @@ bool forget_worker(int slot, uint64 generation);
 /* Whether the worker of a reservation has logged in. */
 bool has_logged_in(int slot, uint64 generation);
 
+/* --- What others read ------------------------------------------------------------------ */
+
 /* The xids of the executors of this database that are in the middle of a batch; at most
  * `limit` of them. What these have claimed comes back only with an announcement. */
 int executor_xids(TransactionId *xids, int limit) noexcept;
@@ -49,13 +57,17 @@ int executor_xids(TransactionId *xids, int limit) noexcept;
 std::vector<core::ReadAhead> copy_read_aheads();
 
 /* The workers of this database, as they are at one moment. For functions that show them. */
-std::vector<WorkerSlot> copy_workers();
+struct WorkerCopy : Worker, WorkerReport {
+};
+std::vector<WorkerCopy> copy_workers();
 bool has_busy_executor();
 
 /* Whether an executor of this database has published this claim. */
 bool is_claim_alive(int64 claim_token);
 /* For the dispatcher: whether an executor with a claim has ended since it last asked. */
 bool take_lost_claims(Oid database);
+
+/* --- Databases without workers ----------------------------------------------------------- */
 
 /* Ends the workers of a database and keeps new ones from starting until
  * allow_workers(), after which the launcher is to be told, at the transaction's end. Waits at most
