@@ -36,12 +36,6 @@ PGDLLEXPORT void backfill_dispatcher_main(Datum argument);
 namespace backfill::bgworker
 {
 
-Memory &memory()
-{
-    static Memory instance;
-    return instance;
-}
-
 namespace
 {
 
@@ -50,7 +44,7 @@ constexpr int kMaxSweepFactor = 32;
 constexpr long kBeingDroppedMs = 100;
 /* With backfill.fake_now, how soon to look again at most. */
 constexpr long kFakeClockMs = 100;
-/* How many times as long as a sweep took, nobody sweeps again. */
+/* How many times as long as a sweep took, there is no other sweep. */
 constexpr int kSweepRest = 50;
 
 void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
@@ -69,45 +63,17 @@ void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
         signal_launcher(InvalidOid);
 }
 
-/* Asked anew each time, for backfill.poll_interval may have changed. */
-TimestampTz next_sweep()
-{
-    return memory().last_sweep +
-           Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * memory().sweep_factor,
-               memory().sweep_time * kSweepRest);
-}
-
-/* From here on, whoever wakes us wants us to look again. */
+/* From here on, a process that wakes us wants us to look again. */
 void clear_woken()
 {
     const SharedLock lock;
     my_slot(lock).woken = false;
 }
 
-long wait_time(const Pass &pass, const Shortage &shortage)
+/* Of the SQL objects. */
+std::string installed_version()
 {
-    if (pass.more || was_called())
-        return 0;
-    const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
-    if (pass.next_due) {
-        const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *pass.next_due) + 1;
-        /* A clock that stands still does not come closer. */
-        wait_ms = Min(wait_ms, clock::is_fake() ? Max(due_ms, kFakeClockMs) : due_ms);
-    }
-    if (memory().tell_consumers || consumers_announced(MyDatabaseId))
-        wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, next_telling()) + 1);
-    if (shortage.exhausted || shortage.held)
-        wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
-    if (shortage.no_place)
-        wait_ms = Min(wait_ms, kMinTenureMs / 2);
-    return Max(wait_ms, 1);
-}
-
-/* The library and the SQL objects must be of one version. */
-bool version_matches()
-{
-    const std::string installed = pg::call([]() -> const char * {
+    return pg::call([]() -> const char * {
         Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
         ScanKeyData key;
         ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
@@ -126,8 +92,62 @@ bool version_matches()
         table_close(extensions, AccessShareLock);
         return version;
     });
+}
+
+void set_aside_step(int64 number, const char *name, const core::ErrorInfo &error)
+{
+    queue::set_aside_and_say(set_aside::Kind::kStep, {number, name}, name, error);
+}
+
+class Dispatcher
+{
+  public:
+    /* Returns how long to wait. */
+    long iterate();
+
+  private:
+    struct Step {
+        int64 number;     /* not 0; for the list of what is set aside */
+        const char *name; /* completes "could not" */
+        void (*take)(Dispatcher &dispatcher, Pass &pass);
+    };
+    static const Step kSteps[];
+
+    bool version_matches();
+    TimestampTz next_sweep() const;
+    void note_sweep(TimestampTz start);
+    long wait_time(const Pass &pass, const Shortage &shortage) const;
+
+    void take_step(const Step &step, Pass &pass);
+    void after_commit(const Pass &pass);
+    void after_abort(Pass &pass);
+    std::optional<core::ErrorInfo> finish_transaction(std::span<const Step> steps, Pass &pass);
+    void take_steps_apart(Pass &pass);
+    void take_steps(Pass &pass);
+    long take_pass();
+
+    Housekeeping housekeeping_;
+    WorkFinder work_finder_;
+    ExecutorPool executors_;
+    TimestampTz last_sweep_ = 0;
+    TimestampTz sweep_time_ = 0; /* how long it took, in microseconds */
+    int sweep_factor_ = 1;
+    bool version_reported_ = false;
+    bool steps_apart_ = false; /* each step has its own transaction */
+};
+
+long dispatcher_iteration()
+{
+    static Dispatcher dispatcher;
+    return dispatcher.iterate();
+}
+
+/* The library and the SQL objects must be of one version. */
+bool Dispatcher::version_matches()
+{
+    const std::string installed = installed_version();
     const bool matches = installed == BACKFILL_VERSION;
-    if (!matches && !memory().version_reported)
+    if (!matches && !version_reported_)
         pg::call([&] {
             ereport(LOG,
                     (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -137,63 +157,90 @@ bool version_matches()
                      errhint("Run ALTER EXTENSION backfill UPDATE, or restart the server if "
                              "its library is the older one.")));
         });
-    memory().version_reported = !matches;
+    version_reported_ = !matches;
     return matches;
+}
+
+/* Asked anew each time, because backfill.poll_interval may have changed. */
+TimestampTz Dispatcher::next_sweep() const
+{
+    return last_sweep_ + Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * sweep_factor_,
+                             sweep_time_ * kSweepRest);
+}
+
+long Dispatcher::wait_time(const Pass &pass, const Shortage &shortage) const
+{
+    if (pass.more || was_called())
+        return 0;
+    const TimestampTz now = GetCurrentTimestamp();
+    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
+    if (pass.next_due) {
+        const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *pass.next_due) + 1;
+        /* A clock that stands still does not come closer. */
+        wait_ms = Min(wait_ms, clock::is_fake() ? Max(due_ms, kFakeClockMs) : due_ms);
+    }
+    if (const auto notify_at = work_finder_.next_notification())
+        wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(now, *notify_at) + 1);
+    if (shortage.exhausted || shortage.held)
+        wait_ms = Min(wait_ms, StartBackoff::kFirstPauseUs / 1000);
+    if (shortage.no_place)
+        wait_ms = Min(wait_ms, kMinTenureMs / 2);
+    return Max(wait_ms, 1);
 }
 
 /* --- Steps of a pass ------------------------------------------------------------ */
 
-struct Step {
-    int64 number;     /* not 0; for the list of what is set aside */
-    const char *name; /* completes "could not" */
-    void (*take)(Pass &pass);
+const Dispatcher::Step Dispatcher::kSteps[] = {
+    {1, "charge jobs for the ends of their executors",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.charge_lost_runs(pass); }},
+    {2, "release the jobs of procedures whose executors are gone",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.release_lost_claims(pass); }},
+    {3, "make dead letters of jobs without attempts",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.bury_exhausted_jobs(pass); }},
+    {4, "delete old dead letters",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_old_letters(pass); }},
+    {5, "make dead letters of the jobs of missing roles",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.move_orphans(pass); }},
+    {6, "delete old history",
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.trim_history_when_due(pass); }},
+    {7, "end leases", [](Dispatcher &us, Pass &pass) { us.housekeeping_.end_leases(pass); }},
+    {8, "look for ready jobs", [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
 };
 
-constexpr Step kSteps[] = {
-    {1, "charge jobs for the ends of their executors", charge_lost_runs},
-    {2, "release the jobs of procedures whose executors are gone", release_lost_claims},
-    {3, "make dead letters of jobs without attempts", bury_exhausted_jobs},
-    {4, "delete old dead letters", delete_old_letters},
-    {5, "make dead letters of the jobs of missing roles", move_orphans},
-    {6, "delete old history", trim_history_when_due},
-    {7, "end leases", end_leases},
-    {8, "look for ready jobs", look_for_work},
-};
-
-void set_aside_step(const Step &step, const core::ErrorInfo &error)
-{
-    queue::set_aside_and_say(set_aside::Kind::kStep, {step.number, step.name}, step.name, error);
-}
-
-void take_step(const Step &step, Pass &pass)
+void Dispatcher::take_step(const Step &step, Pass &pass)
 {
     if (set_aside::is_set_aside(set_aside::Kind::kStep, step.number)) {
-        note_retry(pass, set_aside::Kind::kStep);
+        pass.note_retry(set_aside::Kind::kStep);
         return;
     }
-    const auto error = pg::in_subtransaction([&] { step.take(pass); });
+    const auto error = pg::in_subtransaction([&] { step.take(*this, pass); });
     if (error) {
-        set_aside_step(step, *error);
-        note_retry(pass, set_aside::Kind::kStep);
-    } else if (!memory().apart)
+        set_aside_step(step.number, step.name, *error);
+        pass.note_retry(set_aside::Kind::kStep);
+    } else if (!steps_apart_)
         set_aside::clear(set_aside::Kind::kStep, step.number);
 }
 
-void after_commit(const Pass &pass)
+void Dispatcher::after_commit(const Pass &pass)
 {
-    settle_charges();
-    memory().look_for_lost_claims = memory().lost_claims_left;
-    memory().all_leases = memory().all_leases_left;
-    if (pass.has_told)
+    housekeeping_.on_commit();
+    if (pass.has_notified)
         wake_consumers();
 }
 
+void Dispatcher::after_abort(Pass &pass)
+{
+    housekeeping_.on_abort();
+    work_finder_.on_abort(pass);
+    pass.has_notified = false;
+}
+
 /* Takes steps and ends the transaction. Returns the error of its commit. */
-std::optional<core::ErrorInfo> finish_transaction(std::span<const Step> steps, Pass &pass)
+std::optional<core::ErrorInfo> Dispatcher::finish_transaction(std::span<const Step> steps,
+                                                              Pass &pass)
 {
     std::optional<core::ErrorInfo> error;
-    memory().all_leases_left = memory().all_leases;
-    memory().lost_claims_left = memory().look_for_lost_claims;
+    housekeeping_.on_begin();
     for (const Step &step : steps)
         take_step(step, pass);
     try {
@@ -206,16 +253,12 @@ std::optional<core::ErrorInfo> finish_transaction(std::span<const Step> steps, P
         return error;
     }
     abort_transaction();
-    for (const ledger::Entry &entry : memory().charged)
-        ledger::end_charging(entry);
-    memory().charged.clear();
-    memory().tell_consumers = memory().tell_consumers || pass.has_told;
-    pass.has_told = false;
+    after_abort(pass);
     return error;
 }
 
 /* The first transaction has begun. */
-void take_steps_apart(Pass &pass)
+void Dispatcher::take_steps_apart(Pass &pass)
 {
     bool all_succeeded = true;
     bool begun = true;
@@ -225,41 +268,40 @@ void take_steps_apart(Pass &pass)
         begun = false;
         const auto error = finish_transaction(std::span(&step, 1), pass);
         if (error) {
-            set_aside_step(step, *error);
-            note_retry(pass, set_aside::Kind::kStep);
+            set_aside_step(step.number, step.name, *error);
+            pass.note_retry(set_aside::Kind::kStep);
         } else if (!set_aside::is_set_aside(set_aside::Kind::kStep, step.number))
             set_aside::clear(set_aside::Kind::kStep, step.number);
         all_succeeded =
             all_succeeded && !error && !set_aside::find(set_aside::Kind::kStep, step.number);
     }
-    memory().apart = !all_succeeded;
+    steps_apart_ = !all_succeeded;
 }
 
 /* The transaction has begun; afterwards there is none. */
-void take_steps(Pass &pass)
+void Dispatcher::take_steps(Pass &pass)
 {
-    if (memory().apart) {
+    if (steps_apart_) {
         take_steps_apart(pass);
         return;
     }
     if (const auto error = finish_transaction(kSteps, pass)) {
         /* Whose fault it was, the next pass finds out. */
-        memory().apart = true;
+        steps_apart_ = true;
         pass.more = true;
     }
 }
 
 /* Sweeps become rarer while they find nothing. */
-void note_sweep(TimestampTz start)
+void Dispatcher::note_sweep(TimestampTz start)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    memory().last_sweep = now;
-    memory().sweep_time = now - start;
-    memory().sweep_factor = Min(memory().sweep_factor * 2, kMaxSweepFactor);
+    last_sweep_ = now;
+    sweep_time_ = now - start;
+    sweep_factor_ = Min(sweep_factor_ * 2, kMaxSweepFactor);
 }
 
-/* Returns how long to wait. */
-long take_pass()
+long Dispatcher::take_pass()
 {
     Pass pass;
     const TimestampTz start = GetCurrentTimestamp();
@@ -274,22 +316,17 @@ long take_pass()
                      std::any_of(pass.roles.begin(), pass.roles.end(),
                                  [](const RoleWork &work) { return work.ready > 0; }));
 
-    reap_executors();
-    retire_surplus(pass.other_version ? 0 : guc::max_executors);
-    Shortage shortage;
-    serve_idle_roles_first(pass.roles);
-    for (const RoleWork &work : pass.roles)
-        provide_executors(work, shortage);
-    publish_held_roles();
-    note_slots(shortage.exhausted);
+    executors_.reap();
+    ExecutorPool::retire_surplus(pass.other_version ? 0 : guc::max_executors);
+    const Shortage shortage = executors_.provide(pass.roles);
     if (shortage.missed)
-        memory().sweep_factor = 1;
+        sweep_factor_ = 1;
     if (pass.sweep)
         note_sweep(start);
     return wait_time(pass, shortage);
 }
 
-long dispatcher_iteration()
+long Dispatcher::iterate()
 {
     /* A fresh process has the new settings of the server. */
     if (config_reloads() > 0 && own_settings::are_outdated())

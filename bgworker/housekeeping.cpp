@@ -9,6 +9,7 @@
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/history.hpp"
 #include "backfill/shmem/signals.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 namespace backfill::bgworker
 {
@@ -20,31 +21,17 @@ constexpr int kOrphanBatch = 100;
 constexpr int kHistoryBatch = 5000;
 constexpr TimestampTz kHistoryPauseUs = 10000000;
 constexpr int kLeaseBatch = 500;
-/* How soon to try again to end a lease whose row somebody is changing. */
+/* How soon to try again to end a lease whose row another transaction is changing. */
 constexpr int kBusyLeaseMs = 100;
-/* How soon to try again to charge a job whose row somebody is changing. */
+/* How soon to try again to charge a job whose row another transaction is changing. */
 constexpr int kBusyChargeMs = 100;
-
-/* Something that is done every backfill.dlq_processor_interval. */
-struct Chore {
-    TimestampTz done_at = 0;
-    TimestampTz clock = clock::kReal; /* what backfill.fake_now was then */
-
-    bool is_due() const
-    {
-        return clock != clock::fake ||
-               GetCurrentTimestamp() - done_at >=
-                   static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
-    }
-    void note_done() { *this = {GetCurrentTimestamp(), clock::fake}; }
-};
 
 /* Whether a charge has to wait, because it failed or, worse, has ended our process. */
 bool is_charge_set_aside(const ledger::Entry &entry, Pass &pass)
 {
     const int64 job = entry.run.job_id;
     if (set_aside::is_set_aside(set_aside::Kind::kCharge, job)) {
-        note_retry(pass, set_aside::Kind::kCharge);
+        pass.note_retry(set_aside::Kind::kCharge);
         return true;
     }
     if (entry.charge_not_before <= GetCurrentTimestamp())
@@ -58,47 +45,78 @@ bool is_charge_set_aside(const ledger::Entry &entry, Pass &pass)
          "The server's log may say why.",
          {},
          {}});
-    note_retry(pass, set_aside::Kind::kCharge);
+    pass.note_retry(set_aside::Kind::kCharge);
     return true;
 }
 
 } // namespace
 
-void end_leases(Pass &pass)
+bool Housekeeping::Chore::is_due() const
+{
+    return clock != clock::fake ||
+           GetCurrentTimestamp() - done_at >=
+               static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
+}
+
+void Housekeeping::on_begin()
+{
+    all_leases_.left = all_leases_.wanted;
+    lost_claims_.left = lost_claims_.wanted;
+}
+
+/* Should we not come to this, the charges are refused the next time, because the jobs have changed.
+ */
+void Housekeeping::on_commit()
+{
+    for (const ledger::Entry &entry : charged_) {
+        ledger::settle(entry);
+        set_aside::clear(set_aside::Kind::kCharge, entry.run.job_id);
+    }
+    charged_.clear();
+    lost_claims_.wanted = lost_claims_.left;
+    all_leases_.wanted = all_leases_.left;
+}
+
+void Housekeeping::on_abort()
+{
+    for (const ledger::Entry &entry : charged_)
+        ledger::end_charging(entry);
+    charged_.clear();
+}
+
+void Housekeeping::end_leases(Pass &pass)
 {
     const TimestampTz announced = take_lease_low(MyDatabaseId);
-    const bool all = pass.sweep || memory().all_leases;
-    memory().all_leases = true; /* should we not come to the commit */
+    const bool all = pass.sweep || all_leases_.wanted;
+    all_leases_.wanted = true; /* should we not come to the commit */
     const queue::leases::Expired expired = queue::leases::expire(
         all ? 0 : announced, clock::now(), kLeaseBatch, queue::Transaction::kOurs);
     lower_lease_low(MyDatabaseId, expired.lowest);
-    memory().all_leases_left = false;
-    note_due(pass.next_due, expired.next);
+    all_leases_.left = false;
+    pass.note_due(expired.next);
     if (expired.more)
-        note_due(pass.next_due, clock::now());
+        pass.note_due(clock::now());
     if (expired.busy)
-        note_soon(pass, kBusyLeaseMs);
+        pass.note_soon(kBusyLeaseMs);
     if (expired.aside)
-        note_retry(pass, set_aside::Kind::kLease);
+        pass.note_retry(set_aside::Kind::kLease);
 }
 
-void release_lost_claims(Pass &pass)
+void Housekeeping::release_lost_claims(Pass &pass)
 {
-    bool &wanted = memory().look_for_lost_claims;
+    bool &wanted = lost_claims_.wanted;
     wanted = take_lost_claims(MyDatabaseId) || pass.sweep || wanted;
     if (wanted)
-        memory().lost_claims_left = queue::leases::release_orphaned(queue::Transaction::kOurs);
-    if (wanted && memory().lost_claims_left)
-        note_soon(pass, kBusyLeaseMs);
+        lost_claims_.left = queue::leases::release_orphaned(queue::Transaction::kOurs);
+    if (wanted && lost_claims_.left)
+        pass.note_soon(kBusyLeaseMs);
 }
 
-void bury_exhausted_jobs(Pass &pass)
+void Housekeeping::bury_exhausted_jobs(Pass &pass)
 {
-    static Chore chore;
-    static TimestampTz again_at = 0; /* for those that could not be buried; 0: there are none */
-    if (!chore.is_due() && (again_at == 0 || GetCurrentTimestamp() < again_at)) {
-        if (again_at != 0)
-            note_due(pass.next_due, clock::of(again_at));
+    if (!burying_.is_due() && (bury_again_at_ == 0 || GetCurrentTimestamp() < bury_again_at_)) {
+        if (bury_again_at_ != 0)
+            pass.note_due(clock::of(bury_again_at_));
         return;
     }
     struct Job {
@@ -126,18 +144,17 @@ void bury_exhausted_jobs(Pass &pass)
                        std::span(&id, 1))
                 .has_value;
         });
-    again_at = done.aside ? set_aside::next_retry(set_aside::Kind::kLetter) : 0;
-    if (again_at != 0)
-        note_due(pass.next_due, clock::of(again_at));
+    bury_again_at_ = done.aside ? set_aside::next_retry(set_aside::Kind::kLetter) : 0;
+    if (bury_again_at_ != 0)
+        pass.note_due(clock::of(bury_again_at_));
     pass.more = pass.more || done.more;
     if (!done.more)
-        chore.note_done();
+        burying_.note_done();
 }
 
-void delete_old_letters(Pass &)
+void Housekeeping::delete_old_letters(Pass &)
 {
-    static Chore chore;
-    if (!chore.is_due())
+    if (!deleting_letters_.is_due())
         return;
     (void) pg::execute_as_owner("SELECT backfill._apply_dlq_retention()", {});
     (void) pg::execute_as_owner(
@@ -146,12 +163,12 @@ void delete_old_letters(Pass &)
         "   WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = m.job_id)"
         "     FOR UPDATE SKIP LOCKED)",
         {});
-    chore.note_done();
+    deleting_letters_.note_done();
 }
 
-void charge_lost_runs(Pass &pass)
+void Housekeeping::charge_lost_runs(Pass &pass)
 {
-    memory().charged.clear();
+    charged_.clear();
     for (const ledger::Entry &entry : ledger::charges()) {
         if (is_charge_set_aside(entry, pass))
             continue;
@@ -161,7 +178,7 @@ void charge_lost_runs(Pass &pass)
         const auto error = queue::try_apart(queue::Transaction::kOurs,
                                             [&] { result = queue::lost_run::charge(entry); });
         if (!error && result == queue::lost_run::Charged::kYes) {
-            memory().charged.push_back(entry);
+            charged_.push_back(entry);
             continue;
         }
         ledger::end_charging(entry);
@@ -169,37 +186,28 @@ void charge_lost_runs(Pass &pass)
             queue::set_aside_and_say(
                 set_aside::Kind::kCharge, {job, ""},
                 "charge job " + std::to_string(job) + " for the end of its executor", *error);
-            note_retry(pass, set_aside::Kind::kCharge);
+            pass.note_retry(set_aside::Kind::kCharge);
         } else if (result == queue::lost_run::Charged::kNo) {
             set_aside::clear(set_aside::Kind::kCharge, job);
             ledger::settle(entry);
         } else
-            note_soon(pass, kBusyChargeMs);
+            pass.note_soon(kBusyChargeMs);
     }
 }
 
-void settle_charges()
-{
-    for (const ledger::Entry &entry : memory().charged) {
-        ledger::settle(entry);
-        set_aside::clear(set_aside::Kind::kCharge, entry.run.job_id);
-    }
-    memory().charged.clear();
-}
-
-void move_orphans(Pass &pass)
+void Housekeeping::move_orphans(Pass &pass)
 {
     pass.more = queue::dead_letter_orphans(kOrphanBatch) || pass.more;
 }
 
-void trim_history_when_due(Pass &pass)
+void Housekeeping::trim_history_when_due(Pass &pass)
 {
     const TimestampTz now = GetCurrentTimestamp();
-    if (now < memory().next_trim)
+    if (now < next_trim_)
         return;
-    memory().next_trim = now + kHistoryPauseUs;
+    next_trim_ = now + kHistoryPauseUs;
     if (queue::job_end::trim_history(kHistoryBatch) == kHistoryBatch) {
-        memory().next_trim = now;
+        next_trim_ = now;
         pass.more = true;
     }
 }

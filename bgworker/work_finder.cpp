@@ -2,9 +2,7 @@
 #include "backfill/bgworker/work_finder.hpp"
 
 #include "backfill/bgworker/executor_pool.hpp"
-#include "backfill/config/config.hpp"
 #include "backfill/consumers/claim.hpp"
-#include "backfill/dequeue/next_job.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/settle/crash_charge.hpp"
@@ -26,7 +24,7 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
             return work.role == task.run_as_oid;
         });
         if (role == roles.end())
-            role = roles.insert(roles.end(), RoleWork{task.run_as_oid, {}, 0});
+            role = roles.insert(roles.end(), RoleWork{task.run_as_oid, {}, {}, 0});
         role->tasks.emplace_back(task.identifier);
     }
     return roles;
@@ -39,7 +37,7 @@ bool is_passed_over(const queue::JobRow &row)
            ledger::awaits_charge(queue::lost_run::run_of(row));
 }
 
-/* At most so many. */
+/* How many jobs that may be, at most. */
 int count_passed_over()
 {
     return static_cast<int>(set_aside::copy_entries().size() + ledger::charges().size());
@@ -96,16 +94,6 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
     return startable;
 }
 
-/* Whether it is time to tell consumers of jobs, if there are any for them. */
-bool is_time_to_tell(bool sweep)
-{
-    const std::optional<TimestampTz> &due = memory().consumers_due;
-    memory().tell_consumers = memory().tell_consumers || sweep || (due && *due <= clock::now());
-    if (GetCurrentTimestamp() < next_telling())
-        return false; /* the flag stays up, and so producers do not wake us before */
-    return take_consumers(MyDatabaseId) || memory().tell_consumers;
-}
-
 /* The tasks of jobs that the server does not run, by the channel of their consumers. */
 std::unordered_map<std::string, std::vector<std::string>>
 external_tasks(const queue::Config &config, queue::JobTable &table,
@@ -122,10 +110,39 @@ external_tasks(const queue::Config &config, queue::JobTable &table,
     return channels;
 }
 
+} // namespace
+
+TimestampTz WorkFinder::may_notify_at() const
+{
+    return notified_at_ + static_cast<TimestampTz>(guc::notify_interval_ms) * 1000;
+}
+
+std::optional<TimestampTz> WorkFinder::next_notification() const
+{
+    if (!must_notify_ && !consumers_announced(MyDatabaseId))
+        return std::nullopt;
+    return may_notify_at();
+}
+
+void WorkFinder::on_abort(const Pass &pass)
+{
+    must_notify_ = must_notify_ || pass.has_notified;
+}
+
+/* Whether it is time to notify consumers of jobs, if there are any for them. */
+bool WorkFinder::is_time_to_notify(bool sweep)
+{
+    must_notify_ = must_notify_ || sweep || (consumers_due_ && *consumers_due_ <= clock::now());
+    if (GetCurrentTimestamp() < may_notify_at())
+        return false; /* the flag stays up, and so producers do not wake us before */
+    return take_consumers(MyDatabaseId) || must_notify_;
+}
+
 /* Notifies the channels that have jobs which can be claimed, if it is time for that, and finds
  * out when the next one becomes due. The notifications go out at the commit. */
-void look_after_consumers(const queue::Config &config, queue::JobTable &table,
-                          const queue::LatestSnapshot &snapshot, bool tell, Pass &pass)
+void WorkFinder::look_after_consumers(const queue::Config &config, queue::JobTable &table,
+                                      const queue::LatestSnapshot &snapshot, bool notify,
+                                      Pass &pass)
 {
     const TimestampTz now = clock::now();
     std::optional<TimestampTz> due;
@@ -134,33 +151,26 @@ void look_after_consumers(const queue::Config &config, queue::JobTable &table,
         const std::vector<std::string> &names = entry.second;
         queue::NextJobs next(table, {names.begin(), names.end()},
                              pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
-        if (tell && queue::is_any_claimable(table, next, snapshot, due)) {
+        if (notify && queue::is_any_claimable(table, next, snapshot, due)) {
             pg::call([&] { Async_Notify(channel.c_str(), ""); });
-            pass.has_told = true;
+            pass.has_notified = true;
         }
         note_due(due, next.next_run_at(snapshot, now));
     }
-    if (tell) {
-        memory().told_at = GetCurrentTimestamp();
-        memory().tell_consumers = false;
+    if (notify) {
+        notified_at_ = GetCurrentTimestamp();
+        must_notify_ = false;
     }
-    memory().consumers_due = due;
-    note_due(pass.next_due, due);
+    consumers_due_ = due;
+    pass.note_due(due);
 }
 
-} // namespace
-
-TimestampTz next_telling()
-{
-    return memory().told_at + static_cast<TimestampTz>(guc::notify_interval_ms) * 1000;
-}
-
-void look_for_work(Pass &pass)
+void WorkFinder::look(Pass &pass)
 {
     /* Before the snapshot: what is announced later is for the next time. */
-    const bool tell = is_time_to_tell(pass.sweep);
-    const bool tell_again = memory().tell_consumers;
-    memory().tell_consumers = memory().tell_consumers || tell; /* should this fail */
+    const bool notify = is_time_to_notify(pass.sweep);
+    const bool notify_again = must_notify_;
+    must_notify_ = must_notify_ || notify; /* should this fail */
     const std::shared_ptr<const queue::Config> config = queue::config();
     pass.roles = group_by_role(*config);
     const TimestampTz now = clock::now();
@@ -174,17 +184,17 @@ void look_for_work(Pass &pass)
                              pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
         for (const std::string_view queue : queue::paused_queues())
             next.exclude_queue(queue);
-        /* Before full queues are left out: nobody would tell us of what becomes due in one that
+        /* Before full queues are left out: no commit would tell us of what becomes due in one that
          * has room again by then. */
-        note_due(pass.next_due, next.next_run_at(snapshot, now));
+        pass.note_due(next.next_run_at(snapshot, now));
         work.ready = count_startable(table, next, snapshot, work.role, limit, pass.next_due);
         work.tasks.clear(); /* views into the configuration, which we let go */
-        memory().role_names[work.role] = pg::role_name(work.role);
+        work.role_name = pg::role_name(work.role);
     }
     if (set_aside::next_retry(set_aside::Kind::kJob) != 0)
-        note_retry(pass, set_aside::Kind::kJob);
-    memory().tell_consumers = tell_again;
-    look_after_consumers(*config, table, snapshot, tell, pass);
+        pass.note_retry(set_aside::Kind::kJob);
+    must_notify_ = notify_again;
+    look_after_consumers(*config, table, snapshot, notify, pass);
     snapshot.pop();
     table.close();
 }

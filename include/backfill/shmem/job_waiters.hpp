@@ -44,7 +44,7 @@ void leave_waiter_place() noexcept;
 void watch_rollbacks();
 /* Something that was enqueued has been rolled back. Raises nothing. */
 void tell_rollback() noexcept;
-/* What somebody has left there. */
+/* What a commit has left there. */
 std::optional<core::Fate> told_job_end();
 
 } // namespace backfill::bgworker

@@ -1,0 +1,37 @@
+/* executor_status.hpp - what others see of the calling executor: in its slot, and in
+ * pg_stat_activity. */
+#pragma once
+
+#include "backfill/bgworker/worker.hpp"
+#include "backfill/run/batch.hpp"
+
+namespace backfill::bgworker
+{
+
+class ExecutorStatus
+{
+  public:
+    bool is_idle() const { return idle_; }
+    TimestampTz idle_since() const { return idle_since_; }
+    void set_idle(bool idle);
+    /* From here on, a commit must wake us again. */
+    static void clear_woken();
+
+    void start_job(const queue::JobRow &row, const queue::Task &task);
+    static void end_job(bool failed);
+    /* A procedure's job: others must see the claim only together with us. */
+    static void publish_claim(int64 claim_token);
+    /* The claim's transaction has ended: the job goes on. */
+    static void note_claim_committed();
+    /* `claim_token` of a procedure's job that goes on; 0: there is none. */
+    static void end_batch(int64 claim_token);
+
+  private:
+    bool starting_ = true; /* neither idle nor busy yet: the dispatcher counts on us */
+    bool idle_ = false;
+    TimestampTz idle_since_ = 0;
+};
+
+ExecutorStatus &executor_status();
+
+} // namespace backfill::bgworker
