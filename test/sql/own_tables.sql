@@ -45,7 +45,7 @@ ALTER TABLE backfill.queue ADD COLUMN remark text;
 UPDATE backfill.queue SET remark = 'x';
 SELECT queue_name, concurrency FROM backfill.queues WHERE queue_name = 'limited';
 SELECT count(backfill.enqueue('outside', queue_name => 'limited', run_at => '2001-01-01')) FROM generate_series(1, 5);
-SELECT count(*) FROM backfill.claim_jobs('consumer', n => 5, tasks => '{outside}');
+SELECT count(*) FROM backfill.claim_jobs('consumer', max_jobs => 5, tasks => '{outside}');
 DELETE FROM backfill.job;
 ALTER TABLE backfill.queue DROP COLUMN remark;
 
