@@ -18,8 +18,9 @@ namespace
 
 int64 dropped_job = 0; /* by this transaction; 0: none */
 
-/* Must raise: the job would be lost. */
-void on_transaction_event(XactEvent event, void *)
+/* Before a commit it raises, since the job would be lost: by longjmp, as PostgreSQL allows there.
+ * It throws nothing. */
+void refuse_dropped_job(XactEvent event, void *) noexcept
 {
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
@@ -89,7 +90,7 @@ void put_back(JobTable &table, const Config &config, TakenJob &job, const JobRow
 
 void init_take()
 {
-    RegisterXactCallback(on_transaction_event, nullptr);
+    RegisterXactCallback(refuse_dropped_job, nullptr);
 }
 
 } // namespace backfill::queue
