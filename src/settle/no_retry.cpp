@@ -58,6 +58,8 @@ std::optional<core::Fate> find_no_retry(const int64 *job_id)
 
 bool is_no_retry_empty()
 {
+    /* What another session has committed while the job ran counts. */
+    pg::call([] { AcceptInvalidationMessages(); });
     if (no_retry_stale) {
         no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
         no_retry_empty = false;

@@ -12,7 +12,7 @@ SELECT count(set_config(name, 'on', false)) FROM pg_settings WHERE name IN ('for
 
 -- A statement's trigger makes the configuration stale, whether or not there are rows.
 \set stale 'UPDATE backfill.task SET priority = 1 WHERE false; UPDATE backfill.queue SET concurrency = 1 WHERE false;'
--- Whole rows, for a column that nobody asks for is not computed.
+-- Whole rows: a column that is not asked for is not computed.
 SELECT :'stale', format('SELECT count(v) >= 0 AS %I FROM backfill.%1$I v', relname) FROM pg_class
  WHERE relnamespace = 'backfill'::regnamespace AND relkind = 'v' ORDER BY relname \gexec
 

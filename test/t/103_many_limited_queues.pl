@@ -42,7 +42,7 @@ SELECT count(*) FROM backfill.enqueue_jobs(jsonb_build_array(
 	is($many->query_safe('SELECT locks()'), 'few', '... holds few locks');
 	is(finish_pgbench($others), 0, '... and 8 sessions that enqueue into others get no error');
 	my ($code, $out, $err) = $node->psql('postgres', q{SET lock_timeout = '1s'; SELECT backfill.enqueue('note', queue_name => 'many 7777')});
-	like($err, qr/lock timeout/, '... but who wants a place in one of them waits');
+	like($err, qr/lock timeout/, '... but a producer that wants a place in one of them waits');
 	$many->query_safe('COMMIT');
 	$many->quit;
 }

@@ -46,7 +46,7 @@ sub under_load
 	$copy->();
 	my $seen = $node->safe_psql('postgres', 'SELECT count(*) FROM ran');
 	wait_until($node, 'postgres', "SELECT count(*) > $seen + 50 FROM ran", 'jobs run afterwards');
-	$load->{run}->signal('INT');
+	$load->{run}->signal('TERM');
 	finish_pgbench($load);
 	wait_until($node, 'postgres',
 		q{SELECT NOT EXISTS (SELECT FROM backfill.job WHERE run_at < '2099-01-01')}, 'all jobs are done');
