@@ -89,7 +89,7 @@ $node->safe_psql('postgres', q{
 	REVOKE EXECUTE ON FUNCTION run(jsonb) FROM PUBLIC});
 says('handlers', qr/^critical: as worker: role worker may not execute public.run \|/, 'a handler that its role may not execute');
 $node->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION run(jsonb) TO PUBLIC; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
-says('roles', qr/^critical: .*: worker may not CONNECT to this database \|/, 'a role without CONNECT');
+says('roles', qr/^critical: .*: worker may not CONNECT to the database \|/, 'a role without CONNECT');
 $node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC; ALTER ROLE worker NOLOGIN');
 SKIP:
 {
