@@ -53,58 +53,52 @@ std::vector<int64> sorted(std::vector<int64> ids)
     return ids;
 }
 
+/* Takes each of these jobs that the claim still holds; end(config, job) ends the claim of one.
+ * Returns their ids. */
+template <class End>
+std::vector<int64> for_each_held(JobTable &table, std::vector<int64> ids, int64 token, End &&end)
+{
+    const std::shared_ptr<const Config> current = config();
+    std::vector<int64> held;
+    for (const int64 id : sorted(std::move(ids))) {
+        auto job = take_held(table, id, token);
+        if (!job)
+            continue;
+        end(*current, *job);
+        held.push_back(id);
+    }
+    table.close();
+    return held;
+}
+
 } // namespace
 
 std::vector<int64> renew(int64 token, int64 lease_us)
 {
-    const std::shared_ptr<const Config> current = config();
     JobTable table;
     std::vector<int64> ids;
-    std::vector<int64> renewed;
     for (const FoundJob &job : table.find_by_claim(token))
         ids.push_back(job.row.id());
-    for (const int64 id : sorted(std::move(ids))) {
-        auto job = take_held(table, id, token);
-        if (!job)
-            continue;
-        job->row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(clock::now() + lease_us));
-        put_back(table, *current, *job, job->row);
-        renewed.push_back(id);
-    }
-    table.close();
-    return renewed;
+    return for_each_held(table, std::move(ids), token, [&](const Config &config, TakenJob &job) {
+        job.row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(clock::now() + lease_us));
+        put_back(table, config, job, job.row);
+    });
 }
 
 std::vector<int64> complete(std::vector<int64> ids, int64 token)
 {
-    const std::shared_ptr<const Config> current = config();
     JobTable table;
-    std::vector<int64> completed;
-    for (const int64 id : sorted(std::move(ids))) {
-        auto job = take_held(table, id, token);
-        if (!job)
-            continue;
-        (void) settle(table, *current, *job, ending::completed_by_consumer(job->row));
-        completed.push_back(id);
-    }
-    table.close();
-    return completed;
+    return for_each_held(table, std::move(ids), token, [&](const Config &config, TakenJob &job) {
+        (void) settle(table, config, job, ending::completed_by_consumer(job.row));
+    });
 }
 
 std::vector<int64> release(std::vector<int64> ids, int64 token)
 {
-    const std::shared_ptr<const Config> current = config();
     JobTable table;
-    std::vector<int64> released;
-    for (const int64 id : sorted(std::move(ids))) {
-        auto job = take_held(table, id, token);
-        if (!job)
-            continue;
-        (void) settle(table, *current, *job, ending::released(Counted::kStart));
-        released.push_back(id);
-    }
-    table.close();
-    return released;
+    return for_each_held(table, std::move(ids), token, [&](const Config &config, TakenJob &job) {
+        (void) settle(table, config, job, ending::released(Counted::kStart));
+    });
 }
 
 bool snooze(int64 id, int64 token, int64 delay_us)

@@ -33,7 +33,6 @@ void limit_waits(pg::LockWaitLimit &limit)
 
 std::optional<Fate> why_unwanted(JobTable &table, const JobRow &row)
 {
-    pg::call([] { AcceptInvalidationMessages(); }); /* lest no_retry be taken for empty */
     if (const auto forbidden = why_no_retry(row.id()))
         return forbidden;
     const bool newer = !row.is_null(Column::kJobKey) &&
