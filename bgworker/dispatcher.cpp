@@ -4,7 +4,7 @@
  * A pass looks which roles have ready jobs, wakes their idle executors or starts new
  * ones, and sets the timer to the next run_at. Passes happen when a commit asks for
  * one (wake.hpp), when the timer goes off, when a worker starts or ends, and now and
- * then for rows that nobody announced: restored, replicated, or released by COMMIT
+ * then for rows that no commit announced: restored, replicated, or released by COMMIT
  * PREPARED.
  *
  * It also ends leases when they run out, by the same timer, and tells consumers of jobs that

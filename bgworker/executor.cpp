@@ -147,7 +147,7 @@ void Executor::fill_transaction(queue::BatchResult &result)
     result.more = true;
 }
 
-/* The job's outcome cannot be recorded, for this reason. It is passed over for a while. If its run
+/* The job's outcome cannot be recorded; `error` says why. It is passed over for a while. If its run
  * has failed, that is counted, where it is possible. */
 void Executor::set_job_aside(int64 job_id, const std::string &task, const core::ErrorInfo &error,
                              const std::optional<core::ErrorInfo> &run_error)

@@ -3,7 +3,7 @@
  * The launcher is connected to no database: it reads pg_database, and what it cannot
  * see, namely whether a database has the extension, it learns by starting a dispatcher
  * there, which ends at once if it is not wanted. It looks when it is told (CREATE
- * EXTENSION, CREATE DATABASE, a job enqueued where nobody listens) and once a minute.
+ * EXTENSION, CREATE DATABASE, a job enqueued where no dispatcher runs) and once a minute.
  *
  * Only databases that have the extension, or where that is not known, keep a place in shared
  * memory; which ones have it not, the launcher remembers for itself. */
@@ -28,7 +28,7 @@ namespace
 
 constexpr long kLookAroundMs = 60000;
 constexpr long kPollMs = 1000;
-/* Databases that nobody has looked into yet are visited a few at a time, so that a server
+/* Databases that no worker has looked into yet are visited a few at a time, so that a server
  * with many of them keeps worker slots for others. */
 constexpr int kMaxScouts = 2;
 
@@ -58,8 +58,8 @@ struct DatabaseList {
     int count;
 };
 
-/* Whether a worker may connect to it. A DROP DATABASE that was interrupted leaves one behind that
- * nobody may. */
+/* Whether a worker may connect to it. A DROP DATABASE that was interrupted leaves one behind to
+ * which no session may connect. */
 bool is_connectable(const FormData_pg_database &database)
 {
     constexpr int32 kInvalid = -2; /* DATCONNLIMIT_INVALID_DB of later minor releases */

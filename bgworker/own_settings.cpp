@@ -10,7 +10,7 @@ namespace
 {
 
 /* Whatever they do, they never wait long for a lock: the transaction that has it may be
- * somebody's who has gone for lunch. What could not be done is done another time. */
+ * idle for hours. What could not be done is done another time. */
 constexpr char kLockTimeout[] = "50ms";
 
 constexpr const char *kOwn[][2] = {
@@ -55,7 +55,7 @@ bool comes_from_database_or_role(GucSource source)
            source == PGC_S_DATABASE_USER;
 }
 
-/* Nobody has logged in yet: what is there now is what the server's configuration says. */
+/* Before the login: what is there now is what the server's configuration says. */
 void keep_server_values()
 {
     int count;

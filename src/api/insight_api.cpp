@@ -1,4 +1,4 @@
-/* insight_api.cpp - SQL functions for people who look in (sql/install/88_insight.sql,
+/* insight_api.cpp - SQL functions with which operators look in (sql/install/88_insight.sql,
  * 89_health.sql). */
 #include "backfill/guc.hpp"
 #include "backfill/insight/why_waiting.hpp"

@@ -77,8 +77,8 @@ struct Ending {
     std::optional<Datum> result; /* in the caller's memory */
 };
 
-/* Who may not enqueue jobs of the task may not know what comes of them; consumers, say, who can
- * call await_job(), but not enqueue(). */
+/* A role that may not enqueue jobs of the task may not know what comes of them; consumers, say,
+ * which can call await_job(), but not enqueue(). */
 bool may_see_result(std::string_view task)
 {
     const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};

@@ -90,7 +90,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
     check_period(period);
     if (rate_limit.has_value() && period == nullptr)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "rate_period must not be null with a rate_limit",
-             "A rate is so many jobs in so much time.");
+             "A rate is a number of jobs (rate_limit) in a period (rate_period).");
 
     const pg::Param params[] = {
         pg::text_param(name),       pg::int4_param(concurrency),

@@ -7,7 +7,7 @@ using namespace backfill;
 namespace
 {
 
-/* What follows the name of a role that does not exist. Who reads it in again, by a restore, must
+/* What follows the name of a role that does not exist. A restore that reads it in again must
  * not take the role that has the name then for the one that had it. */
 constexpr std::string_view kMissing = " (missing)";
 

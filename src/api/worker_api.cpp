@@ -132,9 +132,10 @@ BACKFILL_FUNCTION(backfill_workers)
     return static_cast<Datum>(0);
 }
 
-/* Whether who deletes a row that a query sees was doing so when the query's snapshot was taken.
- * Its end since then does not count, unless it was an abort: then the row is free again. Nor does
- * who only locks the row: xmax alone does not tell, so we look at the row. */
+/* Whether the transaction that deletes a row that a query sees was doing so when the query's
+ * snapshot was taken. Its end since then does not count, unless it was an abort: then the row is
+ * free again. Nor does one that only locks the row: xmax alone does not tell, so we look at the
+ * row. */
 BACKFILL_FUNCTION(backfill_claimed)
 {
     const pg::Arguments arguments(fcinfo);

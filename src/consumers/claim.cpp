@@ -42,7 +42,7 @@ std::vector<std::string_view> claimable_tasks(const Config &config, const ClaimF
     return names;
 }
 
-/* Without a dispatcher nobody else makes jobs ready whose leases have run out. */
+/* Without a dispatcher no other process makes jobs ready whose leases have run out. */
 void expire_leases_ourselves()
 {
     if (!bgworker::available() || !bgworker::has_dispatcher(MyDatabaseId))

@@ -247,7 +247,7 @@ void Enqueuer::insert(const JobRow &row, const Task *task)
         return;
     }
     table_.insert(row);
-    /* The row shall be visible to what the caller runs next, this call's siblings included. */
+    /* The row must be visible to what the caller runs next, this call's siblings included. */
     pg::call([] { CommandCounterIncrement(); });
 }
 

@@ -19,7 +19,7 @@ namespace backfill::queue
 namespace
 {
 
-/* How many candidates a look into the index fetches: few at first, for the job may be slow,
+/* How many candidates a look into the index fetches: few at first, because the job may be slow,
  * and twice as many each time in the same batch. Where looking takes long, since there are
  * very many queues, as many as possible. */
 constexpr int kFirstReadAhead = 16;
@@ -27,12 +27,12 @@ constexpr int kMaxReadAhead = 1024;
 constexpr int64 kLongLookUs = 1000;
 /* How long others pass over what an executor has read ahead, which it runs in far less. */
 constexpr int64 kReadAheadUs = 10000;
-/* PostgreSQL caches 64 subtransaction ids per backend; more slow down everybody's
- * snapshots. Only subtransactions that wrote have one. */
+/* PostgreSQL caches 64 subtransaction ids per backend; more slow down the snapshots of
+ * all sessions. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
 /* A job longer than this is slow. */
 constexpr int64 kSlowJobUs = 5000;
-/* So long, if the batch may last as long, a job may wait for locks while others are done. */
+/* This long, if the batch may last as long, a job may wait for locks while others are done. */
 constexpr int64 kLongestLockWaitUs = 100000;
 namespace set_aside = bgworker::set_aside;
 
@@ -152,7 +152,7 @@ class Batch final : public JobClaimer
         return !result_.more;
     }
 
-    /* A job may have registered tasks, or somebody has paused a queue. */
+    /* A job may have registered tasks, or an operator has paused a queue. */
     void follow_config()
     {
         pg::call([] { AcceptInvalidationMessages(); });
@@ -200,7 +200,7 @@ class Batch final : public JobClaimer
         if (task_ == nullptr)
             return Choice::kPassOver;
         result_.current_task = task_->identifier;
-        /* What has failed before must not take others along. */
+        /* What has failed before must not fail others with it. */
         failed_before_ =
             !set_aside::is_empty() && set_aside::find(set_aside::Kind::kJob, row.id()).has_value();
         is_slow_ =
@@ -232,7 +232,7 @@ class Batch final : public JobClaimer
         return true;
     }
 
-    /* Somebody could not settle it a short while ago. */
+    /* It could not be settled a short while ago. */
     bool is_set_aside(const JobRow &row)
     {
         if (!set_aside::is_set_aside(set_aside::Kind::kJob, row.id()))
@@ -253,7 +253,7 @@ class Batch final : public JobClaimer
             run_claimed(job, task);
     }
 
-    /* Keeps the row of a procedure's job, as claimed, for the caller to run it. */
+    /* Keeps the row of a procedure's job, as claimed; the caller runs it. */
     void hand_over(TakenJob &job, const Task &task)
     {
         const JobRow &row = job.row;
@@ -302,7 +302,7 @@ class Batch final : public JobClaimer
         result_.last_job_id = row.id();
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         if (run.cancelled)
-            result_.more = true; /* whoever cancelled it shall not wait for our next jobs */
+            result_.more = true; /* the session that cancelled it must not wait for our next jobs */
         if (options_.on_end != nullptr)
             options_.on_end(run.error.has_value());
         if (result_.jobs == 1 && options_.commits && options_.max_jobs != 1)
@@ -336,7 +336,7 @@ class Batch final : public JobClaimer
     bool is_slow_ = false;
     MemoryContext job_memory_ = nullptr;
     TimestampTz started_;
-    /* What took so long to find is run for as long, lest looking takes all the time. */
+    /* What took looked_us_ to find is run for as long, lest looking takes all the time. */
     int64 looked_us_ = 0;
     int read_ahead_ = kFirstReadAhead;
     int writers_ = 0;

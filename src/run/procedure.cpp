@@ -134,7 +134,7 @@ std::optional<core::ErrorInfo> in_transactions(MemoryContext memory, JobContext 
 /* Takes the job's row out of the table, if it is still the claim's. */
 std::optional<TakenJob> take_claimed(JobTable &table, const ProcedureClaim &claim)
 {
-    pg::LockWaitLimit limit; /* somebody may have locked the row */
+    pg::LockWaitLimit limit; /* a session may have locked the row */
     limit.enter("500");
     for (;;) {
         const std::vector<FoundJob> rows = table.find_by_id(claim.row.id());

@@ -81,7 +81,7 @@ Charged charge(const bgworker::ledger::Entry &entry)
     const std::shared_ptr<const Config> current = config();
     JobTable table;
     Charged result = Charged::kNo;
-    /* The dispatcher has no snapshot, and whoever changes a table with long values needs one. */
+    /* The dispatcher has no snapshot, and changing a table with long values needs one. */
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     for (const FoundJob &found : table.find_by_id(entry.run.job_id)) {
         /* A consumer has it by now: the task has changed. */

@@ -12,7 +12,7 @@ namespace backfill::queue::job_end
 namespace
 {
 
-/* So many failed attempts of a job are kept, the last ones. */
+/* This many failed attempts of a job are kept, the last ones. */
 constexpr int kKeptAttempts = 20;
 
 /* The columns of backfill.job_history. */

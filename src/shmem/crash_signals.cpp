@@ -1,8 +1,8 @@
 /* crash_signals.cpp - what the signal handlers of an executor, and of its parallel workers, leave
  * in the ledger (ledger.hpp).
  *
- * Each notes who sent the signal, which PostgreSQL's own handlers are not told, and then does
- * what these do. The only file that sets handlers by sigaction(). Everything here is
+ * Each notes which process sent the signal, which PostgreSQL's own handlers are not told, and then
+ * does what these do. The only file that sets handlers by sigaction(). Everything here is
  * async-signal-safe: it stores plain values and calls sigaction(), raise(), _exit(), and
  * die(), which is a handler. */
 #include "backfill/shmem/run_ledger.hpp"
@@ -59,7 +59,7 @@ void on_crash_of_others()
         end_run();
 }
 
-/* Somebody else has crashed, or the server stops at once, unless the handler itself did this. The
+/* Another process has crashed, or the server stops at once, unless the handler itself did this. The
  * rest is SignalHandlerForCrashExit(). */
 void on_quit(int, siginfo_t *info, void *)
 {

@@ -24,11 +24,11 @@ constexpr char kNewPath[] = PG_STAT_TMP_DIR "/backfill_running.dat.new";
 constexpr uint64 kMagic = 0x6261636b66696c04; /* "backfil", version 4 */
 constexpr Size kHeaderSize = PG_CACHE_LINE_SIZE * 2;
 static_assert(sizeof(Header) <= kHeaderSize);
-/* Charges that nobody has settled yet take entries, too. */
+/* Charges that are not settled yet take entries, too. */
 constexpr int kEntriesPerWorker = 4;
 constexpr uint32 kMaxEntries = 1000000;
 /* How long a charge waits that has ended the dispatcher, which may have been a crash of the server:
- * so long after the second time, and so many times longer after each further one. */
+ * kFirstChargePauseUs after the second time, and a multiple of that after each further one. */
 constexpr int64 kFirstChargePauseUs = 10 * USECS_PER_SEC;
 constexpr int64 kLongestChargePauseUs = USECS_PER_HOUR;
 constexpr int kChargePauseFactor = 6;
@@ -96,7 +96,7 @@ Header header_for(const struct stat &status, uint32 count)
     return expected;
 }
 
-/* Copies the entries of the file into `copy`, at most so many; returns how many. None if there
+/* Copies the entries of the file into `copy`, as many as fit; returns how many. None if there
  * is no file, or it is not this server's. Says whether the last postmaster was killed. */
 uint32 read_file(Entry *copy, uint32 limit, bool &was_killed)
 {
@@ -250,7 +250,7 @@ void set_state(const SharedLock &, Entry &entry, EntryState state) noexcept
         (void) pg_atomic_fetch_add_u32(&header->charges, 1);
 }
 
-/* The entry of an executor, or the one that nobody reads. */
+/* The entry of an executor, or the one that is never read. */
 Entry *find_owned(int pid) noexcept
 {
     const SharedReadLock lock;
@@ -278,7 +278,7 @@ bool take_place() noexcept
     return true;
 }
 
-/* Keeps the message of a FATAL error, for the reason. */
+/* Keeps the message of a FATAL error: it becomes the reason. */
 void on_log(ErrorData *error)
 {
     if (error->elevel == FATAL && error->message != nullptr) {
@@ -297,7 +297,7 @@ bool is_innocent() noexcept
     return terminator() == Terminator::kOther || !PostmasterIsAlive();
 }
 
-/* Runs before the transaction is aborted: nobody gets the job before the charge is there. */
+/* Runs before the transaction is aborted: no session gets the job before the charge is there. */
 void on_exit(int, Datum) noexcept
 {
     Entry &entry = *mine;
@@ -319,7 +319,7 @@ Header *header = &no_header;
 
 void init()
 {
-    /* In single-user mode nobody executes. */
+    /* In single-user mode there are no executors. */
     if (IsUnderPostmaster || !IsPostmasterEnvironment)
         return;
     if (entries == nullptr)

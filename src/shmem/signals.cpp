@@ -66,7 +66,7 @@ void signal_ready(Oid database, Oid role, int jobs)
     if (jobs == 0)
         return;
     /* All are busy. They will look again before they rest, so the dispatcher is needed
-     * only if another executor can be started, or must be, for this role. */
+     * only if another executor of this role can be started, or must be. */
     const DatabaseSlot *slot = lock->find_database(database);
     const bool room = executors < guc::max_executors;
     if (of_role > 0 && (!room || (slot != nullptr && slot->retry_at > GetCurrentTimestamp())))

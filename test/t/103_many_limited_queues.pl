@@ -39,8 +39,8 @@ SELECT count(*) FROM backfill.enqueue_jobs(jsonb_build_array(
 	jsonb_build_object('task_identifier', 'note', 'queue_name', 'own 8')));
 }, '-c', 8, '-t', 20);
 	is($many->query_safe("BEGIN; $ways{$way}"), $queues, "$way into $queues queues that have a max_depth");
-	is($many->query_safe('SELECT locks()'), 'few', '... holds few locks');
-	is(finish_pgbench($others), 0, '... and 8 sessions that enqueue into others get no error');
+	is($many->query_safe('SELECT locks()'), 'few', "$way into $queues queues holds few locks");
+	is(finish_pgbench($others), 0, "$way: 8 sessions that enqueue into other queues get no error");
 	my ($code, $out, $err) = $node->psql('postgres', q{SET lock_timeout = '1s'; SELECT backfill.enqueue('note', queue_name => 'many 7777')});
 	like($err, qr/lock timeout/, '... but a producer that wants a place in one of them waits');
 	$many->query_safe('COMMIT');
@@ -49,7 +49,7 @@ SELECT count(*) FROM backfill.enqueue_jobs(jsonb_build_array(
 is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT queue_name) FROM backfill.job WHERE queue_name LIKE 'many %'}),
 	2 * $queues . "|$queues", 'all jobs are there');
 my ($code, $out, $err) = $node->psql('postgres', q{SELECT backfill.enqueue('note', queue_name => 'many 7777')});
-like($err, qr/queue "many 7777" is full/, 'and the queues are full');
+like($err, qr/queue "many 7777" is full/, 'the queues are full');
 
 # A prepared transaction keeps its places.
 $node->append_conf('postgresql.conf', 'max_prepared_transactions = 2');

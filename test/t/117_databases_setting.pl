@@ -70,12 +70,12 @@ wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'un
 # --- A database that a DROP DATABASE has left behind is not to be connected to.
 
 create_extension($node, 'empty1');
-serves('MyDb,empty1,plain,two words', 'a database');
+serves('MyDb,empty1,plain,two words', 'a database that gets the extension is served');
 $position = log_position($node);
 $node->safe_psql('postgres', q{UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'empty1'});
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher' AND datname = 'empty1'});
-serves('MyDb,plain,two words', 'is not served when it is invalid');
-wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'and has no place', 3);
+serves('MyDb,plain,two words', 'an invalid database is not served');
+wait_until($node, 'plain', 'SELECT databases FROM backfill._server_state()', 'an invalid database has no place', 3);
 $node->safe_psql('postgres', q{CREATE DATABASE nudge; DROP DATABASE nudge});
 is(join("\n", log_lines($node, qr/FATAL: .*cannot connect to invalid database/, $position)), '', 'no worker tries to connect to an invalid database');
 

@@ -33,7 +33,7 @@ class ExecutorPool
     /* Ends executors beyond `limit`: backfill.max_executors may have been lowered, and the tables
      * of another version than the library's are not to be touched. */
     static void retire_surplus(int limit);
-    /* Wakes executors, or starts them, for the roles' work; sorts that. */
+    /* Wakes executors, or starts them, which do the roles' work; sorts `roles`. */
     Shortage provide(std::vector<RoleWork> &roles);
 
   private:
@@ -57,7 +57,7 @@ class ExecutorPool
 
     std::vector<Executor> executors_;
     std::unordered_map<Oid, StartBackoff> backoff_;   /* roles that executors could not log in as */
-    std::unordered_map<Oid, std::string> role_names_; /* of the last look, for messages */
+    std::unordered_map<Oid, std::string> role_names_; /* of the last look; messages name them */
     std::unordered_map<Oid, TimestampTz> served_at_;  /* when a role last had an executor */
     SlotShortage slot_shortage_;
     bool waits_for_slots_ = false; /* the last pass found no worker slot */

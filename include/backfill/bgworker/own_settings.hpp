@@ -1,7 +1,7 @@
 /* own_settings.hpp - the settings of the launcher and the dispatchers.
  *
- * They look after everybody's jobs, so nobody's settings may reach them: what ALTER DATABASE and
- * ALTER ROLE ... SET say is for sessions of people, and of the server's own settings some would
+ * They look after the jobs of all roles, so no role's settings may reach them: what ALTER DATABASE
+ * and ALTER ROLE ... SET say is for clients' sessions, and of the server's own settings some would
  * stop them (default_transaction_read_only), or let them wait for ever (lock_timeout). */
 #pragma once
 

@@ -72,7 +72,7 @@ class SlotShortage
 /* First thing in a dynamic worker's main function: signals, its slot, the login. Ends the
  * process quietly if the slot has been given away. */
 void attach_worker(Datum main_argument);
-/* Whether somebody has woken the calling worker since its slot's `woken` was cleared, or
+/* Whether a process has woken the calling worker since its slot's `woken` was cleared, or
  * wants it to end. The latch alone does not tell: a wait for a lock resets it. */
 bool was_called();
 

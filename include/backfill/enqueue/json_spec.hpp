@@ -1,4 +1,4 @@
-/* json_spec.hpp - specifications of jobs as a JSON array, for enqueue_jobs(). */
+/* json_spec.hpp - specifications of jobs as a JSON array, as enqueue_jobs() takes them. */
 #pragma once
 
 #include "backfill/enqueue/job_spec.hpp"

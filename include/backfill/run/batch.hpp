@@ -13,7 +13,7 @@ namespace backfill::queue
 
 struct BatchOptions {
     SessionKind session = SessionKind::kExecutor;
-    int64 time_limit_us = 0;  /* no further job after so long */
+    int64 time_limit_us = 0;  /* no further job after this time */
     int max_jobs = 0;         /* 0: no limit */
     bool urgent_only = false; /* only jobs of the fast bands */
     bool procedures = true;   /* also jobs of procedures, in an executor */
@@ -50,12 +50,12 @@ struct BatchResult {
 void run_batch(const BatchOptions &options, BatchResult &result);
 
 /* Fails a job without running it: its own commit failed with this error. Does nothing if
- * somebody else has the job by now. */
+ * another session has the job by now. */
 void fail_unrun_job(int64 job_id, const core::ErrorInfo &error);
 
 /* A job's run has failed, and what becomes of it cannot be recorded: it stays in the table, where
- * nobody may look for it yet (set_aside.hpp), with this error and one attempt more. When it was the
- * last one, the next executor that claims it does not run it again. */
+ * no executor may look for it yet (set_aside.hpp), with this error and one attempt more. When it
+ * was the last one, the next executor that claims it does not run it again. */
 void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error);
 
 /* Dead-letters about `limit` ready jobs of tasks whose run_as role does not exist; returns

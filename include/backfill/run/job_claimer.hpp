@@ -1,4 +1,4 @@
-/* job_claimer.hpp - choose and take the next job, for executors, sessions and consumers.
+/* job_claimer.hpp - executors, sessions and consumers choose and take their next job by this.
  *
  * The next candidate that is still there, that its queue lets in, and that no other transaction
  * takes first. What a claimer has of its own is in the virtual functions. */

@@ -6,7 +6,7 @@
  *
  * The executor publishes the token in its slot of shared memory before the claim's commit, and
  * until the outcome's. Tokens are never used twice, and shared memory does not survive the
- * server: a claim that nobody publishes is void, and the dispatcher releases its job
+ * server: a claim that no executor publishes is void, and the dispatcher releases its job
  * (leases::release_orphaned()). Only executors run procedures. */
 #pragma once
 
@@ -41,7 +41,7 @@ struct ProcedureRun {
  * in the session stays: the caller resets it. Errors of the job are in the result. */
 ProcedureRun run_procedure(const ProcedureClaim &claim);
 
-/* Records the outcome; needs a transaction. Nothing happens if somebody has taken the job away. */
+/* Records the outcome; needs a transaction. Nothing happens if the job was taken away. */
 void record_outcome(const ProcedureClaim &claim, const ProcedureRun &run);
 /* The same for a run that has failed, if nothing else can be recorded: as charge_unsettled_job().
  */

@@ -1,4 +1,4 @@
-/* backoff.hpp - the process's random numbers, for the jitter of retries. */
+/* backoff.hpp - the process's random numbers, which give retries their jitter. */
 #pragma once
 
 #include "backfill/core/retry_policy.hpp"

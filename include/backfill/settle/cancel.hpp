@@ -12,7 +12,7 @@ namespace backfill::queue
 {
 
 /* Whether the job was deleted, or told to stop. Waits for a moment where an executor has just
- * taken the job, and for whoever is changing a leased job's row. Needs a transaction. */
+ * taken the job, and for a transaction that is changing a leased job's row. Needs a transaction. */
 bool cancel_job(int64 id);
 
 } // namespace backfill::queue

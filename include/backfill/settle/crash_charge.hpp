@@ -1,4 +1,4 @@
-/* crash_charge.hpp - charge a job for a run that has taken its process along, or the server.
+/* crash_charge.hpp - charge a job for a run that has ended its process, or the server.
  *
  * The ledger (shmem/run_ledger.hpp) knows of such runs; the dispatcher calls this before it
  * looks for work, so that the job is not run again uncharged. */
@@ -41,8 +41,8 @@ class InLedger
     InLedger(const InLedger &) = delete;
     InLedger &operator=(const InLedger &) = delete;
 
-    /* At the end of the run: who has sent SIGTERM to his own process dies now, while it is his
-     * job that runs. */
+    /* At the end of the run: a handler that sent SIGTERM to its own process must die now, while it
+     * is its job that runs. */
     void check_end() const;
 
   private:
@@ -52,7 +52,7 @@ class InLedger
 enum class Charged {
     kYes,
     kNo,    /* the job is gone or has changed since: nothing is to be charged */
-    kLater, /* somebody is changing its row */
+    kLater, /* a transaction is changing its row */
 };
 
 /* Counts the run as a failed attempt, in the current transaction, and says so in the log. */

@@ -17,7 +17,7 @@ int64 write(const JobRow &row, std::string_view reason);
 void forget(const JobRow &row);
 
 /* The letters of these jobs, or with this key, as the jobs' rows that they were: dead_letter_id is
- * set, and no attempts are left. They are locked; who has one locked already keeps it, and it is
+ * set, and no attempts are left. They are locked; one that another session has locked is
  * passed over. Newest first. */
 std::vector<JobRow> lock_by_job(const std::vector<int64> &job_ids);
 std::vector<JobRow> lock_by_key(std::string_view job_key);

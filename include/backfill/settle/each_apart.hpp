@@ -16,7 +16,7 @@ namespace backfill::queue
 
 struct Thing {
     int64 id;              /* a job's, mostly */
-    std::string_view name; /* for people */
+    std::string_view name; /* as health() shows it */
 };
 
 /* Notes the failure, and says so in the log unless it has said the same of this thing before.
@@ -24,8 +24,8 @@ struct Thing {
 void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::string &what,
                        const core::ErrorInfo &error);
 
-/* Whose transaction it is. In our own, deferred triggers fire for each thing: at the commit nobody
- * could tell whose they were, and all would be lost. */
+/* Whose transaction it is. In our own, deferred triggers fire for each thing: at the commit it
+ * would be unknown whose they were, and all would be lost. */
 enum class Transaction { kOurs, kCallers };
 void fire_deferred_triggers();
 

@@ -1,10 +1,10 @@
-/* history.hpp - what is kept of a job when it ends: its place in the history, and a word to who
- * waits for it.
+/* history.hpp - what is kept of a job when it ends: its place in the history, and a word to
+ * sessions that wait for it.
  *
  * Only tasks registered with keep_history have a history: each end of a job, and each failed
  * attempt before, is a row of backfill.job_history, written by the transaction that ends the job
  * or attempt. Everything else costs a few stores: the ids of ended jobs are collected, and the
- * commit looks whether anybody waits for one (shmem/job_waiters.hpp).
+ * commit looks whether a session waits for one (shmem/job_waiters.hpp).
  *
  * For settle() only (settle.hpp). */
 #pragma once
@@ -16,9 +16,9 @@
 namespace backfill::queue::job_end
 {
 
-/* Who ran the job. */
+/* The process that ran the job. */
 struct Runner {
-    TimestampTz started_at = 0; /* 0: nobody knows */
+    TimestampTz started_at = 0; /* 0: unknown */
     std::string worker;         /* empty: this process */
 };
 

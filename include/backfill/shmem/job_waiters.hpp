@@ -1,10 +1,10 @@
 /* job_waiters.hpp - sessions that wait for the end of a job (await_job()).
  *
  * A session that waits has a place in shared memory with the job's id; a commit that ends
- * jobs looks whether anybody waits (one atomic read if nobody does) and wakes all who do if one
- * of its jobs is waited for. A rollback of what was enqueued wakes all if somebody waits for a job
- * that is not committed. What it leaves there, how the job ended, is a hint: the one who waits
- * looks into the tables first. Whoever finds no place looks now and then instead. */
+ * jobs looks whether a session waits (one atomic read if none does) and wakes all that do if one
+ * of its jobs is waited for. A rollback of what was enqueued wakes all if a session waits for a job
+ * that is not committed. What it leaves there, how the job ended, is a hint: the session that waits
+ * looks into the tables first. A session that finds no place looks now and then instead. */
 #pragma once
 
 #include "backfill/core/fate.hpp"

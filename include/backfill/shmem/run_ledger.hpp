@@ -1,8 +1,8 @@
 /* run_ledger.hpp - which job each executor runs right now, kept where a crash of the server does
  * not reach it.
  *
- * A handler that takes the server down, or its own process, takes the transaction along, and
- * the attempt with it: the job would do it again for ever. So an executor writes down what it
+ * A handler that ends the server, or its own process, aborts the transaction, and with it
+ * the count of the attempt: the job would do it again for ever. So an executor writes down what it
  * runs in a file of the data directory that is mapped into memory (plain stores: the page
  * cache outlives the processes), and clears that when the job is over. What is still there
  * when the process is gone is a charge: the dispatcher counts it as a failed attempt
@@ -11,8 +11,8 @@
  * A crash in a parallel worker of a job's query is noted in the entry of its leader.
  *
  * Only the culprit is charged. An executor that is told to go clears its entry on the way
- * out: by SIGQUIT of the postmaster (somebody else has crashed, or the server stops at once), by
- * SIGTERM of anybody but itself, or because the postmaster is gone.
+ * out: by SIGQUIT of the postmaster (another process has crashed, or the server stops at once), by
+ * SIGTERM of any process but itself, or because the postmaster is gone.
  *
  * When the postmaster was killed together with the executors, as by an OOM killer that takes a
  * whole cgroup, all that ran is suspect, and only what ran the last time, too, is charged: a job
@@ -59,7 +59,7 @@ enum class End : uint32 {
     kWithAll, /* the postmaster was killed with it, and not for the first time */
 };
 
-/* Whole cache lines, for each executor writes its own all the time. */
+/* Whole cache lines, because each executor writes its own all the time. */
 struct Entry {
     EntryState state;
     End end;
@@ -139,7 +139,7 @@ inline void note_overrun() noexcept
     mine->end = End::kOverrun;
 }
 
-/* Who has sent the SIGTERM that ends this process. */
+/* The sender of the SIGTERM that ends this process. */
 enum class Terminator : int { kNobody, kOther, kItself };
 Terminator terminator() noexcept;
 

@@ -1,12 +1,12 @@
 /* set_aside.hpp - what has failed for reasons of ours or the server's, and is tried again later.
  *
  * One thing that cannot be done must not stop all others: an outcome that cannot be recorded, a
- * lease that cannot be ended, a charge, a schedule. Whoever fails with it notes it here and goes on
- * with the rest; until the time that note_failure() returns, everybody passes over it. The delay
- * grows with each failure, from 100 ms to 10 s.
+ * lease that cannot be ended, a charge, a schedule. The process that fails with it notes it here
+ * and goes on with the rest; until the time that note_failure() returns, all processes pass over
+ * it. The delay grows with each failure, from 100 ms to 10 s.
  *
  * A bounded list in shared memory, of all databases. It is lost with the server, and an entry that
- * nobody has touched for long is given back: then the thing is simply tried again. Without
+ * was not touched for long is given back: then the thing is simply tried again. Without
  * shared_preload_libraries there is no list, and nothing is ever set aside. */
 #pragma once
 
@@ -30,7 +30,7 @@ enum class Kind : int {
     kStep,     /* number of a step of the dispatcher's pass */
 };
 
-/* As people read it. */
+/* As messages and health() say it. */
 const char *kind_name(Kind kind);
 
 inline constexpr int kMaxEntries = 256;

@@ -91,7 +91,7 @@ class alignas(PG_CACHE_LINE_SIZE) WorkerSlot : public Worker
     mutable WorkerReport report_;
 };
 
-/* Holds a slot's spinlock, for a few instructions. */
+/* Holds a slot's spinlock during a few instructions. */
 class SlotLock
 {
   public:
@@ -129,7 +129,7 @@ struct DatabaseSlot {
     TimestampTz next_due; /* when the dispatcher's timer goes off */
     TimestampTz retry_at; /* no worker could be started: not before then */
     bool queue_was_full;  /* an executor passed over a full queue since the last release */
-    bool role_waits;      /* the dispatcher did, for jobs of a role whose executors are busy: */
+    bool role_waits;      /* the dispatcher did; jobs of a role whose executors are busy wait: */
     Oid waiting_role;     /* this one, or InvalidOid: of several */
     bool consumers;       /* there may be something new for external consumers */
     bool lost_claims;     /* an executor has ended that had claimed a procedure's job */
