@@ -60,6 +60,18 @@ for my $format ('plain', 'custom')
 		't', "$format: ids go on where they were");
 }
 
+# pg_dump -n leaves out all extensions, and with them what belongs to one; -e says which to take.
+my $part = PostgreSQL::Test::Utils::tempdir() . '/part';
+$node->command_ok([ 'pg_dump', '-n', 'backfill', '-f', $part, '-d', $node->connstr('source') ], 'pg_dump -n backfill');
+unlike(slurp_file($part), qr/^(CREATE|COPY|GRANT)/m, '... dumps nothing');
+$node->command_ok([ 'pg_dump', '-n', 'public', '-f', $part, '-d', $node->connstr('source') ], 'pg_dump -n public');
+unlike(slurp_file($part), qr/^COPY backfill/m, '... leaves out the rows of the extension');
+$node->command_ok([ 'pg_dump', '-n', 'public', '-n', 'backfill', '-e', 'backfill', '-f', $part, '-d', $node->connstr('source') ], 'pg_dump -n public -n backfill -e backfill');
+$node->safe_psql('postgres', 'CREATE DATABASE restored_parts');
+$node->safe_psql('restored_parts', 'DROP SCHEMA public');
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $part, '-d', $node->connstr('restored_parts') ], '... is restored');
+is($node->safe_psql('restored_parts', $everything), $expected, '... and everything is as it was');
+
 $node->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 2');
 $node->reload;
 for my $db ('restored_plain', 'restored_custom')
@@ -77,6 +89,28 @@ for my $db ('restored_plain', 'restored_custom')
 	$node->safe_psql($db, q{SELECT backfill.requeue_dlq_job(id) FROM backfill.dlq});
 	wait_until($node, $db, q{SELECT failure_count = 2 FROM backfill.dlq}, "$db: a dead letter is requeued, and fails again");
 }
+
+# The rows alone, while triggers are disabled, into a database where workers and a session are already.
+my $archive = PostgreSQL::Test::Utils::tempdir() . '/archive';
+$node->command_ok([ 'pg_dump', '-F', 'custom', '-f', $archive, '-d', $node->connstr('source') ], 'pg_dump -F custom');
+$node->safe_psql('postgres', 'CREATE DATABASE restored_rows');
+my @connection = ('-d', $node->connstr('restored_rows'));
+$node->command_ok([ 'pg_restore', '--exit-on-error', '--schema-only', @connection, $archive ], 'pg_restore --schema-only');
+wait_until($node, 'restored_rows', q{SELECT count(*) = 1 FROM backfill.workers WHERE kind = 'dispatcher'}, 'a dispatcher is there');
+my $session = $node->background_psql('restored_rows');
+is($session->query_safe(q{SELECT backfill.backoff_delay(0, 'default') < '1500 ms' FROM backfill.enqueue('unknown', run_at => 'tomorrow')}), 't', 'and a session that knows the settings');
+$node->safe_psql('restored_rows', 'TRUNCATE backfill.job');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '--data-only', '--disable-triggers', @connection, $archive ], 'pg_restore --data-only --disable-triggers');
+wait_until($node, 'restored_rows', q{SELECT array_agg(what) = '{ready}' FROM done}, 'the ready job runs');
+is($session->query_safe(q{SELECT backfill.backoff_delay(0, 'default') > '1500 ms'}), 't', 'the session has heard of the settings');
+$session->quit;
+is($node->safe_psql('restored_rows', q{SELECT string_agg(state, ',' ORDER BY id) FROM backfill.jobs}), 'scheduled,ready', 'the others wait');
+# pg_restore enables the triggers again, but not ALWAYS.
+my $triggers = q{SELECT status FROM backfill.health() WHERE check_name = 'triggers'};
+is($node->safe_psql('restored_rows', $triggers), 'warning', 'health() says that the triggers do not fire for replication');
+$node->safe_psql('restored_rows', $node->safe_psql('restored_rows', q{SELECT hint FROM backfill.health() WHERE check_name = 'triggers'}));
+is($node->safe_psql('restored_rows', $triggers), 'ok', 'its hint mends that');
+is($node->safe_psql('restored_rows', q{SELECT last_value >= 4 FROM backfill.job_id_seq}), 't', 'ids go on where they were');
 
 # Only the schema: an empty queue that works.
 my $schema = PostgreSQL::Test::Utils::tempdir() . '/schema';
