@@ -157,8 +157,10 @@ COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the vie
 
 -- Jobs that were cancelled, or whose key was removed or enqueued again, while they ran.
 CREATE TABLE backfill.no_retry (
-    job_id bigint PRIMARY KEY,
-    cancelled boolean NOT NULL DEFAULT false
+    job_id bigint NOT NULL,
+    cancelled boolean NOT NULL DEFAULT false,
+    -- So cancel_job() waits for no producer whose transaction has noted the job.
+    PRIMARY KEY (job_id, cancelled)
 );
 COMMENT ON TABLE backfill.no_retry IS 'Jobs that were running when they were cancelled, or their key was removed or enqueued again: they end with this run, however it ends.';
 COMMENT ON COLUMN backfill.no_retry.cancelled IS 'Whether cancel_job() noted it: then the job ends as cancelled, else as superseded.';

@@ -40,7 +40,7 @@ bool stop_run(int64 id)
     forbid_retry(id, core::Fate::kCancelled);
     if (bgworker::request_stop(id))
         return true;
-    allow_retry(id);
+    take_back_cancel(id);
     return false;
 }
 

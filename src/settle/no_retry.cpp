@@ -28,7 +28,8 @@ void on_relation_changed(Datum, Oid relation) noexcept
         no_retry_stale = true;
 }
 
-/* What a row says that a snapshot taken now sees; of this job, if one is given. */
+/* What the rows say that a snapshot taken now sees; of this job, if one is given. That it was
+ * cancelled says more than that it was superseded. */
 std::optional<core::Fate> find_no_retry(const int64 *job_id)
 {
     Relation table = own_table.open(AccessShareLock);
@@ -43,11 +44,15 @@ std::optional<core::Fate> find_no_retry(const int64 *job_id)
         SysScanDesc scan = systable_beginscan(table, index_oid, true, GetActiveSnapshot(),
                                               job_id != nullptr ? 1 : 0, &key);
         std::optional<core::Fate> found;
-        if (const HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple)) {
+        HeapTuple tuple;
+        while (found != core::Fate::kCancelled &&
+               HeapTupleIsValid(tuple = systable_getnext(scan))) {
             bool is_null = false;
             const Datum cancelled = heap_getattr(tuple, own_table.attribute(kCancelled),
                                                  RelationGetDescr(table), &is_null);
             found = DatumGetBool(cancelled) ? core::Fate::kCancelled : core::Fate::kSuperseded;
+            if (job_id == nullptr)
+                break;
         }
         systable_endscan(scan);
         PopActiveSnapshot();
@@ -86,6 +91,14 @@ void allow_retry(int64 id)
     const pg::Param param{INT8OID, Int64GetDatum(id), false};
     (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
                                 std::span(&param, 1));
+}
+
+void take_back_cancel(int64 id)
+{
+    const pg::Param param{INT8OID, Int64GetDatum(id), false};
+    (void) pg::execute_as_owner(
+        "DELETE FROM backfill.no_retry n WHERE n.job_id = $1 AND n.cancelled",
+        std::span(&param, 1));
 }
 
 bool has_newer_keyed_job(JobTable &table, std::string_view job_key, int64 id)

@@ -211,6 +211,22 @@ is($node->safe_psql('postgres', "SELECT string_agg(state || ' ' || attempts, ', 
 is($node->safe_psql('postgres', "SELECT count(backfill.cancel_job(id)) FROM backfill.jobs"), 2, 'jobs that a fast shutdown ended can be cancelled');
 wait_until($node, 'postgres', 'SELECT count(*) FROM backfill.jobs', 'and gone', 0);
 
+# A producer whose transaction is open has enqueued the key of the running job: cancel_job() waits for it
+# as little as the producer waits for the job, and the job ends as cancelled.
+for my $end ('COMMIT', 'ROLLBACK')
+{
+	my ($id) = hang('function', "key $end", ", job_key => 'shared'");
+	my $producer = $node->background_psql('postgres');
+	$producer->query_safe(q{BEGIN; SELECT backfill.enqueue('note', '{"name": "shared"}', job_key => 'shared')});
+	is($node->safe_psql('postgres', "SET lock_timeout = '10s'; SELECT backfill.cancel_job($id)"), 't', "$end: cancel_job() does not wait for a producer of the job's key");
+	is_left($id, "key $end", 'gone', '');
+	$producer->query_safe($end);
+	$producer->quit;
+}
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM ran WHERE name = 'shared'}, 'the job of the producer that committed runs');
+$node->safe_psql('postgres', 'SELECT backfill.startup_cleanup()');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.no_retry'), 0, 'nothing is left of their notes');
+
 is(scalar(log_lines($node, qr/ attempt 0 of /, 0)), 0, 'the log counts attempts from 1');
 
 $node->stop;

@@ -12,6 +12,8 @@ namespace backfill::queue
  * while it ran: it must not run again. */
 std::optional<core::Fate> why_no_retry(int64 id);
 void forbid_retry(int64 id, core::Fate why);
+/* The job was to be cancelled, and has just ended otherwise. */
+void take_back_cancel(int64 id);
 /* For a dead letter that is requeued under its old id. */
 void allow_retry(int64 id);
 
