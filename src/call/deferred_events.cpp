@@ -2,6 +2,7 @@
 #include "backfill/call/deferred_events.hpp"
 
 #include "backfill/call/running_job.hpp"
+#include "backfill/pg/invalidation_flag.hpp"
 #include "backfill/pg/subtransaction.hpp"
 
 extern "C" {
@@ -21,7 +22,7 @@ struct Table {
     bool has_users_trigger; /* one that is not a constraint's own */
 };
 
-bool known = false;
+pg::InvalidationFlag outdated;
 bool ours = false;
 
 /* All of the database. */
@@ -29,11 +30,6 @@ std::vector<Table> &known_tables()
 {
     static std::vector<Table> tables;
     return tables;
-}
-
-void on_relation_changed(Datum, Oid) noexcept
-{
-    known = false;
 }
 
 void read_tables(std::vector<Table> &tables)
@@ -73,20 +69,11 @@ void read_tables(std::vector<Table> &tables)
 
 const std::vector<Table> &tables()
 {
-    struct UnknownUnlessRead {
-        bool read = false;
-        ~UnknownUnlessRead()
-        {
-            if (!read)
-                known = false;
-        }
-    };
-    if (!known) {
-        UnknownUnlessRead attempt;
+    if (outdated.is_set()) {
+        pg::InvalidationFlag::Reading reading(outdated);
         known_tables().clear();
-        known = true; /* first: a change that arrives meanwhile clears it again */
         read_tables(known_tables());
-        attempt.read = true;
+        reading.note_success();
     }
     return known_tables();
 }
@@ -163,7 +150,7 @@ void Trial::run() const
 
 void init()
 {
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+    outdated.register_for_all_relations();
 }
 
 } // namespace backfill::queue::deferred

@@ -1,6 +1,7 @@
 /* handler.cpp - see handler.hpp. */
 #include "backfill/call/handler.hpp"
 
+#include "backfill/pg/invalidation_flag.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue
@@ -9,15 +10,8 @@ namespace backfill::queue
 namespace
 {
 
-/* Plain data: the callback runs in the middle of anything, also inside a handler that
- * changes functions, so it only notes that what is cached must not be used again. */
-bool stale = false;
+pg::InvalidationFlag outdated;
 MemoryContext handler_memory = nullptr;
-
-void on_function_changed(Datum, int, uint32) noexcept
-{
-    stale = true;
-}
 
 std::unordered_map<std::string, FmgrInfo *> &cache()
 {
@@ -127,10 +121,10 @@ bool is_trusted_owner(Oid owner, Oid role)
 
 FmgrInfo *find_handler(const Task &task, Oid role)
 {
-    if (stale) {
+    if (outdated.is_set()) {
         cache().clear();
         pg::call([] { MemoryContextReset(handler_memory); });
-        stale = false;
+        outdated.clear();
     }
     /* A process runs jobs as one role, but a user may SET ROLE between two calls. */
     const std::string key = task.handler_signature + ' ' + std::to_string(role) + ' ' +
@@ -154,10 +148,10 @@ void init_handlers()
 {
     handler_memory =
         AllocSetContextCreate(TopMemoryContext, "backfill handlers", ALLOCSET_DEFAULT_SIZES);
-    CacheRegisterSyscacheCallback(PROCOID, on_function_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(NAMESPACEOID, on_function_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_function_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(AUTHOID, on_function_changed, static_cast<Datum>(0));
+    outdated.register_for_catalog(PROCOID);
+    outdated.register_for_catalog(NAMESPACEOID);
+    outdated.register_for_catalog(AUTHMEMROLEMEM);
+    outdated.register_for_catalog(AUTHOID);
 }
 
 } // namespace backfill::queue

@@ -2,6 +2,7 @@
 #include "backfill/config/config.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/invalidation_flag.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/role.hpp"
 #include "backfill/pg/table.hpp"
@@ -71,24 +72,7 @@ constinit pg::OwnTable producer_table("producer", kProducerColumns);
 constinit pg::OwnTable rule_table("error_rule", kRuleColumns);
 constinit pg::OwnTable hook_table("hook", kHookColumns);
 
-/* Plain data: the callbacks below run in the middle of anything. */
-bool stale = true;
-Oid watched_tables[5];
-
-void on_relation_changed(Datum, Oid relation) noexcept
-{
-    if (relation == InvalidOid)
-        stale = true;
-    for (const Oid watched : watched_tables)
-        if (relation == watched)
-            stale = true;
-}
-
-/* A role was renamed or dropped: it has another name now, or no role has its oid. */
-void on_role_changed(Datum, int, uint32) noexcept
-{
-    stale = true;
-}
+pg::InvalidationFlag outdated;
 
 std::shared_ptr<const Config> &current()
 {
@@ -197,11 +181,9 @@ core::RetryPolicy read_policy(const RowReader &row)
 
 std::shared_ptr<const Config> Config::load()
 {
-    watched_tables[0] = pg::relation_oid("task");
-    watched_tables[1] = pg::relation_oid("retry_policy");
-    watched_tables[2] = pg::relation_oid("producer");
-    watched_tables[3] = pg::relation_oid("error_rule");
-    watched_tables[4] = pg::relation_oid("hook");
+    outdated.set_relations({pg::relation_oid("task"), pg::relation_oid("retry_policy"),
+                            pg::relation_oid("producer"), pg::relation_oid("error_rule"),
+                            pg::relation_oid("hook")});
 
     auto loaded = std::make_shared<Config>();
     const pg::TableRows tasks = pg::read_table(task_table);
@@ -275,20 +257,10 @@ bool Config::may_enqueue(Oid role, std::string_view task_identifier) const
 
 std::shared_ptr<const Config> config()
 {
-    struct ReadAgainUnlessLoaded {
-        bool loaded = false;
-        ~ReadAgainUnlessLoaded()
-        {
-            if (!loaded)
-                stale = true;
-        }
-    };
-    if (stale || current() == nullptr) {
-        ReadAgainUnlessLoaded attempt;
-        /* Cleared first: a change that arrives while we read makes it stale again. */
-        stale = false;
+    if (outdated.is_set() || current() == nullptr) {
+        pg::InvalidationFlag::Reading reading(outdated);
         current() = Config::load();
-        attempt.loaded = true;
+        reading.note_success();
     }
     return current();
 }
@@ -302,8 +274,9 @@ core::RetryPolicy policy_of(const Config &config, std::string_view name)
 
 void init_config()
 {
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
-    CacheRegisterSyscacheCallback(AUTHOID, on_role_changed, static_cast<Datum>(0));
+    outdated.register_for_relations();
+    /* A role was renamed or dropped: it has another name now, or no role has its oid. */
+    outdated.register_for_catalog(AUTHOID);
 }
 
 } // namespace backfill::queue

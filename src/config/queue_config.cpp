@@ -2,6 +2,7 @@
 #include "backfill/config/queue_config.hpp"
 
 #include "backfill/guc.hpp"
+#include "backfill/pg/invalidation_flag.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/shmem/shared_state.hpp"
@@ -43,15 +44,7 @@ constexpr pg::OwnColumn kOwnColumns[] = {
 static_assert(std::size(kOwnColumns) == kColumns);
 constinit pg::OwnTable own_table("queue", kOwnColumns);
 
-/* Plain data: the callback below runs in the middle of anything. */
-bool stale = true;
-Oid watched_table = InvalidOid;
-
-void on_relation_changed(Datum, Oid relation) noexcept
-{
-    if (relation == InvalidOid || relation == watched_table)
-        stale = true;
-}
+pg::InvalidationFlag outdated;
 
 struct Cache {
     std::unordered_map<std::string, QueueLimit> limits; /* also of queues without a row */
@@ -62,11 +55,11 @@ struct Cache {
 Cache &cache()
 {
     static Cache instance;
-    if (stale) {
-        watched_table = pg::relation_oid("queue");
+    if (outdated.is_set()) {
+        outdated.set_relations({pg::relation_oid("queue")});
         instance.limits.clear();
         instance.paused.reset();
-        stale = false;
+        outdated.clear();
     }
     return instance;
 }
@@ -236,7 +229,7 @@ QueueLimit configured_limit(std::string_view queue_name)
     if (known != cache().limits.end())
         return known->second;
     const QueueLimit limit = read_limit(queue_name).value_or(QueueLimit{});
-    if (stale) /* a change has arrived while we read */
+    if (outdated.is_set()) /* a change has arrived while we read */
         return limit;
     if (cache().limits.size() >= kMaxRemembered)
         cache().limits.clear();
@@ -256,7 +249,7 @@ QueueLimit queue_limit(std::string_view queue_name)
 bool have_limits_changed()
 {
     pg::call([] { AcceptInvalidationMessages(); });
-    return stale;
+    return outdated.is_set();
 }
 
 bool are_limits_changing()
@@ -317,14 +310,14 @@ std::vector<std::string> paused_queues()
     if (cache().paused)
         return *cache().paused;
     std::vector<std::string> paused = read_paused();
-    if (!stale)
+    if (!outdated.is_set())
         cache().paused = paused;
     return paused;
 }
 
 void init_queue_config()
 {
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+    outdated.register_for_relations();
 }
 
 void make_new_queue_serial(std::string_view queue_name)

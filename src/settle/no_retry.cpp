@@ -1,6 +1,7 @@
 /* no_retry.cpp - see no_retry.hpp. */
 #include "backfill/settle/no_retry.hpp"
 
+#include "backfill/pg/invalidation_flag.hpp"
 #include "backfill/pg/own_table.hpp"
 #include "backfill/pg/table.hpp"
 
@@ -17,16 +18,9 @@ static_assert(std::size(kOwnColumns) == kColumns);
 constinit pg::OwnTable own_table("no_retry", kOwnColumns);
 
 /* Whether backfill.no_retry is known to be empty, as it nearly always is: every claim asks. A
- * trigger tells of changes. Plain data: the callback runs in the middle of anything. */
+ * trigger tells of changes. */
 bool no_retry_empty = false;
-bool no_retry_stale = true;
-Oid no_retry_oid = InvalidOid;
-
-void on_relation_changed(Datum, Oid relation) noexcept
-{
-    if (relation == InvalidOid || relation == no_retry_oid)
-        no_retry_stale = true;
-}
+pg::InvalidationFlag outdated;
 
 /* What the rows say that a snapshot taken now sees; of this job, if one is given. That it was
  * cancelled says more than that it was superseded. */
@@ -34,7 +28,7 @@ std::optional<core::Fate> find_no_retry(const int64 *job_id)
 {
     Relation table = own_table.open(AccessShareLock);
     const Oid index_oid = pg::relation_oid("no_retry_pkey");
-    no_retry_oid = pg::call([&] { return RelationGetRelid(table); });
+    outdated.set_relations({pg::call([&] { return RelationGetRelid(table); })});
     return pg::call([&] {
         PushActiveSnapshot(GetLatestSnapshot());
         ScanKeyData key;
@@ -65,12 +59,12 @@ bool is_no_retry_empty()
 {
     /* What another session has committed while the job ran counts. */
     pg::call([] { AcceptInvalidationMessages(); });
-    if (no_retry_stale) {
-        no_retry_stale = false; /* first: a change that arrives meanwhile sets it again */
+    if (outdated.is_set()) {
+        outdated.clear(); /* first: a change that arrives meanwhile sets it again */
         no_retry_empty = false;
         no_retry_empty = !find_no_retry(nullptr);
     }
-    return no_retry_empty && !no_retry_stale;
+    return no_retry_empty && !outdated.is_set();
 }
 
 } // namespace
@@ -116,7 +110,7 @@ std::optional<core::Fate> why_no_retry(int64 id)
 
 void init_no_retry()
 {
-    CacheRegisterRelcacheCallback(on_relation_changed, static_cast<Datum>(0));
+    outdated.register_for_relations();
 }
 
 } // namespace backfill::queue
