@@ -11,6 +11,7 @@
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg_hooks/parallel_worker_hook.hpp"
 #include "backfill/pg_hooks/table_guard.hpp"
@@ -38,7 +39,8 @@ void _PG_init(void)
     queue::deferred::init();
     queue::init_no_retry();
     queue::init_take();
-    queue::init_locks();
+    queue::init_queue_permits();
+    queue::init_producer_locks();
     queue::wake::init();
     queue::said::init();
     hooks::install_table_guard();

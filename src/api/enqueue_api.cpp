@@ -1,8 +1,8 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
 #include "backfill/core/priority.hpp"
-#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/enqueue/json_spec.hpp"
+#include "backfill/enqueue/producer_locks.hpp"
 
 using namespace backfill;
 using queue::Enqueuer;

@@ -2,8 +2,8 @@
  * waiting one from outside. */
 #include "backfill/call/run_job.hpp"
 #include "backfill/control/control.hpp"
-#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
+#include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/cancel.hpp"
 

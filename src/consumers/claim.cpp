@@ -74,7 +74,7 @@ class Claimer final : public JobClaimer
 
   private:
     Claimer(const ClaimRequest &request, const std::shared_ptr<const Config> &config)
-        : JobClaimer(SlotUser::kLessor, config, claimable_tasks(*config, request.filter),
+        : JobClaimer(PermitUser::kLessor, config, claimable_tasks(*config, request.filter),
                      reader_here()),
           request_(request)
     {

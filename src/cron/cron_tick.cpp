@@ -1,7 +1,7 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/call/hooks.hpp"
 #include "backfill/cron/schedule.hpp"
-#include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
 #include "backfill/pg/role.hpp"

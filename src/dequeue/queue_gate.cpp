@@ -25,20 +25,20 @@ bool is_below_rate(TimestampTz later)
 
 } // namespace
 
-bool QueueGate::take_slot(const QueueLimit &limit, std::string_view queue)
+bool QueueGate::take_permit(const QueueLimit &limit, std::string_view queue)
 {
-    QueueSlots::Entry entry = slots_.enter(limit, queue, table_);
-    if (entry == QueueSlots::Entry::kFull && bgworker::available()) {
+    QueuePermits::Entry entry = slots_.enter(limit, queue, table_);
+    if (entry == QueuePermits::Entry::kFull && bgworker::available()) {
         /* The next job that leaves the queue will tell us; look again, because one may have left
          * just before it could see that. */
         bgworker::note_queue_full(MyDatabaseId);
         entry = slots_.enter(limit, queue, table_);
     }
-    if (entry == QueueSlots::Entry::kFull) {
+    if (entry == QueuePermits::Entry::kFull) {
         next_.exclude_queue(queue);
         return false;
     }
-    if (entry == QueueSlots::Entry::kEntered && limit.concurrency == 1) {
+    if (entry == QueuePermits::Entry::kEntered && limit.concurrency == 1) {
         snapshot_.renew();
         next_.read_queue(snapshot_, queue, kReread);
         return false;
@@ -57,7 +57,7 @@ bool QueueGate::enter(const JobRow &row)
         next_.exclude_queue(queue);
         return false;
     }
-    if (!take_slot(limit, queue))
+    if (!take_permit(limit, queue))
         return false;
     /* Another process may just have started the last job that the rate allows. */
     if (!has_rate || is_below_rate(take_rate_token(limit, clock::now())))
@@ -83,12 +83,12 @@ bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &ta
 {
     if (limit.paused)
         return false;
-    if (!QueueSlots::has_free_slot(limit, queue, table)) {
+    if (!QueuePermits::has_free_permit(limit, queue, table)) {
         if (!tell || !bgworker::available())
             return false;
         bgworker::note_queue_full(MyDatabaseId);
         /* It may have got a free one just before that could be seen. */
-        if (!QueueSlots::has_free_slot(limit, queue, table))
+        if (!QueuePermits::has_free_permit(limit, queue, table))
             return false;
     }
     if (limit.rate_limit == 0)

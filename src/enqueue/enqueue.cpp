@@ -7,8 +7,8 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
-#include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/job_key.hpp"
+#include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/no_retry.hpp"
 

@@ -303,12 +303,12 @@ class Diagnosis
             pg::text_param(queue_),
             pg::oid_param(MyDatabaseId),
             pg::oid_param(static_cast<Oid>(limit.queue_id)),
-            {INT2OID, Int16GetDatum(static_cast<int16>(kQueueSlotClass)), false},
+            {INT2OID, Int16GetDatum(static_cast<int16>(kQueuePermitClass)), false},
             pg::oid_param(static_cast<Oid>(hash >> 32)),
             pg::oid_param(static_cast<Oid>(hash)),
             {INT2OID, Int16GetDatum(static_cast<int16>(kUnlimitedQueueClass)), false}};
         JobTable table;
-        const int taken = QueueSlots::count_taken(limit, queue_, table);
+        const int taken = QueuePermits::count_taken(limit, queue_, table);
         table.close();
         if (taken < limit.concurrency)
             return std::nullopt;

@@ -115,7 +115,7 @@ class Batch final : public JobClaimer
   private:
     Batch(const BatchOptions &options, BatchResult &result,
           const std::shared_ptr<const Config> &config)
-        : JobClaimer(SlotUser::kRunner, config, own_tasks(*config, options),
+        : JobClaimer(PermitUser::kRunner, config, own_tasks(*config, options),
                      options.session == SessionKind::kExecutor ? Reader::kExecutor
                                                                : Reader::kSession),
           options_(options), result_(result), started_(GetCurrentTimestamp())

@@ -16,7 +16,7 @@ class QueueGate
 {
   public:
     /* All of one transaction, which outlives the object. */
-    QueueGate(SlotUser user, JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
+    QueueGate(PermitUser user, JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
         : table_(table), next_(next), snapshot_(snapshot), slots_(user)
     {
     }
@@ -30,15 +30,15 @@ class QueueGate
     /* Leaves the slot to the job's row; its number, or nothing if the job is in no queue. */
     std::optional<int> lease(const JobRow &row);
     /* No more slots should be taken in this transaction. */
-    static bool is_exhausted() { return QueueSlots::is_exhausted(); }
+    static bool is_exhausted() { return QueuePermits::is_exhausted(); }
 
   private:
-    bool take_slot(const QueueLimit &limit, std::string_view queue);
+    bool take_permit(const QueueLimit &limit, std::string_view queue);
 
     JobTable &table_;
     NextJobs &next_;
     LatestSnapshot &snapshot_;
-    QueueSlots slots_;
+    QueuePermits slots_;
 };
 
 /* Whether a job of the queue could start now. If only the rate forbids it, `later` becomes the

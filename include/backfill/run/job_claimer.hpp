@@ -18,7 +18,7 @@ class JobClaimer
 
   protected:
     /* All of one transaction, which outlives the object. */
-    JobClaimer(SlotUser user, std::shared_ptr<const Config> config,
+    JobClaimer(PermitUser user, std::shared_ptr<const Config> config,
                std::vector<std::string_view> tasks, Reader reader)
         : config_(std::move(config)), next_(table_, std::move(tasks), reader),
           gate_(user, table_, next_, snapshot_)
