@@ -7,6 +7,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/shmem/signals.hpp"
+#include "backfill/table/ready_index.hpp"
 
 namespace backfill::bgworker
 {
@@ -100,7 +101,7 @@ external_tasks(const queue::Config &config, queue::JobTable &table,
                const queue::LatestSnapshot &snapshot)
 {
     std::unordered_map<std::string, std::vector<std::string>> channels;
-    for (std::string &name : queue::tasks_with_jobs(table, snapshot)) {
+    for (std::string &name : queue::tasks_with_jobs(table, snapshot.get())) {
         const queue::Task *task = config.find_task(name);
         if (task == nullptr)
             channels[std::string(queue::kDefaultChannel)].push_back(std::move(name));

@@ -7,20 +7,11 @@
  * that it has waited. */
 #pragma once
 
-#include "backfill/core/read_ahead.hpp"
+#include "backfill/dequeue/candidates.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
 {
-
-struct Candidate {
-    ItemPointerData tid;
-    int64 id;
-    TimestampTz run_at;
-    int64 priority; /* as it counts now: ageing may have lifted it */
-    int queue;      /* its place in NextJobs' lists of queues */
-    int range;      /* and of ranges */
-};
 
 /* Jobs of the fast bands, which reserved executors are for. */
 inline constexpr int kLastUrgentPriority = -1;
@@ -95,9 +86,22 @@ class NextJobs
      * an executor's stretch. */
     struct Where {
         std::optional<std::string_view> only_queue = std::nullopt;
-        bool on_stretches = true;
+        bool read_ahead_too = true;
     };
+    /* What the reading of a range has found out for its mark. */
+    struct ScanResult {
+        /* Below this no job is ready, nor can one become so without an announcement. */
+        core::ReadyKey first;
+        bool known = false; /* that is the key of a job, or the mark */
+        int passed = 0;     /* entries before it */
+    };
+    struct Search;
     std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, Where where);
+    void read_range(Search &search, std::string_view task, std::string_view queue,
+                    const LatestSnapshot &snapshot);
+    void read_jobs(Search &search, core::ReadyKey start, ScanResult &result);
+    void update_mark(core::RangeId range, core::ReadyKey mark, const ScanResult &result,
+                     TimestampTz now, std::uint64_t announcements) const;
     void forget_queue(std::string_view queue_name);
     bool is_excluded(std::string_view queue_name) const;
 
@@ -108,16 +112,13 @@ class NextJobs
     std::vector<std::string> excluded_;
     std::unordered_set<int64> locked_;
     int last_priority_ = PG_INT16_MAX;
-    std::vector<std::string> queues_;    /* of the candidates */
-    std::vector<core::RangeId> ranges_;  /* of the candidates */
-    core::ReadAhead tried_{};            /* what pop() has given */
-    bool passed_over_stretches_ = false; /* in the last find() */
+    std::vector<std::string> queues_;   /* of the candidates */
+    std::vector<core::RangeId> ranges_; /* of the candidates */
+    core::ReadAhead tried_{};           /* what pop() has given */
+    bool passed_over_ranges_ = false;   /* in the last find() */
     std::vector<Candidate> candidates_;
     std::optional<Candidate> cut_off_; /* the last one read, if there may be more */
     std::size_t position_ = 0;
 };
-
-/* The tasks that have waiting jobs, or have had some lately. */
-std::vector<std::string> tasks_with_jobs(JobTable &table, const LatestSnapshot &snapshot);
 
 } // namespace backfill::queue
