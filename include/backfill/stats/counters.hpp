@@ -5,23 +5,13 @@
  * finds no room is counted in the database's label set "other". Counters are atomics; the
  * LWLock guards only which label set has which place. They start at zero with the server,
  * also after a crash, and there are none without shared_preload_libraries.
- *
- * Any producer can make label sets, by names of tasks and queues. So when all places are in use,
- * a new one takes the place of the one that has counted nothing for the longest time: of a
- * database that has more than its share of the places, if its own has less; else of its own, if
- * that was idle for backfill.metrics_idle_time. What the old one had counted moves to "other",
- * so that sums over label sets never run backwards. */
+ * Which label set has a place, and which loses it, is label_set_places.hpp's. */
 #pragma once
 
-#include "backfill/core/job_counter.hpp"
-#include "backfill/pg/pg.hpp"
+#include "backfill/stats/job_counters.hpp"
 
 namespace backfill::stats
 {
-
-/* What is counted per label set. */
-using namespace core::counted;
-using core::histogram_places;
 
 /* --- What is counted per database. --- */
 
@@ -47,23 +37,6 @@ constexpr int operation_counter(Operation operation)
 
 /* --- The counters themselves. --- */
 
-struct LabelSet {
-    std::string_view task;
-    std::string_view queue; /* empty: none */
-    std::string_view band;
-};
-
-struct JobCounters {
-    pg_atomic_uint64 occupancy; /* serial number of the label set, and processes adding to it now */
-    pg_atomic_uint64 last_used; /* when it was added to, a TimestampTz */
-    pg_atomic_uint64 values[kJobCounterCount];
-};
-/* A label set in its place. */
-struct JobCountersRef {
-    JobCounters *counters;
-    uint64 serial; /* no other label set had or will have it, nor this one in another place */
-    bool is_other;
-};
 struct DatabaseCounters {
     pg_atomic_uint64 values[kDatabaseCounterCount];
 };
