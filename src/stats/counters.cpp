@@ -39,7 +39,8 @@ bool own_database_known = false;
 
 Size state_size()
 {
-    return add_size(sizeof(SharedCounters), LabelSetPlaces::places_size());
+    return add_size(sizeof(SharedCounters),
+                    mul_size(LabelSetPlaces::count(), LabelSetPlaces::kPlaceSize));
 }
 
 void request_shared_memory()

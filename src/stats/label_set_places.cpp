@@ -18,11 +18,6 @@ namespace
 
 constexpr std::string_view kOther = "other";
 
-int place_count()
-{
-    return guc::metrics_max_label_sets + bgworker::kMaxDatabases;
-}
-
 uint64 hash_text(std::string_view text, uint64 seed)
 {
     return hash_bytes_extended(reinterpret_cast<const unsigned char *>(text.data()),
@@ -75,15 +70,15 @@ JobCountersRef ref_to(LabelSetPlace *place)
             place->is_other()};
 }
 
-Size LabelSetPlaces::places_size()
+int LabelSetPlaces::count()
 {
-    return mul_size(place_count(), sizeof(LabelSetPlace) + sizeof(uint64));
+    return guc::metrics_max_label_sets + bgworker::kMaxDatabases;
 }
 
 /* The memory is all zeros. */
 void LabelSetPlaces::init(void *memory)
 {
-    place_count_ = place_count();
+    place_count_ = count();
     label_set_count_ = guc::metrics_max_label_sets;
     places_ = static_cast<LabelSetPlace *>(memory);
     hashes_ = reinterpret_cast<uint64 *>(places_ + place_count_);

@@ -128,7 +128,7 @@ check_lengths() {
         ((count <= 450)) || echo "$file: $count lines"
     done
 }
-plant_lengths() { yes '' | head -n 451 >>src/core/priority.cpp; }
+plant_lengths() { printf '\n%.0s' {1..451} >>src/core/priority.cpp; }
 
 check_pg_headers() {
     local line file header

@@ -49,8 +49,9 @@ JobCountersRef ref_to(LabelSetPlace *place);
 class LabelSetPlaces
 {
   public:
-    /* How much memory the places take, behind the object. */
-    static Size places_size();
+    /* The memory that init() is given has room for count() places of kPlaceSize bytes. */
+    static int count();
+    static constexpr Size kPlaceSize = sizeof(LabelSetPlace) + sizeof(uint64);
     void init(void *memory);
 
     /* Those that are or were in use. */
