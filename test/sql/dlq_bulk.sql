@@ -61,6 +61,10 @@ SELECT backfill.cleanup_dlq(now() - (SELECT at FROM day WHERE n = 4), 'a') AS a,
 SELECT string_agg(id::text, ' ' ORDER BY id) AS left FROM backfill.dlq;
 SELECT backfill.cleanup_dlq(NULL, 'b', 'y'), backfill.cleanup_dlq('100 days'), backfill.cleanup_dlq(older_than => '0', task_identifier => 'a');
 SELECT string_agg(id::text, ' ' ORDER BY id) AS left FROM backfill.dlq;
+-- Its years are the calendar's, not 360 days.
+UPDATE backfill.dead_letter SET failed_at = now() - interval '1 year' + (CASE id WHEN (SELECT min(id) FROM backfill.dead_letter) THEN -1 ELSE 1 END) * interval '1 hour';
+SELECT count(*) > 1 AS several, count(*) - 1 = (SELECT count(*) FROM backfill.dead_letter WHERE failed_at > now() - interval '1 year') AS one_is_older FROM backfill.dlq;
+SELECT backfill.cleanup_dlq('1 year') AS older_than_a_year;
 SELECT backfill.cleanup_dlq();
 SELECT backfill.cleanup_dlq(NULL);
 SELECT backfill.cleanup_dlq('-1 day');

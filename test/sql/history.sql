@@ -177,3 +177,10 @@ SELECT count(*) FROM backfill.enqueue_many('progress', ARRAY['{"fraction": 0}', 
 CALL backfill.process_available_jobs();
 SELECT outcome, error->>'message' AS error FROM backfill.history ORDER BY id;
 SELECT backfill.why_not_running(NULL);
+
+-- A year is 360 days, as in every other length of time but that of cleanup_dlq().
+SELECT backfill.register_task('note', 'note(jsonb)', keep_history => '1 year 1 month');
+TRUNCATE backfill.job_history;
+SELECT backfill.enqueue('note') IS NOT NULL AS enqueued;
+CALL backfill.process_available_jobs();
+SELECT task_identifier, kept_for FROM ended;
