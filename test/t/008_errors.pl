@@ -144,6 +144,40 @@ is($calls, 10_000, '10,000 calls after the first 1,000');
 is(scalar(() = $err =~ /ERROR: /g), 11_000, 'all 11,000 calls fail');
 cmp_ok($after - $before, '<', 1000, "10,000 failed calls did not make the session's memory grow");
 
+# --- One call that fails thousands of jobs says so of some of them, and how many more there were.
+
+my $jobs = 3000;
+$node->safe_psql('postgres', q{SELECT backfill.set_queue('many'), backfill.register_task('external', max_attempts => 1, queue_name => 'many')});
+
+# A number of jobs, leased by a consumer that is gone.
+sub leave_jobs
+{
+	my ($count) = @_;
+	$node->safe_psql('postgres', qq{SELECT count(*) FROM (SELECT backfill.enqueue('external') FROM generate_series(1, $count)) enqueued});
+	return $node->safe_psql('postgres', "SELECT count(*) FROM backfill.claim_jobs('gone', n => $count)");
+}
+
+is(leave_jobs($jobs), $jobs, 'a consumer has thousands of jobs');
+$position = log_position($node);
+my $operator = $node->background_psql('postgres', on_error_stop => 0);
+$operator->{stderr} = '';
+my $took = $operator->query(q{SELECT clock_timestamp() AS began \gset
+	SELECT backfill.force_unlock_workers('{gone}');
+	SELECT ceil(extract(epoch FROM clock_timestamp() - :'began'));});
+my $told = () = $operator->{stderr} =~ /WARNING:  job \d+ failed for good/g;
+($took) = $took =~ /(\d+)$/;
+cmp_ok($told, '>', 0, 'the session that fails them hears of some');
+cmp_ok($told, '<=', 1000 * ($took + 1), 'of a thousand in a second at most');
+ok($told < $jobs || $took > 2, 'and so not of all') or diag "$told in $took s";
+wait_until($node, 'postgres', q{SELECT clock_timestamp() > '} . $node->safe_psql('postgres', 'SELECT clock_timestamp()') . q{'::timestamptz + interval '1 s'}, 'another second begins');
+leave_jobs(1);
+$operator->query(q{SELECT backfill.force_unlock_workers('{gone}')});
+my $kept_back = 0;
+$kept_back += $_ for map { /LOG:  (\d+) more job failures? w/ } log_lines($node, qr/more job failure/, $position);
+is($told + $kept_back, $jobs, 'the log says how many it has kept back');
+is(scalar(log_lines($node, qr/WARNING:  job \d+ failed for good/, $position)), $told + 1, 'and has what the session has heard');
+$operator->quit;
+
 $node->stop;
 check_log($node);
 done_testing();
