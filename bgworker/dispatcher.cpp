@@ -16,9 +16,10 @@
  *
  * A pass is a sequence of steps, and none may keep the others from being taken: each has a
  * subtransaction, and what fails is set aside (set_aside.hpp), a lease or a charge by itself. They
- * share a transaction until its commit fails; then each has one of its own, until all succeed. No
- * step waits long for a lock, and none sees the settings of the database, or of the role
- * (own_settings.hpp). */
+ * share a transaction until its commit fails; then each has one of its own, until all succeed. What
+ * is tried has a time limit, and what ends the process is tried more and more rarely
+ * (run_ledger.hpp). No step waits long for a lock, and none sees the settings of the database, or
+ * of the role (own_settings.hpp). */
 #include "backfill/bgworker/executor_pool.hpp"
 #include "backfill/bgworker/housekeeping.hpp"
 #include "backfill/bgworker/own_settings.hpp"
@@ -94,10 +95,19 @@ std::string installed_version()
     });
 }
 
-void set_aside_step(int64 number, const char *name, const core::ErrorInfo &error)
+void set_aside_step(int64 number, const char *name, const queue::Failed &failed)
 {
-    queue::set_aside_and_say(set_aside::Kind::kStep, {number, name}, name, error);
+    queue::set_aside_and_say(set_aside::Kind::kStep, {number, name}, name, failed.error,
+                             failed.not_before);
 }
+
+/* Where code of users may run: triggers on our tables. It has a time limit, and all it has deferred
+ * runs there, too, so that the commit has none of it. */
+enum class UsersCode {
+    kNone,
+    kInThings, /* each thing that is done is an attempt (each_apart.hpp) */
+    kInStep,   /* the step is */
+};
 
 class Dispatcher
 {
@@ -109,6 +119,7 @@ class Dispatcher
     struct Step {
         int64 number;     /* not 0; for the list of what is set aside */
         const char *name; /* completes "could not" */
+        UsersCode users_code;
         void (*take)(Dispatcher &dispatcher, Pass &pass);
     };
     static const Step kSteps[];
@@ -118,6 +129,10 @@ class Dispatcher
     void note_sweep(TimestampTz start);
     long wait_time(const Pass &pass, const Shortage &shortage) const;
 
+    static std::string describe_attempt(const ledger::Deed &deed);
+    void set_deadly_aside();
+    void follow_reloads();
+    std::optional<queue::Failed> try_step(const Step &step, Pass &pass);
     void take_step(const Step &step, Pass &pass);
     void after_commit(const Pass &pass);
     void after_abort(Pass &pass);
@@ -134,7 +149,20 @@ class Dispatcher
     int sweep_factor_ = 1;
     bool version_reported_ = false;
     bool steps_apart_ = false; /* each step has its own transaction */
+    bool knows_deadly_ = false;
+    int reloads_ = 0; /* those that were followed */
 };
+
+core::ErrorInfo describe_deaths(const ledger::Entry &entry)
+{
+    const int deaths = entry.deed.deaths;
+    std::string message = "this has ended the dispatcher" +
+                          (deaths > 1 ? " " + std::to_string(deaths) + " times" : std::string());
+    if (entry.deed.not_before > GetCurrentTimestamp())
+        message += std::string(", and waits until ") +
+                   pg::call([&] { return timestamptz_to_str(entry.deed.not_before); });
+    return {"58000", message, entry.message, {}, {}};
+}
 
 long dispatcher_iteration()
 {
@@ -191,21 +219,34 @@ long Dispatcher::wait_time(const Pass &pass, const Shortage &shortage) const
 /* --- Steps of a pass ------------------------------------------------------------ */
 
 const Dispatcher::Step Dispatcher::kSteps[] = {
-    {1, "charge jobs for the ends of their executors",
+    {1, "charge jobs for the ends of their executors", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.charge_lost_runs(pass); }},
-    {2, "release the jobs of procedures whose executors are gone",
+    {2, "release the jobs of procedures whose executors are gone", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.release_lost_claims(pass); }},
-    {3, "make dead letters of jobs without attempts",
+    {3, "make dead letters of jobs without attempts", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.bury_exhausted_jobs(pass); }},
-    {4, "delete old dead letters",
+    {4, "delete old dead letters", UsersCode::kInStep,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_old_letters(pass); }},
-    {5, "make dead letters of the jobs of missing roles",
+    {5, "make dead letters of the jobs of missing roles", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.move_orphans(pass); }},
-    {6, "delete old history",
+    {6, "delete old history", UsersCode::kInStep,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.trim_history_when_due(pass); }},
-    {7, "end leases", [](Dispatcher &us, Pass &pass) { us.housekeeping_.end_leases(pass); }},
-    {8, "look for ready jobs", [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
+    {7, "end leases", UsersCode::kInThings,
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.end_leases(pass); }},
+    {8, "look for ready jobs", UsersCode::kNone,
+     [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
 };
+
+std::optional<queue::Failed> Dispatcher::try_step(const Step &step, Pass &pass)
+{
+    if (step.users_code == UsersCode::kInStep)
+        return queue::try_apart(queue::Transaction::kOurs, set_aside::Kind::kStep, step.number,
+                                [&] { step.take(*this, pass); });
+    const ledger::Trying trying(set_aside::Kind::kStep, step.number);
+    if (auto error = pg::in_subtransaction([&] { step.take(*this, pass); }))
+        return queue::Failed{*std::move(error), 0};
+    return std::nullopt;
+}
 
 void Dispatcher::take_step(const Step &step, Pass &pass)
 {
@@ -213,9 +254,8 @@ void Dispatcher::take_step(const Step &step, Pass &pass)
         pass.note_retry(set_aside::Kind::kStep);
         return;
     }
-    const auto error = pg::in_subtransaction([&] { step.take(*this, pass); });
-    if (error) {
-        set_aside_step(step.number, step.name, *error);
+    if (const auto failed = try_step(step, pass)) {
+        set_aside_step(step.number, step.name, *failed);
         pass.note_retry(set_aside::Kind::kStep);
     } else if (!steps_apart_)
         set_aside::clear(set_aside::Kind::kStep, step.number);
@@ -239,6 +279,9 @@ void Dispatcher::after_abort(Pass &pass)
 std::optional<core::ErrorInfo> Dispatcher::finish_transaction(std::span<const Step> steps,
                                                               Pass &pass)
 {
+    /* Of several steps it is a death of none of them in particular. */
+    const ledger::Trying trying(set_aside::Kind::kStep,
+                                steps.size() == 1 ? steps.front().number : 0);
     std::optional<core::ErrorInfo> error;
     housekeeping_.on_begin();
     for (const Step &step : steps)
@@ -268,7 +311,7 @@ void Dispatcher::take_steps_apart(Pass &pass)
         begun = false;
         const auto error = finish_transaction(std::span(&step, 1), pass);
         if (error) {
-            set_aside_step(step.number, step.name, *error);
+            set_aside_step(step.number, step.name, {*error, 0});
             pass.note_retry(set_aside::Kind::kStep);
         } else if (!set_aside::is_set_aside(set_aside::Kind::kStep, step.number))
             set_aside::clear(set_aside::Kind::kStep, step.number);
@@ -276,6 +319,8 @@ void Dispatcher::take_steps_apart(Pass &pass)
             all_succeeded && !error && !set_aside::find(set_aside::Kind::kStep, step.number);
     }
     steps_apart_ = !all_succeeded;
+    if (all_succeeded)
+        ledger::forget_deadly(set_aside::Kind::kStep, 0);
 }
 
 /* The transaction has begun; afterwards there is none. */
@@ -289,6 +334,47 @@ void Dispatcher::take_steps(Pass &pass)
         /* Whose fault it was, the next pass finds out. */
         steps_apart_ = true;
         pass.more = true;
+    }
+}
+
+/* --- What has ended dispatchers before this one --------------------------------------- */
+
+std::string Dispatcher::describe_attempt(const ledger::Deed &deed)
+{
+    if (deed.kind == set_aside::Kind::kStep)
+        for (const Step &step : kSteps)
+            if (step.number == deed.id)
+                return step.name;
+    return "settle " + std::string(set_aside::kind_name(deed.kind)) + " " + std::to_string(deed.id);
+}
+
+/* Once. What has ended the last dispatcher, or the server, must not end us at once, too, and not
+ * together with others. */
+void Dispatcher::set_deadly_aside()
+{
+    if (knows_deadly_)
+        return;
+    for (const ledger::Entry &entry : ledger::deadly()) {
+        const ledger::Deed &deed = entry.deed;
+        const std::string what = describe_attempt(deed);
+        const bool is_step = deed.kind == set_aside::Kind::kStep;
+        if (deed.id != 0)
+            queue::set_aside_and_say(deed.kind, {deed.id, is_step ? std::string_view(what) : ""},
+                                     what, describe_deaths(entry), deed.not_before);
+        else if (is_step)
+            steps_apart_ = true;
+        else
+            (void) set_aside::note_failure(deed.kind, 0, {}, describe_deaths(entry));
+    }
+    knows_deadly_ = true;
+}
+
+/* After a trouble has been mended, a reload tells of it: then all is tried at once. */
+void Dispatcher::follow_reloads()
+{
+    if (std::exchange(reloads_, config_reloads()) != reloads_) {
+        ledger::end_pauses();
+        set_aside::retry_all();
     }
 }
 
@@ -328,6 +414,8 @@ long Dispatcher::take_pass()
 
 long Dispatcher::iterate()
 {
+    set_deadly_aside();
+    follow_reloads();
     /* A fresh process has the new settings of the server. */
     if (config_reloads() > 0 && own_settings::are_outdated())
         end_worker();
@@ -355,6 +443,7 @@ void backfill_dispatcher_main(Datum argument)
 
     own_settings::remember_servers();
     attach_worker(argument);
+    ledger::open_dispatcher_entry();
     own_settings::take();
     pgstat_report_appname("backfill dispatcher");
     worker_loop(dispatcher_iteration);

@@ -18,36 +18,17 @@ namespace
 {
 
 constexpr int kOrphanBatch = 100;
-constexpr int kHistoryBatch = 5000;
+constexpr int kHistoryBatch = 1000;
+constexpr int kLetterBatch = 1000;
+/* More than can be set aside, so that there are others, too. */
+constexpr int kBuryBatch = 500;
+static_assert(kBuryBatch > set_aside::kMaxEntries);
 constexpr TimestampTz kHistoryPauseUs = 10000000;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row another transaction is changing. */
 constexpr int kBusyLeaseMs = 100;
 /* How soon to try again to charge a job whose row another transaction is changing. */
 constexpr int kBusyChargeMs = 100;
-
-/* Whether a charge has to wait, because it failed or, worse, has ended our process. */
-bool is_charge_set_aside(const ledger::Entry &entry, Pass &pass)
-{
-    const int64 job = entry.run.job_id;
-    if (set_aside::is_set_aside(set_aside::Kind::kCharge, job)) {
-        pass.note_retry(set_aside::Kind::kCharge);
-        return true;
-    }
-    if (entry.charge_not_before <= GetCurrentTimestamp())
-        return false;
-    const std::string until = pg::call([&] { return timestamptz_to_str(entry.charge_not_before); });
-    queue::set_aside_and_say(
-        set_aside::Kind::kCharge, {job, ""}, "charge job " + std::to_string(job),
-        {"58000",
-         "this has ended the dispatcher " + std::to_string(entry.charge_begun) +
-             " times, and waits until " + until,
-         "The server's log may say why.",
-         {},
-         {}});
-    pass.note_retry(set_aside::Kind::kCharge);
-    return true;
-}
 
 } // namespace
 
@@ -79,8 +60,6 @@ void Housekeeping::on_commit()
 
 void Housekeeping::on_abort()
 {
-    for (const ledger::Entry &entry : charged_)
-        ledger::end_charging(entry);
     charged_.clear();
 }
 
@@ -124,10 +103,11 @@ void Housekeeping::bury_exhausted_jobs(Pass &pass)
         std::string task;
     };
     std::vector<Job> jobs;
+    const pg::Param limit{INT8OID, Int64GetDatum(kBuryBatch), false};
     const pg::TableRows rows = pg::query_as_owner(
         "SELECT j.id, j.task_identifier FROM backfill.job j"
-        " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT 10000",
-        {});
+        " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT $1",
+        std::span(&limit, 1));
     for (int i = 0; i < rows.count; i++)
         jobs.push_back(
             {DatumGetInt64(rows.rows[i].values[0]), pg::to_string(rows.rows[i].values[1])});
@@ -147,46 +127,56 @@ void Housekeeping::bury_exhausted_jobs(Pass &pass)
     bury_again_at_ = done.aside ? set_aside::next_retry(set_aside::Kind::kLetter) : 0;
     if (bury_again_at_ != 0)
         pass.note_due(clock::of(bury_again_at_));
-    pass.more = pass.more || done.more;
-    if (!done.more)
+    const bool more = done.more || (rows.count == kBuryBatch && done.count > 0);
+    pass.more = pass.more || more;
+    if (!more)
         burying_.note_done();
 }
 
-void Housekeeping::delete_old_letters(Pass &)
+void Housekeeping::delete_old_letters(Pass &pass)
 {
     if (!deleting_letters_.is_due())
         return;
-    (void) pg::execute_as_owner("SELECT backfill._apply_dlq_retention()", {});
-    (void) pg::execute_as_owner(
+    const pg::Param limit{INT8OID, Int64GetDatum(kLetterBatch), false};
+    const pg::StatementResult letters =
+        pg::execute_as_owner("SELECT backfill._apply_dlq_retention($1)", std::span(&limit, 1));
+    const pg::StatementResult marks = pg::execute_as_owner(
         "DELETE FROM backfill.no_retry n WHERE n.job_id IN"
         " (SELECT m.job_id FROM backfill.no_retry m"
         "   WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = m.job_id)"
-        "     FOR UPDATE SKIP LOCKED)",
-        {});
-    deleting_letters_.note_done();
+        "   LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        std::span(&limit, 1));
+    if (DatumGetInt64(letters.first_value) == kLetterBatch || marks.rows == kLetterBatch)
+        pass.more = true;
+    else
+        deleting_letters_.note_done();
 }
 
 void Housekeeping::charge_lost_runs(Pass &pass)
 {
+    const TimestampTz start = GetCurrentTimestamp();
     charged_.clear();
     for (const ledger::Entry &entry : ledger::charges()) {
-        if (is_charge_set_aside(entry, pass))
-            continue;
         const int64 job = entry.run.job_id;
-        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
-        ledger::begin_charging(entry);
-        const auto error = queue::try_apart(queue::Transaction::kOurs,
-                                            [&] { result = queue::lost_run::charge(entry); });
-        if (!error && result == queue::lost_run::Charged::kYes) {
-            charged_.push_back(entry);
+        if (set_aside::is_set_aside(set_aside::Kind::kCharge, job)) {
+            pass.note_retry(set_aside::Kind::kCharge);
             continue;
         }
-        ledger::end_charging(entry);
-        if (error) {
-            queue::set_aside_and_say(
-                set_aside::Kind::kCharge, {job, ""},
-                "charge job " + std::to_string(job) + " for the end of its executor", *error);
+        if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), queue::kMaxApartMs)) {
+            pass.more = true;
+            break;
+        }
+        queue::lost_run::Charged result = queue::lost_run::Charged::kLater;
+        const auto failed = queue::try_apart(queue::Transaction::kOurs, set_aside::Kind::kCharge,
+                                             job, [&] { result = queue::lost_run::charge(entry); });
+        if (failed) {
+            queue::set_aside_and_say(set_aside::Kind::kCharge, {job, ""},
+                                     "charge job " + std::to_string(job) +
+                                         " for the end of its executor",
+                                     failed->error, failed->not_before);
             pass.note_retry(set_aside::Kind::kCharge);
+        } else if (result == queue::lost_run::Charged::kYes) {
+            charged_.push_back(entry);
         } else if (result == queue::lost_run::Charged::kNo) {
             set_aside::clear(set_aside::Kind::kCharge, job);
             ledger::settle(entry);

@@ -247,7 +247,7 @@ $$;
 COMMENT ON FUNCTION backfill.cleanup_dlq(interval, text, text) IS
     'Delete dead letters that failed longer ago than this (NULL: whenever) and match; returns how many.';
 
-CREATE FUNCTION backfill._apply_dlq_retention()
+CREATE FUNCTION backfill._apply_dlq_retention(max_letters bigint DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -260,10 +260,11 @@ BEGIN
         DELETE FROM backfill.dead_letter d
          WHERE d.id IN (SELECT l.id FROM backfill.dead_letter l
                          WHERE l.failed_at < backfill._now() - retention
+                         LIMIT max_letters
                            FOR UPDATE SKIP LOCKED);
         GET DIAGNOSTICS deleted = ROW_COUNT;
     END IF;
     RETURN deleted;
 END;
 $$;
-COMMENT ON FUNCTION backfill._apply_dlq_retention() IS 'Delete the dead letters that backfill.dlq_retention no longer keeps.';
+COMMENT ON FUNCTION backfill._apply_dlq_retention(bigint) IS 'Delete the dead letters that backfill.dlq_retention no longer keeps, at most max_letters of them.';

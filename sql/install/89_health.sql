@@ -623,11 +623,13 @@ BEGIN
     SELECT pg_catalog.array_agg(pg_catalog.format('%s %s%s since %s, failed %s times, next try at %s: %s%s', a.kind, a.id, ' (' || a.name || ')',
                                                   a.since, a.failures, a.retry_at, a.sqlstate, CASE WHEN with_texts THEN ' ' || a.message END) ORDER BY a.since, a.kind, a.id) INTO problems
       FROM backfill._set_aside() a
-     WHERE a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id);
+     -- One executor was terminated, perhaps by an operator: that is no trouble. 0: several things together.
+     WHERE NOT (a.sqlstate = '57P01' AND a.failures = 1) AND a.id <> 0
+       AND (a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id));
     IF problems IS NOT NULL THEN
         status := 'warning';
         detail := backfill._listing(problems);
-        hint := 'Each of them is tried again by itself, at the latest 10 seconds after the cause is gone; all others go on.';
+        hint := 'Each of them is tried again by itself, and all others go on. What takes long, or has ended a process, waits longer: SELECT pg_reload_conf() has all of them tried at once.';
     END IF;
 END;
 $$;

@@ -1,6 +1,7 @@
 /* run_limit.cpp - see run_limit.hpp. */
 #include "backfill/call/run_limit.hpp"
 
+#include "backfill/pg/time_limit.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/stop_request.hpp"
 
@@ -26,22 +27,12 @@ volatile sig_atomic_t in_handler = 0;
 volatile sig_atomic_t waited_too_long = 0;
 LOCK *volatile waited_for = nullptr; /* at the last look of the watch, in the same handler */
 
-/* In a signal handler. */
-void cancel_statement() noexcept
-{
-    if (proc_exit_inprogress)
-        return;
-    InterruptPending = true;
-    QueryCancelPending = true;
-    SetLatch(MyLatch);
-}
-
 /* In a signal handler. A user's session is not ended. */
 void on_time_up() noexcept
 {
     if (time_is_up < kMaxCancels || !is_stoppable) {
         time_is_up = Min(time_is_up + 1, kMaxCancels);
-        cancel_statement();
+        pg::cancel_statement();
         return;
     }
     bgworker::ledger::note_overrun();
@@ -75,7 +66,7 @@ void on_watch() noexcept
     LOCK *const lock = MyProc->waitLock;
     if (lock != nullptr && lock == waited_for && is_held_at_will(lock)) {
         waited_too_long = 1;
-        cancel_statement();
+        pg::cancel_statement();
     }
     waited_for = lock;
 }

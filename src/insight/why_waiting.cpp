@@ -205,8 +205,14 @@ class Diagnosis
             entry = bgworker::set_aside::find(Kind::kClaim, id_);
         if (!entry)
             return std::nullopt;
+        const bool terminated =
+            entry->sqlstate == std::string_view(bgworker::set_aside::kTerminated);
+        if (terminated && !bgworker::set_aside::is_set_aside(Kind::kJob, id_))
+            return std::nullopt; /* its pause is over, and something else holds it up */
+        const std::string what = terminated ? "its executor has been terminated since "
+                                            : "its outcome could not be recorded since ";
         return Answer{"set_aside",
-                      "its outcome could not be recorded since " + at_time(entry->since) + ", " +
+                      what + at_time(entry->since) + ", " +
                           counted(entry->failures, "time", "times") + "; it is tried again at " +
                           at_time(entry->retry_at) + ": error " + entry->sqlstate +
                           (job_rights::may_see_all() ? " " + in_one_line(entry->message) : "")};

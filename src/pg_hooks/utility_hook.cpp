@@ -265,6 +265,8 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
                   completion);
         if (IsA(statement, DropdbStmt))
             stats::forget_database(stopped);
+        if (IsA(statement, DropdbStmt) || stopped == MyDatabaseId)
+            bgworker::set_aside::forget_database(stopped);
     }
     PG_END_ENSURE_ERROR_CLEANUP(let_workers_back, ObjectIdGetDatum(stopped));
     let_workers_back(0, ObjectIdGetDatum(stopped));

@@ -44,19 +44,25 @@ void on_terminate(int signal, siginfo_t *info, void *)
         (void) raise(signal);
         return;
     }
-    if (terminator() == Terminator::kNobody)
-        terminated_by =
-            static_cast<int>(info->si_pid == MyProcPid ? Terminator::kItself : Terminator::kOther);
+    if (terminator() == Terminator::kNobody) {
+        terminator_pid = info->si_pid;
+        terminated_by = static_cast<int>(info->si_pid == MyProcPid ? Terminator::kItself
+                                         : info->si_pid == PostmasterPid
+                                             ? Terminator::kPostmaster
+                                             : Terminator::kOther);
+    }
     die(signal);
     errno = saved_errno;
 }
 
 /* The server goes down: the job is innocent, unless a parallel worker of its query was the one
- * that crashed. */
+ * that crashed; so is what a dispatcher was trying. */
 void on_crash_of_others()
 {
-    if (mine->signal == 0)
-        end_run();
+    if (mine->signal != 0)
+        return;
+    end_run();
+    mine->deed.kind = set_aside::Kind::kNone;
 }
 
 /* Another process has crashed, or the server stops at once, unless the handler itself did this. The
@@ -105,6 +111,8 @@ void set_handler(int signal, void (*handler)(int, siginfo_t *, void *), int flag
 }
 
 } // namespace
+
+volatile sig_atomic_t terminator_pid = 0;
 
 Terminator terminator() noexcept
 {

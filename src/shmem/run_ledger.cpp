@@ -2,16 +2,12 @@
 #include "backfill/shmem/run_ledger.hpp"
 
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 extern "C" {
 #include "access/xlog.h"
-#include "storage/fd.h"
 #include "storage/pmsignal.h"
 }
-
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace backfill::bgworker::ledger
 {
@@ -19,19 +15,13 @@ namespace backfill::bgworker::ledger
 namespace
 {
 
-constexpr char kPath[] = PG_STAT_TMP_DIR "/backfill_running.dat";
-constexpr char kNewPath[] = PG_STAT_TMP_DIR "/backfill_running.dat.new";
-constexpr uint64 kMagic = 0x6261636b66696c04; /* "backfil", version 4 */
-constexpr Size kHeaderSize = PG_CACHE_LINE_SIZE * 2;
-static_assert(sizeof(Header) <= kHeaderSize);
-/* Charges that are not settled yet take entries, too. */
-constexpr int kEntriesPerWorker = 4;
-constexpr uint32 kMaxEntries = 1000000;
-/* How long a charge waits that has ended the dispatcher, which may have been a crash of the server:
- * kFirstChargePauseUs after the second time, and a multiple of that after each further one. */
-constexpr int64 kFirstChargePauseUs = 10 * USECS_PER_SEC;
-constexpr int64 kLongestChargePauseUs = USECS_PER_HOUR;
-constexpr int kChargePauseFactor = 6;
+/* How long something waits that has ended the dispatcher, which may have been a crash of the
+ * server: kFirstPauseUs after the second time, and a multiple of that after each further one. */
+constexpr int64 kFirstPauseUs = 10 * USECS_PER_SEC;
+constexpr int64 kLongestPauseUs = USECS_PER_HOUR;
+constexpr int kPauseFactor = 6;
+/* After its pause it is tried soon; what has not been tried for this time is not there any more. */
+constexpr int64 kForgottenUs = 2 * USECS_PER_HOUR;
 
 /* What is used where there is no ledger. */
 Entry no_entry;
@@ -47,11 +37,6 @@ uint32 entry_count()
     return header->entry_count;
 }
 
-Size file_size(uint32 count)
-{
-    return kHeaderSize + count * sizeof(Entry);
-}
-
 bool is_charge_of(const Entry &entry, const Run &run)
 {
     return entry.state == EntryState::kCharge && entry.run.job_id == run.job_id &&
@@ -59,178 +44,95 @@ bool is_charge_of(const Entry &entry, const Run &run)
            entry.run.attempts == run.attempts && entry.run.free_retries == run.free_retries;
 }
 
-/* Whatever the attempt. */
-bool is_same_job(const Run &a, const Run &b)
+/* Keeps the count of those of a state. Caller holds the lock, or is alone. */
+void change_state(Entry &entry, EntryState state) noexcept
 {
-    return a.job_id == b.job_id && a.database == b.database && a.created_at == b.created_at;
+    if (entry.state == EntryState::kCharge)
+        (void) pg_atomic_fetch_sub_u32(&header->charges, 1);
+    if (entry.state == EntryState::kDeadly)
+        (void) pg_atomic_fetch_sub_u32(&header->deadly, 1);
+    entry.state = state;
+    if (state == EntryState::kCharge)
+        (void) pg_atomic_fetch_add_u32(&header->charges, 1);
+    if (state == EntryState::kDeadly)
+        (void) pg_atomic_fetch_add_u32(&header->deadly, 1);
 }
 
-/* --- The file, in the postmaster ----------------------------------------------------------- */
-
-/* The boot of the machine, or nothing where it cannot be told: after a crash of the machine the
- * file is whatever was written of it. */
-void read_boot_id(char *buffer, int size)
+Entry *find_deadly(Oid database, set_aside::Kind kind, int64 id) noexcept
 {
-    memset(buffer, 0, static_cast<Size>(size));
-    const int file = OpenTransientFile("/proc/sys/kernel/random/boot_id", O_RDONLY);
-    if (file < 0)
-        return;
-    const ssize_t length = read(file, buffer, static_cast<Size>(size - 1));
-    (void) CloseTransientFile(file);
-    if (length < 0)
-        memset(buffer, 0, static_cast<Size>(size));
+    for (uint32 i = 0; i < entry_count(); i++) {
+        Entry &entry = entries[i];
+        if (entry.state == EntryState::kDeadly && entry.run.database == database &&
+            entry.deed.kind == kind && entry.deed.id == id)
+            return &entry;
+    }
+    return nullptr;
 }
 
-/* The header that a file with this status has if it is ours. */
-Header header_for(const struct stat &status, uint32 count)
+int64 pause_after(int deaths) noexcept
 {
-    Header expected;
-    memset(static_cast<void *>(&expected), 0, sizeof(expected));
-    expected.magic = kMagic;
-    expected.system_identifier = GetSystemIdentifier();
-    expected.device = static_cast<uint64>(status.st_dev);
-    expected.inode = static_cast<uint64>(status.st_ino);
-    read_boot_id(expected.boot_id, sizeof(expected.boot_id));
-    expected.entry_size = sizeof(Entry);
-    expected.entry_count = count;
-    return expected;
-}
-
-/* Copies the entries of the file into `copy`, as many as fit; returns how many. None if there
- * is no file, or it is not this server's. Says whether the last postmaster was killed. */
-uint32 read_file(Entry *copy, uint32 limit, bool &was_killed)
-{
-    uint32 found = 0;
-    struct stat status;
-    Header stored;
-    Entry entry;
-    const int file = OpenTransientFile(kPath, O_RDONLY | PG_BINARY);
-    if (file < 0)
+    if (deaths < 2)
         return 0;
-    if (fstat(file, &status) == 0 &&
-        read(file, &stored, sizeof(stored)) == static_cast<ssize_t>(sizeof(stored)) &&
-        stored.entry_count <= kMaxEntries) {
-        Header expected = header_for(status, stored.entry_count);
-        if (memcmp(&stored, &expected, offsetof(Header, charges)) == 0 &&
-            lseek(file, kHeaderSize, SEEK_SET) == static_cast<off_t>(kHeaderSize)) {
-            was_killed = !stored.ended_in_order;
-            while (found < limit &&
-                   read(file, &entry, sizeof(entry)) == static_cast<ssize_t>(sizeof(entry)))
-                if (entry.state != EntryState::kFree)
-                    copy[found++] = entry;
-        }
+    int64 pause = kFirstPauseUs;
+    for (int i = 2; i < deaths && pause < kLongestPauseUs; i++)
+        pause *= kPauseFactor;
+    return Min(pause, kLongestPauseUs);
+}
+
+/* A dispatcher has ended in the middle of what its entry says. Caller holds the lock, or is alone.
+ */
+void note_death(Entry &entry) noexcept
+{
+    Entry *known = find_deadly(entry.run.database, entry.deed.kind, entry.deed.id);
+    if (known == nullptr) {
+        change_state(entry, EntryState::kDeadly);
+        known = &entry;
+    } else {
+        known->signal = entry.signal;
+        memcpy(known->message, entry.message, sizeof(known->message));
+        change_state(entry, EntryState::kFree);
     }
-    (void) CloseTransientFile(file);
-    return found;
+    known->deed.deaths++;
+    known->deed.not_before = GetCurrentTimestamp() + pause_after(known->deed.deaths);
 }
 
-/* Makes the file anew with these entries and maps it; false if that cannot be done. The blocks
- * are written, so that no store into them can find the disk full. */
-bool make_file(const Entry *initial, uint32 count)
-{
-    struct stat status;
-    void *memory = MAP_FAILED;
-    (void) unlink(kNewPath);
-    const int file = OpenTransientFile(kNewPath, O_RDWR | O_CREAT | O_EXCL | PG_BINARY);
-    if (file < 0)
-        return false;
-    if (fstat(file, &status) == 0) {
-        char start[kHeaderSize];
-        memset(start, 0, sizeof(start));
-        const Header made = header_for(status, count);
-        memcpy(start, &made, sizeof(made));
-        const ssize_t body = static_cast<ssize_t>(count * sizeof(Entry));
-        if (write(file, start, sizeof(start)) == static_cast<ssize_t>(sizeof(start)) &&
-            write(file, initial, static_cast<Size>(body)) == body && rename(kNewPath, kPath) == 0)
-            memory = mmap(nullptr, file_size(count), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    }
-    const int saved_errno = errno;
-    (void) CloseTransientFile(file);
-    errno = saved_errno;
-    if (memory == MAP_FAILED)
-        return false;
-    header = static_cast<Header *>(memory);
-    entries = reinterpret_cast<Entry *>(static_cast<char *>(memory) + kHeaderSize);
-    return true;
-}
-
-bool was_suspect(const Entry *all, uint32 count, const Run &run)
-{
-    for (uint32 i = 0; i < count; i++)
-        if (all[i].state == EntryState::kSuspect && is_same_job(all[i].run, run))
-            return true;
-    return false;
-}
-
-/* The postmaster was killed, and what executors have not cleared ran then. What was suspect before
- * and has not run this time is not any more. */
-void judge(Entry *all, uint32 count)
-{
-    for (uint32 i = 0; i < count; i++) {
-        Entry &entry = all[i];
-        if (entry.state != EntryState::kOwned || entry.run.job_id == 0 || entry.signal != 0 ||
-            !was_suspect(all, count, entry.run))
-            continue;
-        entry.end = End::kWithAll;
-        entry.state = EntryState::kCharge;
-    }
-    for (uint32 i = 0; i < count; i++) {
-        Entry &entry = all[i];
-        if (entry.state == EntryState::kSuspect)
-            entry.state = EntryState::kFree;
-        else if (entry.state == EntryState::kOwned && entry.signal == 0)
-            entry.state = entry.run.job_id != 0 ? EntryState::kSuspect : EntryState::kFree;
-    }
-}
-
-void on_postmaster_exit(int, Datum) noexcept
-{
-    if (MyProcPid == PostmasterPid)
-        header->ended_in_order = true;
-}
-
-void open_file()
-{
-    const auto count =
-        Max(static_cast<uint32>(max_worker_processes) * kEntriesPerWorker, uint32{64});
-    auto *const initial = static_cast<Entry *>(palloc0(count * sizeof(Entry)));
-    bool was_killed = false;
-    const uint32 found = read_file(initial, count, was_killed);
-    if (was_killed)
-        judge(initial, found);
-    if (make_file(initial, count))
-        on_proc_exit(on_postmaster_exit, static_cast<Datum>(0));
-    else
-        ereport(LOG, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", kPath),
-                      errdetail("A job that crashes the server is not charged for it.")));
-    pfree(initial);
-}
-
-/* What its executor has not cleared is a charge. */
+/* What its executor has not cleared is a charge, what its dispatcher has not, is deadly. */
 void convert_entries()
 {
     uint32 charge_count = 0;
+    uint32 deadly_count = 0;
+    for (uint32 i = 0; i < entry_count(); i++) {
+        charge_count += entries[i].state == EntryState::kCharge ? 1 : 0;
+        deadly_count += entries[i].state == EntryState::kDeadly ? 1 : 0;
+    }
+    pg_atomic_init_u32(&header->charges, charge_count);
+    pg_atomic_init_u32(&header->deadly, deadly_count);
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
         if (entry.state == EntryState::kOwned) {
             entry.end = End::kCrash;
-            entry.state = entry.run.job_id != 0 ? EntryState::kCharge : EntryState::kFree;
+            change_state(entry, entry.run.job_id != 0 ? EntryState::kCharge : EntryState::kFree);
+        } else if (entry.state == EntryState::kTrying) {
+            if (entry.deed.kind != set_aside::Kind::kNone)
+                note_death(entry);
+            else
+                change_state(entry, EntryState::kFree);
         }
-        charge_count += entry.state == EntryState::kCharge ? 1 : 0;
     }
-    pg_atomic_init_u32(&header->charges, charge_count);
 }
 
-/* --- An executor's entry ------------------------------------------------------------------- */
+/* --- A process's entry ------------------------------------------------------------------- */
 
 /* A free one; else one that is only suspect; else the oldest charge, whose database may be gone. */
 Entry *find_place(const SharedLock &)
 {
     Entry *oldest = nullptr;
     Entry *suspect = nullptr;
+    const TimestampTz now = GetCurrentTimestamp();
     for (uint32 i = 0; i < entry_count(); i++) {
         Entry &entry = entries[i];
-        if (entry.state == EntryState::kFree)
+        if (entry.state == EntryState::kFree ||
+            (entry.state == EntryState::kDeadly && now - entry.deed.not_before > kForgottenUs))
             return &entry;
         if (entry.state == EntryState::kSuspect)
             suspect = &entry;
@@ -243,11 +145,7 @@ Entry *find_place(const SharedLock &)
 
 void set_state(const SharedLock &, Entry &entry, EntryState state) noexcept
 {
-    if (entry.state == EntryState::kCharge)
-        (void) pg_atomic_fetch_sub_u32(&header->charges, 1);
-    entry.state = state;
-    if (state == EntryState::kCharge)
-        (void) pg_atomic_fetch_add_u32(&header->charges, 1);
+    change_state(entry, state);
 }
 
 /* The entry of an executor, or the one that is never read. */
@@ -261,7 +159,7 @@ Entry *find_owned(int pid) noexcept
 }
 
 /* Returns whether there was one. */
-bool take_place() noexcept
+bool take_place(EntryState state) noexcept
 {
     if (entries == nullptr)
         return false;
@@ -273,7 +171,8 @@ bool take_place() noexcept
     memset(static_cast<void *>(place), 0, sizeof(*place));
     place->pid = MyProcPid;
     place->timeline = GetWALInsertionTimeLine();
-    place->state = EntryState::kOwned;
+    place->run.database = MyDatabaseId;
+    place->state = state;
     mine = place;
     return true;
 }
@@ -291,10 +190,23 @@ void on_log(ErrorData *error)
         previous_log_hook(error);
 }
 
-/* Whether the process ends although its job has nothing to do with it. */
+/* Whether the process ends although what it does has nothing to do with it. */
 bool is_innocent() noexcept
 {
-    return terminator() == Terminator::kOther || !PostmasterIsAlive();
+    return terminator() == Terminator::kOther || terminator() == Terminator::kPostmaster ||
+           !PostmasterIsAlive();
+}
+
+/* Another session has ended the executor in the middle of a job. Once that is nothing; but there
+ * are jobs that bring it about themselves, and sessions that do not stop. */
+void set_job_aside(int64 job_id) noexcept
+{
+    char message[64];
+    char task[kMaxTaskName];
+    snprintf(message, sizeof(message), "process %d has terminated its executor",
+             static_cast<int>(terminator_pid));
+    strlcpy(task, lock_my_report()->task, sizeof(task));
+    set_aside::note_termination(job_id, task, message);
 }
 
 /* Runs before the transaction is aborted: no session gets the job before the charge is there. */
@@ -302,6 +214,8 @@ void on_exit(int, Datum) noexcept
 {
     Entry &entry = *mine;
     mine = &no_entry;
+    if (entry.run.job_id != 0 && terminator() == Terminator::kOther && PostmasterIsAlive())
+        set_job_aside(entry.run.job_id);
     const SharedLock lock;
     if (entry.run.job_id == 0 || is_innocent()) {
         set_state(lock, entry, EntryState::kFree);
@@ -310,6 +224,25 @@ void on_exit(int, Datum) noexcept
     if (entry.end != End::kOverrun)
         entry.end = terminator() == Terminator::kItself ? End::kItself : End::kExit;
     set_state(lock, entry, EntryState::kCharge);
+}
+
+void on_dispatcher_exit(int, Datum) noexcept
+{
+    Entry &entry = *mine;
+    mine = &no_entry;
+    const SharedLock lock;
+    if (entry.deed.kind == set_aside::Kind::kNone || is_innocent())
+        set_state(lock, entry, EntryState::kFree);
+    else
+        note_death(entry);
+}
+
+void install_watch(void (*on_its_exit)(int, Datum))
+{
+    before_shmem_exit(on_its_exit, static_cast<Datum>(0));
+    previous_log_hook = emit_log_hook;
+    emit_log_hook = on_log;
+    install_signal_handlers();
 }
 
 } // namespace
@@ -322,20 +255,26 @@ void init()
     /* In single-user mode there are no executors. */
     if (IsUnderPostmaster || !IsPostmasterEnvironment)
         return;
-    if (entries == nullptr)
-        open_file();
-    if (entries != nullptr)
-        convert_entries();
+    if (entries == nullptr) {
+        const MappedFile file = open_file();
+        if (file.entries == nullptr)
+            return;
+        header = file.header;
+        entries = file.entries;
+    }
+    convert_entries();
 }
 
 void open_entry()
 {
-    if (!take_place())
-        return;
-    before_shmem_exit(on_exit, static_cast<Datum>(0));
-    previous_log_hook = emit_log_hook;
-    emit_log_hook = on_log;
-    install_signal_handlers();
+    if (take_place(EntryState::kOwned))
+        install_watch(on_exit);
+}
+
+void open_dispatcher_entry()
+{
+    if (take_place(EntryState::kTrying))
+        install_watch(on_dispatcher_exit);
 }
 
 void join_leader() noexcept
@@ -385,44 +324,33 @@ void settle(const Entry &charge) noexcept
                       charge.end == End::kWithAll ? EntryState::kSuspect : EntryState::kFree);
 }
 
-namespace
+std::vector<Entry> deadly()
 {
-
-int64 charge_pause(int begun) noexcept
-{
-    if (begun < kMaxChargesBegun)
-        return 0;
-    int64 pause = kFirstChargePauseUs;
-    for (int i = kMaxChargesBegun; i < begun && pause < kLongestChargePauseUs; i++)
-        pause *= kChargePauseFactor;
-    return Min(pause, kLongestChargePauseUs);
+    std::vector<Entry> found;
+    if (pg_atomic_read_u32(&header->deadly) == 0)
+        return found;
+    found.reserve(entry_count());
+    const SharedReadLock lock;
+    for (uint32 i = 0; i < entry_count(); i++)
+        if (entries[i].state == EntryState::kDeadly && entries[i].run.database == MyDatabaseId)
+            found.push_back(entries[i]);
+    return found;
 }
 
-} // namespace
+void forget_deadly(set_aside::Kind kind, int64 id) noexcept
+{
+    const SharedLock lock;
+    if (Entry *entry = find_deadly(MyDatabaseId, kind, id))
+        set_state(lock, *entry, EntryState::kFree);
+}
 
-void begin_charging(const Entry &charge) noexcept
+void end_pauses() noexcept
 {
     const TimestampTz now = GetCurrentTimestamp();
     const SharedLock lock;
-    for (uint32 i = 0; i < entry_count(); i++) {
-        Entry &entry = entries[i];
-        if (!is_charge_of(entry, charge.run))
-            continue;
-        entry.charge_begun++;
-        entry.charge_not_before = now + charge_pause(entry.charge_begun);
-    }
-}
-
-void end_charging(const Entry &charge) noexcept
-{
-    const SharedLock lock;
-    for (uint32 i = 0; i < entry_count(); i++) {
-        Entry &entry = entries[i];
-        if (!is_charge_of(entry, charge.run))
-            continue;
-        entry.charge_begun = 0;
-        entry.charge_not_before = 0;
-    }
+    for (uint32 i = 0; i < entry_count(); i++)
+        if (entries[i].state == EntryState::kDeadly && entries[i].run.database == MyDatabaseId)
+            entries[i].deed.not_before = Min(entries[i].deed.not_before, now);
 }
 
 } // namespace backfill::bgworker::ledger

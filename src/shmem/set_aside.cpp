@@ -24,6 +24,12 @@ void free_entry(Entry &entry) noexcept
     (void) pg_atomic_fetch_sub_u32(count(), 1);
 }
 
+/* What had to make room for another entry. */
+struct LostEntry {
+    Kind kind;
+    int64 id;
+};
+
 /* Either lock does. */
 template <class Lock> auto find_entry(const Lock &lock, Kind kind, int64 id) noexcept
 {
@@ -71,6 +77,34 @@ void copy_text(char *to, std::size_t size, std::string_view from) noexcept
     to[Min(from.size(), size - 1)] = '\0';
 }
 
+/* Takes the lock. Returns when to try again, and in `lost` what had to make room. */
+TimestampTz note(Kind kind, int64 id, std::string_view name, std::string_view sqlstate,
+                 std::string_view message, TimestampTz not_before,
+                 std::optional<LostEntry> &lost) noexcept
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    const SharedLock lock;
+    Entry *entry = find_entry(lock, kind, id);
+    if (entry == nullptr) {
+        bool evicted = false;
+        give_back_forgotten(lock, now);
+        entry = &take_entry(lock, evicted);
+        if (evicted)
+            lost = LostEntry{entry->kind, entry->id};
+        *entry = Entry{};
+        entry->kind = kind;
+        entry->database = MyDatabaseId;
+        entry->id = id;
+        entry->since = now;
+    }
+    entry->failures++;
+    entry->retry_at = Max(now + delay_after(entry->failures), not_before);
+    copy_text(entry->name, sizeof(entry->name), name);
+    copy_text(entry->sqlstate, sizeof(entry->sqlstate), sqlstate);
+    copy_text(entry->message, sizeof(entry->message), message);
+    return entry->retry_at;
+}
+
 } // namespace
 
 const char *kind_name(Kind kind)
@@ -93,45 +127,52 @@ const char *kind_name(Kind kind)
     }
 }
 
-TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error)
+TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error,
+                         TimestampTz not_before)
 {
-    const TimestampTz now = GetCurrentTimestamp();
     if (!available())
-        return now + kFirstDelayUs;
-    const std::string_view short_name = pg::clipped(name, kMaxName - 1);
-    const std::string_view message = pg::clipped(error.message, kMaxMessage - 1);
-    bool evicted = false;
-    Entry lost;
-    TimestampTz retry_at;
-    {
-        const SharedLock lock;
-        Entry *entry = find_entry(lock, kind, id);
-        if (entry == nullptr) {
-            give_back_forgotten(lock, now);
-            entry = &take_entry(lock, evicted);
-            lost = *entry;
-            *entry = Entry{};
-            entry->kind = kind;
-            entry->database = MyDatabaseId;
-            entry->id = id;
-            entry->since = now;
-        }
-        entry->failures++;
-        entry->retry_at = now + delay_after(entry->failures);
-        copy_text(entry->name, sizeof(entry->name), short_name);
-        copy_text(entry->sqlstate, sizeof(entry->sqlstate), error.sqlstate);
-        copy_text(entry->message, sizeof(entry->message), message);
-        retry_at = entry->retry_at;
-    }
-    if (evicted)
+        return Max(GetCurrentTimestamp() + kFirstDelayUs, not_before);
+    std::optional<LostEntry> lost;
+    const TimestampTz retry_at =
+        note(kind, id, pg::clipped(name, kMaxName - 1), error.sqlstate,
+             pg::clipped(error.message, kMaxMessage - 1), not_before, lost);
+    if (lost)
         pg::call([&] {
             ereport(LOG,
                     (errmsg("backfill has set aside more than %d things that failed", kMaxEntries),
-                     errdetail("%s %lld is tried again at once.", kind_name(lost.kind),
-                               static_cast<long long>(lost.id)),
+                     errdetail("%s %lld is tried again at once.", kind_name(lost->kind),
+                               static_cast<long long>(lost->id)),
                      errhint("The function backfill.health() shows what is set aside.")));
         });
     return retry_at;
+}
+
+void note_termination(int64 job_id, const char *task, const char *message) noexcept
+{
+    std::optional<LostEntry> lost;
+    if (available())
+        (void) note(Kind::kJob, job_id, task, kTerminated, message, 0, lost);
+}
+
+void retry_all() noexcept
+{
+    if (is_empty())
+        return;
+    const TimestampTz now = GetCurrentTimestamp();
+    const SharedLock lock;
+    for (Entry &entry : lock->set_aside)
+        if (entry.kind != Kind::kNone && entry.database == MyDatabaseId)
+            entry.retry_at = Min(entry.retry_at, now);
+}
+
+void forget_database(Oid database) noexcept
+{
+    if (is_empty())
+        return;
+    const SharedLock lock;
+    for (Entry &entry : lock->set_aside)
+        if (entry.kind != Kind::kNone && entry.database == database)
+            free_entry(entry);
 }
 
 bool is_empty() noexcept

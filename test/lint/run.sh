@@ -40,7 +40,8 @@ rules=(
 own_headers=(
     "bgworker/launcher.cpp utils/varlena.h"
     "src/shmem/run_ledger.cpp access/xlog.h"
-    "src/shmem/run_ledger.cpp storage/fd.h"
+    "src/shmem/ledger_file.cpp access/xlog.h"
+    "src/shmem/ledger_file.cpp storage/fd.h"
     "src/shmem/run_ledger.cpp storage/pmsignal.h"
     "src/guc.cpp utils/varlena.h"
     "src/pg_hooks/parallel_worker_hook.cpp access/parallel.h"

@@ -66,6 +66,54 @@ wait_until($node, 'postgres', q{SELECT (SELECT array_agg(pid ORDER BY pid) FROM 
 	= (SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE backend_type ~ '^backfill (dis|ex)')},
 	'the view agrees with the processes that there are');
 
+# --- A job whose executor other sessions terminate again and again.
+
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION stay(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(77) $$;
+	SELECT backfill.register_task('stay', 'stay(jsonb)')});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(77)');
+my $id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stay')});
+
+# An assertion: its executor is terminated. It is the time with this number.
+sub terminate_its_executor
+{
+	my ($times) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers WHERE job_id = $id", "the job runs, time $times", 1);
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE job_id = $id");
+	return wait_until($node, 'postgres', "SELECT failures, sqlstate, name FROM backfill._set_aside() WHERE kind = 'job' AND id = $id",
+		"its executor is terminated, time $times", "$times|57P01|stay");
+}
+
+my $health = q{SELECT status, detail FROM backfill.health() WHERE check_name = 'set_aside'};
+terminate_its_executor(1);
+is($node->safe_psql('postgres', $health), 'ok|', 'once is no trouble');
+terminate_its_executor($_) for 2 .. 5;
+# It was not run before the time at which it was to be tried again.
+is($node->safe_psql('postgres', "SELECT retry_at - since >= interval '3.1 s' FROM backfill._set_aside() WHERE id = $id"), 't', 'each pause was longer than the last one');
+# Executors that go, and a reload, are none of this.
+wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers WHERE job_id = $id", 'the job runs again', 1);
+$node->safe_psql('postgres', 'ALTER SYSTEM SET backfill.max_executors = 0');
+$node->reload;
+wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers WHERE kind = 'executor' AND job_id IS DISTINCT FROM $id", 'others retire', 0);
+terminate_its_executor(6);
+like($node->safe_psql('postgres', $health), qr/^warning\|job $id \(stay\) since .*, failed 6 times, .*57P01 process \d+ has terminated its executor/, 'health() names it');
+like($node->safe_psql('postgres', "SELECT backfill.why_not_running($id)"), qr/^set_aside: its executor has been terminated since .*, 6 times; it is tried again at /, 'the job says why it waits');
+$holder->query_safe('SELECT pg_advisory_unlock(77)');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET backfill.max_executors');
+$node->reload;
+wait_until($node, 'postgres', "SELECT count(*) FROM backfill.job WHERE id = $id", 'in the end it is run', 0);
+wait_until($node, 'postgres', 'SELECT count(*) FROM backfill._set_aside()', 'and nothing is left of it', 0);
+
+# DROP EXTENSION terminates executors, too, but the jobs go with it.
+$holder->query_safe('SELECT pg_advisory_lock(77)');
+$id = $node->safe_psql('postgres', q{SELECT backfill.enqueue('stay')});
+wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers WHERE job_id = $id", 'another job runs', 1);
+$node->safe_psql('postgres', 'DROP EXTENSION backfill CASCADE; CREATE EXTENSION backfill');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill._set_aside()'), 0, 'the new extension knows nothing of it');
+$holder->quit;
+
 $node->stop;
 check_log($node);
 done_testing();

@@ -154,7 +154,7 @@ sub leave_jobs
 {
 	my ($count) = @_;
 	$node->safe_psql('postgres', qq{SELECT count(*) FROM (SELECT backfill.enqueue('external') FROM generate_series(1, $count)) enqueued});
-	return $node->safe_psql('postgres', "SELECT count(*) FROM backfill.claim_jobs('gone', n => $count)");
+	return $node->safe_psql('postgres', "SELECT count(*) FROM backfill.claim_jobs('gone', max_jobs => $count)");
 }
 
 is(leave_jobs($jobs), $jobs, 'a consumer has thousands of jobs');

@@ -9,7 +9,7 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = preloaded('one_bad_thing', conf => "backfill.poll_interval = '50ms'\nbackfill.dlq_processor_interval = '1s'\nbackfill.executor_idle_timeout = '1s'\n");
+my $node = preloaded('one_bad_thing', conf => "backfill.poll_interval = '50ms'\nbackfill.dlq_processor_interval = '1s'\nbackfill.executor_idle_timeout = '1s'\nrestart_after_crash = on\n");
 create_extension($node);
 $node->safe_psql('postgres', q{
 	CREATE TABLE ran (what text);
@@ -131,24 +131,127 @@ $session->query_safe('COMMIT');
 $session->quit;
 healthy('a locked table');
 
-# --- A charge that ends the dispatcher.
+# --- What ends the dispatcher, or never returns: a charge, a lease, a used-up job, the claim of a procedure
+# whose executor is gone, a step as a whole. Each is ended by the dispatcher, and fires a trigger there.
 
-my $position = log_position($node);
 sql(q{
-	CREATE FUNCTION end_dispatcher() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		IF new.payload ? 'deadly' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF; RETURN new; END $$;
-	CREATE TRIGGER deadly BEFORE INSERT ON backfill.dead_letter FOR EACH ROW EXECUTE FUNCTION end_dispatcher()});
-$id = sql(q{SELECT backfill.enqueue('leave', '{"deadly": 1}')});
-health_says("charge $id .*this has ended the dispatcher \\d+ times, and waits until ", 'a deadly charge');
-others_go_on('a deadly charge');
-sql('DROP TRIGGER deadly ON backfill.dead_letter');
-wait_until($node, 'postgres', letters("original_job_id = $id"), 'a deadly charge: it is made later', 1);
-healthy('a deadly charge');
+	CREATE FUNCTION harm() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ DECLARE
+		harmed record := CASE WHEN tg_op = 'DELETE' THEN old ELSE new END;
+		how text := to_jsonb(harmed)->'payload'->>'harm';
+	BEGIN
+		IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) <> 'backfill dispatcher' THEN RETURN harmed; END IF;
+		IF tg_table_name = 'job_history' THEN SELECT h.how INTO how FROM history_harm h; END IF;
+		IF how = 'end' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF;
+		IF how = 'hang' THEN PERFORM pg_sleep(3600); END IF;
+		IF how = 'hang on' THEN LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END IF;
+		IF how = 'crash' THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF;
+		RETURN harmed;
+	END $$;
+	CREATE TABLE history_harm (how text);
+	CREATE PROCEDURE stay(payload jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); INSERT INTO ran VALUES ('stayed'); END $$;
+	SELECT backfill.register_task('stay', 'stay(jsonb)');
+});
+my $gate = $node->background_psql('postgres');
+
+my $on_letters = 'BEFORE INSERT ON backfill.dead_letter';
+my $at_commit = 'AFTER INSERT ON backfill.dead_letter DEFERRABLE INITIALLY DEFERRED';
+my @harms = (
+	[ 'a charge', 'charge', $on_letters, sub { sql(qq{SELECT backfill.enqueue('leave', '{"harm": "$_[0]"}')}) } ],
+	[ 'a lease', 'lease', $on_letters, \&lost_lease ],
+	[ 'a lease, by a deferred trigger', 'lease', $at_commit, \&lost_lease ],
+	[ 'a used-up job', 'letter', $on_letters, sub {
+		my $job = sql(qq{SELECT backfill.enqueue('unregistered', '{"harm": "$_[0]"}', run_at => 'tomorrow')});
+		sql("UPDATE backfill.job SET attempts = max_attempts WHERE id = $job");
+		return $job } ],
+	[ 'a claim', 'claim', 'BEFORE INSERT ON backfill.job', sub {
+		$gate->query_safe('SELECT pg_advisory_lock(1)');
+		my $job = sql(qq{SELECT backfill.enqueue('stay', '{"harm": "$_[0]"}')});
+		wait_until($node, 'postgres', "SELECT state FROM backfill.jobs WHERE id = $job", 'a procedure runs', 'running');
+		sql("SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE job_id = $job");
+		$gate->query_safe('SELECT pg_advisory_unlock(1)');
+		return $job } ],
+	[ 'a step', 'step', 'BEFORE DELETE ON backfill.job_history', sub {
+		sql(qq{TRUNCATE history_harm; INSERT INTO history_harm VALUES ('$_[0]');
+			INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, priority, attempt, max_attempts, outcome, task_identifier)
+			VALUES (-1, now(), now() - interval '1 s', now(), 0, 1, 1, 'completed', 'old')});
+		return 6 } ]);
+
+sub lost_lease
+{
+	my ($how) = @_;
+	my $job = sql(qq{SELECT backfill.enqueue('external', '{"harm": "$how"}')});
+	sql(q{SELECT claim_token FROM backfill.claim_jobs('gone', lease => '1 ms')});
+	return $job;
+}
+
+# Until the trigger is dropped it is not done, and all others are; then it is, without a long wait.
+sub harmful
+{
+	my ($harm, $how, $message) = @_;
+	my ($what, $kind, $trigger, $make) = @$harm;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $name = "$what, '$how'";
+	my ($table) = $trigger =~ /ON (\S+)/;
+	my $constraint = $trigger =~ /DEFERRED/ ? 'CONSTRAINT' : '';
+	sql("CREATE $constraint TRIGGER harm $trigger FOR EACH ROW EXECUTE FUNCTION harm()");
+	my $thing = $make->($how);
+	health_says("$kind $thing .*$message", $name);
+	others_go_on($name);
+	health_says("$kind $thing .*$message", "$name, still");
+	sql("DROP TRIGGER harm ON $table");
+	$node->reload;
+	my $done = $kind eq 'claim' ? q{SELECT count(*) FROM ran WHERE what = 'stayed'}
+		: $kind eq 'step' ? 'SELECT 1 - count(*) FROM backfill.job_history WHERE job_id = -1' : letters("original_job_id = $thing");
+	wait_until($node, 'postgres', $done, "$name: it is done when nothing keeps it any more", 1);
+	sql('DELETE FROM ran');
+	return healthy($name);
+}
+
+my $deadly = 'this has ended the dispatcher \\d+ times, and waits until ';
+my $slow = 'it took longer than \\d+ ms';
+harmful($_, 'end', $deadly) for @harms;
+harmful($_, 'hang', $slow) for @harms;
+
+# A trigger that catches every cancel: in the end the dispatcher ends itself.
+harmful($harms[1], 'hang on', $deadly);
+
+# Several things that never return, tried in one pass again and again: health() says that the dispatcher
+# does not get on. Each reload has them tried at once, with a longer limit.
+for my $harm (@harms[1, 5])
+{
+	my (undef, undef, $trigger, $make) = @$harm;
+	sql("CREATE TRIGGER harm $trigger FOR EACH ROW EXECUTE FUNCTION harm()");
+	$make->('hang');
+}
+try_until('several things that never return: health() says it of the dispatcher', sub {
+	my $seen = sql(q{SELECT pg_reload_conf(); SELECT status || ': ' || detail FROM backfill.health() WHERE check_name = 'dispatcher'});
+	return ($seen =~ /warning: process \d+ has been looking for work since \d{4}-/, $seen) });
+sql("DROP TRIGGER harm ON $_") for 'backfill.dead_letter', 'backfill.job_history';
+$node->reload;
+healthy('several things that never return');
+wait_until($node, 'postgres', q{SELECT status FROM backfill.health() WHERE check_name = 'dispatcher'}, 'and it gets on', 'ok');
+
+# --- The same with a crash of the server each time, which does not forget it.
+
+$gate->quit;
+my $lease = $harms[1];
+my $position = log_position($node);
+sql("CREATE TRIGGER harm $on_letters FOR EACH ROW EXECUTE FUNCTION harm()");
+$id = sql(q{SELECT backfill.enqueue('external', '{"harm": "crash"}', run_at => now() + interval '1 hour')});
+try_until('a crash: a consumer loses the lease', sub {
+	my ($code) = $node->psql('postgres', qq{SELECT count(*) FROM backfill.reschedule_jobs(ARRAY[$id]::bigint[], now());
+		SELECT claim_token FROM backfill.claim_jobs('gone', lease => '1 ms')});
+	return scalar log_lines($node, qr/was terminated by signal 9/, $position) });
+health_says("lease $id .*$deadly", 'a crash');
+try_until('a crash: the trigger is dropped between two', sub { return $node->psql('postgres', 'DROP TRIGGER IF EXISTS harm ON backfill.dead_letter') == 0 });
+$node->reload;
+wait_until($node, 'postgres', letters("original_job_id = $id"), 'a crash: the lease is ended then', 1);
+healthy('a crash');
 
 # --- The log says each trouble once, or a few times, not with every try.
 
 cmp_ok(scalar(log_lines($node, qr/backfill could not .*this letter is refused/)), '<=', 3 * 2 * 3, 'the log does not repeat itself');
 
 $node->stop;
-check_log($node);
+check_log($node, crashes => 1);
 done_testing();

@@ -3,12 +3,16 @@
  *
  * All are tried in one subtransaction, which is cheap. If that fails, each is tried in one of its
  * own, and what fails there is set aside (shmem/set_aside.hpp). What failed before is tried
- * by itself at once. Needs a transaction. */
+ * by itself at once. Needs a transaction.
+ *
+ * In a dispatcher each attempt has a time limit, and is noted in the ledger, should it be the
+ * process's last. */
 #pragma once
 
 #include "backfill/pg/held_messages.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/shmem/set_aside.hpp"
+#include "backfill/pg/time_limit.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
@@ -20,27 +24,56 @@ struct Thing {
 };
 
 /* Notes the failure, and says so in the log unless it has said the same of this thing before.
- * `what` completes "could not". */
+ * `what` completes "could not". It is not tried before a time that is given. */
 void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::string &what,
-                       const core::ErrorInfo &error);
+                       const core::ErrorInfo &error, TimestampTz not_before = 0);
 
 /* Whose transaction it is. In our own, deferred triggers fire for each thing: at the commit it
  * would be unknown whose they were, and all would be lost. */
 enum class Transaction { kOurs, kCallers };
 void fire_deferred_triggers();
 
-/* Runs body in a subtransaction and says what it had to say if it succeeds. Returns its error. */
-template <class Body> std::optional<core::ErrorInfo> try_apart(Transaction transaction, Body &&body)
+/* Of one thing, by itself: longer after each failure in a row. Things that are tried together have
+ * more time. */
+inline constexpr int64 kShortestAttemptUs = 1000000;
+inline constexpr int64 kLongestAttemptUs = 8000000;
+inline constexpr int64 kTogetherUs = 2000000;
+/* An attempt that takes all its time is set aside for this multiple of it, so that it takes a tenth
+ * of the dispatcher's time at most. */
+inline constexpr int kShareOfTime = 10;
+
+/* How an attempt has failed. */
+struct Failed {
+    core::ErrorInfo error;
+    TimestampTz not_before; /* to be tried again; 0: as usual */
+};
+int64 time_for(bgworker::set_aside::Kind kind, int64 id);
+Failed describe_timeout(core::ErrorInfo error, int64 limit_us);
+
+/* Runs body in a subtransaction and says what it had to say if it succeeds. Returns how it has
+ * failed. What is tried is `id`, or several things of the kind together (0). */
+template <class Body>
+std::optional<Failed> try_apart(Transaction transaction, bgworker::set_aside::Kind kind, int64 id,
+                                Body &&body)
 {
+    const bgworker::ledger::Trying trying(kind, id);
     HeldMessages messages;
+    std::optional<pg::TimeLimit> limit;
+    const int64 limit_us = time_for(kind, id);
     auto error = pg::in_subtransaction([&] {
+        if (transaction == Transaction::kOurs)
+            limit.emplace(limit_us);
         body();
         if (transaction == Transaction::kOurs)
             fire_deferred_triggers();
     });
-    if (!error)
+    const bool was_time_up = limit && limit->end();
+    if (!error) {
         messages.release();
-    return error;
+        return std::nullopt;
+    }
+    return was_time_up ? describe_timeout(*std::move(error), limit_us)
+                       : Failed{*std::move(error), 0};
 }
 
 struct EachApart {
@@ -70,28 +103,38 @@ Done each_apart(const EachApart &how, const std::vector<Item> &items, ThingOf &&
     Done result;
     std::vector<const Item *> together;
     std::vector<const Item *> apart;
+    /* To try them together has taken too long, or has ended the process. */
+    const bool one_by_one = set_aside::find(how.kind, 0).has_value();
     for (const Item &item : items) {
         const int64 id = thing_of(item).id;
         if (set_aside::is_set_aside(how.kind, id))
             result.aside = true;
-        else if (set_aside::find(how.kind, id))
+        else if (one_by_one || set_aside::find(how.kind, id))
             apart.push_back(&item);
         else
             together.push_back(&item);
     }
     const auto attempt = [&](std::span<const Item *const> some) {
         int done = 0;
-        auto error = try_apart(how.transaction, [&] {
+        const int64 id = some.size() == 1 ? thing_of(*some.front()).id : 0;
+        auto failed = try_apart(how.transaction, how.kind, id, [&] {
             JobTable table;
-            for (const Item *item : some)
+            for (const Item *item : some) {
+                const bgworker::ledger::Trying trying(how.kind, thing_of(*item).id);
                 done += body(table, *item) ? 1 : 0;
+            }
             table.close();
         });
-        result.count += error ? 0 : done;
-        return error;
+        result.count += failed ? 0 : done;
+        return failed;
     };
-    if (!together.empty() && attempt(together))
-        apart.insert(apart.begin(), together.begin(), together.end());
+    if (!together.empty()) {
+        const auto failed = attempt(together);
+        if (failed)
+            apart.insert(apart.begin(), together.begin(), together.end());
+        if (failed && failed->not_before != 0 && together.size() > 1)
+            (void) set_aside::note_failure(how.kind, 0, {}, failed->error);
+    }
 
     const TimestampTz start = GetCurrentTimestamp();
     int tried = 0;
@@ -103,13 +146,18 @@ Done each_apart(const EachApart &how, const std::vector<Item> &items, ThingOf &&
         }
         tried++;
         const Thing thing = thing_of(*item);
-        const auto error = attempt(std::span(&item, 1));
-        if (!error)
+        const auto failed = attempt(std::span(&item, 1));
+        if (!failed)
             set_aside::clear(how.kind, thing.id);
         else {
-            set_aside_and_say(how.kind, thing, how.what + " " + std::to_string(thing.id), *error);
+            set_aside_and_say(how.kind, thing, how.what + " " + std::to_string(thing.id),
+                              failed->error, failed->not_before);
             result.aside = true;
         }
+    }
+    if (one_by_one && !result.more) {
+        set_aside::clear(how.kind, 0);
+        bgworker::ledger::forget_deadly(how.kind, 0);
     }
     return result;
 }

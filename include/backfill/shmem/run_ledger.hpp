@@ -18,75 +18,20 @@
  * whole cgroup, all that ran is suspect, and only what ran the last time, too, is charged: a job
  * that takes everything down does it again, and the others are mostly done by then.
  *
- * The file belongs to this server and this boot of the machine: it is in pg_stat_tmp, which
- * base backups and pg_rewind leave out, and names the system, the boot, and its own inode, so
- * that a copy is not believed. An entry names the timeline, so that nothing of before a promotion
- * or a recovery is charged, and the job as it was (when created, how many attempts): so the same
- * run is never charged twice, nor another job that got its id.
+ * A dispatcher has an entry, too. It notes what it is trying, a lease to end, say, because code of
+ * users may run there (a trigger on a table of ours). What has ended the dispatcher, or the server,
+ * is deadly: the next dispatcher tries it by itself, and from the second time on only after a
+ * pause, which is longer after each further one.
  *
  * Without shared_preload_libraries, or if the file cannot be made, there is no ledger: the
  * functions do nothing. All but the hot ones take the LWLock of the shared state. */
 #pragma once
 
+#include "backfill/shmem/ledger_file.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::bgworker::ledger
 {
-
-/* One run of a job. */
-struct Run {
-    Oid database;
-    int16 attempts; /* those before this run */
-    int16 free_retries;
-    int64 job_id; /* 0: none */
-    TimestampTz created_at;
-    TimestampTz started_at;
-};
-
-enum class EntryState : uint32 {
-    kFree,
-    kOwned,   /* an executor's */
-    kCharge,  /* its executor ended while it ran the job */
-    kSuspect, /* it ran when the postmaster was killed with all its processes */
-};
-
-/* How an executor ended, as far as it could say so itself. */
-enum class End : uint32 {
-    kCrash,   /* without a word, or by `signal` */
-    kExit,    /* a FATAL error or a call of exit() */
-    kItself,  /* it sent the signal to itself: pg_terminate_backend(pg_backend_pid()) */
-    kOverrun, /* its job went on after its time limit, whatever was tried */
-    kWithAll, /* the postmaster was killed with it, and not for the first time */
-};
-
-/* Whole cache lines, because each executor writes its own all the time. */
-struct Entry {
-    EntryState state;
-    End end;
-    int signal; /* that ended it; 0: unknown */
-    int pid;
-    TimeLineID timeline;
-    int crashed_pid; /* the process that `signal` ended: the executor or a parallel worker of it */
-    Run run;
-    TimestampTz charge_not_before; /* when to charge it at the earliest */
-    int charge_begun;              /* how often that was begun, and has ended the dispatcher */
-    char message[188];             /* of the FATAL error */
-};
-static_assert(sizeof(Entry) % PG_CACHE_LINE_SIZE == 0);
-
-struct Header {
-    uint64 magic;
-    uint64 system_identifier;
-    uint64 device;
-    uint64 inode;
-    char boot_id[40];
-    uint32 entry_size;
-    uint32 entry_count;
-    /* How many entries are charges. */
-    pg_atomic_uint32 charges;
-    /* The postmaster was not killed. */
-    bool ended_in_order;
-};
 
 /* The calling process's entry, and the header; never null. For the inline functions below. */
 extern Entry *mine;
@@ -100,6 +45,9 @@ void init();
 /* Gives the calling executor an entry, and its process the signal handlers that keep the
  * ledger; once, after it has logged in. */
 void open_entry();
+
+/* Gives the calling dispatcher an entry, and its process these signal handlers. */
+void open_dispatcher_entry();
 
 /* In a parallel worker: if its leader is an executor, a crash here is the fault of the job there.
  */
@@ -140,7 +88,7 @@ inline void note_overrun() noexcept
 }
 
 /* The sender of the SIGTERM that ends this process. */
-enum class Terminator : int { kNobody, kOther, kItself };
+enum class Terminator : int { kNobody, kOther, kPostmaster, kItself };
 Terminator terminator() noexcept;
 
 /* Whether a run has to be charged before the job may run again. */
@@ -155,16 +103,60 @@ inline bool awaits_charge(const Run &run) noexcept
 std::vector<Entry> charges();
 /* The charge is made, or must not be made. */
 void settle(const Entry &charge) noexcept;
-/* To charge it may end the calling process, or the server: it is going to be tried, and that may
- * take until the commit; or it has failed in good order. After the second time it has to wait,
- * longer each time. */
-inline constexpr int kMaxChargesBegun = 2;
-void begin_charging(const Entry &charge) noexcept;
-void end_charging(const Entry &charge) noexcept;
+
+/* --- What dispatchers try --------------------------------------------------------------------- */
+
+/* What is deadly in the calling process's database. */
+std::vector<Entry> deadly();
+/* It is not, or not any more. */
+void forget_deadly(set_aside::Kind kind, int64 id) noexcept;
+/* What is deadly in this database may be tried again at once. */
+void end_pauses() noexcept;
+
+/* For the time of its life the calling dispatcher tries this; id 0: several things of the kind
+ * together. The innermost counts. A thing whose attempt ends without ending the process is not
+ * deadly. In other processes it does nothing. */
+class Trying
+{
+  public:
+    Trying(set_aside::Kind kind, int64 id) noexcept : outer_(mine->deed)
+    {
+        if (mine->state == EntryState::kTrying)
+            note({kind, 0, id, 0});
+    }
+    ~Trying()
+    {
+        if (mine->state != EntryState::kTrying)
+            return;
+        const Deed survived = mine->deed;
+        note(outer_);
+        const bool goes_on = outer_.kind == survived.kind && outer_.id == survived.id;
+        if (!goes_on && pg_atomic_read_u32(&header->deadly) > 0)
+            forget_deadly(survived.kind, survived.id);
+    }
+    Trying(const Trying &) = delete;
+    Trying &operator=(const Trying &) = delete;
+
+  private:
+    static void note(const Deed &deed) noexcept
+    {
+        mine->deed.kind = set_aside::Kind::kNone;
+        pg_compiler_barrier();
+        mine->deed.id = deed.id;
+        pg_compiler_barrier();
+        mine->deed.kind = deed.kind;
+        pg_compiler_barrier();
+    }
+
+    const Deed outer_;
+};
 
 /* --- For crash_signals.cpp ---------------------------------------------------------------- */
 
-/* Sets the signal handlers of an executor; those of a parallel worker of its. */
+/* The process that has sent that SIGTERM. */
+extern volatile sig_atomic_t terminator_pid;
+
+/* Sets the signal handlers of an executor or a dispatcher; those of a parallel worker of its. */
 void install_signal_handlers() noexcept;
 void install_crash_handlers() noexcept;
 

@@ -3,7 +3,10 @@
  * One thing that cannot be done must not stop all others: an outcome that cannot be recorded, a
  * lease that cannot be ended, a charge, a schedule. The process that fails with it notes it here
  * and goes on with the rest; until the time that note_failure() returns, all processes pass over
- * it. The delay grows with each failure, from 100 ms to 10 s.
+ * it. The delay grows with each failure, from 100 ms to 10 s, and is longer for what takes up much
+ * time.
+ *
+ * A job whose executor other sessions terminate is here, too.
  *
  * A bounded list in shared memory, of all databases. It is lost with the server, and an entry that
  * was not touched for long is given back: then the thing is simply tried again. Without
@@ -28,6 +31,7 @@ enum class Kind : int {
     kSchedule, /* hash or number of the schedule */
     kLetter,   /* of the dead letter */
     kStep,     /* number of a step of the dispatcher's pass */
+    /* Of each kind, id 0: several of them together. */
 };
 
 /* As messages and health() say it. */
@@ -52,13 +56,24 @@ struct Entry {
     char message[kMaxMessage];
 };
 
-/* It has failed, in this database. Returns when to try again, by the machine's clock. Logs
- * nothing about the failure itself, but says so when another entry had to make room. */
-TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error);
+/* The error of a job whose executor was terminated: not that its outcome could not be recorded. */
+inline constexpr char kTerminated[] = "57P01";
+
+/* It has failed, in this database. Returns when to try again, by the machine's clock, not before
+ * a time that is given. Logs nothing about the failure itself, but says so when another entry had to
+ * make room. */
+TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error,
+                         TimestampTz not_before = 0);
 
 /* --- Those below raise nothing; with an empty list they cost one atomic read. --- */
 
 bool is_empty() noexcept;
+/* The executor of a job was terminated. */
+void note_termination(int64 job_id, const char *task, const char *message) noexcept;
+/* All of this database may be tried again at once. */
+void retry_all() noexcept;
+/* The database, or the extension in it, is gone. */
+void forget_database(Oid database) noexcept;
 /* Whether it has to be passed over now. */
 bool is_set_aside(Kind kind, int64 id) noexcept;
 /* It has succeeded, and that is committed; or it is gone. */
