@@ -19,6 +19,7 @@
 #include "backfill/clock.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/run/batch.hpp"
+#include "backfill/shmem/bulk_lane.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/signals.hpp"

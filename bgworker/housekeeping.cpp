@@ -8,6 +8,7 @@
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/shmem/worker_slots.hpp"
 

@@ -6,6 +6,7 @@
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/settle/crash_charge.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/table/ready_index.hpp"
 

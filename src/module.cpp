@@ -18,6 +18,7 @@
 #include "backfill/pg_hooks/utility_hook.hpp"
 #include "backfill/settle/no_retry.hpp"
 #include "backfill/settle/take.hpp"
+#include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/stats/pending.hpp"
 
@@ -47,6 +48,7 @@ void _PG_init(void)
 
     if (process_shared_preload_libraries_in_progress) {
         bgworker::init_shared_state();
+        bgworker::ledger::init();
         stats::init_counters();
         stats::init_pending();
         bgworker::register_launcher();

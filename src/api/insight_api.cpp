@@ -3,6 +3,7 @@
 #include "backfill/guc.hpp"
 #include "backfill/insight/why_waiting.hpp"
 #include "backfill/pg/datum.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/stats/counters.hpp"

@@ -6,6 +6,7 @@
 #include "backfill/pg/table.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/settle/history.hpp"
+#include "backfill/shmem/job_waiters.hpp"
 #include "backfill/shmem/worker_slots.hpp"
 
 #include <cmath>

@@ -1,6 +1,7 @@
 /* ended_jobs.cpp - see ended_jobs.hpp. */
 #include "backfill/commit/ended_jobs.hpp"
 
+#include "backfill/shmem/job_waiters.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::ended_jobs

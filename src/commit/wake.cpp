@@ -9,6 +9,7 @@
 #include "backfill/commit/ended_jobs.hpp"
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
+#include "backfill/shmem/job_waiters.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/table/job_table.hpp"

@@ -6,6 +6,7 @@
 #include "backfill/call/run_job.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/cron/pg_cron.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/worker_slots.hpp"
 #include "backfill/stats/counters.hpp"

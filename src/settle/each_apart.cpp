@@ -1,6 +1,8 @@
 /* each_apart.cpp - see each_apart.hpp. */
 #include "backfill/settle/each_apart.hpp"
 
+#include "backfill/shmem/set_aside.hpp"
+
 namespace backfill::queue
 {
 

@@ -2,6 +2,7 @@
 #include "backfill/shmem/run_ledger.hpp"
 
 #include "backfill/pg/guard.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/worker_slots.hpp"
 
 extern "C" {
@@ -31,6 +32,7 @@ Header no_header;
 Entry *entries = nullptr;
 
 emit_log_hook_type previous_log_hook = nullptr;
+shmem_startup_hook_type previous_startup_hook = nullptr;
 
 uint32 entry_count()
 {
@@ -245,13 +247,11 @@ void install_watch(void (*on_its_exit)(int, Datum))
     install_signal_handlers();
 }
 
-} // namespace
-
-Entry *mine = &no_entry;
-Header *header = &no_header;
-
-void init()
+/* When shared memory is made, also after a crash; no child of the postmaster is alive then. */
+void start_ledger()
 {
+    if (previous_startup_hook != nullptr)
+        previous_startup_hook();
     /* In single-user mode there are no executors. */
     if (IsUnderPostmaster || !IsPostmasterEnvironment)
         return;
@@ -263,6 +263,17 @@ void init()
         entries = file.entries;
     }
     convert_entries();
+}
+
+} // namespace
+
+Entry *mine = &no_entry;
+Header *header = &no_header;
+
+void init()
+{
+    previous_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = start_ledger;
 }
 
 void open_entry()

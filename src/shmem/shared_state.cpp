@@ -1,8 +1,6 @@
 /* shared_state.cpp - see shared_state.hpp. */
 #include "backfill/shmem/shared_state.hpp"
 
-#include "backfill/shmem/run_ledger.hpp"
-
 namespace backfill::bgworker
 {
 
@@ -69,7 +67,6 @@ void create_shared_memory()
     if (!found)
         init_block(*shared_block);
     LWLockRelease(AddinShmemInitLock);
-    ledger::init();
 }
 
 /* Either kind of state. */
@@ -99,6 +96,12 @@ void init_shared_state()
     shmem_request_hook = request_shared_memory;
     previous_startup_hook = shmem_startup_hook;
     shmem_startup_hook = create_shared_memory;
+}
+
+void SharedState::wake_launcher()
+{
+    if (launcher != nullptr)
+        SetLatch(launcher);
 }
 
 WorkerSlot *SharedState::find_dispatcher(Oid database)

@@ -18,7 +18,7 @@ void wake_dispatcher(const SharedLock &lock, Oid database)
         dispatcher->wake();
     else if (DatabaseSlot *slot = lock->find_or_add_database(database)) {
         slot->status = DatabaseStatus::kUnknown;
-        wake_launcher(lock);
+        lock->wake_launcher();
     }
 }
 
@@ -38,12 +38,6 @@ void note_consumers(const SharedLock &lock, Oid database)
 }
 
 } // namespace
-
-void wake_launcher(const SharedLock &lock)
-{
-    if (lock->launcher != nullptr)
-        SetLatch(lock->launcher);
-}
 
 void signal_ready(Oid database, Oid role, int jobs)
 {
@@ -201,7 +195,7 @@ void signal_launcher(Oid database)
         if (slot != nullptr && slot->status == DatabaseStatus::kAbsent)
             slot->status = DatabaseStatus::kUnknown;
     }
-    wake_launcher(lock);
+    lock->wake_launcher();
 }
 
 } // namespace backfill::bgworker

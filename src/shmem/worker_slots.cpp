@@ -1,9 +1,6 @@
 /* worker_slots.cpp - see worker_slots.hpp. */
 #include "backfill/shmem/worker_slots.hpp"
 
-#include "backfill/guc.hpp"
-#include "backfill/shmem/signals.hpp"
-
 namespace backfill::bgworker
 {
 
@@ -172,35 +169,6 @@ std::vector<WorkerCopy> copy_workers()
     return workers;
 }
 
-bool enter_bulk_lane(Oid database, int slot)
-{
-    if (guc::reserved_urgent_executors == 0)
-        return true;
-    const SharedLock lock;
-    WorkerSlot &own = lock->worker(slot);
-    int others = 0;
-    lock->for_each_executor(database, [&](const WorkerSlot &executor) {
-        others += &executor != &own && executor.bulk ? 1 : 0;
-    });
-    if (others >= guc::max_executors - guc::reserved_urgent_executors) {
-        if (DatabaseSlot *entry = lock->find_database(database))
-            entry->queue_was_full = true;
-        return false;
-    }
-    own.bulk = true;
-    return true;
-}
-
-void leave_bulk_lane(Oid database, int slot)
-{
-    {
-        const SharedLock lock;
-        if (!std::exchange(lock->worker(slot).bulk, false))
-            return;
-    }
-    signal_slots_released(database);
-}
-
 Reservation reserve_worker(WorkerKind kind, Oid database, Oid role)
 {
     const SharedLock lock;
@@ -230,7 +198,7 @@ void release_worker(int slot, uint64 generation)
         database->lost_claims = true;
     /* Its parent may have been replaced and then gets no notice from the postmaster. */
     if (kind == WorkerKind::kDispatcher)
-        wake_launcher(lock);
+        lock->wake_launcher();
     else if (WorkerSlot *dispatcher = lock->find_dispatcher(worker.database))
         dispatcher->wake();
 }

@@ -1,5 +1,6 @@
-# Prints includes that run up the rooms of the source tree. A room is a directory of src, or
-# bgworker, or a file of src itself; a module is a header with its source file.
+# Prints includes that run up the rooms of the source tree, and modules that include each other in a
+# circle. A room is a directory of src, or bgworker, or a file of src itself; a module is a header
+# with its source file.
 #
 #   perl test/lint/rooms.pl FILE...
 use strict;
@@ -23,6 +24,7 @@ sub room_of
 	return $module =~ s{/.*}{}r;
 }
 
+my %includes;
 for my $file (@ARGV)
 {
 	my $module = module_of($file);
@@ -41,6 +43,28 @@ for my $file (@ARGV)
 		my $target_rank = $rank{ room_of($target) };
 		print "$file:$.: includes $target, which is in no room\n" if !defined $target_rank;
 		print "$file:$.: includes $target, which is in a room above\n" if defined $target_rank && $target_rank < $rank;
+		$includes{$module}{$target} = 1 if $target ne $module;
 	}
 	close $source;
 }
+
+# Depth first; what is on the path when it is met again closes a circle.
+my (%done, @path, %on_path);
+sub visit
+{
+	my ($module) = @_;
+	if ($on_path{$module})
+	{
+		my ($start) = grep { $path[$_] eq $module } 0 .. $#path;
+		print 'circle of includes: ', join(' -> ', @path[ $start .. $#path ], $module), "\n";
+		return;
+	}
+	return if $done{$module}++;
+	push @path, $module;
+	$on_path{$module} = 1;
+	visit($_) for sort keys %{ $includes{$module} };
+	delete $on_path{$module};
+	pop @path;
+	return;
+}
+visit($_) for sort keys %includes;

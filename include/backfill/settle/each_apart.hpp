@@ -13,6 +13,7 @@
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/time_limit.hpp"
 #include "backfill/shmem/run_ledger.hpp"
+#include "backfill/shmem/set_aside.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue

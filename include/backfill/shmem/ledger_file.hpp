@@ -8,7 +8,7 @@
  * run is never charged twice, nor another job that got its id. */
 #pragma once
 
-#include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/set_aside_entry.hpp"
 
 namespace backfill::bgworker::ledger
 {

@@ -37,9 +37,8 @@ namespace backfill::bgworker::ledger
 extern Entry *mine;
 extern Header *header;
 
-/* Makes or finds the file, and turns what ran at the time of a crash into charges. In the
- * postmaster, when shared memory is made, also after a crash; no child is alive then. Raises
- * nothing but a lack of memory. */
+/* From _PG_init, when preloaded, after init_shared_state(): whenever shared memory is made, makes
+ * or finds the file, and turns what ran at the time of a crash into charges. */
 void init();
 
 /* Gives the calling executor an entry, and its process the signal handlers that keep the

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "backfill/core/error_info.hpp"
-#include "backfill/pg/pg.hpp"
+#include "backfill/shmem/set_aside_entry.hpp"
 
 #include <optional>
 #include <vector>
@@ -22,46 +22,18 @@
 namespace backfill::bgworker::set_aside
 {
 
-enum class Kind : int {
-    kNone,
-    kJob,      /* id: of the job */
-    kLease,    /* of the leased job */
-    kClaim,    /* of a procedure's job */
-    kCharge,   /* of the job that has ended its process */
-    kSchedule, /* hash or number of the schedule */
-    kLetter,   /* of the dead letter */
-    kStep,     /* number of a step of the dispatcher's pass */
-    /* Of each kind, id 0: several of them together. */
-};
-
 /* As messages and health() say it. */
 const char *kind_name(Kind kind);
 
-inline constexpr int kMaxEntries = 256;
-inline constexpr int kMaxName = 128 * 4 + 1; /* 128 characters in any encoding */
-inline constexpr int kMaxMessage = 512;      /* bytes, with the terminating zero */
 inline constexpr int64 kFirstDelayUs = 100000;
 inline constexpr int64 kLongestDelayUs = 10000000;
-
-/* Part of the shared state, guarded by its LWLock. */
-struct Entry {
-    Kind kind; /* kNone: free */
-    Oid database;
-    int64 id;
-    int failures;         /* one after the other */
-    TimestampTz since;    /* the first of them */
-    TimestampTz retry_at; /* by the machine's clock */
-    char name[kMaxName];  /* a task's, schedule's or step's */
-    char sqlstate[6];
-    char message[kMaxMessage];
-};
 
 /* The error of a job whose executor was terminated: not that its outcome could not be recorded. */
 inline constexpr char kTerminated[] = "57P01";
 
 /* It has failed, in this database. Returns when to try again, by the machine's clock, not before
- * a time that is given. Logs nothing about the failure itself, but says so when another entry had to
- * make room. */
+ * a time that is given. Logs nothing about the failure itself, but says so when another entry had
+ * to make room. */
 TimestampTz note_failure(Kind kind, int64 id, std::string_view name, const core::ErrorInfo &error,
                          TimestampTz not_before = 0);
 

@@ -18,8 +18,8 @@
 #include "backfill/core/rate_window.hpp"
 #include "backfill/core/read_ahead.hpp"
 #include "backfill/pg/pg.hpp"
-#include "backfill/shmem/job_waiters.hpp"
-#include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/job_waiter.hpp"
+#include "backfill/shmem/set_aside_entry.hpp"
 
 namespace backfill::bgworker
 {
@@ -195,6 +195,8 @@ struct SharedState {
             if (slot.is_executor_in(database))
                 visit(slot);
     }
+
+    void wake_launcher();
 
     /* The slot of a database's dispatcher, also while it starts; null if there is none. */
     WorkerSlot *find_dispatcher(Oid database);

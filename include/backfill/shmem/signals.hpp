@@ -8,8 +8,6 @@
 namespace backfill::bgworker
 {
 
-void wake_launcher(const SharedLock &lock);
-
 /* A transaction with new work has committed. `jobs` of the role are ready (role
  * InvalidOid: one that does not exist), or a job becomes due at next_due. Wakes idle
  * executors, and the dispatcher if more executors could help. */

@@ -24,12 +24,6 @@ void publish_progress(double fraction, const char *message) noexcept;
  * Does nothing in other processes. */
 void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
 
-/* Whether one more executor of the database may run jobs that are not urgent, seeing to
- * backfill.reserved_urgent_executors; if so, the worker in `slot` counts as doing so until
- * leave_bulk_lane(). */
-bool enter_bulk_lane(Oid database, int slot);
-void leave_bulk_lane(Oid database, int slot);
-
 /* --- Its parent's view --------------------------------------------------------------- */
 
 /* Give a worker slot to a process that is about to be started; -1 if all are taken or the
