@@ -1,4 +1,4 @@
-/* guc.cpp - definitions of the settings, in alphabetical order. */
+/* guc.cpp - definitions of the settings, each group in alphabetical order. */
 #include "backfill/guc.hpp"
 
 #include "backfill/clock.hpp"
@@ -74,13 +74,13 @@ const char *executor_synchronous_commit_name()
 namespace
 {
 
-/* A list that cannot be read is refused. One that is in the configuration file when the server
- * starts would be replaced by the default, all databases: it stays, and names none. */
 void on_random_seed_assigned(int, void *) noexcept
 {
     random_seed_assignments++;
 }
 
+/* A list that cannot be read is refused. One that is in the configuration file when the server
+ * starts would be replaced by the default, all databases: it stays, and names none. */
 bool check_databases(char **value, void **, GucSource)
 {
     List *names = NIL;
@@ -110,42 +110,20 @@ const config_enum_entry kCronClocks[] = {
     {nullptr, 0, false},
 };
 
-} // namespace
-
 /* A setting's default is the value that its variable begins with. */
-void define()
+
+/* What executors run, and how many of them. */
+void define_executor_settings()
 {
-    DefineCustomIntVariable(
-        "backfill.ageing_interval", "How long a job waits until it counts as one priority better.",
-        "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_ms,
-        ageing_interval_ms, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "backfill.batch_time", "How long an executor collects fast jobs into one transaction.",
         "0 runs every job in a transaction of its own.", &batch_time_ms, batch_time_ms, 0, 1000,
         PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable(
-        "backfill.bulk_queue_concurrency", "How many jobs of queue \"bulk\" run at once.",
-        "A row in backfill.queue overrides it.", &bulk_queue_concurrency, bulk_queue_concurrency, 1,
-        INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomEnumVariable("backfill.cron_clock", "What calls backfill.cron_tick() every minute.",
-                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
-                             "something else, which you set up.",
-                             &cron_clock, cron_clock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
-                             nullptr);
     DefineCustomStringVariable("backfill.databases", "Databases whose jobs this server runs.",
                                "A comma-separated list, or * for every database that has the "
                                "extension.",
                                &databases, "*", PGC_SIGHUP, GUC_LIST_INPUT, check_databases,
                                nullptr, nullptr);
-    DefineCustomIntVariable("backfill.dlq_processor_interval",
-                            "How often dead letters are looked after.",
-                            "Jobs without attempts left become dead letters, and old letters are "
-                            "deleted.",
-                            &dlq_processor_interval_s, dlq_processor_interval_s, 1, 86400,
-                            PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("backfill.dlq_retention", "How long dead letters are kept.",
-                            "0 keeps them for ever.", &dlq_retention_s, dlq_retention_s, 0, INT_MAX,
-                            PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.executor_idle_timeout",
                             "How long an executor without work stays.", nullptr,
                             &executor_idle_timeout_s, executor_idle_timeout_s, 1, 86400, PGC_SIGHUP,
@@ -163,30 +141,67 @@ void define()
         "the database's or the role's setting.",
         &executor_synchronous_commit, executor_synchronous_commit, synchronous_commit_options,
         PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomStringVariable(
-        "backfill.fake_now", "A time at which the queue's clock stands still in tests.",
-        "What is ready, retries, schedules, leases, rates and retention follow it. Empty: the real "
-        "time.",
-        &fake_now, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, clock::check_fake_now, clock::assign_fake_now,
-        nullptr);
-    DefineCustomIntVariable(
-        "backfill.fast_queue_concurrency", "How many jobs of queue \"fast\" run at once.",
-        "A row in backfill.queue overrides it.", &fast_queue_concurrency, fast_queue_concurrency, 1,
-        INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomRealVariable(
-        "backfill.hint_faults", "How likely a hint in shared memory is mishandled in tests.",
-        "Lost, repeated or wrong; no job may suffer more than a delay.", &hint_faults, hint_faults,
-        0, 1, PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.max_executors", "How many executors may run in one database.",
                             "0 holds all jobs. Each takes one of max_worker_processes.",
                             &max_executors, max_executors, 0, 1024, PGC_SIGHUP, 0, nullptr, nullptr,
                             nullptr);
+    DefineCustomIntVariable("backfill.poll_interval",
+                            "How soon to look for jobs that no commit announced.",
+                            "Restored or replicated rows, for example. While nothing is found the "
+                            "interval grows up to 32 times.",
+                            &poll_interval_ms, poll_interval_ms, 10, 3600 * 1000, PGC_SIGHUP,
+                            GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.reserved_urgent_executors",
+                            "How many of the executors run only jobs of priority -1 and below.",
+                            "So that slow bulk jobs never make an urgent one wait for an executor.",
+                            &reserved_urgent_executors, reserved_urgent_executors, 0, 1024,
+                            PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+}
+
+/* When jobs start, are retried, announced and forgotten. */
+void define_job_settings()
+{
+    DefineCustomIntVariable(
+        "backfill.ageing_interval", "How long a job waits until it counts as one priority better.",
+        "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_ms,
+        ageing_interval_ms, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "backfill.bulk_queue_concurrency", "How many jobs of queue \"bulk\" run at once.",
+        "A row in backfill.queue overrides it.", &bulk_queue_concurrency, bulk_queue_concurrency, 1,
+        INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("backfill.cron_clock", "What calls backfill.cron_tick() every minute.",
+                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
+                             "something else, which you set up.",
+                             &cron_clock, cron_clock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
+                             nullptr);
+    DefineCustomIntVariable("backfill.dlq_processor_interval",
+                            "How often dead letters are looked after.",
+                            "Jobs without attempts left become dead letters, and old letters are "
+                            "deleted.",
+                            &dlq_processor_interval_s, dlq_processor_interval_s, 1, 86400,
+                            PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.dlq_retention", "How long dead letters are kept.",
+                            "0 keeps them for ever.", &dlq_retention_s, dlq_retention_s, 0, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "backfill.fast_queue_concurrency", "How many jobs of queue \"fast\" run at once.",
+        "A row in backfill.queue overrides it.", &fast_queue_concurrency, fast_queue_concurrency, 1,
+        INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("backfill.max_free_retries",
                             "How often a job is retried without costing an attempt.",
                             "After serialization failures, deadlocks and lock timeouts; then they "
                             "cost attempts.",
                             &max_free_retries, max_free_retries, 0, PG_INT16_MAX, PGC_SIGHUP, 0,
                             nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.notify_interval",
+                            "How often, at most, consumers of a channel are notified of jobs.",
+                            "The first job after a pause is announced at once.",
+                            &notify_interval_ms, notify_interval_ms, 1, 3600 * 1000, PGC_SIGHUP,
+                            GUC_UNIT_MS, nullptr, nullptr, nullptr);
+}
+
+void define_metric_settings()
+{
     DefineCustomIntVariable("backfill.metrics_idle_time",
                             "How long label sets of metrics that count nothing are kept.",
                             "Then one for which there is no room takes it, and what was counted "
@@ -202,26 +217,34 @@ void define()
                                 "about 1.5 kB of shared memory.",
                                 &metrics_max_label_sets, metrics_max_label_sets, 0, 1000000,
                                 PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("backfill.notify_interval",
-                            "How often, at most, consumers of a channel are notified of jobs.",
-                            "The first job after a pause is announced at once.",
-                            &notify_interval_ms, notify_interval_ms, 1, 3600 * 1000, PGC_SIGHUP,
-                            GUC_UNIT_MS, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("backfill.poll_interval",
-                            "How soon to look for jobs that no commit announced.",
-                            "Restored or replicated rows, for example. While nothing is found the "
-                            "interval grows up to 32 times.",
-                            &poll_interval_ms, poll_interval_ms, 10, 3600 * 1000, PGC_SIGHUP,
-                            GUC_UNIT_MS, nullptr, nullptr, nullptr);
+}
+
+void define_test_settings()
+{
+    DefineCustomStringVariable(
+        "backfill.fake_now", "A time at which the queue's clock stands still in tests.",
+        "What is ready, retries, schedules, leases, rates and retention follow it. Empty: the real "
+        "time.",
+        &fake_now, "", PGC_SUSET, GUC_NOT_IN_SAMPLE, clock::check_fake_now, clock::assign_fake_now,
+        nullptr);
+    DefineCustomRealVariable(
+        "backfill.hint_faults", "How likely a hint in shared memory is mishandled in tests.",
+        "Lost, repeated or wrong; no job may suffer more than a delay.", &hint_faults, hint_faults,
+        0, 1, PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "backfill.random_seed", "Makes the jitter of retries repeatable in tests.",
         "-1 seeds every process from a strong source.", &random_seed, random_seed, -1, INT_MAX,
         PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, on_random_seed_assigned, nullptr);
-    DefineCustomIntVariable("backfill.reserved_urgent_executors",
-                            "How many of the executors run only jobs of priority -1 and below.",
-                            "So that slow bulk jobs never make an urgent one wait for an executor.",
-                            &reserved_urgent_executors, reserved_urgent_executors, 0, 1024,
-                            PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+}
+
+} // namespace
+
+void define()
+{
+    define_executor_settings();
+    define_job_settings();
+    define_metric_settings();
+    define_test_settings();
     MarkGUCPrefixReserved("backfill");
 }
 

@@ -95,18 +95,23 @@ Relation OwnTable::open(LOCKMODE lock)
     return table;
 }
 
+/* From now on it hears of changes of tables. */
+void OwnTable::join_known()
+{
+    if (known_)
+        return;
+    if (known_tables == nullptr)
+        call([] {
+            CacheRegisterRelcacheCallback(&OwnTable::on_relation_changed, static_cast<Datum>(0));
+        });
+    next_ = known_tables;
+    known_tables = this;
+    known_ = true;
+}
+
 void OwnTable::look(Relation table)
 {
-    if (!known_) {
-        if (known_tables == nullptr)
-            call([] {
-                CacheRegisterRelcacheCallback(&OwnTable::on_relation_changed,
-                                              static_cast<Datum>(0));
-            });
-        next_ = known_tables;
-        known_tables = this;
-        known_ = true;
-    }
+    join_known();
     /* First: a change that arrives while we look marks it again. */
     stale_ = false;
     oid_ = RelationGetRelid(table);

@@ -20,6 +20,7 @@ rules=(
     "rooms            includes run down the rooms of the source tree, never up (rooms.pl)"
     "circles          no modules include each other in a circle (rooms.pl)"
     "lengths          no source file of src or bgworker is longer than 450 lines"
+    "functions        no function of C++ is longer than 60 lines (function_length.pl)"
     "pg_headers       PostgreSQL's headers are included below include/backfill/pg"
     "forbidden        no threads, signals, sleeps, locales, raw new or catch-all in the sources"
     "door             a job is removed by take() only, and ended by settle() only"
@@ -137,6 +138,18 @@ check_lengths() {
 }
 plant_lengths() { printf '\n%.0s' {1..451} >>src/core/priority.cpp; }
 
+check_functions() {
+    # shellcheck disable=SC2046 # our files have no spaces in their names
+    perl "$lint_dir/function_length.pl" $(sources)
+}
+plant_functions() {
+    {
+        printf 'void nap()\n{\n'
+        printf '    ;\n%.0s' {1..60}
+        echo '}'
+    } >>src/core/priority.cpp
+}
+
 check_pg_headers() {
     local line file header
     grep_code '#include "[a-z_0-9/]+\.h"' $(sources | grep -v '^include/backfill/pg/') | while IFS= read -r line; do
@@ -197,9 +210,11 @@ check_symbols() {
 plant_symbols() { sed -i "s/'backfill_version'/'backfill_verzion'/" sql/install/50_run.sql; }
 
 check_settings() {
-    local names
+    local names in_groups
     names=$(grep -oE '"backfill\.\w+"' src/guc.cpp | tr -d '"')
-    diff <(echo "$names") <(sort <<<"$names") | sed -n 's/^[<>] \(.*\)/\1: out of order in src\/guc.cpp/p' | sort -u
+    # Each group is a function.
+    in_groups=$(awk '/^void define_/ { group++ } match($0, /"backfill\.[a-z_]+"/) { printf "%d %s\n", group, substr($0, RSTART + 1, RLENGTH - 2) }' src/guc.cpp)
+    diff <(echo "$in_groups") <(sort <<<"$in_groups") | sed -n 's/^[<>] [0-9]* \(.*\)/\1: out of order in src\/guc.cpp/p' | sort -u
     while read -r name; do
         grep -qF "\`$name\`" README.md || echo "$name: not in README.md"
     done <<<"$names"

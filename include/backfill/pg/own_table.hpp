@@ -67,6 +67,7 @@ class OwnTable
     void insert_by_sql(const Datum *values, const bool *nulls) const;
 
   private:
+    void join_known();
     void look(Relation table);
     static void on_relation_changed(Datum, Oid relation) noexcept;
 

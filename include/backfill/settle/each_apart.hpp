@@ -94,6 +94,30 @@ struct Done {
 inline constexpr int kMaxApart = 50;
 inline constexpr int kMaxApartMs = 200;
 
+template <class Item> struct Turns {
+    std::vector<const Item *> together;
+    std::vector<const Item *> apart;
+    bool aside = false; /* some are set aside */
+};
+
+/* Which of the items are tried together, and which have to be tried apart. */
+template <class Item, class ThingOf>
+Turns<Item> sort_out(bgworker::set_aside::Kind kind, const std::vector<Item> &items,
+                     bool one_by_one, ThingOf &&thing_of)
+{
+    Turns<Item> turns;
+    for (const Item &item : items) {
+        const int64 id = thing_of(item).id;
+        if (bgworker::set_aside::is_set_aside(kind, id))
+            turns.aside = true;
+        else if (one_by_one || bgworker::set_aside::find(kind, id))
+            turns.apart.push_back(&item);
+        else
+            turns.together.push_back(&item);
+    }
+    return turns;
+}
+
 /* body(table, item) returns whether there was anything to do; thing_of(item) says what it is. body
  * may be called twice for an item, the first time in vain. */
 template <class Item, class ThingOf, class Body>
@@ -102,19 +126,11 @@ Done each_apart(const EachApart &how, const std::vector<Item> &items, ThingOf &&
 {
     namespace set_aside = bgworker::set_aside;
     Done result;
-    std::vector<const Item *> together;
-    std::vector<const Item *> apart;
     /* To try them together has taken too long, or has ended the process. */
     const bool one_by_one = set_aside::find(how.kind, 0).has_value();
-    for (const Item &item : items) {
-        const int64 id = thing_of(item).id;
-        if (set_aside::is_set_aside(how.kind, id))
-            result.aside = true;
-        else if (one_by_one || set_aside::find(how.kind, id))
-            apart.push_back(&item);
-        else
-            together.push_back(&item);
-    }
+    Turns<Item> turns = sort_out(how.kind, items, one_by_one, thing_of);
+    auto &[together, apart, aside] = turns;
+    result.aside = aside;
     const auto attempt = [&](std::span<const Item *const> some) {
         int done = 0;
         const int64 id = some.size() == 1 ? thing_of(*some.front()).id : 0;
