@@ -23,11 +23,14 @@ $node->safe_psql(
 		PERFORM pg_sleep((payload->>'ms')::float8 / 1000);
 		INSERT INTO ran VALUES ((payload->>'n')::int, began, clock_timestamp());
 	END $$;
-	-- Waits as long as the test holds the lock.
+	-- Waits as long as the test holds the lock. It does not begin with its transaction, which may
+	-- have run other jobs before.
 	CREATE FUNCTION wait(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	DECLARE
+		began timestamptz := clock_timestamp();
 	BEGIN
 		PERFORM pg_advisory_xact_lock_shared(1);
-		INSERT INTO ran VALUES ((payload->>'n')::int, now(), clock_timestamp());
+		INSERT INTO ran VALUES ((payload->>'n')::int, began, clock_timestamp());
 	END $$;
 	CREATE FUNCTION add(task text, queue text, jobs int, ms int DEFAULT 0, priority int DEFAULT 0) RETURNS bigint LANGUAGE sql AS $$
 		SELECT count(*) FROM backfill.enqueue_many(task,
