@@ -153,17 +153,6 @@ class Dispatcher
     int reloads_ = 0; /* those that were followed */
 };
 
-core::ErrorInfo describe_deaths(const ledger::Entry &entry)
-{
-    const int deaths = entry.deed.deaths;
-    std::string message = "this has ended the dispatcher" +
-                          (deaths > 1 ? " " + std::to_string(deaths) + " times" : std::string());
-    if (entry.deed.not_before > GetCurrentTimestamp())
-        message += std::string(", and waits until ") +
-                   pg::call([&] { return timestamptz_to_str(entry.deed.not_before); });
-    return {"58000", message, entry.message, {}, {}};
-}
-
 long dispatcher_iteration()
 {
     static Dispatcher dispatcher;
@@ -360,11 +349,11 @@ void Dispatcher::set_deadly_aside()
         const bool is_step = deed.kind == set_aside::Kind::kStep;
         if (deed.id != 0)
             queue::set_aside_and_say(deed.kind, {deed.id, is_step ? std::string_view(what) : ""},
-                                     what, describe_deaths(entry), deed.not_before);
+                                     what, ledger::describe_deaths(entry), deed.not_before);
         else if (is_step)
             steps_apart_ = true;
         else
-            (void) set_aside::note_failure(deed.kind, 0, {}, describe_deaths(entry));
+            (void) set_aside::note_failure(deed.kind, 0, {}, ledger::describe_deaths(entry));
     }
     knows_deadly_ = true;
 }
@@ -372,10 +361,11 @@ void Dispatcher::set_deadly_aside()
 /* After a trouble has been mended, a reload tells of it: then all is tried at once. */
 void Dispatcher::follow_reloads()
 {
-    if (std::exchange(reloads_, config_reloads()) != reloads_) {
-        ledger::end_pauses();
-        set_aside::retry_all();
-    }
+    const int followed = std::exchange(reloads_, config_reloads());
+    if (followed == reloads_)
+        return;
+    ledger::end_pauses();
+    set_aside::retry_all();
 }
 
 /* Sweeps become rarer while they find nothing. */

@@ -1,5 +1,5 @@
 /* crash_signals.cpp - what the signal handlers of an executor, and of its parallel workers, leave
- * in the ledger (ledger.hpp).
+ * in the ledger (run_ledger.hpp).
  *
  * Each notes which process sent the signal, which PostgreSQL's own handlers are not told, and then
  * does what these do. The only file that sets handlers by sigaction(). Everything here is

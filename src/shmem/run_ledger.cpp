@@ -348,6 +348,17 @@ std::vector<Entry> deadly()
     return found;
 }
 
+core::ErrorInfo describe_deaths(const Entry &entry)
+{
+    const int deaths = entry.deed.deaths;
+    std::string message = "this has ended the dispatcher" +
+                          (deaths > 1 ? " " + std::to_string(deaths) + " times" : std::string());
+    if (entry.deed.not_before > GetCurrentTimestamp())
+        message += std::string(", and waits until ") +
+                   pg::call([&] { return timestamptz_to_str(entry.deed.not_before); });
+    return {"58000", message, entry.message, {}, {}};
+}
+
 void forget_deadly(set_aside::Kind kind, int64 id) noexcept
 {
     const SharedLock lock;

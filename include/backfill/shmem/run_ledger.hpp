@@ -27,6 +27,7 @@
  * functions do nothing. All but the hot ones take the LWLock of the shared state. */
 #pragma once
 
+#include "backfill/core/error_info.hpp"
 #include "backfill/shmem/ledger_file.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
@@ -107,6 +108,8 @@ void settle(const Entry &charge) noexcept;
 
 /* What is deadly in the calling process's database. */
 std::vector<Entry> deadly();
+/* What it has done, as an error to be shown. */
+core::ErrorInfo describe_deaths(const Entry &entry);
 /* It is not, or not any more. */
 void forget_deadly(set_aside::Kind kind, int64 id) noexcept;
 /* What is deadly in this database may be tried again at once. */
