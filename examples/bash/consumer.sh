@@ -9,7 +9,7 @@
 # psql cannot sleep until a notification comes, so wait_for_jobs() does that here. Each job is a
 # process group in the background. Everything that happens is a line in a pipe, which the main loop reads.
 #
-# shellcheck disable=SC2317 # handlers and traps are called by name
+# shellcheck disable=SC2317,SC2329 # handlers and traps are called by name
 set -uo pipefail
 set -m # process groups
 

@@ -269,7 +269,7 @@ TableRows read_table(OwnTable &own)
         TableScanDesc scan = table_beginscan(table, GetActiveSnapshot(), 0, nullptr);
         List *tuples = NIL;
         while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-            tuples = lappend(tuples, ExecCopySlotHeapTuple(slot));
+            tuples = lappend(tuples, with_own_values(ExecCopySlotHeapTuple(slot), columns));
         table_endscan(scan);
         PopActiveSnapshot();
         ExecDropSingleTupleTableSlot(slot);

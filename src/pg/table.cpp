@@ -43,6 +43,11 @@ Oid extension_owner()
     });
 }
 
+HeapTuple with_own_values(HeapTuple tuple, TupleDesc columns)
+{
+    return HeapTupleHasExternal(tuple) ? toast_flatten_tuple(tuple, columns) : tuple;
+}
+
 namespace
 {
 
@@ -109,7 +114,8 @@ void take_rows(TableRows &result)
         TableRow &row = result.rows[i];
         row.values = static_cast<Datum *>(SPI_palloc(sizeof(Datum) * width));
         row.nulls = static_cast<bool *>(SPI_palloc(sizeof(bool) * width));
-        heap_deform_tuple(SPI_copytuple(SPI_tuptable->vals[i]), columns, row.values, row.nulls);
+        HeapTuple tuple = with_own_values(SPI_tuptable->vals[i], columns);
+        heap_deform_tuple(SPI_copytuple(tuple), columns, row.values, row.nulls);
     }
 }
 

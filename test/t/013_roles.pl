@@ -209,6 +209,28 @@ is(commits_with('remote_write'), 'remote_write', 'remote_write');
 is(commits_with('default'), 'local', 'executor_synchronous_commit is default again');
 isnt($node->psql('postgres', "SET backfill.executor_synchronous_commit = 'off'"), 0, 'a session cannot set it');
 
+# A long list of tasks is in a TOAST table, like every long value. Executors and dispatchers read their
+# settings with no snapshot of their own.
+$node->safe_psql('postgres', q{
+	SET client_min_messages = warning;
+	CREATE ROLE tenant;
+	SELECT backfill.grant_producer('tenant', ARRAY(SELECT md5(g::text) || md5(random()::text) FROM generate_series(1, 500) g));
+	INSERT INTO backfill.error_rule (message_contains, decision) SELECT string_agg(md5(random()::text), ''), 'retry' FROM generate_series(1, 200)});
+is($node->safe_psql('postgres', q{SELECT count(*) > 1 FROM pg_class c, LATERAL (SELECT pg_relation_size(reltoastrelid) AS size) t
+	 WHERE c.relname IN ('producer', 'error_rule') AND relnamespace = 'backfill'::regnamespace AND t.size > 0}), 't', 'the long values are in TOAST tables');
+for my $round (1 .. 3)
+{
+	$node->safe_psql('postgres', q{TRUNCATE level; SELECT backfill.enqueue('level')});
+	wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM level', "a job runs beside long settings, round $round");
+	$node->restart;
+}
+wait_until($node, 'postgres', q{SELECT count(*) = 1 FROM backfill.workers WHERE kind = 'dispatcher'}, 'the dispatcher runs');
+$node->safe_psql('postgres', q{DELETE FROM backfill.error_rule WHERE length(message_contains) > 1000});
+$node->safe_psql('postgres', q{TRUNCATE level; SELECT backfill.enqueue('level')});
+wait_until($node, 'postgres', 'SELECT count(*) = 1 FROM level', 'a job runs after the settings have changed');
+is($node->safe_psql('postgres', q{SELECT status FROM backfill.health() WHERE check_name = 'set_aside'}), 'ok', 'nothing is set aside');
+unlike(slurp_file($node->logfile), qr/toast data/, 'the settings could be read');
+
 $node->stop;
 check_log($node);
 done_testing();

@@ -30,6 +30,10 @@ struct TableRows {
     int count;
 };
 
+/* The row, or a copy that needs no TOAST table: a worker has no snapshot to look there once a query
+ * is over. Plain. */
+HeapTuple with_own_values(HeapTuple tuple, TupleDesc columns);
+
 /* Run one parameterized statement of ours as the owner of the extension. Returns how
  * many rows it processed; with RETURNING, first_value is the first column of the first
  * row, which must be passed by value. All names in sql are qualified. */
