@@ -29,7 +29,7 @@ void ClaimedProcedure::record() const
     queue::record_outcome(claim_, *run_);
     commit_transaction();
     const queue::RunResult &result = run_->result;
-    ExecutorStatus::end_job(result.error.has_value() || result.cancelled);
+    executor_status().job_ended(result.error.has_value() || result.cancelled);
 }
 
 /* The job is charged if its run has failed, and run again otherwise. Should that not be possible

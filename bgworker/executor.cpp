@@ -121,11 +121,7 @@ void Executor::run_one_batch(queue::BatchResult &result)
     queue::BatchOptions options;
     options.max_jobs = solo_jobs_ > 0 ? 1 : 0;
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
-    options.on_start = [](const queue::JobRow &row, const queue::Task &task) {
-        executor_status().start_job(row, task);
-    };
-    options.on_end = ExecutorStatus::end_job;
-    options.on_claim = ExecutorStatus::publish_claim;
+    options.observer = &executor_status();
     options.procedures = !procedure_;
     options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs_ > 0)

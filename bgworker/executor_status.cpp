@@ -40,7 +40,7 @@ void ExecutorStatus::clear_woken()
     my_slot(lock).woken = false;
 }
 
-void ExecutorStatus::start_job(const queue::JobRow &row, const queue::Task &task)
+void ExecutorStatus::job_starts(const queue::JobRow &row, const queue::Task &task)
 {
     set_idle(false);
     char activity[kMaxTaskName + 64];
@@ -62,7 +62,7 @@ void ExecutorStatus::start_job(const queue::JobRow &row, const queue::Task &task
     report->progress_message[0] = '\0';
 }
 
-void ExecutorStatus::end_job(bool failed)
+void ExecutorStatus::job_ended(bool failed)
 {
     const SlotLock report = lock_my_report();
     report->job_id = 0;
@@ -70,9 +70,14 @@ void ExecutorStatus::end_job(bool failed)
     report->jobs_failed += failed ? 1 : 0;
 }
 
-void ExecutorStatus::publish_claim(int64 claim_token)
+void ExecutorStatus::job_claimed(int64 claim_token)
 {
     lock_my_report()->claim_token = claim_token;
+}
+
+void ExecutorStatus::has_read_ahead(const core::ReadAhead &stretches, TimestampTz until)
+{
+    publish_read_ahead(stretches, until);
 }
 
 void ExecutorStatus::note_claim_committed()

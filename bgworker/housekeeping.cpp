@@ -104,7 +104,7 @@ void Housekeeping::bury_exhausted_jobs(Pass &pass)
         std::string task;
     };
     std::vector<Job> jobs;
-    const pg::Param limit{INT8OID, Int64GetDatum(kBuryBatch), false};
+    const pg::Param limit = pg::int8_param(kBuryBatch);
     const pg::TableRows rows = pg::query_as_owner(
         "SELECT j.id, j.task_identifier FROM backfill.job j"
         " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT $1",
@@ -118,7 +118,7 @@ void Housekeeping::bury_exhausted_jobs(Pass &pass)
             return queue::Thing{job.id, job.task};
         },
         [](queue::JobTable &, const Job &job) {
-            const pg::Param id{INT8OID, Int64GetDatum(job.id), false};
+            const pg::Param id = pg::int8_param(job.id);
             return pg::execute_as_owner(
                        "SELECT backfill._bury(j.id, 'no attempts left', j.last_error)"
                        "  FROM backfill.job j WHERE j.id = $1",
@@ -138,7 +138,7 @@ void Housekeeping::delete_old_letters(Pass &pass)
 {
     if (!deleting_letters_.is_due())
         return;
-    const pg::Param limit{INT8OID, Int64GetDatum(kLetterBatch), false};
+    const pg::Param limit = pg::int8_param(kLetterBatch);
     const pg::StatementResult letters =
         pg::execute_as_owner("SELECT backfill._apply_dlq_retention($1)", std::span(&limit, 1));
     const pg::StatementResult marks = pg::execute_as_owner(

@@ -80,7 +80,7 @@ CREATE TABLE backfill.job (
     lease_expires_at timestamptz,
     claim_token bigint,
     dead_letter_id bigint,
-    lease_slot integer, -- the place of a leased job in its queue's concurrency; -1: that has no limit
+    lease_permit integer, -- the place of a leased job in its queue's concurrency; -1: that has no limit
     timeout_ms integer, -- NULL: the task's
     priority smallint NOT NULL,
     attempts smallint NOT NULL,
@@ -119,7 +119,7 @@ CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expire
 CREATE INDEX job_claim_idx ON backfill.job (claim_token) WHERE claim_token IS NOT NULL;
 -- So that housekeeping finds the few jobs without attempts left, however many wait.
 CREATE INDEX job_exhausted_idx ON backfill.job (id) WHERE attempts >= max_attempts;
-CREATE INDEX job_slot_idx ON backfill.job (queue_name, lease_slot) WHERE lease_slot IS NOT NULL;
+CREATE INDEX job_permit_idx ON backfill.job (queue_name, lease_permit) WHERE lease_permit IS NOT NULL;
 COMMENT ON TABLE backfill.job IS
     'The jobs that wait, run or are leased: the only truth. A job that is done is deleted. See the view backfill.jobs.';
 

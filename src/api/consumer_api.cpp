@@ -85,7 +85,7 @@ void prevent_if_read_only(const char *function)
     pg::call([&] { PreventCommandIfReadOnly(function); });
 }
 
-/* A job's own slot in its queue could be taken for free. */
+/* A job's own permit in its queue could be taken for free. */
 void prevent_in_job(const char *function)
 {
     if (queue::is_running_job())

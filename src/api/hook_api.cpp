@@ -65,17 +65,11 @@ void check_event(std::string_view event)
          "Use one of: " + known + ".");
 }
 
-void check_hook(const queue::FunctionName &function, Oid run_as)
+void check_hook(const queue::FunctionRef &function, Oid run_as)
 {
-    queue::Task hook;
-    hook.is_hook = true;
-    hook.handler_schema = function.schema;
-    hook.handler_name = function.name;
-    hook.handler_argtypes = {"jsonb"};
-    hook.handler_signature =
-        queue::handler_signature(function.schema, function.name, hook.handler_argtypes);
-    hook.handler_owner = function.owner;
-    (void) queue::check_handler(hook, run_as);
+    queue::Hook hook;
+    hook.function = function;
+    (void) queue::check_function(hook, run_as);
     queue::warn_of_owner("hook", function, run_as);
 }
 
@@ -92,7 +86,7 @@ BACKFILL_FUNCTION(backfill_register_hook)
     const auto task = arguments.text(2);
     if (task)
         queue::check_task_identifier(*task);
-    const queue::FunctionName name = queue::check_signature(*function, "hook", false);
+    const queue::FunctionRef name = queue::check_signature(*function, "hook", false);
     const Oid run_as = queue::check_run_as(arguments.oid(3), "hook");
     check_hook(name, run_as);
     const std::string search_path = hook_search_path();

@@ -82,7 +82,7 @@ struct Ending {
  * which can call await_job(), but not enqueue(). */
 bool may_see_result(std::string_view task)
 {
-    const pg::Param role{OIDOID, ObjectIdGetDatum(GetUserId()), false};
+    const pg::Param role = pg::oid_param(GetUserId());
     return queue::config()->may_enqueue(GetUserId(), task) &&
            pg::execute_as_owner("SELECT p.oid FROM pg_catalog.pg_proc p"
                                 " WHERE p.proname = 'enqueue'"
@@ -117,7 +117,7 @@ std::optional<Ending> ending_in_history(const pg::Param &id, MemoryContext memor
 /* As far as is committed; nothing if the job waits or runs. */
 std::optional<Ending> find_ending(int64 job_id, MemoryContext memory)
 {
-    const pg::Param id{INT8OID, Int64GetDatum(job_id), false};
+    const pg::Param id = pg::int8_param(job_id);
     if (pg::execute_as_owner("SELECT j.id FROM backfill.job j WHERE j.id = $1", std::span(&id, 1))
             .rows > 0)
         return std::nullopt;

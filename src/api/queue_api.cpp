@@ -66,7 +66,7 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     const auto name = queue::require_text("queue_name", arguments.text(0));
     queue::check_queue_name(name);
     notice_unknown_queue(name);
-    const pg::Param params[] = {pg::text_param(name), {BOOLOID, BoolGetDatum(paused), false}};
+    const pg::Param params[] = {pg::text_param(name), pg::bool_param(paused)};
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused) VALUES ($1, $2)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
                                 params);
@@ -94,7 +94,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
 
     const pg::Param params[] = {
         pg::text_param(name),       pg::int4_param(concurrency),
-        pg::int4_param(rate_limit), {INTERVALOID, PointerGetDatum(period), !rate_limit},
+        pg::int4_param(rate_limit), pg::interval_param(rate_limit ? period : nullptr),
         pg::int4_param(max_depth),
     };
     (void) pg::execute_as_owner(
@@ -118,7 +118,7 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
     const pg::Param param = pg::text_param(name);
     queue::announce_deletion();
-    queue::wake::announce_slots(); /* no executor takes one meanwhile */
+    queue::wake::announce_permits(); /* no executor takes one meanwhile */
     const pg::StatementResult deleted =
         pg::execute_as_owner("DELETE FROM backfill.queue q WHERE q.queue_name = $1 RETURNING q.id",
                              std::span(&param, 1));

@@ -92,25 +92,18 @@ void check_settings(const Registration &given)
     check_keep_history(given.keep_history);
 }
 
-queue::FunctionName check_handler(std::string_view task_identifier, Oid handler, Oid run_as)
+queue::FunctionRef check_handler(std::string_view task_identifier, Oid handler, Oid run_as)
 {
-    queue::FunctionName name = queue::check_signature(handler, "handler", true);
     queue::Task task;
     task.identifier = task_identifier;
-    task.handler_schema = name.schema;
-    task.handler_name = name.name;
-    task.handler_argtypes = {"jsonb"};
-    task.is_procedure = name.is_procedure;
-    task.handler_owner = name.owner;
-    task.handler_signature =
-        queue::handler_signature(name.schema, name.name, task.handler_argtypes);
-    (void) queue::check_handler(task, run_as);
-    queue::warn_of_owner("task", name, run_as);
-    return name;
+    task.handler = queue::check_signature(handler, "handler", true);
+    (void) queue::check_function(task, run_as);
+    queue::warn_of_owner("task", task.handler, run_as);
+    return task.handler;
 }
 
 void save_task(const Registration &given, Oid run_as,
-               const std::optional<queue::FunctionName> &handler)
+               const std::optional<queue::FunctionRef> &handler)
 {
     std::optional<std::string_view> schema;
     std::optional<std::string_view> name;
@@ -163,7 +156,7 @@ BACKFILL_FUNCTION(backfill_register_task)
     check_settings(given);
     const Oid run_as = queue::check_run_as(given.run_as, "task");
     check_login(run_as);
-    std::optional<queue::FunctionName> handler;
+    std::optional<queue::FunctionRef> handler;
     if (given.handler)
         handler = check_handler(given.task_identifier, *given.handler, run_as);
     save_task(given, run_as, handler);

@@ -28,11 +28,11 @@ struct FoundFunction {
     bool executable;
 };
 
-FoundFunction look_up(const Task &task, Oid role)
+FoundFunction look_up(const FunctionRef &function, Oid role)
 {
-    const char *const schema = task.handler_schema.c_str();
-    const char *const name = task.handler_name.c_str();
-    const std::vector<std::string> &argtypes = task.handler_argtypes;
+    const char *const schema = function.schema.c_str();
+    const char *const name = function.name.c_str();
+    const std::vector<std::string> &argtypes = function.argtypes;
     return pg::call([&] {
         FoundFunction found{};
         Oid types[FUNC_MAX_ARGS];
@@ -60,58 +60,79 @@ FoundFunction look_up(const Task &task, Oid role)
                                           ObjectIdGetDatum(schema_oid));
         if (!HeapTupleIsValid(tuple))
             return found;
-        const auto *function = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
-        found.oid = function->oid;
-        found.owner = function->proowner;
-        found.kind = function->prokind;
-        found.returns_set = function->proretset;
+        const auto *row = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple));
+        found.oid = row->oid;
+        found.owner = row->proowner;
+        found.kind = row->prokind;
+        found.returns_set = row->proretset;
         found.schema_usable = pg::may_use_schema(schema_oid, role);
-        found.executable = pg::may_execute_function(function->oid, role);
+        found.executable = pg::may_execute_function(row->oid, role);
         ReleaseSysCache(tuple);
         return found;
     });
 }
 
-} // namespace
+/* What messages say of a function, by what calls it. */
+struct Texts {
+    std::string what;
+    const char *if_missing;
+    const char *if_denied;
+    const char *kind_detail; /* of a procedure where a function is wanted */
+    const char *kind_hint;
+};
 
-Oid check_handler(const Task &task, Oid role)
+constexpr char kNotAFunction[] =
+    "It is a procedure, an aggregate, a window function, or returns a set.";
+constexpr char kUseAFunction[] = "Use a plain function.";
+
+Oid check(const FunctionRef &function, Oid role, const Texts &texts)
 {
-    const std::string &signature = task.handler_signature;
-    const std::string what = task.is_hook
-                                 ? "hook " + signature
-                                 : "handler " + signature + " of task \"" + task.identifier + "\"";
-    const FoundFunction found = look_up(task, role);
+    const FoundFunction found = look_up(function, role);
+    const bool is_procedure = found.kind == PROKIND_PROCEDURE;
     if (!OidIsValid(found.oid))
-        fail(ERRCODE_UNDEFINED_FUNCTION, what + " does not exist", {},
-             task.is_hook
-                 ? "Create the function again, or call backfill.unregister_hook()."
-                 : "Create the function again, or register the task with another handler; then "
-                   "requeue the job with backfill.requeue_dlq_job().");
-    if (task.is_procedure && found.kind != PROKIND_PROCEDURE)
-        fail(ERRCODE_WRONG_OBJECT_TYPE, what + " is not a procedure any more", {},
+        fail(ERRCODE_UNDEFINED_FUNCTION, texts.what + " does not exist", {}, texts.if_missing);
+    if (function.is_procedure && !is_procedure)
+        fail(ERRCODE_WRONG_OBJECT_TYPE, texts.what + " is not a procedure any more", {},
              "Register the task again.");
-    if (!task.is_procedure && (found.kind != PROKIND_FUNCTION || found.returns_set))
-        fail(ERRCODE_WRONG_OBJECT_TYPE, what + " cannot be called",
-             found.kind == PROKIND_PROCEDURE && !task.is_hook
-                 ? "It has become a procedure."
-                 : "It is a procedure, an aggregate, a window function, or returns a set.",
-             found.kind == PROKIND_PROCEDURE && !task.is_hook ? "Register the task again."
-                                                              : "Use a plain function.");
+    if (!function.is_procedure && (found.kind != PROKIND_FUNCTION || found.returns_set))
+        fail(ERRCODE_WRONG_OBJECT_TYPE, texts.what + " cannot be called",
+             is_procedure ? texts.kind_detail : kNotAFunction,
+             is_procedure ? texts.kind_hint : kUseAFunction);
     if (!found.schema_usable || !found.executable)
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "role \"" + pg::role_name(role) + "\" may not execute " + what,
+             "role \"" + pg::role_name(role) + "\" may not execute " + texts.what,
              found.schema_usable ? "It lacks EXECUTE on the function."
                                  : "It lacks USAGE on the function's schema.",
-             task.is_hook ? "Grant it, register the hook with another run_as role, or call "
-                            "backfill.unregister_hook()."
-                          : "Grant it, or register the task with another run_as role.");
-    if (found.owner != task.handler_owner && !is_trusted_owner(found.owner, role))
+             texts.if_denied);
+    if (found.owner != function.owner && !is_trusted_owner(found.owner, role))
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             what + " belongs to role \"" + pg::role_name(found.owner) +
+             texts.what + " belongs to role \"" + pg::role_name(found.owner) +
                  "\" now, which may not act as role \"" + pg::role_name(role) + "\"",
              "It had another owner when it was registered.",
              "See what the function does, and register it again, or change its owner.");
     return found.oid;
+}
+
+} // namespace
+
+Oid check_function(const Task &task, Oid role)
+{
+    return check(task.handler, role,
+                 {"handler " + task.handler.signature + " of task \"" + task.identifier + "\"",
+                  "Create the function again, or register the task with another handler; then "
+                  "requeue the job with backfill.requeue_dlq_job().",
+                  "Grant it, or register the task with another run_as role.",
+                  "It has become a procedure.", "Register the task again."});
+}
+
+Oid check_function(const Hook &hook, Oid role)
+{
+    return check(hook.function, role,
+                 {"hook " + hook.function.signature,
+                  "Create the function again, or call backfill.unregister_hook().",
+                  "Grant it, register the hook with another run_as role, or call "
+                  "backfill.unregister_hook().",
+                  kNotAFunction, kUseAFunction});
 }
 
 bool is_trusted_owner(Oid owner, Oid role)
@@ -127,13 +148,13 @@ FmgrInfo *find_handler(const Task &task, Oid role)
         outdated.clear();
     }
     /* A process runs jobs as one role, but a user may SET ROLE between two calls. */
-    const std::string key = task.handler_signature + ' ' + std::to_string(role) + ' ' +
-                            std::to_string(task.handler_owner);
+    const std::string key = task.handler.signature + ' ' + std::to_string(role) + ' ' +
+                            std::to_string(task.handler.owner);
     const auto cached = cache().find(key);
     if (cached != cache().end())
         return cached->second;
 
-    const Oid function = check_handler(task, role);
+    const Oid function = check_function(task, role);
     FmgrInfo *handler = pg::call([&] {
         auto *info =
             static_cast<FmgrInfo *>(MemoryContextAllocZero(handler_memory, sizeof(FmgrInfo)));

@@ -59,15 +59,15 @@ class CallingMark
 };
 
 /* Calls one hook, as its role; its result, or nothing for SQL NULL. */
-std::optional<Datum> call_hook(const Task &hook, Datum event)
+std::optional<Datum> call_hook(const Hook &hook, Datum event)
 {
     const Oid role = hook.run_as_oid;
     if (!OidIsValid(role))
         fail(ERRCODE_UNDEFINED_OBJECT,
-             "role \"" + hook.run_as + "\" of hook " + hook.handler_signature + " does not exist",
+             "role \"" + hook.run_as + "\" of hook " + hook.function.signature + " does not exist",
              "The hook runs as this role.",
              "Register the hook again, or call backfill.unregister_hook().");
-    const Oid function = check_handler(hook, role);
+    const Oid function = check_function(hook, role);
     const char *const search_path = hook.search_path.c_str();
     const int restrictions = restrictions_of(role);
     const TemporaryObjects temporary_objects;
@@ -90,7 +90,7 @@ std::optional<Datum> call_hook(const Task &hook, Datum event)
     });
     if (restrictions != 0 && TemporaryObjects::used())
         fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "hook " + hook.handler_signature + " must not use temporary objects",
+             "hook " + hook.function.signature + " must not use temporary objects",
              "It runs in a session whose rights its role, \"" + hook.run_as + "\", does not have.",
              "Use ordinary tables.");
     return is_null ? std::nullopt : std::optional(result);
@@ -108,15 +108,15 @@ Datum make_event(core::HookEvent event, const JobRow *row, const core::ErrorInfo
     return object.finish();
 }
 
-[[noreturn]] void bad_answer(const Task &hook, const std::string &what)
+[[noreturn]] void bad_answer(const Hook &hook, const std::string &what)
 {
     fail(ERRCODE_INVALID_PARAMETER_VALUE,
-         "hook " + hook.handler_signature + " returned an unknown " + what, {},
+         "hook " + hook.function.signature + " returned an unknown " + what, {},
          "It must return NULL or a JSON object with action continue, skip, fail (with reason) or "
          "retry (with delay).");
 }
 
-Decision read_answer(const Task &hook, Datum answer)
+Decision read_answer(const Hook &hook, Datum answer)
 {
     Decision decision;
     if (pg::to_json_text(answer) == "null")
@@ -131,7 +131,7 @@ Decision read_answer(const Task &hook, Datum answer)
     } else if (action == "fail") {
         decision.action = Decision::Action::kFail;
         decision.reason = pg::get_text(answer, "reason").value_or("refused by a hook");
-        decision.refused_by = "Hook " + hook.handler_signature + " refused the job.";
+        decision.refused_by = "Hook " + hook.function.signature + " refused the job.";
     } else if (action == "retry") {
         decision.action = Decision::Action::kRetry;
         const std::string delay = pg::get_text(answer, "delay").value_or("1 minute");
@@ -146,9 +146,9 @@ Decision read_answer(const Task &hook, Datum answer)
 }
 
 /* A hook of one task is not called where there is none. */
-bool is_wanted(const Task &hook, std::string_view task_identifier)
+bool is_wanted(const Hook &hook, std::string_view task_identifier)
 {
-    return hook.identifier.empty() || hook.identifier == task_identifier;
+    return hook.task_identifier.empty() || hook.task_identifier == task_identifier;
 }
 
 /* Calls the watching hooks of an event. make is called for each, inside its subtransaction. */
@@ -156,7 +156,7 @@ template <class MakeEvent>
 void watch(const Config &config, core::HookEvent event, std::string_view task_identifier,
            const char *unaffected, const MakeEvent &make)
 {
-    for (const Task &hook : config.hooks(event)) {
+    for (const Hook &hook : config.hooks(event)) {
         if (!is_wanted(hook, task_identifier))
             continue;
         const deferred::Trial trial;
@@ -166,7 +166,7 @@ void watch(const Config &config, core::HookEvent event, std::string_view task_id
         });
         if (failure)
             pg::call([&] {
-                ereport(WARNING, (errmsg("hook %s failed: %s", hook.handler_signature.c_str(),
+                ereport(WARNING, (errmsg("hook %s failed: %s", hook.function.signature.c_str(),
                                          failure->message.c_str()),
                                   errdetail("The %s is not affected.", unaffected)));
             });
@@ -201,7 +201,7 @@ Decision decide(const Config &config, core::HookEvent event, const JobRow &row,
 {
     JobRow seen = row;
     std::optional<Datum> payload;
-    for (const Task &hook : config.hooks(event)) {
+    for (const Hook &hook : config.hooks(event)) {
         if (!is_wanted(hook, row.task_identifier()))
             continue;
         const auto answer = call_hook(hook, make_event(event, &seen, error));

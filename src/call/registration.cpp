@@ -7,7 +7,7 @@ namespace backfill::queue
 {
 
 /* Checks that a function can be `what`, a handler or a hook. Only a handler may be a procedure. */
-FunctionName check_signature(Oid function, const std::string &what, bool procedures)
+FunctionRef check_signature(Oid function, const std::string &what, bool procedures)
 {
     struct Facts {
         const char *schema;
@@ -59,7 +59,9 @@ FunctionName check_signature(Oid function, const std::string &what, bool procedu
     if (!facts.takes_jsonb)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, what + " " + shown + " must take one argument, jsonb",
              {}, hint);
-    return {facts.schema, facts.name, is_procedure, facts.owner};
+    FunctionRef checked{facts.schema, facts.name, {"jsonb"}, {}, facts.owner, is_procedure};
+    checked.sign();
+    return checked;
 }
 
 /* The role whose rights a `what`, a task or a hook, has. */
@@ -81,7 +83,7 @@ Oid check_run_as(std::optional<Oid> given, const std::string &what)
 
 /* The owner of the function can replace it at any time, and what it does then, it does as run_as.
  */
-void warn_of_owner(const std::string &what, const FunctionName &function, Oid run_as)
+void warn_of_owner(const std::string &what, const FunctionRef &function, Oid run_as)
 {
     if (is_trusted_owner(function.owner, run_as))
         return;

@@ -6,6 +6,7 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/job_context.hpp"
 #include "backfill/call/run_limit.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/subtransaction.hpp"
 
 namespace backfill::queue
@@ -14,7 +15,7 @@ namespace backfill::queue
 namespace
 {
 
-constexpr char kQueryCanceled[] = "57014";
+using core::sqlstate::kQueryCanceled;
 
 /* A handler that returns jsonb has a result, unless it has called set_result(). */
 void keep_returned(const FmgrInfo *handler, Datum returned, bool is_null)

@@ -1,6 +1,7 @@
 /* run_limit.cpp - see run_limit.hpp. */
 #include "backfill/call/run_limit.hpp"
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/time_limit.hpp"
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/stop_request.hpp"
@@ -11,7 +12,7 @@ namespace backfill::queue
 namespace
 {
 
-constexpr char kQueryCanceled[] = "57014";
+using core::sqlstate::kQueryCanceled;
 constexpr int kRepeatMs = 1000;
 /* A handler that goes on after this number of cancels catches every one of them. */
 constexpr int kMaxCancels = 10;

@@ -2,7 +2,7 @@
  *
  * The signals go out in the last phase of the transaction's end, when its locks are
  * released: by then the rows are visible, every backend has been told about changed
- * configuration tables, and the queue slots that the transaction held are free. */
+ * configuration tables, and the permits of queues that the transaction held are free. */
 #include "backfill/commit/wake.hpp"
 
 #include "backfill/clock.hpp"
@@ -39,7 +39,7 @@ struct Pending {
     TimestampTz earliest_lease; /* 0: none */
     bool consumers;
     bool dispatcher; /* also: more roles than fit */
-    bool slots;
+    bool permits;
     int taken_at; /* how deep in savepoints jobs were taken, at most; 0: none were */
     bool installed;
     bool databases;
@@ -95,8 +95,8 @@ void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionI
 
 void pass_on(const Pending &work) noexcept
 {
-    if (work.slots)
-        bgworker::signal_slots_released(MyDatabaseId);
+    if (work.permits)
+        bgworker::signal_permits_released(MyDatabaseId);
     if (work.databases)
         bgworker::signal_launcher(InvalidOid);
     if (work.outcome != Outcome::kCommitted) {
@@ -192,9 +192,9 @@ void announce_dispatcher() noexcept
     pending.dispatcher = true;
 }
 
-void announce_slots() noexcept
+void announce_permits() noexcept
 {
-    pending.slots = true;
+    pending.permits = true;
 }
 
 void announce_taken() noexcept

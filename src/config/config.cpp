@@ -10,15 +10,13 @@
 namespace backfill::queue
 {
 
-std::string handler_signature(const std::string &schema, const std::string &name,
-                              const std::vector<std::string> &argtypes)
+void FunctionRef::sign()
 {
-    std::string signature =
-        pg::call([&] { return quote_qualified_identifier(schema.c_str(), name.c_str()); });
+    signature = pg::call([&] { return quote_qualified_identifier(schema.c_str(), name.c_str()); });
     signature += "(";
     for (std::size_t i = 0; i < argtypes.size(); i++)
         signature += (i == 0 ? "" : ", ") + argtypes[i];
-    return signature + ")";
+    signature += ")";
 }
 
 namespace
@@ -131,12 +129,11 @@ Task read_task(const pg::TableRow &table_row)
     const RowReader row(table_row);
     Task task;
     task.identifier = row.text(0);
-    task.handler_schema = row.text(1);
-    task.handler_name = row.text(2);
-    task.handler_argtypes = row.text_array(3);
+    task.handler.schema = row.text(1);
+    task.handler.name = row.text(2);
+    task.handler.argtypes = row.text_array(3);
     if (task.has_handler())
-        task.handler_signature =
-            handler_signature(task.handler_schema, task.handler_name, task.handler_argtypes);
+        task.handler.sign();
     task.queue_name = row.optional_text(4);
     task.priority = row.optional_int2(5);
     task.max_attempts = row.optional_int2(6);
@@ -146,28 +143,26 @@ Task read_task(const pg::TableRow &table_row)
     task.run_as_oid = pg::existing_role(row.role(9));
     task.notify_channel = row.optional_text(10).value_or(std::string(kDefaultChannel));
     task.keep_history_us = row.microseconds(12);
-    task.is_procedure = DatumGetBool(row.datum(13));
+    task.handler.is_procedure = DatumGetBool(row.datum(13));
     if (!row.is_null(14))
-        task.handler_owner = pg::existing_role(row.role(14));
+        task.handler.owner = pg::existing_role(row.role(14));
     return task;
 }
 
 /* A row of backfill.hook. */
-Task read_hook(const RowReader &row)
+Hook read_hook(const RowReader &row)
 {
-    Task hook;
-    hook.handler_schema = row.text(2);
-    hook.handler_name = row.text(3);
-    hook.handler_argtypes = {"jsonb"};
-    hook.is_hook = true;
-    hook.identifier = row.text(4);
-    hook.handler_signature =
-        handler_signature(hook.handler_schema, hook.handler_name, hook.handler_argtypes);
+    Hook hook;
+    hook.function.schema = row.text(2);
+    hook.function.name = row.text(3);
+    hook.function.argtypes = {"jsonb"};
+    hook.function.sign();
+    hook.task_identifier = row.text(4);
     hook.run_as = pg::name_of(row.role(5));
     hook.run_as_oid = pg::existing_role(row.role(5));
     hook.search_path = row.text(6);
     if (!row.is_null(7))
-        hook.handler_owner = pg::existing_role(row.role(7));
+        hook.function.owner = pg::existing_role(row.role(7));
     return hook;
 }
 
@@ -216,7 +211,7 @@ std::shared_ptr<const Config> Config::load()
              core::error_class_from_name(row.text(4)).value_or(core::ErrorClass::kRetry), false});
     }
     const pg::TableRows hooks = pg::read_table(hook_table);
-    std::vector<std::pair<int, std::pair<core::HookEvent, Task>>> ordered;
+    std::vector<std::pair<int, std::pair<core::HookEvent, Hook>>> ordered;
     for (int i = 0; i < hooks.count; i++) {
         const RowReader row(hooks.rows[i]);
         const auto event = core::hook_event_from_name(row.text(1));

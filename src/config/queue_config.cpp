@@ -329,7 +329,7 @@ void make_new_queue_serial(std::string_view queue_name)
         if (is_configured(queue_name))
             return;
     }
-    const pg::Param name{TEXTOID, pg::from_text(queue_name), false};
+    const pg::Param name = pg::text_param(queue_name);
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
                                 " VALUES ($1, 1) ON CONFLICT DO NOTHING",
                                 std::span(&name, 1));
@@ -351,8 +351,7 @@ void make_queue_serial(std::string_view queue_name)
     }
     /* What an administrator has set, perhaps just now, is not for every producer to change. A role
      * that may call set_queue() may set limits anyway. */
-    const pg::Param params[] = {{TEXTOID, pg::from_text(queue_name), false},
-                                {OIDOID, ObjectIdGetDatum(GetUserId()), false}};
+    const pg::Param params[] = {pg::text_param(queue_name), pg::oid_param(GetUserId())};
     const pg::StatementResult made = pg::execute_as_owner(
         "INSERT INTO backfill.queue AS q (queue_name, concurrency)"
         " VALUES ($1, 1)"

@@ -34,7 +34,7 @@ std::vector<std::string_view> claimable_tasks(const Config &config, const ClaimF
         if (task != nullptr && task->has_handler())
             fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                  "task \"" + name + "\" is not for external consumers",
-                 "It is registered with the handler " + task->handler_signature +
+                 "It is registered with the handler " + task->handler.signature +
                      ", and the server runs its jobs.",
                  "Register it without a handler, or claim jobs of other tasks.");
         names.emplace_back(name);
@@ -100,8 +100,8 @@ class Claimer final : public JobClaimer
         row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(now + request_.lease_us));
         row.set(Column::kClaimToken, Int64GetDatum(token()));
         row.set(Column::kWorker, pg::from_text(request_.worker));
-        if (const auto slot = gate_.lease(row))
-            row.set(Column::kLeaseSlot, Int32GetDatum(*slot));
+        if (const auto permit = gate_.lease(row))
+            row.set(Column::kLeasePermit, Int32GetDatum(*permit));
         put_back(table_, *config_, job, row);
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
         claimed_.push_back(row);

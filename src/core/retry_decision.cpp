@@ -1,6 +1,8 @@
 /* retry_decision.cpp - see retry_decision.hpp. */
 #include "backfill/core/retry_decision.hpp"
 
+#include "backfill/core/sqlstates.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -27,10 +29,10 @@ constexpr BuiltinRule kBuiltin[] = {
     {3, "23", "", ErrorClass::kPermanent},
     {4, "28", "", ErrorClass::kPermanent},
     {5, "42", "", ErrorClass::kPermanent},
-    {6, "JB002", "", ErrorClass::kPermanent},
-    {7, "40001", "", ErrorClass::kFreeRetry},
-    {8, "40P01", "", ErrorClass::kFreeRetry},
-    {9, "55P03", "", ErrorClass::kFreeRetry},
+    {6, sqlstate::kNeverRetry, "", ErrorClass::kPermanent},
+    {7, sqlstate::kSerializationFailure, "", ErrorClass::kFreeRetry},
+    {8, sqlstate::kDeadlockDetected, "", ErrorClass::kFreeRetry},
+    {9, sqlstate::kLockNotAvailable, "", ErrorClass::kFreeRetry},
     {20, "", "timeout", ErrorClass::kRetry},
     {21, "", "network", ErrorClass::kRetry},
     {22, "", "connection", ErrorClass::kRetry},

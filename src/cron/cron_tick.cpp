@@ -1,5 +1,6 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/call/hooks.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/cron/schedule.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -236,7 +237,7 @@ void save_progress(const Schedule &schedule, TimestampTz now)
     const bool failed = !schedule.error.empty();
     const bool ran = !failed && !schedule.due.empty();
     const pg::Param params[] = {
-        {TEXTOID, pg::from_text(schedule.name), false},
+        pg::text_param(schedule.name),
         {TIMESTAMPTZOID, TimestampTzGetDatum(now), failed},
         {TIMESTAMPTZOID,
          TimestampTzGetDatum(ran ? pg::from_unix_seconds(schedule.due.back().at) : 0), !ran},
@@ -284,7 +285,7 @@ void set_error(Schedule &schedule, const core::ErrorInfo &error)
 template <class Body> std::optional<core::ErrorInfo> try_apart(Body &&body)
 {
     auto error = pg::in_subtransaction(body);
-    if (error && error->sqlstate == "57014")
+    if (error && error->sqlstate == core::sqlstate::kQueryCanceled)
         fail(ERRCODE_QUERY_CANCELED, error->message);
     return error;
 }

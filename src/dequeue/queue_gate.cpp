@@ -27,12 +27,12 @@ bool is_below_rate(TimestampTz later)
 
 bool QueueGate::take_permit(const QueueLimit &limit, std::string_view queue)
 {
-    QueuePermits::Entry entry = slots_.enter(limit, queue, table_);
+    QueuePermits::Entry entry = permits_.enter(limit, queue, table_);
     if (entry == QueuePermits::Entry::kFull && bgworker::available()) {
         /* The next job that leaves the queue will tell us; look again, because one may have left
          * just before it could see that. */
         bgworker::note_queue_full(MyDatabaseId);
-        entry = slots_.enter(limit, queue, table_);
+        entry = permits_.enter(limit, queue, table_);
     }
     if (entry == QueuePermits::Entry::kFull) {
         next_.exclude_queue(queue);
@@ -75,7 +75,7 @@ void QueueGate::give_back(const JobRow &row)
 
 std::optional<int> QueueGate::lease(const JobRow &row)
 {
-    return slots_.lease(row.text_or_empty(Column::kQueueName));
+    return permits_.lease(row.text_or_empty(Column::kQueueName));
 }
 
 bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,

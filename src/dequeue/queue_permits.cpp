@@ -120,7 +120,7 @@ bool is_settled(const QueueLimit &limit, std::string_view queue_name, JobTable &
     if (limit.settled)
         return true;
     const bool changing = are_limits_changing();
-    if (count_beyond(limit, queue_name, table.leased_slots(queue_name)) > 0)
+    if (count_beyond(limit, queue_name, table.leased_permits(queue_name)) > 0)
         return false;
     if (!changing)
         note_settled(queue_name, limit);
@@ -186,7 +186,7 @@ QueuePermits::Entry QueuePermits::enter(QueueLimit limit, std::string_view queue
     if (!queue.held)
         return Entry::kFull;
     permits_taken++;
-    wake::announce_slots();
+    wake::announce_permits();
     return Entry::kEntered;
 }
 
@@ -228,11 +228,11 @@ std::optional<int> QueuePermits::take_permit(const QueueLimit &limit, std::strin
         if (!pg::call([&] { return try_permit(limit.queue_id, permit); }))
             continue;
         /* Looked up only now: while we have the lock no consumer can lease it. */
-        if (!table.is_slot_leased(queue_name, permit))
+        if (!table.is_permit_leased(queue_name, permit))
             return permit;
         pg::call([&] { release_permit(limit.queue_id, permit); });
         if (!queue.leased)
-            queue.leased = table.leased_slots(queue_name);
+            queue.leased = table.leased_permits(queue_name);
     }
     queue = Queue{};
     return std::nullopt;
@@ -265,7 +265,7 @@ std::optional<int> QueuePermits::lease(std::string_view queue_name)
 
 int QueuePermits::count_taken(const QueueLimit &limit, std::string_view queue_name, JobTable &table)
 {
-    const std::vector<int> leased = table.leased_slots(queue_name);
+    const std::vector<int> leased = table.leased_permits(queue_name);
     return count_beyond(limit, queue_name, leased) + count_within(limit, leased);
 }
 
@@ -279,7 +279,7 @@ bool QueuePermits::has_free_permit(const QueueLimit &limit, std::string_view que
     if (!is_settled(limit, queue_name, table) &&
         count_taken(limit, queue_name, table) >= limit.concurrency)
         return false;
-    const std::vector<int> leased = table.leased_slots(queue_name);
+    const std::vector<int> leased = table.leased_permits(queue_name);
     for (int permit = 0; permit < limit.concurrency; permit++) {
         if (std::binary_search(leased.begin(), leased.end(), permit))
             continue;

@@ -7,6 +7,7 @@
 #include "backfill/commit/low_water.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/config/job_rights.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/dequeue/rate_limit.hpp"
@@ -205,8 +206,7 @@ class Diagnosis
             entry = bgworker::set_aside::find(Kind::kClaim, id_);
         if (!entry)
             return std::nullopt;
-        const bool terminated =
-            entry->sqlstate == std::string_view(bgworker::set_aside::kTerminated);
+        const bool terminated = entry->sqlstate == std::string_view(core::sqlstate::kAdminShutdown);
         if (terminated && !bgworker::set_aside::is_set_aside(Kind::kJob, id_))
             return std::nullopt; /* its pause is over, and something else holds it up */
         const std::string what = terminated ? "its executor has been terminated since "
@@ -309,10 +309,10 @@ class Diagnosis
             pg::text_param(queue_),
             pg::oid_param(MyDatabaseId),
             pg::oid_param(static_cast<Oid>(limit.queue_id)),
-            {INT2OID, Int16GetDatum(static_cast<int16>(kQueuePermitClass)), false},
+            pg::int2_param(kQueuePermitClass),
             pg::oid_param(static_cast<Oid>(hash >> 32)),
             pg::oid_param(static_cast<Oid>(hash)),
-            {INT2OID, Int16GetDatum(static_cast<int16>(kUnlimitedQueueClass)), false}};
+            pg::int2_param(kUnlimitedQueueClass)};
         JobTable table;
         const int taken = QueuePermits::count_taken(limit, queue_, table);
         table.close();
@@ -331,7 +331,7 @@ class Diagnosis
             "    UNION ALL "
             "   SELECT CASE WHEN j.lease_expires_at = 'infinity' THEN j.worker"
             "               ELSE 'consumer \"' || j.worker || '\"' END || ' with job ' || j.id"
-            "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_slot IS NOT NULL"
+            "     FROM backfill.job j WHERE j.queue_name = $1 AND j.lease_permit IS NOT NULL"
             "    LIMIT 5) h",
             params);
         return Answer{"queue_full", "queue " + quoted_name(queue_) + " runs " +
@@ -546,12 +546,9 @@ class Diagnosis
                       "                 AND t.handler_name IS NOT NULL) END)"
                       "      AND NOT backfill._claimed(j.ctid, j.xmax)"
                       "    LIMIT $8) b",
-                      {pg::time_param(now_),
-                       {INT2OID, row_.get(Column::kPriority), false},
+                      {pg::time_param(now_), pg::int2_param(row_.priority()),
                        pg::time_param(DatumGetTimestampTz(row_.get(Column::kRunAt))),
-                       pg::int8_param(id_),
-                       pg::bool_param(in_queue),
-                       pg::text_param(queue_),
+                       pg::int8_param(id_), pg::bool_param(in_queue), pg::text_param(queue_),
                        pg::oid_param(task_ == nullptr ? InvalidOid : task_->run_as_oid),
                        pg::int8_param(kMost)});
         return (count == kMost ? "at least " : "") +
@@ -562,7 +559,7 @@ class Diagnosis
     MaybeAnswer doomed() const
     {
         const auto error =
-            pg::in_subtransaction([&] { (void) check_handler(*task_, task_->run_as_oid); });
+            pg::in_subtransaction([&] { (void) check_function(*task_, task_->run_as_oid); });
         if (!error)
             return std::nullopt;
         return Answer{"handler_unusable",
@@ -594,7 +591,7 @@ std::string why_not_running(int64 job_id)
         answer = Diagnosis(job_id).answer();
         pg::call([&] { AtEOXact_GUC(false, nest_level); });
     });
-    if (error && error->sqlstate == "55P03")
+    if (error && error->sqlstate == core::sqlstate::kLockNotAvailable)
         answer = {"table_locked", "a table of the extension is locked, by DROP EXTENSION perhaps"};
     else if (error) {
         const char *const state = error->sqlstate.c_str();

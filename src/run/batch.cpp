@@ -5,13 +5,13 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/run/job_claimer.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/settle.hpp"
 #include "backfill/shmem/set_aside.hpp"
-#include "backfill/shmem/worker_slots.hpp"
 
 namespace backfill::queue
 {
@@ -69,6 +69,10 @@ class TaskSpeed
     }
 };
 
+/* The last look of this process took long, so that the next one had better find much: one batch
+ * tells the other. */
+bool looking_takes_long = false;
+
 /* The tasks whose handlers the current user's executors run. */
 std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions &options)
 {
@@ -77,9 +81,10 @@ std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions
         const bool wanted =
             options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
                                                task.identifier) != options.tasks.end();
-        /* A procedure needs a session without a transaction around it. */
+        /* A procedure needs a session without a transaction around it, and others have to see its
+         * claim. */
         const bool possible =
-            !task.is_procedure || (options.session == SessionKind::kExecutor && options.procedures);
+            !task.handler.is_procedure || (options.observer != nullptr && options.procedures);
         if (wanted && possible && task.has_handler() && task.run_as_oid == GetUserId())
             names.push_back(task.identifier);
     }
@@ -166,7 +171,6 @@ class Batch final : public JobClaimer
 
     void read() override
     {
-        static bool looking_takes_long = false;
         const int limit = looking_takes_long ? kMaxReadAhead : read_ahead_;
         const TimestampTz start = GetCurrentTimestamp();
         snapshot_.renew();
@@ -203,8 +207,8 @@ class Batch final : public JobClaimer
         /* What has failed before must not fail others with it. */
         failed_before_ =
             !set_aside::is_empty() && set_aside::find(set_aside::Kind::kJob, row.id()).has_value();
-        is_slow_ =
-            task_->is_procedure || failed_before_ || TaskSpeed::may_be_slow(task_->identifier);
+        is_slow_ = task_->handler.is_procedure || failed_before_ ||
+                   TaskSpeed::may_be_slow(task_->identifier);
         if (!is_slow_ || result_.jobs == 0)
             return Choice::kTake;
         result_.more = true;
@@ -215,10 +219,10 @@ class Batch final : public JobClaimer
      * behind what we have run: until the commit they could only walk over it. */
     void share_read_ahead(bool with_rest)
     {
-        if (options_.session == SessionKind::kUser)
+        if (options_.observer == nullptr)
             return;
-        bgworker::publish_read_ahead(next_.read_ahead(with_rest),
-                                     GetCurrentTimestamp() + kReadAheadUs);
+        options_.observer->has_read_ahead(next_.read_ahead(with_rest),
+                                          GetCurrentTimestamp() + kReadAheadUs);
         shares_read_ahead_ = with_rest;
     }
 
@@ -247,7 +251,7 @@ class Batch final : public JobClaimer
         result_.was_set_aside = failed_before_;
         if (failed_before_ && ending::is_spent(*config_, job.row))
             settle_spent(job);
-        else if (task.is_procedure)
+        else if (task.handler.is_procedure)
             hand_over(job, task);
         else
             run_claimed(job, task);
@@ -260,7 +264,7 @@ class Batch final : public JobClaimer
         start(row, task);
         result_.last_job_id = row.id();
         result_.procedure = claim_for_procedure(table_, job, gate_.lease(row), config_, task);
-        options_.on_claim(result_.procedure->token());
+        options_.observer->job_claimed(result_.procedure->token());
         hooks::notify(*config_, core::HookEvent::kJobStart, &row);
     }
 
@@ -275,8 +279,8 @@ class Batch final : public JobClaimer
     void start(const JobRow &row, const Task &task)
     {
         result_.jobs++;
-        if (options_.on_start != nullptr)
-            options_.on_start(row, task);
+        if (options_.observer != nullptr)
+            options_.observer->job_starts(row, task);
     }
 
     void run_claimed(TakenJob &job, const Task &task)
@@ -303,8 +307,8 @@ class Batch final : public JobClaimer
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         if (run.cancelled)
             result_.more = true; /* the session that cancelled it must not wait for our next jobs */
-        if (options_.on_end != nullptr)
-            options_.on_end(run.error.has_value());
+        if (options_.observer != nullptr)
+            options_.observer->job_ended(run.error.has_value());
         if (result_.jobs == 1 && options_.commits && options_.max_jobs != 1)
             watch_lock_waits(Max(Min(options_.time_limit_us, kLongestLockWaitUs), 1000));
     }
@@ -385,7 +389,7 @@ namespace
 
 core::ErrorInfo no_such_role(const Task &task)
 {
-    return {"42704",
+    return {core::sqlstate::kUndefinedObject,
             "role \"" + task.run_as + "\" of task \"" + task.identifier + "\" does not exist",
             "The jobs of the task run as this role.",
             "Register the task again with a role that exists, then requeue the job with "

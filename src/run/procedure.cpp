@@ -77,7 +77,7 @@ void call_procedure(const ProcedureClaim &claim)
         const Task &task = claim.task;
         /* The snapshot of the analysis must be gone before the procedure may commit. */
         PushActiveSnapshot(GetTransactionSnapshot());
-        const Call call = prepare_call(task.handler_schema.c_str(), task.handler_name.c_str(),
+        const Call call = prepare_call(task.handler.schema.c_str(), task.handler.name.c_str(),
                                        claim.row.get(Column::kPayload));
         PopActiveSnapshot();
         execute_call(call, claim.memory);
@@ -156,7 +156,7 @@ std::optional<TakenJob> take_claimed(JobTable &table, const ProcedureClaim &clai
 
 } // namespace
 
-ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_slot,
+ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_permit,
                                    std::shared_ptr<const Config> config, const Task &task)
 {
     JobRow row = job.row;
@@ -165,8 +165,8 @@ ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional
     row.set(Column::kClaimToken,
             Int64GetDatum(pg::call([&] { return nextval_internal(sequence, false); })));
     row.set(Column::kWorker, pg::from_text("executor " + std::to_string(MyProcPid)));
-    if (lease_slot)
-        row.set(Column::kLeaseSlot, Int32GetDatum(*lease_slot));
+    if (lease_permit)
+        row.set(Column::kLeasePermit, Int32GetDatum(*lease_permit));
     put_back(table, *config, job, row);
 
     const MemoryContext memory = pg::call([] {
@@ -193,7 +193,7 @@ ProcedureRun run_procedure(const ProcedureClaim &claim)
         run.result.error = in_transactions(claim.memory, job, [&] {
             limit.begin();
             if (ask_hooks(claim, core::HookEvent::kBeforeJobRun)) {
-                (void) check_handler(claim.task, GetUserId());
+                (void) check_function(claim.task, GetUserId());
                 call_procedure(claim);
                 (void) ask_hooks(claim, core::HookEvent::kAfterJobRun);
             }

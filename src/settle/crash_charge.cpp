@@ -1,6 +1,7 @@
 /* crash_charge.cpp - see crash_charge.hpp. */
 #include "backfill/settle/crash_charge.hpp"
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/held_messages.hpp"
 #include "backfill/settle/settle.hpp"
 
@@ -10,8 +11,7 @@ namespace backfill::queue::lost_run
 namespace
 {
 
-/* Ours, as docs/administration.md says: the run has ended its process. */
-constexpr char kProcessEnded[] = "JB006";
+using core::sqlstate::kProcessEnded;
 
 std::string ended_by(const bgworker::ledger::Entry &entry)
 {

@@ -84,8 +84,8 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kJobKey, TEXTOID),
         column_param(row, Column::kMaxAttempts, INT2OID),
         column_param(row, Column::kRetryPolicy, TEXTOID),
-        {TEXTOID, pg::from_text(pg::kept_error_text(reason)), false},
-        {INT4OID, Int32GetDatum(row.attempts()), false},
+        pg::text_param(pg::kept_error_text(reason)),
+        pg::int4_param(row.attempts()),
         column_param(row, Column::kLastError, JSONBOID),
         column_param(row, Column::kCreatedAt, TIMESTAMPTZOID),
         column_param(row, Column::kRunAt, TIMESTAMPTZOID),
@@ -170,12 +170,12 @@ std::vector<JobRow> lock_by_job(const std::vector<int64> &job_ids)
 {
     if (job_ids.empty())
         return {};
-    return lock(array_param(job_ids), {TEXTOID, 0, true});
+    return lock(array_param(job_ids), pg::text_param(std::nullopt));
 }
 
 std::vector<JobRow> lock_by_key(std::string_view job_key)
 {
-    return lock({INT8ARRAYOID, 0, true}, {TEXTOID, pg::from_text(job_key), false});
+    return lock({INT8ARRAYOID, 0, true}, pg::text_param(job_key));
 }
 
 void remove(const std::vector<JobRow> &letters)
@@ -194,8 +194,8 @@ void change_reason(const JobRow &letter, std::string_view reason, Datum last_err
 {
     const pg::Param params[] = {
         column_param(letter, Column::kDeadLetterId, INT8OID),
-        {TEXTOID, pg::from_text(reason), false},
-        {JSONBOID, last_error, false},
+        pg::text_param(reason),
+        pg::jsonb_param(last_error),
     };
     (void) pg::execute_as_owner("UPDATE backfill.dead_letter d"
                                 "   SET failure_reason = $2, last_error = $3 WHERE d.id = $1",

@@ -2,6 +2,7 @@
 #include "backfill/settle/ending.hpp"
 
 #include "backfill/core/retry_decision.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/subtransaction.hpp"
@@ -16,10 +17,7 @@ namespace
 /* A job that snoozes costs no attempt, so that nothing else would end its spinning. */
 constexpr int64 kShortestSnoozeUs = 100 * 1000;
 
-/* Our own SQLSTATEs; the first two are for RAISE in handlers. */
-constexpr char kNeverRetry[] = "JB002";
-constexpr char kRetryAfter[] = "JB003";
-constexpr char kLeaseRanOut[] = "JB005";
+using namespace core::sqlstate;
 
 std::string failure_reason(core::Fate fate, int attempts, const core::ErrorInfo &error)
 {
@@ -84,7 +82,7 @@ Ending cancelled_run(int attempt, const job_end::Runner &runner)
 {
     Ending ending{core::Fate::kCancelled};
     ending.run = {attempt, runner, false, {}};
-    ending.error = {"57014", "by request", {}, {}, {}};
+    ending.error = {kQueryCanceled, "by request", {}, {}, {}};
     return ending;
 }
 

@@ -1,6 +1,7 @@
 /* failure_log.cpp - see failure_log.hpp. */
 #include "backfill/settle/failure_log.hpp"
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/held_messages.hpp"
 
 namespace backfill::queue
@@ -10,7 +11,7 @@ namespace
 {
 
 /* An error that a consumer reports has no SQLSTATE (external_routine_exception). */
-constexpr char kReportedError[] = "38000";
+using core::sqlstate::kReportedError;
 
 /* Limits how many failures a process reports in a second, a session more than a worker: when
  * everything fails, or an operator fails thousands of jobs by one call, log and client must stay

@@ -124,8 +124,7 @@ void record(const Task &task, const JobRow &row, std::string_view outcome, const
 /* A job may be retried for ever at no cost. */
 void forget_old_attempts(const JobRow &row)
 {
-    const pg::Param params[] = {{INT8OID, row.get(Column::kId), false},
-                                {INT4OID, Int32GetDatum(kKeptAttempts), false}};
+    const pg::Param params[] = {pg::int8_param(row.id()), pg::int4_param(kKeptAttempts)};
     (void) pg::execute_as_owner(
         "DELETE FROM backfill.job_history h"
         " WHERE h.job_id = $1 AND h.outcome = 'retried' AND h.finished_at <="
@@ -158,8 +157,7 @@ void note(const Task *task, const JobRow &row, core::Fate fate, const LastRun &r
 
 int trim_history(int limit)
 {
-    const pg::Param params[] = {{INT8OID, Int64GetDatum(limit), false},
-                                {TIMESTAMPTZOID, TimestampTzGetDatum(clock::now()), false}};
+    const pg::Param params[] = {pg::int8_param(limit), pg::time_param(clock::now())};
     return static_cast<int>(
         pg::execute_as_owner("DELETE FROM backfill.job_history h WHERE h.ctid = ANY (ARRAY("
                              "   SELECT o.ctid FROM backfill.job_history o"

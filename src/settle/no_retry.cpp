@@ -71,8 +71,7 @@ bool is_no_retry_empty()
 
 void forbid_retry(int64 id, core::Fate why)
 {
-    const pg::Param params[] = {{INT8OID, Int64GetDatum(id), false},
-                                {BOOLOID, BoolGetDatum(why == core::Fate::kCancelled), false}};
+    const pg::Param params[] = {pg::int8_param(id), pg::bool_param(why == core::Fate::kCancelled)};
     (void) pg::execute_as_owner("INSERT INTO backfill.no_retry (job_id, cancelled) VALUES ($1, $2)"
                                 " ON CONFLICT DO NOTHING",
                                 params);
@@ -82,14 +81,14 @@ void allow_retry(int64 id)
 {
     if (!why_no_retry(id))
         return;
-    const pg::Param param{INT8OID, Int64GetDatum(id), false};
+    const pg::Param param = pg::int8_param(id);
     (void) pg::execute_as_owner("DELETE FROM backfill.no_retry n WHERE n.job_id = $1",
                                 std::span(&param, 1));
 }
 
 void take_back_cancel(int64 id)
 {
-    const pg::Param param{INT8OID, Int64GetDatum(id), false};
+    const pg::Param param = pg::int8_param(id);
     (void) pg::execute_as_owner(
         "DELETE FROM backfill.no_retry n WHERE n.job_id = $1 AND n.cancelled",
         std::span(&param, 1));

@@ -49,8 +49,8 @@ void note_removal(const JobRow &row)
 {
     if (row.is_null(Column::kLeaseExpiresAt))
         low_water::note_claimed(row);
-    if (!row.is_null(Column::kLeaseSlot))
-        wake::announce_slots();
+    if (!row.is_null(Column::kLeasePermit))
+        wake::announce_permits();
     if (!looks_again())
         wake::announce_taken();
     pg::call([] { CommandCounterIncrement(); });

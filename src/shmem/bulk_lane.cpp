@@ -33,7 +33,7 @@ void leave_bulk_lane(Oid database, int slot)
         if (!std::exchange(lock->worker(slot).bulk, false))
             return;
     }
-    signal_slots_released(database);
+    signal_permits_released(database);
 }
 
 } // namespace backfill::bgworker

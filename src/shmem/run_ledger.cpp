@@ -1,6 +1,7 @@
 /* run_ledger.cpp - see run_ledger.hpp. */
 #include "backfill/shmem/run_ledger.hpp"
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/guard.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/worker_slots.hpp"
@@ -356,7 +357,7 @@ core::ErrorInfo describe_deaths(const Entry &entry)
     if (entry.deed.not_before > GetCurrentTimestamp())
         message += std::string(", and waits until ") +
                    pg::call([&] { return timestamptz_to_str(entry.deed.not_before); });
-    return {"58000", message, entry.message, {}, {}};
+    return {core::sqlstate::kSystemError, message, entry.message, {}, {}};
 }
 
 void forget_deadly(set_aside::Kind kind, int64 id) noexcept

@@ -1,6 +1,7 @@
 /* set_aside.cpp - see set_aside.hpp. */
 #include "backfill/shmem/set_aside.hpp"
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/pg/datum.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
@@ -151,7 +152,7 @@ void note_termination(int64 job_id, const char *task, const char *message) noexc
 {
     std::optional<LostEntry> lost;
     if (available())
-        (void) note(Kind::kJob, job_id, task, kTerminated, message, 0, lost);
+        (void) note(Kind::kJob, job_id, task, core::sqlstate::kAdminShutdown, message, 0, lost);
 }
 
 void retry_all() noexcept

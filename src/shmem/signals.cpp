@@ -166,7 +166,7 @@ void note_role_waits(Oid database, Oid role)
     slot->role_waits = true;
 }
 
-void signal_slots_released(Oid database)
+void signal_permits_released(Oid database)
 {
     const SharedLock lock;
     DatabaseSlot *slot = lock->find_database(database);

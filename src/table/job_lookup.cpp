@@ -5,13 +5,13 @@
 namespace backfill::queue
 {
 
-Relation JobTable::slot_index()
+Relation JobTable::permit_index()
 {
-    if (slot_index_ == nullptr) {
-        const Oid oid = pg::relation_oid("job_slot_idx");
-        pg::call([&] { slot_index_ = index_open(oid, AccessShareLock); });
+    if (permit_index_ == nullptr) {
+        const Oid oid = pg::relation_oid("job_permit_idx");
+        pg::call([&] { permit_index_ = index_open(oid, AccessShareLock); });
     }
-    return slot_index_;
+    return permit_index_;
 }
 
 /* In the order of the index. */
@@ -110,14 +110,14 @@ std::vector<FoundJob> JobTable::find_leases(TimestampTz from, TimestampTz until,
     return find("job_lease_idx", keys, limit);
 }
 
-bool JobTable::is_slot_leased(std::string_view queue_name, int slot)
+bool JobTable::is_permit_leased(std::string_view queue_name, int permit)
 {
-    Relation index = slot_index();
+    Relation index = permit_index();
     const Datum queue = pg::from_text(queue_name);
     return pg::call([&] {
         ScanKeyData keys[2];
         ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, queue);
-        ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(slot));
+        ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(permit));
         PushActiveSnapshot(GetLatestSnapshot());
         IndexScanDesc scan = pg::begin_index_scan(heap_, index, GetActiveSnapshot(), 2);
         index_rescan(scan, keys, 2, nullptr, 0);
@@ -129,13 +129,13 @@ bool JobTable::is_slot_leased(std::string_view queue_name, int slot)
     });
 }
 
-std::vector<int> JobTable::leased_slots(std::string_view queue_name)
+std::vector<int> JobTable::leased_permits(std::string_view queue_name)
 {
     ScanKeyData key;
     const Datum queue = pg::from_text(queue_name);
     pg::call([&] { ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, queue); });
-    Relation index = slot_index();
-    const AttrNumber column = attribute(Column::kLeaseSlot);
+    Relation index = permit_index();
+    const AttrNumber column = attribute(Column::kLeasePermit);
     int *found = nullptr;
     int count = 0;
     /* There may be thousands: no row is copied. */
@@ -158,9 +158,9 @@ std::vector<int> JobTable::leased_slots(std::string_view queue_name)
         index_endscan(scan);
         PopActiveSnapshot();
     });
-    std::vector<int> slots(found, found + count);
+    std::vector<int> permits(found, found + count);
     pg::call([&] { pfree(found); });
-    return slots;
+    return permits;
 }
 
 /* Calls visit() with each row of the queue in slot_ until it returns false; inside pg::call(). Rows

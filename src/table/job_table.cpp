@@ -23,7 +23,7 @@ constexpr pg::OwnColumn kColumns[] = {
     {"lease_expires_at", TIMESTAMPTZOID, false},
     {"claim_token", INT8OID, false},
     {"dead_letter_id", INT8OID, false},
-    {"lease_slot", INT4OID, false},
+    {"lease_permit", INT4OID, false},
     {"timeout_ms", INT4OID, false},
     {"priority", INT2OID, true},
     {"attempts", INT2OID, true},
@@ -67,8 +67,8 @@ void JobTable::close()
             target_.close();
         if (ready_index_ != nullptr)
             index_close(ready_index_, NoLock);
-        if (slot_index_ != nullptr)
-            index_close(slot_index_, NoLock);
+        if (permit_index_ != nullptr)
+            index_close(permit_index_, NoLock);
         table_close(heap_, NoLock);
     });
     heap_ = nullptr;

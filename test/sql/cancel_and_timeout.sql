@@ -120,7 +120,7 @@ SELECT backfill.claim_jobs('w', tasks => '{procedure}');
 
 -- A procedure's job that a worker runs, as its row looks then. No token of a consumer reaches it; as
 -- there is no such worker, its claim is void.
-UPDATE backfill.job SET lease_expires_at = 'infinity', claim_token = 1000, lease_slot = 0, worker = 'executor 1' WHERE id = :id;
+UPDATE backfill.job SET lease_expires_at = 'infinity', claim_token = 1000, lease_permit = 0, worker = 'executor 1' WHERE id = :id;
 SELECT state, worker, lease_expires_at FROM backfill.jobs;
 SELECT backfill.heartbeat(1000);
 SELECT backfill.complete_jobs(ARRAY[:id], 1000);

@@ -22,7 +22,7 @@ SELECT id, task_identifier, payload, queue_name, priority, run_at <= now() AS du
 SELECT * FROM claim('host 2', n => 100);
 SELECT * FROM claim('host 3', n => 100);
 SELECT * FROM jobs;
-SELECT task_identifier, claim_token, coalesce(lease_slot >= 0, false) AS has_place FROM backfill.job ORDER BY id;
+SELECT task_identifier, claim_token, coalesce(lease_permit >= 0, false) AS has_place FROM backfill.job ORDER BY id;
 -- Filters. An unregistered task must be named; one that the server runs cannot be.
 SELECT * FROM claim('w', '{nowhere}', '{unknown}', 9);
 SELECT * FROM claim('w', '{}', '{unknown}', 9);
@@ -95,7 +95,7 @@ SELECT count(*) FROM backfill.enqueue_many('video', '{1,2,3}');
 SELECT count(*) FROM backfill.enqueue_many('inside', '{"\"inside\""}', 'gpu');
 SELECT id FROM claim('w1', n => 9);
 SELECT id FROM claim('w2', n => 9);
-SELECT count(DISTINCT lease_slot) AS places FROM backfill.job;
+SELECT count(DISTINCT lease_permit) AS places FROM backfill.job;
 CALL backfill.process_available_jobs();
 SELECT backfill.complete_jobs('{1}', (SELECT claim_token FROM backfill.job WHERE id = 1));
 CALL backfill.process_available_jobs();

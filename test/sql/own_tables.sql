@@ -231,7 +231,7 @@ TABLE lived;
 
 -- A column of ours that is gone or another: the error names it.
 BEGIN;
-ALTER TABLE backfill.job RENAME lease_slot TO slot;
+ALTER TABLE backfill.job RENAME lease_permit TO permit;
 CALL refused($$backfill.enqueue('note')$$);
 ROLLBACK;
 BEGIN;

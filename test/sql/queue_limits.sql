@@ -9,8 +9,8 @@ CREATE FUNCTION claim(queue text, n int DEFAULT 1) RETURNS bigint LANGUAGE sql A
     SELECT count(*) FROM backfill.claim_jobs('me', n, queues => ARRAY[queue]) $$;
 -- Completes the leased job with the lowest place, or the highest.
 CREATE FUNCTION complete(queue text, highest bool DEFAULT false) RETURNS bigint LANGUAGE sql AS $$
-    SELECT count(*) FROM (SELECT j.id, j.claim_token FROM backfill.job j WHERE j.queue_name = queue AND j.lease_slot IS NOT NULL
-                           ORDER BY CASE WHEN highest THEN -j.lease_slot ELSE j.lease_slot END, j.id LIMIT 1) j,
+    SELECT count(*) FROM (SELECT j.id, j.claim_token FROM backfill.job j WHERE j.queue_name = queue AND j.lease_permit IS NOT NULL
+                           ORDER BY CASE WHEN highest THEN -j.lease_permit ELSE j.lease_permit END, j.id LIMIT 1) j,
          LATERAL backfill.complete_jobs(ARRAY[j.id], j.claim_token) $$;
 CREATE FUNCTION leased(queue text) RETURNS bigint LANGUAGE sql AS $$
     SELECT q.leased FROM backfill.queues q WHERE q.queue_name = queue $$;
@@ -55,9 +55,9 @@ SELECT claim('wide', 200);
 SELECT claim('wide', 200);
 BEGIN;
 SELECT claim('wide', 150);
-SELECT pg_stat_get_xact_tuples_returned('backfill.job_slot_idx'::regclass) < 5000 AS few_reads;
+SELECT pg_stat_get_xact_tuples_returned('backfill.job_permit_idx'::regclass) < 5000 AS few_reads;
 COMMIT;
-SELECT leased('wide'), count(DISTINCT lease_slot) AS places, min(lease_slot) >= 0 AND max(lease_slot) < 1000 AS within FROM backfill.job WHERE queue_name = 'wide';
+SELECT leased('wide'), count(DISTINCT lease_permit) AS places, min(lease_permit) >= 0 AND max(lease_permit) < 1000 AS within FROM backfill.job WHERE queue_name = 'wide';
 -- A transaction takes no more than 200 places.
 BEGIN;
 SELECT claim('wide', 100);
@@ -97,7 +97,7 @@ CALL refused($$backfill.delete_queue('bulk')$$);
 CALL refused($$backfill.delete_queue('')$$);
 CALL refused($$backfill.delete_queue(NULL)$$);
 SELECT backfill.delete_queue('deep'), backfill.delete_queue('never was');
-DELETE FROM backfill.job WHERE lease_slot IS NULL OR queue_name <> 'low';
+DELETE FROM backfill.job WHERE lease_permit IS NULL OR queue_name <> 'low';
 CALL refused($$backfill.delete_queue('low')$$);
 TRUNCATE backfill.job;
 SELECT count(*) FILTER (WHERE backfill.delete_queue(queue_name)) AS deleted FROM backfill.queues WHERE queue_name NOT IN ('fast', 'bulk');

@@ -8,7 +8,7 @@
 namespace backfill::bgworker
 {
 
-class ExecutorStatus
+class ExecutorStatus final : public queue::BatchObserver
 {
   public:
     bool is_idle() const { return idle_; }
@@ -17,10 +17,11 @@ class ExecutorStatus
     /* From here on, a commit must wake us again. */
     static void clear_woken();
 
-    void start_job(const queue::JobRow &row, const queue::Task &task);
-    static void end_job(bool failed);
-    /* A procedure's job: others must see the claim only together with us. */
-    static void publish_claim(int64 claim_token);
+    void job_starts(const queue::JobRow &row, const queue::Task &task) override;
+    void job_ended(bool failed) override;
+    /* Others must see the claim only together with us. */
+    void job_claimed(int64 claim_token) override;
+    void has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) override;
     /* The claim's transaction has ended: the job goes on. */
     static void note_claim_committed();
     /* `claim_token` of a procedure's job that goes on; 0: there is none. */

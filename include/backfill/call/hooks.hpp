@@ -10,6 +10,7 @@
 
 #include "backfill/config/config.hpp"
 #include "backfill/core/hook_event.hpp"
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/table/job_row.hpp"
 
 namespace backfill::queue::hooks
@@ -24,8 +25,8 @@ struct Decision {
     std::optional<Datum> payload; /* kContinue, before_job_schedule: the new one */
 };
 
-/* SQLSTATE JB004: a hook refused the job. */
-inline constexpr int kErrorRefused = MAKE_SQLSTATE('J', 'B', '0', '0', '4');
+/* A hook refused the job. */
+inline constexpr int kErrorRefused = pg::error_code(core::sqlstate::kRefusedByHook);
 
 /* Nothing below costs anything but this if there is no hook. */
 inline bool any(const Config &config, core::HookEvent event)

@@ -7,23 +7,15 @@
 namespace backfill::queue
 {
 
-/* A function as the tables store it: by name, so that nothing dangles when it is dropped. */
-struct FunctionName {
-    std::string schema;
-    std::string name;
-    bool is_procedure;
-    Oid owner;
-};
-
 /* Checks that a function can be `what`. Only a handler may be a procedure.
  * Errors: Failure 42883 if there is none, 42809, 22023 or 0A000 if it is of another kind. */
-FunctionName check_signature(Oid function, const std::string &what, bool procedures);
+FunctionRef check_signature(Oid function, const std::string &what, bool procedures);
 
 /* The role whose rights a `what` has: the given one, or the caller.
  * Errors: Failure 42704 if there is no such role, 42501 if the caller may not act as it. */
 Oid check_run_as(std::optional<Oid> given, const std::string &what);
 
 /* A WARNING if the owner may not act as run_as: it can replace the function. */
-void warn_of_owner(const std::string &what, const FunctionName &function, Oid run_as);
+void warn_of_owner(const std::string &what, const FunctionRef &function, Oid run_as);
 
 } // namespace backfill::queue

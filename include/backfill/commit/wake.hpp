@@ -28,9 +28,9 @@ void announce_consumers() noexcept;
 void announce_lease(TimestampTz expires_at) noexcept;
 /* Something about tasks changed: the dispatcher must look which jobs can run. */
 void announce_dispatcher() noexcept;
-/* This transaction holds slots of limited queues: when it is over, committed or not, others
+/* This transaction holds permits of limited queues: when it is over, committed or not, others
  * may run what it kept from them. */
-void announce_slots() noexcept;
+void announce_permits() noexcept;
 /* It has locked or removed waiting jobs, which executors pass over meanwhile: should that be
  * rolled back, also to a savepoint, the dispatcher must look at them again. */
 void announce_taken() noexcept;

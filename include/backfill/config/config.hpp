@@ -18,17 +18,21 @@ namespace backfill::queue
 /* Consumers of a task that has no notify_channel or is not registered listen here. */
 inline constexpr std::string_view kDefaultChannel = "backfill";
 
-/* A handler as messages name it. */
-std::string handler_signature(const std::string &schema, const std::string &name,
-                              const std::vector<std::string> &argtypes);
+/* A function of users, by its name, so that nothing dangles when it is dropped. */
+struct FunctionRef {
+    std::string schema;
+    std::string name; /* empty: there is none */
+    std::vector<std::string> argtypes;
+    std::string signature;  /* the three as one, to be shown: public.send(jsonb) */
+    Oid owner = InvalidOid; /* when it was registered */
+    bool is_procedure = false;
+
+    void sign(); /* makes the signature */
+};
 
 struct Task {
     std::string identifier;
-    std::string handler_schema; /* empty: no handler, external consumers */
-    std::string handler_name;
-    std::vector<std::string> handler_argtypes;
-    bool is_procedure = false;
-    std::string handler_signature; /* the three as one, to be shown: public.send(jsonb) */
+    FunctionRef handler; /* or none: external consumers */
     std::optional<std::string> queue_name;
     std::optional<int> priority;
     std::optional<int> max_attempts;
@@ -37,13 +41,17 @@ struct Task {
     int64 keep_history_us = 0;  /* how long ended jobs are kept; 0: not at all */
     std::string notify_channel; /* of its consumers */
     std::string run_as;
-    Oid run_as_oid = InvalidOid;    /* InvalidOid: the role does not exist (any more) */
-    Oid handler_owner = InvalidOid; /* when the task was registered */
+    Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
-    bool is_hook = false;    /* not a task, but a hook; its function is the handler */
-    std::string search_path; /* of a hook */
+    bool has_handler() const { return !handler.name.empty(); }
+};
 
-    bool has_handler() const { return !handler_name.empty(); }
+struct Hook {
+    std::string task_identifier; /* empty: of all tasks */
+    FunctionRef function;
+    std::string run_as;
+    Oid run_as_oid = InvalidOid; /* as of a task */
+    std::string search_path;
 };
 
 class Config
@@ -59,9 +67,8 @@ class Config
         return policies_;
     }
 
-    /* The hooks of an event, in their order: each as a task whose handler it is; the
-     * identifier is the task it is for, or empty. */
-    const std::vector<Task> &hooks(core::HookEvent event) const
+    /* The hooks of an event, in their order. */
+    const std::vector<Hook> &hooks(core::HookEvent event) const
     {
         return hooks_[static_cast<std::size_t>(event)];
     }
@@ -87,7 +94,7 @@ class Config
     std::vector<Producer> producers_;
     Oid owner_ = InvalidOid; /* of the extension */
     core::ErrorRules error_rules_;
-    std::array<std::vector<Task>, core::kHookEventCount> hooks_;
+    std::array<std::vector<Hook>, core::kHookEventCount> hooks_;
 };
 
 /* The current configuration; reads the tables if something changed. Needs a

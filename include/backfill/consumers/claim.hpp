@@ -2,7 +2,7 @@
  *
  * A claim is a lease that is in the job's row: its consumer, its end, and its token.
  * The row leaves job_ready_idx, so that no other session can choose the job, and has its queue's
- * slot in a column. What becomes of a lease is in lease.hpp. Only jobs of tasks that have no
+ * permit in a column. What becomes of a lease is in lease.hpp. Only jobs of tasks that have no
  * handler can be claimed: the others are the server's. */
 #pragma once
 

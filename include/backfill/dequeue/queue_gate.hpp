@@ -2,8 +2,8 @@
  *
  * An executor or a consumer that claims jobs takes what each needs by QueueGate. A process that
  * only wants to know calls is_queue_open(). The order is the same everywhere: paused, the rate
- * (asked before a slot is taken, which would be held to the end of the transaction), a slot, the
- * rate's token. */
+ * (asked before a permit is taken, which would be held to the end of the transaction), a permit,
+ * the rate's token. */
 #pragma once
 
 #include "backfill/dequeue/next_job.hpp"
@@ -17,19 +17,19 @@ class QueueGate
   public:
     /* All of one transaction, which outlives the object. */
     QueueGate(PermitUser user, JobTable &table, NextJobs &next, LatestSnapshot &snapshot)
-        : table_(table), next_(next), snapshot_(snapshot), slots_(user)
+        : table_(table), next_(next), snapshot_(snapshot), permits_(user)
     {
     }
 
     /* Lets the job in, or sees to it that `next` leaves its queue out from now on. Also false
-     * when it has just got the slot of a serial queue: its order holds only among what is ready
+     * when it has just got the permit of a serial queue: its order holds only among what is ready
      * now, so `next` has read it again, and its first job is to come. */
     bool enter(const JobRow &row);
-    /* The job that was let in is not run after all; its slot is kept. */
+    /* The job that was let in is not run after all; its permit is kept. */
     void give_back(const JobRow &row);
-    /* Leaves the slot to the job's row; its number, or nothing if the job is in no queue. */
+    /* Leaves the permit to the job's row; its number, or nothing if the job is in no queue. */
     std::optional<int> lease(const JobRow &row);
-    /* No more slots should be taken in this transaction. */
+    /* No more permits should be taken in this transaction. */
     static bool is_exhausted() { return QueuePermits::is_exhausted(); }
 
   private:
@@ -38,7 +38,7 @@ class QueueGate
     JobTable &table_;
     NextJobs &next_;
     LatestSnapshot &snapshot_;
-    QueuePermits slots_;
+    QueuePermits permits_;
 };
 
 /* Whether a job of the queue could start now. If only the rate forbids it, `later` becomes the

@@ -5,6 +5,7 @@
  * commit wakes the workers (wake.hpp). */
 #pragma once
 
+#include "backfill/core/sqlstates.hpp"
 #include "backfill/enqueue/job_spec.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/job_table.hpp"
@@ -12,8 +13,8 @@
 namespace backfill::queue
 {
 
-/* SQLSTATE JB001: the queue holds max_depth jobs. */
-inline constexpr int kErrorQueueFull = MAKE_SQLSTATE('J', 'B', '0', '0', '1');
+/* The queue holds max_depth jobs. */
+inline constexpr int kErrorQueueFull = pg::error_code(core::sqlstate::kQueueFull);
 
 class Enqueuer
 {

@@ -29,6 +29,12 @@ struct Failure {
 namespace pg
 {
 
+/* A SQLSTATE (core/sqlstates.hpp) as fail() wants it. */
+constexpr int error_code(const char (&state)[6])
+{
+    return MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+}
+
 /* A PostgreSQL error on its way through C++ frames. It only points at the ErrorData,
  * which lives in the error store until the transaction ends. A function that
  * catches one must end the (sub)transaction it came from. */

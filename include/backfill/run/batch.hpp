@@ -6,10 +6,30 @@
 #pragma once
 
 #include "backfill/call/run_job.hpp"
+#include "backfill/core/read_ahead.hpp"
 #include "backfill/run/procedure.hpp"
 
 namespace backfill::queue
 {
+
+/* Makes known what the batch is at, to other processes. */
+class BatchObserver
+{
+  public:
+    BatchObserver() = default;
+    BatchObserver(const BatchObserver &) = delete;
+    BatchObserver &operator=(const BatchObserver &) = delete;
+
+    virtual void job_starts(const JobRow &row, const Task &task) = 0;
+    virtual void job_ended(bool failed) = 0;
+    /* A procedure's job is claimed; before the claim's commit. */
+    virtual void job_claimed(int64 claim_token) = 0;
+    /* Until then, others should begin behind what the batch has read. */
+    virtual void has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) = 0;
+
+  protected:
+    ~BatchObserver() = default;
+};
 
 struct BatchOptions {
     SessionKind session = SessionKind::kExecutor;
@@ -21,11 +41,7 @@ struct BatchOptions {
     bool commits = true;
     /* Only these tasks, if not empty. */
     std::vector<std::string> tasks;
-    /* How a job's start and end are made known; may be null. */
-    void (*on_start)(const JobRow &row, const Task &task) = nullptr;
-    void (*on_end)(bool failed) = nullptr;
-    /* A procedure's job is claimed; called before the claim's commit. */
-    void (*on_claim)(int64 claim_token) = nullptr;
+    BatchObserver *observer = nullptr; /* of an executor; of a session there is none */
 };
 
 struct BatchResult {

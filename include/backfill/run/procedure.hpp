@@ -29,7 +29,7 @@ struct ProcedureClaim {
 
 /* Leases the job, which the transaction has taken out of the table, to this process, and puts it
  * back. The claim is worth nothing before the commit. */
-ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_slot,
+ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional<int> lease_permit,
                                    std::shared_ptr<const Config> config, const Task &task);
 
 struct ProcedureRun {

@@ -28,9 +28,6 @@ const char *kind_name(Kind kind);
 inline constexpr int64 kFirstDelayUs = 100000;
 inline constexpr int64 kLongestDelayUs = 10000000;
 
-/* The error of a job whose executor was terminated: not that its outcome could not be recorded. */
-inline constexpr char kTerminated[] = "57P01";
-
 /* It has failed, in this database. Returns when to try again, by the machine's clock, not before
  * a time that is given. Logs nothing about the failure itself, but says so when another entry had
  * to make room. */

@@ -37,7 +37,7 @@ void note_queue_full(Oid database);
 void note_role_waits(Oid database, Oid role);
 /* Permits of limited queues were given back, after the transaction's locks are gone: if an
  * executor passed over a full queue, idle ones look again. */
-void signal_slots_released(Oid database);
+void signal_permits_released(Oid database);
 /* Something changed about which databases have the extension. */
 void signal_launcher(Oid database);
 

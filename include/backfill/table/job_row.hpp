@@ -16,7 +16,7 @@ enum class Column : int {
     kLeaseExpiresAt,
     kClaimToken,
     kDeadLetterId,
-    kLeaseSlot,
+    kLeasePermit,
     kTimeoutMs,
     kPriority,
     kAttempts,
@@ -70,7 +70,7 @@ struct JobRow {
     void clear_lease()
     {
         for (const Column column :
-             {Column::kLeaseExpiresAt, Column::kClaimToken, Column::kLeaseSlot, Column::kWorker})
+             {Column::kLeaseExpiresAt, Column::kClaimToken, Column::kLeasePermit, Column::kWorker})
             set_null(column);
     }
     /* Empty where the column is NULL. */

@@ -68,9 +68,9 @@ class JobTable
      * in the queue come; it may raise. */
     TransactionId find_inserter(std::string_view queue_name,
                                 TransactionId (*is_meant)(TransactionId inserter));
-    /* The slots of a queue that leased jobs occupy, as a snapshot taken now sees them; sorted. */
-    bool is_slot_leased(std::string_view queue_name, int slot);
-    std::vector<int> leased_slots(std::string_view queue_name);
+    /* The permits of a queue that leased jobs hold, as a snapshot taken now sees them; sorted. */
+    bool is_permit_leased(std::string_view queue_name, int permit);
+    std::vector<int> leased_permits(std::string_view queue_name);
 
     /* Nothing: there is no row with this id, not even one that is not committed. Else the other
      * transaction that is inserting it, or a subtransaction of that; invalid: it is committed.
@@ -97,14 +97,14 @@ class JobTable
     TupleTableSlot *next_pending_slot();
     template <class Visit>
     void visit_queue(std::string_view queue_name, Snapshot snapshot, Visit visit);
-    Relation slot_index();
+    Relation permit_index();
     std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
     std::vector<FoundJob> find_equal(const char *index, RegProcedure equals, Datum key);
 
     MemoryContext memory_; /* where the table was opened: it outlives a job's context */
     Relation heap_ = nullptr;
     Relation ready_index_ = nullptr;
-    Relation slot_index_ = nullptr;
+    Relation permit_index_ = nullptr;
     TupleTableSlot *slot_ = nullptr;
     /* Only an insert needs these. */
     pg::InsertTarget target_;
