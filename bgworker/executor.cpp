@@ -61,7 +61,8 @@ class Executor
     void set_job_aside(int64 job_id, const std::string &task, const core::ErrorInfo &error,
                        const std::optional<core::ErrorInfo> &run_error);
     bool commit_batch(const queue::BatchResult &result);
-    void end_batch() const;
+    void undo_batch(queue::BatchResult &result);
+    void end_batch();
 
     /* Procedures. */
     void run_procedure(queue::ProcedureClaim claim);
@@ -76,6 +77,10 @@ class Executor
     /* Jobs of a batch whose commit failed are run again one per transaction, so that one of
      * them cannot sink the others. */
     int solo_jobs_ = 0;
+    /* A job without a savepoint has failed: how, and how many jobs were undone by that, which are
+     * run again with savepoints. */
+    std::optional<queue::UndoneRun> known_run_;
+    int undone_jobs_ = 0;
     std::optional<UnchargedFailure> uncharged_failure_;
     std::optional<ClaimedProcedure> procedure_; /* from its claim to the commit of its outcome */
     int64 jobs_run_ = 0;
@@ -101,9 +106,9 @@ bool Executor::must_end() const
     return true;
 }
 
-void Executor::end_batch() const
+void Executor::end_batch()
 {
-    ExecutorStatus::end_batch(procedure_ ? procedure_->claim_token() : 0);
+    executor_status().end_batch(procedure_ ? procedure_->claim_token() : 0);
 }
 
 /* --- One transaction ----------------------------------------------------------- */
@@ -123,10 +128,16 @@ void Executor::run_one_batch(queue::BatchResult &result)
     options.time_limit_us = static_cast<int64>(guc::batch_time_ms) * 1000;
     options.observer = &executor_status();
     options.procedures = !procedure_;
+    options.may_undo = solo_jobs_ == 0 && undone_jobs_ == 0;
+    options.known_run = known_run_ ? &*known_run_ : nullptr;
     options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs_ > 0)
         solo_jobs_--;
     queue::run_batch(options, result);
+    const bool is_over = result.jobs == 0 && !result.more;
+    undone_jobs_ = is_over ? 0 : Max(undone_jobs_ - result.jobs, 0);
+    if (result.used_known_run || undone_jobs_ == 0)
+        known_run_.reset();
 }
 
 /* A batch, or what is left of the last one. */
@@ -194,7 +205,18 @@ bool Executor::commit_batch(const queue::BatchResult &result)
     return false;
 }
 
-/* Returns false if the transaction was aborted because of one job, which is set aside. An error
+/* The other jobs of the batch are run again, and the one that has failed is charged with that. */
+void Executor::undo_batch(queue::BatchResult &result)
+{
+    abort_transaction();
+    executor_status().batch_undone();
+    end_batch();
+    known_run_ = std::move(result.undone);
+    undone_jobs_ = result.jobs;
+}
+
+/* Returns false if the transaction was aborted because of one job, which is set aside or tried
+ * differently. An error
  * that says nothing about a job is thrown on. */
 bool Executor::run_transaction(queue::BatchResult &result)
 {
@@ -210,8 +232,14 @@ bool Executor::run_transaction(queue::BatchResult &result)
             throw;
         error = pg::to_error_info(raised);
     }
-    if (error)
+    if (result.undone) {
+        undo_batch(result);
+        return false;
+    }
+    if (error) {
         abort_transaction();
+        known_run_.reset();
+    }
     std::optional<core::ErrorInfo> run_error = std::move(result.run_error);
     if (uncharged_failure_ && error)
         run_error = uncharged_failure_->error;

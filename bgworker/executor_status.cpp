@@ -68,6 +68,16 @@ void ExecutorStatus::job_ended(bool failed)
     report->job_id = 0;
     report->jobs_done++;
     report->jobs_failed += failed ? 1 : 0;
+    done_++;
+    failed_ += failed ? 1 : 0;
+}
+
+void ExecutorStatus::batch_undone()
+{
+    const SlotLock report = lock_my_report();
+    report->jobs_done -= done_;
+    report->jobs_failed -= failed_;
+    done_ = failed_ = 0;
 }
 
 void ExecutorStatus::job_claimed(int64 claim_token)
@@ -87,6 +97,7 @@ void ExecutorStatus::note_claim_committed()
 
 void ExecutorStatus::end_batch(int64 claim_token)
 {
+    done_ = failed_ = 0;
     const SlotLock report = lock_my_report();
     report->xid = InvalidTransactionId;
     report->job_id = 0;

@@ -4,7 +4,7 @@
 #include "backfill/consumers/lease.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
-#include "backfill/run/batch.hpp"
+#include "backfill/run/orphaned_tasks.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/history.hpp"

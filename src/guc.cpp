@@ -47,6 +47,7 @@ int poll_interval_ms = 200;
 int random_seed = -1;
 int random_seed_assignments = 0;
 int reserved_urgent_executors = 0;
+int savepoint_per_job = kSavepointsAuto;
 
 bool is_listed(const char *database_name)
 {
@@ -110,6 +111,13 @@ const config_enum_entry kCronClocks[] = {
     {nullptr, 0, false},
 };
 
+const config_enum_entry kSavepointOptions[] = {
+    {"auto", kSavepointsAuto, false},
+    {"on", kSavepointsOn, false},
+    {"off", kSavepointsOff, false},
+    {nullptr, 0, false},
+};
+
 /* A setting's default is the value that its variable begins with. */
 
 /* What executors run, and how many of them. */
@@ -156,6 +164,12 @@ void define_executor_settings()
                             "So that slow bulk jobs never make an urgent one wait for an executor.",
                             &reserved_urgent_executors, reserved_urgent_executors, 0, 1024,
                             PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable(
+        "backfill.savepoint_per_job", "Whether executors run each job in a savepoint of its own.",
+        "\"auto\": not the jobs of tasks that hardly ever fail; should one fail, the other jobs of "
+        "its transaction are run again.",
+        &savepoint_per_job, savepoint_per_job, kSavepointOptions, PGC_SIGHUP, 0, nullptr, nullptr,
+        nullptr);
 }
 
 /* When jobs start, are retried, announced and forgotten. */

@@ -26,12 +26,17 @@ extern int poll_interval_ms;
 extern int random_seed;
 extern int random_seed_assignments; /* counts them: each begins the sequence again */
 extern int reserved_urgent_executors;
+extern int savepoint_per_job; /* one of the three below */
 
 /* Whether backfill.databases names this database. Inside pg::call(): allocates. */
 bool is_listed(const char *database_name);
 
 /* What executors set synchronous_commit to; null: nothing. */
 const char *executor_synchronous_commit_name();
+
+inline constexpr int kSavepointsAuto = 0;
+inline constexpr int kSavepointsOn = 1;
+inline constexpr int kSavepointsOff = 2;
 
 inline constexpr int kPgCronClock = 0;
 inline constexpr int kExternalClock = 1;

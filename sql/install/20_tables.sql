@@ -18,6 +18,7 @@ CREATE TABLE backfill.task (
     keep_history interval,
     handler_is_procedure boolean NOT NULL DEFAULT false,
     handler_owner backfill.role, -- when the task was registered
+    savepoint_per_job boolean NOT NULL DEFAULT false, -- else executors decide
     -- A handler is stored by name: pg_upgrade refuses reg* columns, and a dropped
     -- function must give a clear error instead of a dangling oid.
     CONSTRAINT task_handler_complete CHECK (

@@ -10,9 +10,10 @@ CREATE FUNCTION backfill.register_task(
     timeout interval DEFAULT NULL,
     run_as regrole DEFAULT NULL,
     notify_channel text DEFAULT NULL,
-    keep_history interval DEFAULT NULL)
+    keep_history interval DEFAULT NULL,
+    savepoint_per_job boolean DEFAULT false)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_register_task';
-COMMENT ON FUNCTION backfill.register_task(text, regprocedure, text, integer, integer, text, interval, regrole, text, interval) IS
+COMMENT ON FUNCTION backfill.register_task(text, regprocedure, text, integer, integer, text, interval, regrole, text, interval, boolean) IS
     'Tie a task to the function or procedure that runs its jobs (handler NULL: external consumers); registering again replaces every setting.';
 
 CREATE FUNCTION backfill.unregister_task(task_identifier text)

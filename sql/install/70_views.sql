@@ -112,7 +112,8 @@ SELECT coalesce(t.task_identifier, j.task_identifier) AS task_identifier,
        t.notify_channel,
        coalesce(j.jobs, 0) AS jobs,
        t.registered_at,
-       t.keep_history
+       t.keep_history,
+       t.savepoint_per_job
   FROM backfill.task t
   FULL JOIN (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
     ON j.task_identifier = t.task_identifier
@@ -125,6 +126,7 @@ COMMENT ON COLUMN backfill.tasks.kind IS 'function (the server runs it), procedu
 COMMENT ON COLUMN backfill.tasks.handler_exists IS 'false: the function was dropped or changed; its jobs go to the dead letter queue until it is back. NULL: the task has none.';
 COMMENT ON COLUMN backfill.tasks.run_as IS 'The role that jobs run as. "(missing)": it does not exist (any more); a new role of that name is another one. Register the task again.';
 COMMENT ON COLUMN backfill.tasks.keep_history IS 'How long ended jobs stay in backfill.history; NULL: not at all.';
+COMMENT ON COLUMN backfill.tasks.savepoint_per_job IS 'Each job runs in a savepoint of its own; false: executors decide (backfill.savepoint_per_job).';
 COMMENT ON COLUMN backfill.tasks.jobs IS 'Jobs of the task that wait or run now.';
 
 CREATE VIEW backfill.dlq AS

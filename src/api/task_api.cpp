@@ -60,6 +60,7 @@ struct Registration {
     std::optional<Oid> run_as;
     std::optional<std::string_view> notify_channel;
     const Interval *keep_history;
+    bool savepoint_per_job;
 };
 
 Registration read_registration(const pg::Arguments &arguments)
@@ -73,7 +74,8 @@ Registration read_registration(const pg::Arguments &arguments)
             arguments.interval(6),
             arguments.oid(7),
             arguments.text(8),
-            arguments.interval(9)};
+            arguments.interval(9),
+            !arguments.is_null(10) && DatumGetBool(arguments.datum(10))};
 }
 
 void check_settings(const Registration &given)
@@ -127,13 +129,15 @@ void save_task(const Registration &given, Oid run_as,
         pg::interval_param(given.keep_history),
         pg::bool_param(handler && handler->is_procedure),
         pg::role_param(owner),
+        pg::bool_param(given.savepoint_per_job),
     };
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.task (task_identifier, handler_schema, handler_name,"
         "   handler_argtypes, queue_name, priority, max_attempts, retry_policy, timeout, run_as,"
-        "   notify_channel, keep_history, handler_is_procedure, handler_owner)"
+        "   notify_channel, keep_history, handler_is_procedure, handler_owner,"
+        "   savepoint_per_job)"
         " VALUES ($1, $2, $3, CASE WHEN $3 IS NOT NULL THEN '{jsonb}'::text[] END,"
-        "   $4, $5, $6, $7, $8, backfill._role_of($9), $10, $11, $12, backfill._role_of($13))"
+        "   $4, $5, $6, $7, $8, backfill._role_of($9), $10, $11, $12, backfill._role_of($13), $14)"
         " ON CONFLICT (task_identifier) DO UPDATE SET"
         "   handler_schema = excluded.handler_schema, handler_name = excluded.handler_name,"
         "   handler_argtypes = excluded.handler_argtypes, queue_name = excluded.queue_name,"
@@ -143,7 +147,8 @@ void save_task(const Registration &given, Oid run_as,
         "   keep_history = excluded.keep_history,"
         "   registered_at = pg_catalog.now(),"
         "   handler_is_procedure = excluded.handler_is_procedure,"
-        "   handler_owner = excluded.handler_owner",
+        "   handler_owner = excluded.handler_owner,"
+        "   savepoint_per_job = excluded.savepoint_per_job",
         params);
 }
 

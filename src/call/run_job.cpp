@@ -65,6 +65,17 @@ void call_handler(FmgrInfo *handler, Datum payload, JobContext &job, bool keep_r
         keep_returned(handler, returned, is_null);
 }
 
+/* What the end of a subtransaction does besides: the next job sees the effects. */
+template <class Run> std::optional<core::ErrorInfo> run_in_transaction(const Run &run)
+{
+    const MemoryContext memory = CurrentMemoryContext;
+    auto error = pg::error_of(run);
+    MemoryContextSwitchTo(memory);
+    if (!error)
+        pg::call([] { CommandCounterIncrement(); });
+    return error;
+}
+
 } // namespace
 
 void clean_session()
@@ -99,7 +110,8 @@ bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row)
     }
 }
 
-RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session)
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session,
+                  Undo undo)
 {
     const std::string queue(row.text_or_empty(Column::kQueueName));
     JobContext job = describe(row, task, queue);
@@ -108,7 +120,7 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     result.started_at = GetCurrentTimestamp();
     {
         const RunningMark mark(row);
-        result.error = pg::in_subtransaction([&] {
+        const auto run = [&] {
             limit.begin();
             if (may_go_on(config, core::HookEvent::kBeforeJobRun, row)) {
                 FmgrInfo *const handler = find_handler(task, GetUserId());
@@ -119,7 +131,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
             }
             limit.check();
             limit.end();
-        });
+        };
+        result.error = undo == Undo::kJob ? pg::in_subtransaction(run) : run_in_transaction(run);
         limit.end();
     }
     if (result.error)
@@ -128,6 +141,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
         result.error->sqlstate == kQueryCanceled && session == SessionKind::kUser)
         /* The user wants the statement to end, not the job to fail. */
         fail(ERRCODE_QUERY_CANCELED, result.error->message);
+    if (result.error && undo == Undo::kTransaction)
+        return result; /* nothing can be done before the abort */
     if (session == SessionKind::kExecutor)
         clean_session();
     result.verdict = said::verdict();

@@ -39,6 +39,7 @@ constexpr pg::OwnColumn kTaskColumns[] = {
     {"keep_history", INTERVALOID, false},
     {"handler_is_procedure", BOOLOID, true},
     {"handler_owner", pg::kRoleColumn, false},
+    {"savepoint_per_job", BOOLOID, true},
 };
 constexpr pg::OwnColumn kPolicyColumns[] = {
     {"policy_name", TEXTOID, true},       {"max_attempts", INT2OID, true},
@@ -146,6 +147,7 @@ Task read_task(const pg::TableRow &table_row)
     task.handler.is_procedure = DatumGetBool(row.datum(13));
     if (!row.is_null(14))
         task.handler.owner = pg::existing_role(row.role(14));
+    task.savepoint_per_job = DatumGetBool(row.datum(15));
     return task;
 }
 
@@ -223,6 +225,16 @@ std::shared_ptr<const Config> Config::load()
     for (auto &[id, hook] : ordered)
         loaded->hooks_[static_cast<std::size_t>(hook.first)].push_back(std::move(hook.second));
     return loaded;
+}
+
+bool Config::has_run_hooks() const
+{
+    using core::HookEvent;
+    constexpr HookEvent kOfRuns[] = {HookEvent::kBeforeJobRun, HookEvent::kAfterJobRun,
+                                     HookEvent::kJobStart,     HookEvent::kJobComplete,
+                                     HookEvent::kJobFail,      HookEvent::kJobPermanentlyFail};
+    return std::any_of(std::begin(kOfRuns), std::end(kOfRuns),
+                       [&](HookEvent event) { return !hooks(event).empty(); });
 }
 
 const Task *Config::find_task(std::string_view identifier) const

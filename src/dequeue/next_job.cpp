@@ -75,10 +75,10 @@ void NextJobs::clear()
 
 std::optional<FoundJob> NextJobs::fetch(const Candidate &candidate, const LatestSnapshot &snapshot)
 {
-    auto row = table_.fetch(candidate.tid, snapshot.get());
-    if (!row || row->id() != candidate.id)
-        return std::nullopt;
-    return FoundJob{candidate.tid, *row};
+    auto found = table_.fetch(candidate.tid, snapshot.get());
+    if (found && found->row.id() != candidate.id)
+        found.reset();
+    return found;
 }
 
 std::optional<Candidate> NextJobs::pop()

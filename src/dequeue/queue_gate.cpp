@@ -60,8 +60,12 @@ bool QueueGate::enter(const JobRow &row)
     if (!take_permit(limit, queue))
         return false;
     /* Another process may just have started the last job that the rate allows. */
-    if (!has_rate || is_below_rate(take_rate_token(limit, clock::now())))
+    if (!has_rate)
         return true;
+    if (is_below_rate(take_rate_token(limit, clock::now()))) {
+        tokens_.push_back(limit);
+        return true;
+    }
     next_.exclude_queue(queue);
     return false;
 }
@@ -69,8 +73,20 @@ bool QueueGate::enter(const JobRow &row)
 void QueueGate::give_back(const JobRow &row)
 {
     const QueueLimit limit = queue_limit(row.text_or_empty(Column::kQueueName));
-    if (limit.rate_limit > 0)
-        return_rate_token(limit, clock::now());
+    const auto token = std::find_if(tokens_.begin(), tokens_.end(), [&](const QueueLimit &taken) {
+        return taken.queue_id == limit.queue_id;
+    });
+    if (token == tokens_.end())
+        return;
+    return_rate_token(*token, clock::now());
+    tokens_.erase(token);
+}
+
+void QueueGate::give_back_all()
+{
+    for (const QueueLimit &token : tokens_)
+        return_rate_token(token, clock::now());
+    tokens_.clear();
 }
 
 std::optional<int> QueueGate::lease(const JobRow &row)

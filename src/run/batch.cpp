@@ -5,11 +5,11 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
-#include "backfill/core/sqlstates.hpp"
 #include "backfill/dequeue/next_job.hpp"
+#include "backfill/guc.hpp"
 #include "backfill/run/job_claimer.hpp"
+#include "backfill/run/task_record.hpp"
 #include "backfill/settle/crash_charge.hpp"
-#include "backfill/settle/each_apart.hpp"
 #include "backfill/settle/settle.hpp"
 #include "backfill/shmem/set_aside.hpp"
 
@@ -30,43 +30,12 @@ constexpr int64 kReadAheadUs = 10000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down the snapshots of
  * all sessions. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
-/* A job longer than this is slow. */
-constexpr int64 kSlowJobUs = 5000;
 /* This long, if the batch may last as long, a job may wait for locks while others are done. */
 constexpr int64 kLongestLockWaitUs = 100000;
 namespace set_aside = bgworker::set_aside;
 
-/* How long a task's jobs may take, as far as this process knows. A job that is done waits
- * for the end of its batch, so a job that may be slow must not join one: neither of a
- * task that is new here, nor of one that had slow jobs lately. One slow job among fast ones
- * does not count: on a busy machine any process may be kept waiting for that long. */
-class TaskSpeed
-{
-  public:
-    static bool may_be_slow(const std::string &task)
-    {
-        const auto found = scores().find(task);
-        return found == scores().end() || found->second >= kSlowScore;
-    }
-    static void record(const std::string &task, int64 duration_us)
-    {
-        const auto [entry, is_new] = scores().emplace(task, 0);
-        int &score = entry->second;
-        if (duration_us > kSlowJobUs)
-            score = Min(score + (is_new ? kSlowScore : kSlowScore - 1), kMaxScore);
-        else
-            score = Max(score - 1, 0);
-    }
-
-  private:
-    static constexpr int kSlowScore = 5;
-    static constexpr int kMaxScore = 16;
-
-    static std::unordered_map<std::string, int> &scores()
-    {
-        static std::unordered_map<std::string, int> map;
-        return map;
-    }
+/* Ends a batch whose transaction must be aborted; result.undone says why. */
+struct Undone {
 };
 
 /* The last look of this process took long, so that the next one had better find much: one batch
@@ -208,7 +177,7 @@ class Batch final : public JobClaimer
         failed_before_ =
             !set_aside::is_empty() && set_aside::find(set_aside::Kind::kJob, row.id()).has_value();
         is_slow_ = task_->handler.is_procedure || failed_before_ ||
-                   TaskSpeed::may_be_slow(task_->identifier);
+                   TaskRecord::of(task_->identifier).may_be_slow();
         if (!is_slow_ || result_.jobs == 0)
             return Choice::kTake;
         result_.more = true;
@@ -286,31 +255,75 @@ class Batch final : public JobClaimer
     void run_claimed(TakenJob &job, const Task &task)
     {
         const JobRow &row = job.row;
+        const Undo undo = undo_of(task);
         start(row, task);
-        const TimestampTz started = GetCurrentTimestamp();
-        const lost_run::InLedger in_ledger(row, started);
         const uint64 xids_before = writing_subtransactions();
-        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
-        const RunResult run = run_job(*config_, row, task, options_.session);
-        const TimestampTz end = GetCurrentTimestamp();
-        in_ledger.check_end();
-        TaskSpeed::record(task.identifier, end - started);
-        if (run.given_back) {
+        const JobRun run = is_known(job) ? options_.known_run->run : call(row, task, undo);
+        if (is_known(job))
+            result_.used_known_run = true;
+        else if (run.result.error && undo == Undo::kTransaction)
+            undo_all(job, run);
+        if (run.result.given_back) {
             give_back(job);
             return;
         }
-        if (run.error && !run.cancelled)
-            result_.run_error = run.error;
-        (void) settle(table_, *config_, job, ending::after_run(*config_, row, run, started, end));
+        if (run.result.error && !run.result.cancelled)
+            result_.run_error = run.result.error;
+        const Settled settled =
+            settle(table_, *config_, job,
+                   ending::after_run(*config_, row, run.result, run.started, run.ended));
         result_.run_error.reset();
+        has_told_ = has_told_ || settled.fate != core::Fate::kCompleted;
         result_.last_job_id = row.id();
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
-        if (run.cancelled)
+        if (run.result.cancelled)
             result_.more = true; /* the session that cancelled it must not wait for our next jobs */
         if (options_.observer != nullptr)
-            options_.observer->job_ended(run.error.has_value());
+            options_.observer->job_ended(run.result.error.has_value());
         if (result_.jobs == 1 && options_.commits && options_.max_jobs != 1)
             watch_lock_waits(Max(Min(options_.time_limit_us, kLongestLockWaitUs), 1000));
+    }
+
+    JobRun call(const JobRow &row, const Task &task, Undo undo)
+    {
+        JobRun run;
+        run.started = GetCurrentTimestamp();
+        const lost_run::InLedger in_ledger(row, run.started);
+        hooks::notify(*config_, core::HookEvent::kJobStart, &row);
+        run.result = run_job(*config_, row, task, options_.session, undo);
+        run.ended = GetCurrentTimestamp();
+        in_ledger.check_end();
+        TaskRecord::of(task.identifier)
+            .note_run(run.ended - run.started, run.result.error.has_value());
+        return run;
+    }
+
+    /* A hook may do what cannot be undone, and must not do it twice; and of a job that has failed
+     * the log has been told. */
+    Undo undo_of(const Task &task) const
+    {
+        if (!options_.may_undo || has_told_ || guc::savepoint_per_job == guc::kSavepointsOn ||
+            task.savepoint_per_job || failed_before_ || config_->has_run_hooks())
+            return Undo::kJob;
+        const bool is_trusted = guc::savepoint_per_job == guc::kSavepointsOff ||
+                                result_.jobs < TaskRecord::of(task.identifier).jobs_at_stake();
+        return is_trusted ? Undo::kTransaction : Undo::kJob;
+    }
+
+    bool is_known(const TakenJob &job) const
+    {
+        if (options_.known_run == nullptr || options_.known_run->xmin != job.xmin)
+            return false;
+        ItemPointerData known = options_.known_run->tid;
+        ItemPointerData taken = job.tid;
+        return ItemPointerEquals(&known, &taken);
+    }
+
+    [[noreturn]] void undo_all(const TakenJob &job, const JobRun &run)
+    {
+        gate_.give_back_all();
+        result_.undone = UndoneRun{job.tid, job.xmin, run};
+        throw Undone();
     }
 
     /* Its effects are gone. The batch ends, so that those which are done are committed; the job is
@@ -345,6 +358,7 @@ class Batch final : public JobClaimer
     int read_ahead_ = kFirstReadAhead;
     int writers_ = 0;
     bool shares_read_ahead_ = false;
+    bool has_told_ = false; /* other processes and the log of what a job has come to */
 };
 
 /* Claims the job with this id if it is waiting. */
@@ -363,7 +377,11 @@ std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id)
 
 void run_batch(const BatchOptions &options, BatchResult &result)
 {
-    Batch(options, result).run();
+    try {
+        Batch(options, result).run();
+    } catch (const Undone &) {
+        Assert(result.undone);
+    }
 }
 
 void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error)
@@ -382,59 +400,6 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error)
     if (auto job = claim_by_id(table, job_id))
         (void) settle(table, *current, *job, ending::lost_run(*current, job->row, error));
     table.close();
-}
-
-namespace
-{
-
-core::ErrorInfo no_such_role(const Task &task)
-{
-    return {core::sqlstate::kUndefinedObject,
-            "role \"" + task.run_as + "\" of task \"" + task.identifier + "\" does not exist",
-            "The jobs of the task run as this role.",
-            "Register the task again with a role that exists, then requeue the job with "
-            "backfill.requeue_dlq_job().",
-            {}};
-}
-
-} // namespace
-
-bool dead_letter_orphans(int limit)
-{
-    const std::shared_ptr<const Config> current = config();
-    std::vector<std::string_view> orphaned;
-    for (const Task &task : current->tasks())
-        if (task.has_handler() && !OidIsValid(task.run_as_oid))
-            orphaned.emplace_back(task.identifier);
-    if (orphaned.empty())
-        return false;
-
-    JobTable table;
-    NextJobs next(table, orphaned, Reader::kWorker);
-    LatestSnapshot snapshot;
-    std::vector<FoundJob> jobs;
-    snapshot.renew();
-    /* Those that are set aside must not take the place of the others. */
-    limit += bgworker::set_aside::kMaxEntries;
-    next.read(snapshot, limit);
-    while (const auto candidate = next.pop())
-        if (const auto found = next.fetch(*candidate, snapshot))
-            jobs.push_back(*found);
-    const Done done = each_apart(
-        {bgworker::set_aside::Kind::kLetter, "make a dead letter of job", Transaction::kOurs}, jobs,
-        thing_of_job, [&](JobTable &open, const FoundJob &job) {
-            Take taken = take(open, job);
-            if (!taken.job)
-                return false;
-            const Task *task = current->find_task(job.row.task_identifier());
-            (void) settle(open, *current, *taken.job,
-                          ending::lost_run(*current, job.row, no_such_role(*task)));
-            return true;
-        });
-    const bool full = static_cast<int>(jobs.size()) == limit;
-    snapshot.pop();
-    table.close();
-    return done.count > 0 && (full || done.more);
 }
 
 } // namespace backfill::queue

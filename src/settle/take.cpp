@@ -72,7 +72,7 @@ Take take(JobTable &table, const FoundJob &found, Wait wait)
         wait == Wait::kYes ? table.remove_waiting(found.tid) : table.remove(found.tid);
     if (removed != RemoveResult::kRemoved)
         return {std::nullopt, removed == RemoveResult::kBusy};
-    TakenJob job(found.row);
+    TakenJob job(found);
     note_removal(found.row);
     return {std::move(job), false};
 }

@@ -35,9 +35,7 @@ std::vector<FoundJob> JobTable::find(const char *index_name, std::span<ScanKeyDa
                 room *= 2;
                 found = static_cast<FoundJob *>(repalloc(found, sizeof(FoundJob) * room));
             }
-            FoundJob &job = found[count++];
-            job.tid = slot_->tts_tid;
-            job.row = copy_row(slot_);
+            found[count++] = copy_found();
         }
         ExecClearTuple(slot_);
         index_endscan(scan);

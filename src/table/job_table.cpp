@@ -83,17 +83,17 @@ Relation JobTable::ready_index()
     return ready_index_;
 }
 
-std::optional<JobRow> JobTable::fetch(ItemPointerData tid, Snapshot snapshot)
+std::optional<FoundJob> JobTable::fetch(ItemPointerData tid, Snapshot snapshot)
 {
-    JobRow row = JobRow::empty();
+    FoundJob found{tid, InvalidTransactionId, JobRow::empty()};
     const bool visible = pg::call([&] {
         if (!table_tuple_fetch_row_version(heap_, &tid, snapshot, slot_))
             return false;
-        row = copy_row(slot_);
+        found = copy_found();
         ExecClearTuple(slot_);
         return true;
     });
-    return visible ? std::optional(row) : std::nullopt;
+    return visible ? std::optional(found) : std::nullopt;
 }
 
 namespace
@@ -184,12 +184,15 @@ RemoveResult JobTable::remove_by_sql(ItemPointerData tid, bool wait)
     });
 }
 
-/* In the slot is a row of the table. */
-JobRow JobTable::copy_row(TupleTableSlot *slot) const
+/* The row in slot_; inside pg::call(). */
+FoundJob JobTable::copy_found() const
 {
-    JobRow row;
-    own_table.deform(ExecCopySlotHeapTuple(slot), RelationGetDescr(heap_), row.values, row.nulls);
-    return row;
+    FoundJob found;
+    const HeapTuple tuple = ExecCopySlotHeapTuple(slot_);
+    found.tid = slot_->tts_tid;
+    found.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+    own_table.deform(tuple, RelationGetDescr(heap_), found.row.values, found.row.nulls);
+    return found;
 }
 
 void JobTable::on_insert_by_sql(void (*callback)() noexcept)

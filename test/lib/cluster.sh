@@ -100,6 +100,8 @@ cluster_start() {
         for setting in "$@"; do
             printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}"
         done
+        # As PostgreSQL's own tests have it: settings for all servers of a run.
+        [[ -z ${TEMP_CONFIG:-} ]] || cat "$TEMP_CONFIG"
     } >>"$CLUSTER_DIR/data/postgresql.conf"
     as_server env "${CLUSTER_ENVIRONMENT[@]}" "$bin/pg_ctl" -D "$CLUSTER_DIR/data" -l "$CLUSTER_DIR/server.log" -t 60 -w start >/dev/null 2>&1 </dev/null || {
         cluster_log 30 >&2

@@ -1,4 +1,4 @@
-/* run_job.hpp - run one claimed job's handler in a subtransaction. */
+/* run_job.hpp - run one claimed job's handler, in a subtransaction or without one. */
 #pragma once
 
 #include "backfill/call/running_job.hpp"
@@ -14,11 +14,18 @@ enum class SessionKind {
     kUser,     /* a user's own session (process_available_jobs): leave its state alone */
 };
 
-/* Runs the handler of a job that this transaction has claimed. The handler's effects
- * and the trial of its deferred constraints (deferred_events.hpp) are in a subtransaction: on
- * an error all of it is gone, and the error is returned. Settings that the handler changed are put
- * back either way. Errors: Failure 57014 if the user cancels a kUser session. */
-RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session);
+/* What an error of the handler undoes. */
+enum class Undo {
+    kJob,         /* its own effects: it runs in a subtransaction */
+    kTransaction, /* all: the caller must abort the transaction. For kExecutor. */
+};
+
+/* Runs the handler of a job that this transaction has claimed, and tries the deferred constraints
+ * that it leaves (deferred_events.hpp). An error is returned, and undone, or to be undone by the
+ * caller. Settings that the handler changed are put back either way.
+ * Errors: Failure 57014 if the user cancels a kUser session. */
+RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session,
+                  Undo undo);
 
 /* --- For run_job() and procedure.cpp only. --- */
 

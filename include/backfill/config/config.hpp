@@ -37,9 +37,10 @@ struct Task {
     std::optional<int> priority;
     std::optional<int> max_attempts;
     std::optional<std::string> retry_policy;
-    int64 timeout_us = 0;       /* 0: no limit */
-    int64 keep_history_us = 0;  /* how long ended jobs are kept; 0: not at all */
-    std::string notify_channel; /* of its consumers */
+    int64 timeout_us = 0;           /* 0: no limit */
+    int64 keep_history_us = 0;      /* how long ended jobs are kept; 0: not at all */
+    bool savepoint_per_job = false; /* always; else executors decide */
+    std::string notify_channel;     /* of its consumers */
     std::string run_as;
     Oid run_as_oid = InvalidOid; /* InvalidOid: the role does not exist (any more) */
 
@@ -72,6 +73,8 @@ class Config
     {
         return hooks_[static_cast<std::size_t>(event)];
     }
+    /* Whether any hook hears of runs. */
+    bool has_run_hooks() const;
 
     const core::ErrorRules &error_rules() const { return error_rules_; }
 

@@ -27,6 +27,8 @@ class QueueGate
     bool enter(const JobRow &row);
     /* The job that was let in is not run after all; its permit is kept. */
     void give_back(const JobRow &row);
+    /* The same for all, whose transaction is going to be aborted. */
+    void give_back_all();
     /* Leaves the permit to the job's row; its number, or nothing if the job is in no queue. */
     std::optional<int> lease(const JobRow &row);
     /* No more permits should be taken in this transaction. */
@@ -39,6 +41,7 @@ class QueueGate
     NextJobs &next_;
     LatestSnapshot &snapshot_;
     QueuePermits permits_;
+    std::vector<QueueLimit> tokens_; /* the rates that jobs of this transaction count in */
 };
 
 /* Whether a job of the queue could start now. If only the rate forbids it, `later` becomes the

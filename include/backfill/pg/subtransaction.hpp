@@ -8,6 +8,23 @@ namespace backfill::pg
 
 enum class OnSuccess { kKeep, kRollBack };
 
+/* Runs body, which may throw pg::Error, Failure or an ErrorInfo, and returns the error. What body
+ * did is still there: the (sub)transaction must be aborted. For in_subtransaction() and run_job().
+ */
+template <class Body> std::optional<core::ErrorInfo> error_of(Body &&body)
+{
+    try {
+        body();
+        return std::nullopt;
+    } catch (const Error &raised) {
+        return to_error_info(raised);
+    } catch (const Failure &raised) {
+        return to_error_info(raised);
+    } catch (const core::ErrorInfo &raised) {
+        return raised;
+    }
+}
+
 /* Runs body in a subtransaction. Returns nothing on success; on an error the
  * subtransaction is rolled back, with everything that body did to the database and to
  * settings and roles, and the error is returned. body may throw (pg::Error, Failure, or
@@ -19,26 +36,19 @@ std::optional<core::ErrorInfo> in_subtransaction(Body &&body,
 {
     const MemoryContext memory = CurrentMemoryContext;
     const ResourceOwner owner = CurrentResourceOwner;
-    std::optional<core::ErrorInfo> error;
 
     call([&] {
         BeginInternalSubTransaction(nullptr);
         MemoryContextSwitchTo(memory);
     });
     bool released = false;
-    try {
+    const std::optional<core::ErrorInfo> error = error_of([&] {
         body();
         if (on_success == OnSuccess::kKeep) {
             call([] { ReleaseCurrentSubTransaction(); });
             released = true;
         }
-    } catch (const Error &raised) {
-        error = to_error_info(raised);
-    } catch (const Failure &raised) {
-        error = to_error_info(raised);
-    } catch (const core::ErrorInfo &raised) {
-        error = raised;
-    }
+    });
     if (!released)
         call([] { RollbackAndReleaseCurrentSubTransaction(); });
     MemoryContextSwitchTo(memory);

@@ -2,7 +2,12 @@
  *
  * Fast jobs share a transaction, as many as fit into backfill.batch_time: a commit costs
  * far more than a small job. A task that is new or has been slow runs alone. The caller
- * opens and commits the transaction; if it aborts, every job of the batch is ready again. */
+ * opens and commits the transaction; if it aborts, every job of the batch is ready again.
+ *
+ * Jobs of tasks that hardly ever fail run without a savepoint each (task_record.hpp). Should one
+ * fail, all that the batch has done is undone. The caller has its jobs run again with savepoints,
+ * and tells the batch how the one that failed has ended, so that it is charged without a second
+ * run. */
 #pragma once
 
 #include "backfill/call/run_job.hpp"
@@ -11,6 +16,20 @@
 
 namespace backfill::queue
 {
+
+/* How a job's run went. */
+struct JobRun {
+    RunResult result;
+    TimestampTz started = 0;
+    TimestampTz ended = 0;
+};
+
+/* A run that has failed, of a version of a job's row. */
+struct UndoneRun {
+    ItemPointerData tid;
+    TransactionId xmin;
+    JobRun run;
+};
 
 /* Makes known what the batch is at, to other processes. */
 class BatchObserver
@@ -22,6 +41,8 @@ class BatchObserver
 
     virtual void job_starts(const JobRow &row, const Task &task) = 0;
     virtual void job_ended(bool failed) = 0;
+    /* The jobs of the batch that have ended have not: its transaction is aborted. */
+    virtual void batch_undone() = 0;
     /* A procedure's job is claimed; before the claim's commit. */
     virtual void job_claimed(int64 claim_token) = 0;
     /* Until then, others should begin behind what the batch has read. */
@@ -37,6 +58,11 @@ struct BatchOptions {
     int max_jobs = 0;         /* 0: no limit */
     bool urgent_only = false; /* only jobs of the fast bands */
     bool procedures = true;   /* also jobs of procedures, in an executor */
+    /* Jobs may run without a savepoint: the caller can abort the transaction and have the jobs run
+     * again, with savepoints. */
+    bool may_undo = false;
+    /* How a job's run went in the transaction that was undone: it is not run again for that. */
+    const UndoneRun *known_run = nullptr;
     /* The transaction ends with the batch: jobs that are done wait for it. */
     bool commits = true;
     /* Only these tasks, if not empty. */
@@ -50,6 +76,9 @@ struct BatchResult {
     int64 last_job_id = 0;
     /* The only job of the batch, which the caller has to run after the commit. */
     std::optional<ProcedureClaim> procedure;
+    /* A job without a savepoint has failed: the transaction must be aborted. */
+    std::optional<UndoneRun> undone;
+    bool used_known_run = false;
     /* The job was set aside before, and is the only one of the batch. */
     bool was_set_aside = false;
 
@@ -73,9 +102,5 @@ void fail_unrun_job(int64 job_id, const core::ErrorInfo &error);
  * no executor may look for it yet (set_aside.hpp), with this error and one attempt more. When it
  * was the last one, the next executor that claims it does not run it again. */
 void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error);
-
-/* Dead-letters about `limit` ready jobs of tasks whose run_as role does not exist; returns
- * whether there are more. For the dispatcher: no executor can log in as such a role. */
-bool dead_letter_orphans(int limit);
 
 } // namespace backfill::queue

@@ -29,8 +29,11 @@ class [[nodiscard]] TakenJob
 {
   public:
     JobRow row;
+    ItemPointerData tid; /* where the row was, and its xmin */
+    TransactionId xmin;
 
-    TakenJob(TakenJob &&other) noexcept : row(other.row), open_(std::exchange(other.open_, false))
+    TakenJob(TakenJob &&other) noexcept
+        : row(other.row), tid(other.tid), xmin(other.xmin), open_(std::exchange(other.open_, false))
     {
     }
     TakenJob &operator=(TakenJob &&) = delete;
@@ -47,7 +50,7 @@ class [[nodiscard]] TakenJob
     }
 
   private:
-    explicit TakenJob(const JobRow &taken) : row(taken) {}
+    explicit TakenJob(const FoundJob &found) : row(found.row), tid(found.tid), xmin(found.xmin) {}
     static void note_dropped(int64 id) noexcept;
     friend Take take(JobTable &table, const FoundJob &found, Wait wait);
 

@@ -18,6 +18,7 @@ enum class RemoveResult {
 
 struct FoundJob {
     ItemPointerData tid;
+    TransactionId xmin; /* with the tid it names one version of the row */
     JobRow row;
 };
 
@@ -43,7 +44,7 @@ class JobTable
     TupleTableSlot *slot() const { return slot_; }
 
     /* The row at tid if snapshot sees it, copied into the current memory context. */
-    std::optional<JobRow> fetch(ItemPointerData tid, Snapshot snapshot);
+    std::optional<FoundJob> fetch(ItemPointerData tid, Snapshot snapshot);
     /* The rows that a snapshot taken now sees, by id or by job_key; newest first. */
     std::vector<FoundJob> find_by_id(int64 id);
     std::vector<FoundJob> find_by_key(std::string_view job_key);
@@ -91,7 +92,7 @@ class JobTable
     /* The same, but waits for a transaction that is changing the row. Never returns kBusy. */
     RemoveResult remove_waiting(ItemPointerData tid);
     void open_indexes();
-    JobRow copy_row(TupleTableSlot *slot) const;
+    FoundJob copy_found() const;
     void insert_by_sql(const JobRow &row);
     RemoveResult remove_by_sql(ItemPointerData tid, bool wait);
     TupleTableSlot *next_pending_slot();
