@@ -23,6 +23,7 @@
 #include "backfill/bgworker/executor_pool.hpp"
 #include "backfill/bgworker/housekeeping.hpp"
 #include "backfill/bgworker/own_settings.hpp"
+#include "backfill/bgworker/sweep_timer.hpp"
 #include "backfill/bgworker/work_finder.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/subtransaction.hpp"
@@ -40,13 +41,11 @@ namespace backfill::bgworker
 namespace
 {
 
-constexpr int kMaxSweepFactor = 32;
+constexpr long kLongestWaitMs = 3600 * 1000;
 /* How soon to look again whether a transaction that drops the extension is over. */
 constexpr long kBeingDroppedMs = 100;
 /* With backfill.fake_now, how soon to look again at most. */
 constexpr long kFakeClockMs = 100;
-/* How many times as long as a sweep took, there is no other sweep. */
-constexpr int kSweepRest = 50;
 
 void set_status(DatabaseStatus status, std::optional<TimestampTz> next_due)
 {
@@ -125,9 +124,8 @@ class Dispatcher
     static const Step kSteps[];
 
     bool version_matches();
-    TimestampTz next_sweep() const;
-    void note_sweep(TimestampTz start);
-    long wait_time(const Pass &pass, const Shortage &shortage) const;
+    long until_due(const Pass &pass, const Shortage &shortage) const;
+    long until_next(long due_ms) const;
 
     static std::string describe_attempt(const ledger::Deed &deed);
     void set_deadly_aside();
@@ -144,9 +142,7 @@ class Dispatcher
     Housekeeping housekeeping_;
     WorkFinder work_finder_;
     ExecutorPool executors_;
-    TimestampTz last_sweep_ = 0;
-    TimestampTz sweep_time_ = 0; /* how long it took, in microseconds */
-    int sweep_factor_ = 1;
+    SweepTimer sweeps_;
     bool version_reported_ = false;
     bool steps_apart_ = false; /* each step has its own transaction */
     bool knows_deadly_ = false;
@@ -178,19 +174,13 @@ bool Dispatcher::version_matches()
     return matches;
 }
 
-/* Asked anew each time, because backfill.poll_interval may have changed. */
-TimestampTz Dispatcher::next_sweep() const
-{
-    return last_sweep_ + Max(static_cast<TimestampTz>(guc::poll_interval_ms) * 1000 * sweep_factor_,
-                             sweep_time_ * kSweepRest);
-}
-
-long Dispatcher::wait_time(const Pass &pass, const Shortage &shortage) const
+/* How long until there is something to do other than the next sweep. */
+long Dispatcher::until_due(const Pass &pass, const Shortage &shortage) const
 {
     if (pass.more || was_called())
         return 0;
     const TimestampTz now = GetCurrentTimestamp();
-    long wait_ms = TimestampDifferenceMilliseconds(now, next_sweep());
+    long wait_ms = kLongestWaitMs;
     if (pass.next_due) {
         const long due_ms = TimestampDifferenceMilliseconds(clock::now(), *pass.next_due) + 1;
         /* A clock that stands still does not come closer. */
@@ -203,6 +193,13 @@ long Dispatcher::wait_time(const Pass &pass, const Shortage &shortage) const
     if (shortage.no_place)
         wait_ms = Min(wait_ms, kMinTenureMs / 2);
     return Max(wait_ms, 1);
+}
+
+/* How long until that or the next sweep. */
+long Dispatcher::until_next(long due_ms) const
+{
+    const long sweep_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sweeps_.next());
+    return due_ms == 0 ? 0 : Max(Min(due_ms, sweep_ms), 1);
 }
 
 /* --- Steps of a pass ------------------------------------------------------------ */
@@ -368,38 +365,35 @@ void Dispatcher::follow_reloads()
     set_aside::retry_all();
 }
 
-/* Sweeps become rarer while they find nothing. */
-void Dispatcher::note_sweep(TimestampTz start)
-{
-    const TimestampTz now = GetCurrentTimestamp();
-    last_sweep_ = now;
-    sweep_time_ = now - start;
-    sweep_factor_ = Min(sweep_factor_ * 2, kMaxSweepFactor);
-}
-
 long Dispatcher::take_pass()
 {
     Pass pass;
     const TimestampTz start = GetCurrentTimestamp();
-    pass.sweep = start >= next_sweep();
+    pass.sweep = start >= sweeps_.next();
     pass.other_version = !version_matches();
+    sweeps_.begin_pass();
     if (pass.other_version)
         commit_transaction();
     else
         take_steps(pass);
     set_status(DatabaseStatus::kPresent, pass.next_due);
-    stats::note_poll(WorkerKind::kDispatcher,
-                     std::any_of(pass.roles.begin(), pass.roles.end(),
-                                 [](const RoleWork &work) { return work.ready > 0; }));
+    const bool has_work = std::any_of(pass.roles.begin(), pass.roles.end(),
+                                      [](const RoleWork &work) { return work.ready > 0; });
+    stats::note_poll(WorkerKind::kDispatcher, has_work);
 
     executors_.reap();
     ExecutorPool::retire_surplus(pass.other_version ? 0 : guc::max_executors);
     const Shortage shortage = executors_.provide(pass.roles);
     if (shortage.missed)
-        sweep_factor_ = 1;
+        sweeps_.hurry();
     if (pass.sweep)
-        note_sweep(start);
-    return wait_time(pass, shortage);
+        sweeps_.note_sweep(start);
+    const long due_ms = until_due(pass, shortage);
+    if (pass.sweep && !has_work && !pass.has_notified && !pass.other_version)
+        sweeps_.note_idle_until(GetCurrentTimestamp() + static_cast<int64>(due_ms) * 1000);
+    else
+        sweeps_.note_work();
+    return until_next(due_ms);
 }
 
 long Dispatcher::iterate()
@@ -409,6 +403,9 @@ long Dispatcher::iterate()
     /* A fresh process has the new settings of the server. */
     if (config_reloads() > 0 && own_settings::are_outdated())
         end_worker();
+    if (!was_called() && config_reloads() == reloads_ && sweeps_.may_rest())
+        return until_next(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sweeps_.rest()) +
+                          1);
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");
     clear_woken();
     long wait_ms = kBeingDroppedMs;

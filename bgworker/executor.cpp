@@ -209,6 +209,7 @@ bool Executor::commit_batch(const queue::BatchResult &result)
 void Executor::undo_batch(queue::BatchResult &result)
 {
     abort_transaction();
+    queue::clean_session(); /* of what the failed job has left: nothing could be done before */
     executor_status().batch_undone();
     end_batch();
     known_run_ = std::move(result.undone);

@@ -27,7 +27,7 @@ enum class Undo {
 RunResult run_job(const Config &config, const JobRow &row, const Task &task, SessionKind session,
                   Undo undo);
 
-/* --- For run_job() and procedure.cpp only. --- */
+/* --- For run_job(), procedure.cpp, and executors after Undo::kTransaction. --- */
 
 /* Asks the deciding hooks; false if they have decided about the job. */
 bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row);
