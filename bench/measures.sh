@@ -150,6 +150,48 @@ drain_all() {
 measure_drain() { drain_all bench_noop 'no-op jobs' "$jobs"; }
 measure_insert() { drain_all bench_insert 'jobs that insert a row' "$insert_jobs"; }
 
+# --- transaction ids ----------------------------------------------------------------------------
+
+# A server that has used up autovacuum_freeze_max_age of them must read its tables to the end.
+next_xid() { sql "SELECT pg_snapshot_xmax(pg_current_snapshot())"; }
+
+measure_xids() {
+    local before ours workers=${worker_counts##* }
+    before=$(next_xid)
+    drain_rate "$workers" "$insert_jobs" bench_insert
+    ours=$(awk -v n=$(($(next_xid) - before)) -v jobs="$insert_jobs" 'BEGIN { printf "%.1f", 1000 * n / jobs }')
+    before=$(next_xid)
+    raw_drain_rate "$workers" "$insert_jobs" bench_insert
+    record "transaction ids per 1,000 jobs that insert a row" ids backfill "$ours" "SKIP LOCKED loop" \
+        "$(awk -v n=$(($(next_xid) - before)) -v jobs="$insert_jobs" 'BEGIN { printf "%.1f", 1000 * n / jobs }')"
+}
+
+# --- many queues --------------------------------------------------------------------------------
+
+# Jobs in serial queues that take turns: queues_rate QUEUES. Sets `rate`.
+queues_rate() {
+    local left
+    set_executors 0
+    clean_slate
+    sql "DELETE FROM backfill.queue"
+    sql "SELECT count(backfill.enqueue_serial('bench_noop', jsonb_build_object('n', n), 'queue ' || n % $1)) FROM generate_series(1, $queue_jobs) n" >/dev/null
+    settle
+    set_executors "${worker_counts##* }"
+    rate=$(sql "CALL bench.watch_executors($queue_jobs, '60 s')")
+    set_executors 0
+    left=$(sql "SELECT count(*) FROM backfill.job")
+    [[ $left == 0 ]] || warn "backfill: $left of $queue_jobs jobs were not done in time"
+}
+
+measure_queues() {
+    local queues one=''
+    for queues in 1 $queue_counts; do
+        queues_rate "$queues"
+        [[ -z $one ]] || record "drain of $queue_jobs jobs in $queues serial queues" jobs/s backfill "$rate" "in one serial queue" "$one"
+        one=${one:-$rate}
+    done
+}
+
 # --- an old snapshot ---------------------------------------------------------------------------
 
 # How much of its speed a queue keeps while another session's old snapshot keeps all dead rows alive.

@@ -13,11 +13,14 @@
 #   backlog    claims while many more jobs wait
 #   scheduled  claims beside jobs that are scheduled for next week, at the best priority
 #   wal        bytes of WAL per job     idle       transactions while nothing happens
+#   xids       transaction ids that jobs use up
+#   queues     drain of jobs in very many serial queues
 #   limits     what the machine and the server can do at all
 #
 # From the environment: RUNS (3), JOBS (200000), INSERT_JOBS (50000), WORKERS ("1 2"), BULK_JOBS
 # (100000), HELD_JOBS (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS
-# (50000), SCHEDULED (1000000), WAL_JOBS (20000), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS
+# (50000), SCHEDULED (1000000), WAL_JOBS (20000), QUEUE_JOBS (50000), QUEUE_COUNTS ("1000
+# 10000"), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS
 # (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -27,10 +30,10 @@ source ../test/lib/cluster.sh
 source lib.sh
 source measures.sh
 
-all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle limits)
+all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues limits)
 if [[ ${QUICK:-0} != 0 ]]; then
     : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
-    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${IDLE_SETTLE:=3}"
+    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${IDLE_SETTLE:=3}"
 fi
 runs=${RUNS:-3}
 jobs=${JOBS:-200000}
@@ -45,6 +48,8 @@ scheduled=${SCHEDULED:-1000000}
 wal_jobs=${WAL_JOBS:-20000}
 seconds_each=${SECONDS_EACH:-6}
 samples=${SAMPLES:-300}
+queue_jobs=${QUEUE_JOBS:-50000}
+queue_counts=${QUEUE_COUNTS:-1000 10000}
 idle_seconds=${IDLE_SECONDS:-60}
 idle_settle=${IDLE_SETTLE:-15}
 

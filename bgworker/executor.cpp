@@ -23,6 +23,7 @@
 #include "backfill/shmem/run_ledger.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/signals.hpp"
+#include "backfill/shmem/unsettled_job.hpp"
 #include "backfill/stats/events.hpp"
 
 extern "C" {
@@ -47,14 +48,16 @@ class Executor
     long iterate();
 
   private:
-    /* A job whose own transaction could not commit: it is failed with that error. */
+    /* A job whose own transaction could not commit, and so is failed with that error; or one
+     * without a savepoint that has failed, and with it the transaction. */
     struct UnchargedFailure {
         int64 job_id;
         core::ErrorInfo error;
+        std::optional<queue::UndoneRun> undone = std::nullopt;
     };
 
     /* One transaction. */
-    void charge_failed_commit() const;
+    void charge_failure() const;
     void run_one_batch(queue::BatchResult &result);
     void fill_transaction(queue::BatchResult &result);
     bool run_transaction(queue::BatchResult &result);
@@ -77,9 +80,8 @@ class Executor
     /* Jobs of a batch whose commit failed are run again one per transaction, so that one of
      * them cannot sink the others. */
     int solo_jobs_ = 0;
-    /* A job without a savepoint has failed: how, and how many jobs were undone by that, which are
-     * run again with savepoints. */
-    std::optional<queue::UndoneRun> known_run_;
+    /* So many jobs were undone because one without a savepoint has failed. They are run again with
+     * savepoints. */
     int undone_jobs_ = 0;
     std::optional<UnchargedFailure> uncharged_failure_;
     std::optional<ClaimedProcedure> procedure_; /* from its claim to the commit of its outcome */
@@ -113,11 +115,15 @@ void Executor::end_batch()
 
 /* --- One transaction ----------------------------------------------------------- */
 
-void Executor::charge_failed_commit() const
+void Executor::charge_failure() const
 {
     /* A table that has long values is written under one. */
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
-    queue::fail_unrun_job(uncharged_failure_->job_id, uncharged_failure_->error);
+    if (uncharged_failure_->undone) {
+        queue::settle_undone(*uncharged_failure_->undone);
+        executor_status().job_ended(true);
+    } else
+        queue::fail_unrun_job(uncharged_failure_->job_id, uncharged_failure_->error);
     pg::call([] { PopActiveSnapshot(); });
 }
 
@@ -129,15 +135,12 @@ void Executor::run_one_batch(queue::BatchResult &result)
     options.observer = &executor_status();
     options.procedures = !procedure_;
     options.may_undo = solo_jobs_ == 0 && undone_jobs_ == 0;
-    options.known_run = known_run_ ? &*known_run_ : nullptr;
     options.urgent_only = !enter_bulk_lane(MyDatabaseId, my_slot_number());
     if (solo_jobs_ > 0)
         solo_jobs_--;
     queue::run_batch(options, result);
     const bool is_over = result.jobs == 0 && !result.more;
     undone_jobs_ = is_over ? 0 : Max(undone_jobs_ - result.jobs, 0);
-    if (result.used_known_run || undone_jobs_ == 0)
-        known_run_.reset();
 }
 
 /* A batch, or what is left of the last one. */
@@ -150,7 +153,7 @@ void Executor::fill_transaction(queue::BatchResult &result)
         return;
     }
     result.current_id = uncharged_failure_->job_id;
-    charge_failed_commit();
+    charge_failure();
     result.current_id = 0;
     result.more = true;
 }
@@ -205,15 +208,20 @@ bool Executor::commit_batch(const queue::BatchResult &result)
     return false;
 }
 
-/* The other jobs of the batch are run again, and the one that has failed is charged with that. */
+/* The job that has failed is charged with that, and the others of the batch are run again. */
 void Executor::undo_batch(queue::BatchResult &result)
 {
+    const bool is_charged = !result.undone->run.result.given_back;
+    if (is_charged)
+        hold_unsettled(result.undone->job_id);
     abort_transaction();
     queue::clean_session(); /* of what the failed job has left: nothing could be done before */
     executor_status().batch_undone();
     end_batch();
-    known_run_ = std::move(result.undone);
     undone_jobs_ = result.jobs;
+    queue::UndoneRun &undone = *result.undone;
+    if (is_charged)
+        uncharged_failure_ = {undone.job_id, *undone.run.result.error, std::move(undone)};
 }
 
 /* Returns false if the transaction was aborted because of one job, which is set aside or tried
@@ -239,7 +247,7 @@ bool Executor::run_transaction(queue::BatchResult &result)
     }
     if (error) {
         abort_transaction();
-        known_run_.reset();
+        release_unsettled();
     }
     std::optional<core::ErrorInfo> run_error = std::move(result.run_error);
     if (uncharged_failure_ && error)
@@ -315,6 +323,7 @@ long Executor::go_idle()
 long Executor::go_on(queue::BatchResult &result)
 {
     const bool committed = commit_batch(result);
+    release_unsettled();
     const bool has_claimed = committed && result.procedure;
     if (has_claimed)
         run_procedure(std::move(*result.procedure));

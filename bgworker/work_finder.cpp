@@ -8,6 +8,7 @@
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/signals.hpp"
+#include "backfill/shmem/unsettled_job.hpp"
 #include "backfill/table/ready_index.hpp"
 
 namespace backfill::bgworker
@@ -36,7 +37,7 @@ std::vector<RoleWork> group_by_role(const queue::Config &config)
 bool is_passed_over(const queue::JobRow &row)
 {
     return set_aside::is_set_aside(set_aside::Kind::kJob, row.id()) ||
-           ledger::awaits_charge(queue::lost_run::run_of(row));
+           ledger::awaits_charge(queue::lost_run::run_of(row)) || is_unsettled(row.id());
 }
 
 /* How many jobs that may be, at most. */

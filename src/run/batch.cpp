@@ -12,6 +12,7 @@
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/settle.hpp"
 #include "backfill/shmem/set_aside.hpp"
+#include "backfill/shmem/unsettled_job.hpp"
 
 namespace backfill::queue
 {
@@ -195,11 +196,13 @@ class Batch final : public JobClaimer
         shares_read_ahead_ = with_rest;
     }
 
-    /* Its last run has ended its process: the dispatcher charges it first. */
+    /* Its last run has ended its process, and the dispatcher charges it first; or it has failed,
+     * and another executor does that. */
     bool is_held_back(const JobRow &row) override
     {
-        if (options_.session == SessionKind::kUser ||
-            !bgworker::ledger::awaits_charge(lost_run::run_of(row)))
+        const bool awaits_charge = options_.session == SessionKind::kExecutor &&
+                                   bgworker::ledger::awaits_charge(lost_run::run_of(row));
+        if (!awaits_charge && !bgworker::is_unsettled(row.id()))
             return false;
         next_.exclude_job(row.id());
         return true;
@@ -258,10 +261,8 @@ class Batch final : public JobClaimer
         const Undo undo = undo_of(task);
         start(row, task);
         const uint64 xids_before = writing_subtransactions();
-        const JobRun run = is_known(job) ? options_.known_run->run : call(row, task, undo);
-        if (is_known(job))
-            result_.used_known_run = true;
-        else if (run.result.error && undo == Undo::kTransaction)
+        const JobRun run = call(row, task, undo);
+        if (run.result.error && undo == Undo::kTransaction)
             undo_all(job, run);
         if (run.result.given_back) {
             give_back(job);
@@ -310,19 +311,10 @@ class Batch final : public JobClaimer
         return is_trusted ? Undo::kTransaction : Undo::kJob;
     }
 
-    bool is_known(const TakenJob &job) const
-    {
-        if (options_.known_run == nullptr || options_.known_run->xmin != job.xmin)
-            return false;
-        ItemPointerData known = options_.known_run->tid;
-        ItemPointerData taken = job.tid;
-        return ItemPointerEquals(&known, &taken);
-    }
-
     [[noreturn]] void undo_all(const TakenJob &job, const JobRun &run)
     {
         gate_.give_back_all();
-        result_.undone = UndoneRun{job.tid, job.xmin, run};
+        result_.undone = UndoneRun{job.row.id(), job.tid, job.xmin, run};
         throw Undone();
     }
 
@@ -361,16 +353,22 @@ class Batch final : public JobClaimer
     bool has_told_ = false; /* other processes and the log of what a job has come to */
 };
 
-/* Claims the job with this id if it is waiting. */
-std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id)
+/* Takes the job with this id if it is waiting, and is_meant(found). */
+template <class IsMeant>
+std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id, const IsMeant &is_meant)
 {
     for (const FoundJob &found : table.find_by_id(job_id)) {
-        if (!found.row.is_null(Column::kLeaseExpiresAt))
+        if (!found.row.is_null(Column::kLeaseExpiresAt) || !is_meant(found))
             continue;
         if (Take taken = take(table, found); taken.job)
             return std::move(taken.job);
     }
     return std::nullopt;
+}
+
+std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id)
+{
+    return claim_by_id(table, job_id, [](const FoundJob &) { return true; });
 }
 
 } // namespace
@@ -390,6 +388,22 @@ void charge_unsettled_job(int64 job_id, const core::ErrorInfo &error)
     JobTable table;
     if (auto job = claim_by_id(table, job_id))
         charge_unsettled(table, *current, *job, error);
+    table.close();
+}
+
+void settle_undone(const UndoneRun &undone)
+{
+    const std::shared_ptr<const Config> current = config();
+    JobTable table;
+    const auto is_same = [&](const FoundJob &found) {
+        ItemPointerData then = undone.tid;
+        ItemPointerData now = found.tid;
+        return found.xmin == undone.xmin && ItemPointerEquals(&then, &now);
+    };
+    const JobRun &run = undone.run;
+    if (auto job = claim_by_id(table, undone.job_id, is_same))
+        (void) settle(table, *current, *job,
+                      ending::after_run(*current, job->row, run.result, run.started, run.ended));
     table.close();
 }
 

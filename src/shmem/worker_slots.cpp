@@ -74,6 +74,8 @@ bool clear_report(const WorkerSlot &slot)
 {
     const SlotLock report(slot);
     report->accepts_stop_of = 0;
+    if (std::exchange(report->unsettled_job, 0) != 0)
+        pg_atomic_fetch_sub_u32(&lock_free_state().unsettled_jobs, 1);
     return std::exchange(report->claim_token, 0) != 0;
 }
 

@@ -4,10 +4,9 @@
  * far more than a small job. A task that is new or has been slow runs alone. The caller
  * opens and commits the transaction; if it aborts, every job of the batch is ready again.
  *
- * Jobs of tasks that hardly ever fail run without a savepoint each (task_record.hpp). Should one
- * fail, all that the batch has done is undone. The caller has its jobs run again with savepoints,
- * and tells the batch how the one that failed has ended, so that it is charged without a second
- * run. */
+ * Jobs of tasks that hardly ever fail run without a savepoint each (task_record.hpp). Should one fail,
+ * all that the batch has done is undone. The caller settles the one that has failed, which is not
+ * run again for that, and has the others run again, with savepoints. */
 #pragma once
 
 #include "backfill/call/run_job.hpp"
@@ -24,8 +23,9 @@ struct JobRun {
     TimestampTz ended = 0;
 };
 
-/* A run that has failed, of a version of a job's row. */
+/* A run that has failed, of a job whose row is there again as it was. */
 struct UndoneRun {
+    int64 job_id;
     ItemPointerData tid;
     TransactionId xmin;
     JobRun run;
@@ -61,8 +61,6 @@ struct BatchOptions {
     /* Jobs may run without a savepoint: the caller can abort the transaction and have the jobs run
      * again, with savepoints. */
     bool may_undo = false;
-    /* How a job's run went in the transaction that was undone: it is not run again for that. */
-    const UndoneRun *known_run = nullptr;
     /* The transaction ends with the batch: jobs that are done wait for it. */
     bool commits = true;
     /* Only these tasks, if not empty. */
@@ -78,7 +76,6 @@ struct BatchResult {
     std::optional<ProcedureClaim> procedure;
     /* A job without a savepoint has failed: the transaction must be aborted. */
     std::optional<UndoneRun> undone;
-    bool used_known_run = false;
     /* The job was set aside before, and is the only one of the batch. */
     bool was_set_aside = false;
 
@@ -93,6 +90,10 @@ struct BatchResult {
  * the outcome of a job cannot be recorded: the transaction must be aborted, and `result` says whose
  * it was. */
 void run_batch(const BatchOptions &options, BatchResult &result);
+
+/* Settles the job whose run has failed in the transaction that was undone: it is not run again for
+ * that. Does nothing if another session has the job by now, or has changed it. */
+void settle_undone(const UndoneRun &undone);
 
 /* Fails a job without running it: its own commit failed with this error. Does nothing if
  * another session has the job by now. */

@@ -62,6 +62,7 @@ struct WorkerReport {
     int64 claim_token;     /* of a procedure's job, until its outcome is committed; 0: none */
     int64 accepts_stop_of; /* the job whose handler others may ask to stop; 0: none */
     TimestampTz stop_requested_at; /* 0: that was not asked */
+    int64 unsettled_job;           /* see unsettled_job.hpp; 0: none */
     int attempt;
     char task[kMaxTaskName];
     TimestampTz state_since;
@@ -218,6 +219,7 @@ struct LockFreeState {
     ConditionVariable consumers; /* of all databases: sessions that wait for jobs to claim */
     JobWaiterCounts job_waiters;
     pg_atomic_uint32 set_aside_count;   /* how many entries are not free */
+    pg_atomic_uint32 unsettled_jobs;    /* how many executors have one */
     pg_atomic_uint32 setting_places[2]; /* of queues fast and bulk, see raise_setting_places() */
 };
 
