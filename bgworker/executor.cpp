@@ -80,8 +80,8 @@ class Executor
     /* Jobs of a batch whose commit failed are run again one per transaction, so that one of
      * them cannot sink the others. */
     int solo_jobs_ = 0;
-    /* So many jobs were undone because one without a savepoint has failed. They are run again with
-     * savepoints. */
+    /* How many jobs were undone because one without a savepoint has failed. They are run again
+     * with savepoints. */
     int undone_jobs_ = 0;
     std::optional<UnchargedFailure> uncharged_failure_;
     std::optional<ClaimedProcedure> procedure_; /* from its claim to the commit of its outcome */

@@ -398,7 +398,8 @@ void settle_undone(const UndoneRun &undone)
     const auto is_same = [&](const FoundJob &found) {
         ItemPointerData then = undone.tid;
         ItemPointerData now = found.tid;
-        return found.xmin == undone.xmin && ItemPointerEquals(&then, &now);
+        return found.xmin == undone.xmin &&
+               pg::call([&] { return ItemPointerEquals(&then, &now); });
     };
     const JobRun &run = undone.run;
     if (auto job = claim_by_id(table, undone.job_id, is_same))

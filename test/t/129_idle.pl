@@ -21,10 +21,10 @@ for my $db ('postgres', 'busy')
 		SELECT backfill.register_task('run', 'run(jsonb)');
 		-- What changes the table without a word to the workers; it needs no job to run.
 		CREATE FUNCTION touch() RETURNS void LANGUAGE sql AS
-			$$ UPDATE backfill.job SET payload = payload WHERE task_identifier = 'nobody' $$});
+			$$ UPDATE backfill.job SET payload = payload WHERE task_identifier = 'unregistered' $$});
 }
 
-$node->safe_psql('busy', q{SELECT backfill.enqueue('nobody')});
+$node->safe_psql('busy', q{SELECT backfill.enqueue('unregistered')});
 
 # While the other database's dispatcher takes a number of passes, this one's takes how many?
 sub passes_beside

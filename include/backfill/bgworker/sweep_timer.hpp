@@ -7,6 +7,8 @@
  * minute all the same. If the server does not count changes (track_counts), there is every one. */
 #pragma once
 
+#include "backfill/pg/pg.hpp"
+
 namespace backfill::bgworker
 {
 

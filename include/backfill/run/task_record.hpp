@@ -10,6 +10,8 @@
  * of no more than such a failure may cost. */
 #pragma once
 
+#include "backfill/pg/pg.hpp"
+
 namespace backfill::queue
 {
 

@@ -2,6 +2,8 @@
  * until the executor has settled it in another one: meanwhile others must not run it. */
 #pragma once
 
+#include "backfill/pg/pg.hpp"
+
 namespace backfill::bgworker
 {
 
