@@ -371,7 +371,8 @@ long Dispatcher::take_pass()
     const TimestampTz start = GetCurrentTimestamp();
     pass.sweep = start >= sweeps_.next();
     pass.other_version = !version_matches();
-    sweeps_.begin_pass();
+    if (pass.sweep)
+        sweeps_.begin_sweep();
     if (pass.other_version)
         commit_transaction();
     else

@@ -224,9 +224,8 @@ void Executor::undo_batch(queue::BatchResult &result)
         uncharged_failure_ = {undone.job_id, *undone.run.result.error, std::move(undone)};
 }
 
-/* Returns false if the transaction was aborted because of one job, which is set aside or tried
- * differently. An error
- * that says nothing about a job is thrown on. */
+/* Returns false if the transaction was aborted because of one job, which is set aside, or which had
+ * no savepoint. An error that says nothing about a job is thrown on. */
 bool Executor::run_transaction(queue::BatchResult &result)
 {
     std::optional<core::ErrorInfo> error;
@@ -357,7 +356,7 @@ long Executor::iterate()
             return 0;
         }
     }
-    if (!procedure_ && must_end())
+    if (!procedure_ && !uncharged_failure_ && must_end())
         end_executor();
     if (executor_status().is_idle())
         ExecutorStatus::clear_woken();

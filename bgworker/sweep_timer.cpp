@@ -38,7 +38,7 @@ TimestampTz SweepTimer::next() const
                        duration_ * kPause);
 }
 
-void SweepTimer::begin_pass()
+void SweepTimer::begin_sweep()
 {
     table_ = pg::relation_oid("job");
     changes_ = count_changes(table_);

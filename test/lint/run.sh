@@ -24,6 +24,7 @@ rules=(
     "pg_headers       PostgreSQL's headers are included below include/backfill/pg"
     "forbidden        no threads, signals, sleeps, locales, raw new or catch-all in the sources"
     "door             a job is removed by take() only, and ended by settle() only"
+    "kept_errors      an error is kept without a subtransaction only where the transaction is then aborted"
     "boundary         SQL functions are defined by BACKFILL_FUNCTION"
     "install_scripts  install scripts only create, and name everything with its schema"
     "symbols          every SQL function has its C symbol, and the reverse"
@@ -190,6 +191,11 @@ CALLS
     grep_code '(^|[^:a-z_])DELETE FROM backfill\.job( |$)' $(tree_files sql/install)
 }
 plant_door() { echo 'void f(const JobRow &row) { low_water::note_claimed(row); }' >>src/run/batch.cpp; }
+
+check_kept_errors() {
+    grep_code '(^|[^a-z_])error_of\(' $(sources | grep -vxF -e include/backfill/pg/subtransaction.hpp -e src/call/run_job.cpp)
+}
+plant_kept_errors() { echo 'auto f() { return pg::error_of([] {}); }' >>src/run/batch.cpp; }
 
 check_boundary() { grep_code 'PG_FUNCTION_INFO_V1|PG_FUNCTION_ARGS' $(sources | grep -v '^include/backfill/pg/guard.hpp$'); }
 plant_boundary() { echo 'PG_FUNCTION_INFO_V1(backfill_bare);' >>src/api/task_api.cpp; }

@@ -16,9 +16,9 @@ class SweepTimer
 {
   public:
     TimestampTz next() const;
-    /* A pass begins, in a transaction. */
-    void begin_pass();
-    /* It was a sweep, which has begun then. */
+    /* Needs a transaction. */
+    void begin_sweep();
+    /* It is over; when it had begun. */
     void note_sweep(TimestampTz start);
     /* Some job was not announced. */
     void hurry() { factor_ = 1; }
@@ -42,7 +42,7 @@ class SweepTimer
     TimestampTz duration_ = 0; /* microseconds */
     int factor_ = 1;
     Oid table_ = InvalidOid;
-    std::optional<int64> changes_; /* of the table, before the pass */
+    std::optional<int64> changes_; /* of the table, before the last sweep */
     std::optional<Rest> rest_;
 };
 
