@@ -24,8 +24,8 @@ EXTENSION = backfill
 EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(TOP)/backfill.control)
 MODULE_big = backfill
 OBJS = $(patsubst %.cpp,%.o,$(call files_in_top,src/*.cpp src/*/*.cpp bgworker/*.cpp))
-# Three quarters of a compilation are PostgreSQL's, Boost's and C++'s headers: they are compiled once.
-# src/core must not see them.
+# Three quarters of a compilation are PostgreSQL's, Boost's and C++'s headers: they are compiled once,
+# and so are the headers of ours that two thirds of the files need. src/core must not see them.
 PG_HEADER = src/precompiled.hpp
 PG_OBJS = $(filter-out src/core/%,$(OBJS))
 SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
