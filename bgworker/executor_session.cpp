@@ -14,6 +14,8 @@ void begin_or_end()
 
 void clean_session()
 {
+    /* Of a lock that its batch held already, when a handler took it for the session (run_job.cpp). */
+    pg::call([] { LockReleaseSession(USER_LOCKMETHOD); });
     if (!queue::session_is_dirty())
         return;
     pg::call([] {

@@ -46,6 +46,9 @@ int count_passed_over()
     return static_cast<int>(set_aside::copy_entries().size() + ledger::charges().size());
 }
 
+/* How many candidates it reads at most, where many queues are full. */
+constexpr int kMostWanted = 1024;
+
 /* How many executors of the role could start a job now, at most `limit`; `reopens` becomes
  * the time when a queue whose rate is used up takes jobs again, if that is earlier. */
 int count_startable(queue::JobTable &table, queue::NextJobs &next,
@@ -58,13 +61,15 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
     const bool has_executors = count_executors(role).of_role > 0;
     /* What executors pass over must not hide what is behind it. */
     const int hidden = count_passed_over();
+    int wanted = limit + hidden;
     int startable = 0;
     bool looking = true;
-    while (looking) {
+    while (looking && startable < limit) {
         looking = false;
         startable = 0;
         room.clear();
-        next.read(snapshot, limit + hidden);
+        next.read(snapshot, wanted);
+        wanted = Min(wanted * 4, kMostWanted);
         while (const auto candidate = startable < limit ? next.pop() : std::nullopt) {
             const auto found = next.fetch(*candidate, snapshot);
             if (!found || is_passed_over(found->row))
@@ -85,7 +90,7 @@ int count_startable(queue::JobTable &table, queue::NextJobs &next,
                 if (closed) {
                     next.exclude_queue(queue);
                     looking = true; /* the jobs behind the full queue count, too */
-                    break;
+                    continue;
                 }
                 if (entry->second == 0)
                     continue;

@@ -111,10 +111,12 @@ COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
 CREATE SEQUENCE backfill.claim_token_seq;
 ALTER SEQUENCE backfill.claim_token_seq OWNED BY backfill.job.claim_token;
 COMMENT ON SEQUENCE backfill.claim_token_seq IS 'Claim tokens: of two claims the later has the greater one.';
--- The choice of the next job (src/dequeue/next_job.cpp) reads one range per task, queue and priority,
--- so that neither a full or paused queue nor jobs scheduled for later stand in the way of others.
-CREATE INDEX job_ready_idx ON backfill.job (task_identifier, queue_name, priority, run_at, id)
+-- The choice of the next job (src/dequeue/next_job.cpp) reads the first of all jobs of a task, however
+-- many queues they are in; and, where order within a queue counts, the first of that one.
+CREATE INDEX job_ready_idx ON backfill.job (task_identifier, priority, run_at, id) INCLUDE (queue_name)
     WHERE lease_expires_at IS NULL;
+CREATE INDEX job_queue_idx ON backfill.job (queue_name, task_identifier, priority, run_at, id)
+    WHERE lease_expires_at IS NULL AND queue_name <> '';
 CREATE INDEX job_key_idx ON backfill.job (job_key) WHERE job_key IS NOT NULL;
 CREATE INDEX job_lease_idx ON backfill.job (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
 CREATE INDEX job_claim_idx ON backfill.job (claim_token) WHERE claim_token IS NOT NULL;

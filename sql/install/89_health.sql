@@ -455,7 +455,7 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_rate_windows() IS 'A check of health(): whether the starts of all queues with a rate can be counted.';
 
--- Any producer can name any queue and priority. Each look for a job takes a step for every range.
+-- Any producer can name any priority. Each look for a job takes a step for every range.
 CREATE FUNCTION backfill._health_ranges(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -463,25 +463,24 @@ DECLARE
 BEGIN
     check_name := 'ranges'; status := 'ok';
     WITH RECURSIVE range AS (
-        (SELECT j.task_identifier, j.queue_name, j.priority FROM backfill.job j
-          WHERE j.lease_expires_at IS NULL ORDER BY j.task_identifier, j.queue_name, j.priority LIMIT 1)
+        (SELECT j.task_identifier, j.priority FROM backfill.job j
+          WHERE j.lease_expires_at IS NULL ORDER BY j.task_identifier, j.priority LIMIT 1)
         UNION ALL
         SELECT n.* FROM range r CROSS JOIN LATERAL (
-            SELECT j.task_identifier, j.queue_name, j.priority FROM backfill.job j
-             WHERE j.lease_expires_at IS NULL
-               AND (j.task_identifier, j.queue_name, j.priority) > (r.task_identifier, r.queue_name, r.priority)
-             ORDER BY j.task_identifier, j.queue_name, j.priority LIMIT 1) n)
+            SELECT j.task_identifier, j.priority FROM backfill.job j
+             WHERE j.lease_expires_at IS NULL AND (j.task_identifier, j.priority) > (r.task_identifier, r.priority)
+             ORDER BY j.task_identifier, j.priority LIMIT 1) n)
     SELECT pg_catalog.sum(t.ranges) AS ranges, pg_catalog.array_agg(pg_catalog.format('%s (%s)', t.task_identifier, t.ranges) ORDER BY t.ranges DESC, t.task_identifier) AS names
       INTO seen
       FROM (SELECT f.task_identifier, pg_catalog.count(*) AS ranges FROM (SELECT r.task_identifier FROM range r LIMIT 1001) f GROUP BY f.task_identifier) t;
     IF seen.ranges > 1000 THEN
         status := 'warning';
-        detail := 'jobs wait in more than 1000 combinations of task, queue and priority, and each look for a job goes through all of them: ' || backfill._listing(seen.names);
-        hint := 'Use fewer queues and priorities: one for each row or customer is too many. Any producer can make them; backfill.jobs shows which.';
+        detail := 'jobs wait in more than 1000 combinations of task and priority, and each look for a job goes through all of them: ' || backfill._listing(seen.names);
+        hint := 'Use fewer priorities: one for each row or customer is too many. Any producer can name them; backfill.jobs shows which.';
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait in too many queues and priorities, so that looking for them takes long.';
+COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait at too many priorities, so that looking for them takes long.';
 
 -- Also called by schedule(), whose caller wants to know at once.
 CREATE FUNCTION backfill._clock_problem(OUT problem text, OUT hint text)

@@ -7,6 +7,7 @@
 #include "backfill/call/job_context.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/core/sqlstates.hpp"
+#include "backfill/pg/advisory_lock.hpp"
 #include "backfill/pg/subtransaction.hpp"
 
 namespace backfill::queue
@@ -78,12 +79,13 @@ template <class Run> std::optional<core::ErrorInfo> run_in_transaction(const Run
 
 } // namespace
 
-void clean_session()
+void clean_session(bool may_hold_locks)
 {
-    pg::call([] {
+    pg::call([&] {
         PortalHashTableDeleteAll();
         DropAllPreparedStatements();
-        LockReleaseSession(USER_LOCKMETHOD);
+        if (may_hold_locks)
+            LockReleaseSession(USER_LOCKMETHOD);
         ResetSequenceCaches();
         /* A cancel that arrived too late for its job must not hit the next one. */
         QueryCancelPending = false;
@@ -117,6 +119,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     JobContext job = describe(row, task, queue);
     RunLimit limit(row, task);
     RunResult result;
+    /* One that was held before, and is taken once more, is held to the end of the batch anyway. */
+    const pg::LockWatch locks;
     result.started_at = GetCurrentTimestamp();
     {
         const RunningMark mark(row);
@@ -144,7 +148,7 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
     if (result.error && undo == Undo::kTransaction)
         return result; /* nothing can be done before the abort */
     if (session == SessionKind::kExecutor)
-        clean_session();
+        clean_session(locks.has_new());
     result.verdict = said::verdict();
     result.result = said::result();
     return result;

@@ -1,29 +1,35 @@
 /* low_water.cpp - see low_water.hpp. */
 #include "backfill/commit/low_water.hpp"
 
+#include "backfill/shmem/queue_changes.hpp"
 #include "backfill/shmem/shared_state.hpp"
 
 namespace backfill::queue::low_water
 {
 
+namespace queue_changes = bgworker::queue_changes;
+
 namespace
 {
 
-/* The lowest key of each range that the transaction has touched. Plain data, no
+/* The lowest key of each range of a kind that the transaction has touched. Plain data, no
  * allocation: the callbacks must not fail. */
 class Notes
 {
   public:
-    void add(core::RangeId range, core::ReadyKey key) noexcept
+    void add(core::RangeId range, core::ReadyKey key, core::QueueHash queue) noexcept
     {
         for (int i = count_ - 1; i >= 0; i--) {
-            if (notes_[i].range == range) {
-                notes_[i].key = Min(notes_[i].key, key);
+            Note &note = notes_[i];
+            if (note.range == range) {
+                note.key = Min(note.key, key);
+                if (note.queue != queue)
+                    note.queue = 0;
                 return;
             }
         }
         if (count_ < kMaxNotes)
-            notes_[count_++] = {range, key};
+            notes_[count_++] = {range, key, queue};
         else
             overflow_ = true;
     }
@@ -37,13 +43,18 @@ class Notes
         return {PG_INT64_MAX, PG_INT64_MAX};
     }
     void add_everything() noexcept { overflow_ = true; }
+    bool has_everything() const noexcept { return overflow_; }
     void announce(core::LowWaterMarks &marks) const noexcept
     {
+        for (int i = 0; i < count_; i++)
+            marks.announce(notes_[i].range, notes_[i].key, notes_[i].queue);
+    }
+    void note_queue_changes() const noexcept
+    {
         if (overflow_)
-            marks.forget(MyDatabaseId);
-        else
-            for (int i = 0; i < count_; i++)
-                marks.announce(notes_[i].range, notes_[i].key);
+            queue_changes::note_all();
+        for (int i = 0; i < count_; i++)
+            queue_changes::note(notes_[i].queue);
     }
     bool empty() const noexcept { return count_ == 0 && !overflow_; }
     void clear() noexcept
@@ -57,14 +68,60 @@ class Notes
     struct Note {
         core::RangeId range;
         core::ReadyKey key;
+        core::QueueHash queue;
     };
     int count_ = 0;
     bool overflow_ = false;
     Note notes_[kMaxNotes];
 };
 
-Notes inserted;
-Notes claimed;
+/* Of both kinds of ranges: a transaction may touch very many queues. */
+struct RangeNotes {
+    Notes all;
+    Notes of_queues;
+
+    void add(const JobRow &row) noexcept
+    {
+        const core::ReadyKey key{DatumGetTimestampTz(row.get(Column::kRunAt)), row.id()};
+        const std::string_view task = row.task_identifier();
+        const core::QueueHash queue = hash_of(row.text_or_empty(Column::kQueueName));
+        all.add(range_of(task, row.priority()), key, queue);
+        if (queue != 0)
+            of_queues.add(range_of(queue, task, row.priority()), key, queue);
+    }
+    void announce(core::LowWaterMarks &marks) const noexcept
+    {
+        if (all.has_everything()) {
+            marks.forget(MyDatabaseId);
+            return;
+        }
+        all.announce(marks);
+        if (of_queues.has_everything())
+            marks.forget_queues(MyDatabaseId);
+        else
+            of_queues.announce(marks);
+    }
+    void note_queue_changes() const noexcept
+    {
+        if (all.has_everything())
+            queue_changes::note_all();
+        else
+            of_queues.note_queue_changes();
+    }
+    core::ReadyKey lowest(core::RangeId range) const noexcept
+    {
+        return all.has_everything() || !range.of_queue ? all.lowest(range)
+                                                       : of_queues.lowest(range);
+    }
+    void clear() noexcept
+    {
+        all.clear();
+        of_queues.clear();
+    }
+};
+
+RangeNotes inserted;
+RangeNotes claimed;
 
 uint64 hash_text(std::string_view text, uint64 seed) noexcept
 {
@@ -72,26 +129,30 @@ uint64 hash_text(std::string_view text, uint64 seed) noexcept
                                static_cast<int>(text.size()), seed);
 }
 
-core::RangeId range_of_row(const JobRow &row) noexcept
+/* The server's secret: no producer can choose names so that what is noted of its jobs hides those
+ * of another. */
+uint64 seed() noexcept
 {
-    return range_of(row.task_identifier(), row.text_or_empty(Column::kQueueName), row.priority());
-}
-
-core::ReadyKey key_of_row(const JobRow &row) noexcept
-{
-    return {DatumGetTimestampTz(row.get(Column::kRunAt)), row.id()};
+    return bgworker::available() ? bgworker::lock_free_state().hash_seed : 0;
 }
 
 } // namespace
 
-/* The seed is the server's secret: no producer can choose names so that its jobs' marks hide
- * those of another. */
-core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept
+core::QueueHash hash_of(std::string_view queue) noexcept
 {
-    const uint64 seed = bgworker::available() ? bgworker::lock_free_state().hash_seed : 0;
-    const uint64 hash =
-        hash_text(queue, hash_text(task, seed + static_cast<uint64>(priority + PG_INT16_MAX + 1)));
-    return {MyDatabaseId, hash};
+    return queue.empty() ? 0 : Max(hash_text(queue, seed()), 1);
+}
+
+core::RangeId range_of(std::string_view task, int priority) noexcept
+{
+    return {MyDatabaseId, false,
+            hash_text(task, seed() + static_cast<uint64>(priority + PG_INT16_MAX + 1))};
+}
+
+core::RangeId range_of(core::QueueHash queue, std::string_view task, int priority) noexcept
+{
+    return {MyDatabaseId, true,
+            hash_text(task, queue + static_cast<uint64>(priority + PG_INT16_MAX + 1))};
 }
 
 std::uint64_t announcements() noexcept
@@ -110,9 +171,26 @@ core::ReadyKey mark(core::RangeId range) noexcept
     return lock->mark(range);
 }
 
-core::ReadyKey mark_for_own_jobs(core::RangeId range) noexcept
+core::ReadyKey lowest_own_job(core::RangeId range) noexcept
 {
-    return Min(inserted.lowest(range), mark(range));
+    return inserted.lowest(range);
+}
+
+core::Backlog backlog(core::RangeId range) noexcept
+{
+    if (!bgworker::available())
+        return {};
+    const bgworker::MarksLock lock;
+    return lock->backlog(range);
+}
+
+void extend_backlog(const core::Backlog &found, core::ReadyKey from,
+                    std::uint64_t announcements) noexcept
+{
+    if (!bgworker::available())
+        return;
+    const bgworker::MarksLock lock;
+    lock->extend_backlog(found, from, announcements);
 }
 
 void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
@@ -124,36 +202,45 @@ void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
     lock->raise_mark(range, from, to, announcements);
 }
 
-void announce(core::RangeId range, core::ReadyKey key) noexcept
+void forget_queues() noexcept
 {
     if (!bgworker::available())
         return;
     const bgworker::MarksLock lock;
-    lock->announce(range, key);
+    lock->forget_queues(MyDatabaseId);
+}
+
+void announce(core::RangeId range, core::ReadyKey key, core::QueueHash queue) noexcept
+{
+    if (!bgworker::available())
+        return;
+    const bgworker::MarksLock lock;
+    lock->announce(range, key, queue);
 }
 
 void note_inserted(const JobRow &row) noexcept
 {
     if (bgworker::available())
-        inserted.add(range_of_row(row), key_of_row(row));
+        inserted.add(row);
 }
 
 void note_claimed(const JobRow &row) noexcept
 {
     if (bgworker::available())
-        claimed.add(range_of_row(row), key_of_row(row));
+        claimed.add(row);
 }
 
 void note_changed() noexcept
 {
-    inserted.add_everything();
-    claimed.add_everything();
+    inserted.all.add_everything();
+    claimed.all.add_everything();
 }
 
 void on_transaction_end(bool committed) noexcept
 {
-    const Notes &notes = committed ? inserted : claimed;
-    if (bgworker::available() && !notes.empty()) {
+    const RangeNotes &notes = committed ? inserted : claimed;
+    if (bgworker::available() && !notes.all.empty()) {
+        notes.note_queue_changes();
         const bgworker::MarksLock lock;
         notes.announce(*lock);
     }

@@ -1,15 +1,17 @@
 /* next_job.cpp - see next_job.hpp.
  *
- * The index is ordered by (task_identifier, queue_name, priority, run_at, id). Per task
- * we step from one range, a (queue, priority), to the next, looking at the index alone,
- * and read in each the jobs that are due, from its low-water mark on. So jobs
- * scheduled for later, the backlogs of other tasks, full or paused queues, and the dead
- * entries of jobs already done cost next to nothing, however many there are. */
+ * Per task we step from one priority to the next and read in each the jobs that are due, from its
+ * low-water mark on, or from the end of its backlog if that is left out. So jobs scheduled for
+ * later, the backlogs of other tasks, full or paused queues, and the dead entries of jobs already
+ * done cost next to nothing, however many there are; and so does the number of queues. */
 #include "backfill/dequeue/next_job.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
+#include "backfill/dequeue/backlog_reader.hpp"
+#include "backfill/guc.hpp"
+#include "backfill/shmem/queue_changes.hpp"
 #include "backfill/stats/events.hpp"
 #include "backfill/table/ready_index.hpp"
 
@@ -19,45 +21,23 @@ namespace backfill::queue
 namespace
 {
 
-/* Below this the reader finds no job. Executors leave the jobs of a batch's own handlers to the
- * next batch: its commit announces them. */
-core::ReadyKey start_of_range(Reader reader, core::RangeId range) noexcept
+/* The first job on top of a heap of candidates. */
+bool sorts_after(const Candidate &a, const Candidate &b)
 {
-    switch (reader) {
-    case Reader::kSweep:
-        return {};
-    case Reader::kExecutor:
-        return low_water::mark(range);
-    default:
-        return low_water::mark_for_own_jobs(range);
-    }
+    return sorts_before(b, a);
+}
+
+bool may_raise_marks(Reader reader)
+{
+    return reader == Reader::kWorker || reader == Reader::kExecutor;
 }
 
 } // namespace
 
-void LatestSnapshot::renew()
-{
-    pop();
-    announcements_ = low_water::announcements();
-    pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
-    pushed_ = true;
-}
-
-void LatestSnapshot::see_own_changes()
-{
-    pg::call([] { UpdateActiveSnapshotCommandId(); });
-}
-
-void LatestSnapshot::pop()
-{
-    if (pushed_)
-        pg::call([] { PopActiveSnapshot(); });
-    pushed_ = false;
-}
-
 NextJobs::NextJobs(JobTable &table, std::vector<std::string_view> tasks, Reader reader)
     : table_(table), tasks_(std::move(tasks)), reader_(reader)
 {
+    table_.hold_rows();
 }
 
 void NextJobs::set_tasks(std::vector<std::string_view> tasks)
@@ -71,6 +51,8 @@ void NextJobs::clear()
 {
     candidates_.clear();
     position_ = 0;
+    reread_.clear();
+    dropped_.clear();
 }
 
 std::optional<FoundJob> NextJobs::fetch(const Candidate &candidate, const LatestSnapshot &snapshot)
@@ -85,20 +67,29 @@ std::optional<Candidate> NextJobs::pop()
 {
     if (empty())
         return std::nullopt;
-    const Candidate next = candidates_[position_++];
-    tried_.add(ranges_[static_cast<std::size_t>(next.range)], {next.run_at, next.id});
-    switch (next_hint_fault()) {
-    case HintFault::kLost:
-        return pop();
-    case HintFault::kRepeated:
-        position_--;
+    is_reread_ =
+        !reread_.empty() && (position_ == candidates_.size() ||
+                             sorts_before(reread_.front(), candidates_[position_]));
+    const Candidate next = is_reread_ ? reread_.front() : candidates_[position_];
+    const HintFault fault = next_hint_fault();
+    if (fault == HintFault::kRepeated)
         return next;
-    case HintFault::kWrong:
-        return Candidate{candidates_.front().tid, next.id,    next.run_at,
-                         next.priority,           next.queue, next.range};
-    default:
-        return next;
+    if (is_reread_) {
+        std::pop_heap(reread_.begin(), reread_.end(), sorts_after);
+        reread_.pop_back();
+    } else {
+        position_++;
     }
+    skip_dropped();
+    tried_.add(ranges_[static_cast<std::size_t>(next.range)], {next.run_at, next.id});
+    if (fault == HintFault::kNone)
+        return next;
+    has_all_ = false;
+    if (fault == HintFault::kLost)
+        return pop();
+    return candidates_.empty() ? next
+                               : Candidate{candidates_.front().tid, next.id,    next.run_at,
+                                           next.priority,           next.queue, next.range};
 }
 
 core::ReadAhead NextJobs::read_ahead(bool with_rest) const
@@ -113,43 +104,47 @@ core::ReadAhead NextJobs::read_ahead(bool with_rest) const
     return read_ahead;
 }
 
-bool NextJobs::is_excluded(std::string_view queue_name) const
+void NextJobs::only_queues(std::vector<std::string> queues)
 {
-    if (only_queues_ &&
-        std::find(only_queues_->begin(), only_queues_->end(), queue_name) == only_queues_->end())
-        return true;
-    return std::find(excluded_.begin(), excluded_.end(), queue_name) != excluded_.end();
+    only_queues_.emplace();
+    for (std::string &queue : queues)
+        only_queues_->emplace(low_water::hash_of(queue), std::move(queue));
 }
 
-/* Drops the queue's candidates. */
-void NextJobs::forget_queue(std::string_view queue_name)
+/* Then whatever comes next counts. */
+void NextJobs::skip_dropped()
 {
-    std::vector<bool> drop;
-    drop.reserve(queues_.size());
-    for (const std::string &queue : queues_)
-        drop.push_back(queue == queue_name);
-    const auto waiting = candidates_.begin() + static_cast<std::ptrdiff_t>(position_);
-    candidates_.erase(std::remove_if(waiting, candidates_.end(),
-                                     [&](const Candidate &candidate) {
-                                         return drop[static_cast<std::size_t>(candidate.queue)];
-                                     }),
-                      candidates_.end());
+    if (dropped_.empty())
+        return;
+    while (position_ < candidates_.size() && dropped_.count(candidates_[position_].queue) > 0)
+        position_++;
+    while (!reread_.empty() && excluded_.count(reread_.front().queue) > 0) {
+        std::pop_heap(reread_.begin(), reread_.end(), sorts_after);
+        reread_.pop_back();
+    }
 }
 
 void NextJobs::exclude_queue(std::string_view queue_name)
 {
-    excluded_.emplace_back(queue_name);
-    forget_queue(queue_name);
+    const core::QueueHash queue = low_water::hash_of(queue_name);
+    excluded_.insert(queue);
+    dropped_.insert(queue);
+    skip_dropped();
 }
 
 void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
     clear();
-    queues_.clear();
     ranges_.clear();
-    candidates_ = find(snapshot, limit, {.read_ahead_too = reader_ != Reader::kExecutor});
-    if (candidates_.empty() && passed_over_ranges_)
-        candidates_ = find(snapshot, limit, {});
+    candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
+    if (candidates_.empty() && has_passed_over_)
+        candidates_ = find(snapshot, limit, true);
+    /* What it has passed over of its own it has read before, unless others were in between. */
+    if (!has_passed_over_) {
+        queue_changes_ = snapshot.queue_changes();
+        has_all_ = true;
+    }
+    has_all_ = has_all_ && !has_passed_others_;
     cut_off_.reset();
     if (candidates_.size() == static_cast<std::size_t>(limit))
         cut_off_ = candidates_.back();
@@ -163,153 +158,289 @@ void NextJobs::sweep(const LatestSnapshot &snapshot, int limit)
     reader_ = reader;
 }
 
-void NextJobs::read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit)
+bool NextJobs::knows_first_of(std::string_view queue_name, bool just_entered) const
 {
-    forget_queue(queue_name);
-    candidates_.erase(candidates_.begin(),
-                      candidates_.begin() + static_cast<std::ptrdiff_t>(position_));
-    position_ = 0;
-    const auto others = static_cast<std::ptrdiff_t>(candidates_.size());
-    /* What sorts after the last read may sort after jobs of other queues not read yet. */
-    for (const Candidate &candidate : find(snapshot, limit, {.only_queue = queue_name}))
-        if (!cut_off_ || !sorts_before(*cut_off_, candidate))
-            candidates_.push_back(candidate);
-    std::inplace_merge(candidates_.begin(), candidates_.begin() + others, candidates_.end(),
-                       sorts_before);
+    if (!just_entered)
+        return has_all_ || is_reread_;
+    const core::QueueHash queue = low_water::hash_of(queue_name);
+    return has_all_ && dropped_.count(queue) == 0 &&
+           !bgworker::queue_changes::since(queue_changes_, queue);
 }
 
-/* What one find() works with. */
+bool NextJobs::is_first_of_queue(const JobRow &row)
+{
+    return guc::ageing_interval_ms == 0 && is_first_in_queue(table_, row, clock::now());
+}
+
+/* What one look works with. */
 struct NextJobs::Search {
-    Search(const core::ReadAhead *own_read_ahead, int limit)
-        : passed_over(own_read_ahead), best(limit)
+    Search(const LatestSnapshot &snapshot_to_use, const core::ReadAhead *own_read_ahead, int limit)
+        : snapshot(snapshot_to_use), passed_over(own_read_ahead), best(limit)
     {
+        pg::call([&] { owners.begin(); });
     }
 
+    /* Whether the task's next ranges have jobs that are better than those before. */
+    bool goes_on() const
+    {
+        return guc::ageing_interval_ms > 0 || !first_range_only || best.size() == size_before;
+    }
+    bool is_range_wanted() const
+    {
+        return guc::ageing_interval_ms > 0 || best.takes_priority(scans.priority);
+    }
+
+    const LatestSnapshot &snapshot;
     TimestampTz now = clock::now();
     ReadAheadRanges passed_over;
     BestCandidates best;
+    core::QueueHash queue = 0; /* the only one; 0: all */
+    bool first_range_only = false; /* that has jobs */
+    std::size_t size_before = 0;   /* of the best, before the task */
     RangeScans scans;
     RowOwners owners;
 };
 
+/* What the reading of a range finds out for its mark and its backlog. */
+struct NextJobs::RangeRead {
+    core::RangeId id;
+    int place; /* in ranges_ */
+    core::ReadyKey mark;
+    BacklogReader backlog;
+    /* Below this no job is ready, nor can one become so without an announcement. */
+    core::ReadyKey first;
+    bool knows_first = false; /* that is the key of a job, or the mark */
+    int passed = 0;           /* entries before it */
+
+    void note_first(core::ReadyKey key, int passed_before) noexcept
+    {
+        if (knows_first)
+            return;
+        knows_first = true;
+        first = key;
+        passed += passed_before;
+    }
+};
+
+/* Passes over an entry of a queue that is left out. */
+bool NextJobs::passes_over(const Search &search, RangeRead &range) const
+{
+    const RangeScans &scans = search.scans;
+    if (search.queue != 0 || !leaves_any_out())
+        return false;
+    const core::QueueHash queue = low_water::hash_of(scans.entry_queue());
+    if (!leaves_out(queue))
+        return false;
+    const core::ReadyKey key = scans.entry_key();
+    range.note_first(key, scans.dead);
+    range.backlog.pass(queue, key);
+    return true;
+}
+
 /* Reads the jobs of the range that the scans are at, from `start` on, into the best candidates.
  * Runs inside pg::call(). */
-void NextJobs::read_jobs(Search &search, core::ReadyKey start, ScanResult &result)
+void NextJobs::read_jobs(Search &search, core::ReadyKey start, RangeRead &range)
 {
     RangeScans &scans = search.scans;
-    const int priority = scans.range.priority;
-    const int queue_number = static_cast<int>(queues_.size()) - 1;
-    const int range_number = static_cast<int>(ranges_.size()) - 1;
     scans.start_jobs(start, search.now);
-    while (scans.next_job()) {
+    while (scans.next_entry()) {
+        if (passes_over(search, range) || !scans.fetch())
+            continue;
         core::ReadyKey key = scans.key();
+        const core::QueueHash queue =
+            search.queue != 0 ? search.queue : low_water::hash_of(scans.queue_of_row());
         const RowOwners::Owner owner = search.owners.owner_of(scans.slot);
-        if (owner != RowOwners::Owner::kExecutor && !result.known) {
-            result.known = true;
-            result.first = key;
-            result.passed += scans.dead;
+        if (owner == RowOwners::Owner::kExecutor) {
+            range.passed += range.knows_first ? 0 : 1;
+            continue;
         }
-        if (owner == RowOwners::Owner::kExecutor)
-            result.passed += result.known ? 0 : 1;
+        range.note_first(key, scans.dead);
+        range.backlog.stop(key);
+        if (reader_ == Reader::kSweep)
+            range.backlog.sweep(queue, key);
         if (owner != RowOwners::Owner::kNobody || locked_.count(key.id) > 0)
             continue;
-        if (search.passed_over.pass(ranges_.back(), key)) {
-            passed_over_ranges_ = true;
+        if (search.passed_over.pass(range.id, key)) {
+            has_passed_over_ = true;
             scans.start_jobs(key, search.now);
             continue;
         }
         if (!search.best.add({scans.slot->tts_tid, key.id, key.run_at,
-                              aged_priority(priority, key.run_at, search.now), queue_number,
-                              range_number}))
-            break;
+                              aged_priority(scans.priority, key.run_at, search.now), queue,
+                              range.place}))
+            return;
     }
-    result.passed += result.known ? 0 : scans.dead;
+    range.passed += range.knows_first ? 0 : scans.dead;
+    range.backlog.stop({search.now, PG_INT64_MAX});
 }
 
-/* Of the range that the scans are at. */
-void NextJobs::read_range(Search &search, std::string_view task, std::string_view queue,
-                          const LatestSnapshot &snapshot)
+/* Where to begin. */
+core::ReadyKey NextJobs::start_of(Search &search, RangeRead &range)
 {
-    if (queues_.empty() || queues_.back() != queue)
-        queues_.emplace_back(queue);
-    const core::RangeId range = low_water::range_of(task, queue, search.scans.range.priority);
+    if (reader_ == Reader::kSweep)
+        return {};
+    core::ReadyKey start = range.mark;
+    const bool behind_backlog =
+        search.queue == 0 && leaves_any_out() && range.mark < range.backlog.end() &&
+        range.backlog.can_skip([&](core::QueueHash queue) { return leaves_out(queue); });
+    if (behind_backlog)
+        start = range.backlog.end();
+    /* Executors leave the jobs of a batch's own handlers to the next batch: its commit announces
+     * them. */
+    if (reader_ != Reader::kExecutor)
+        start = Min(start, low_water::lowest_own_job(range.id));
+    const core::ReadyKey from = start;
+    if (search.passed_over.pass(range.id, start))
+        has_passed_over_ = true;
+    else if (search.queue == 0 && may_raise_marks(reader_))
+        range.backlog.begin(from, behind_backlog);
+    if (range.mark < start)
+        range.note_first(range.mark, 0);
+    else
+        range.mark = start;
+    return start;
+}
+
+/* Of the task, and the queue, that the scans are at. */
+void NextJobs::read_range(Search &search, std::string_view task)
+{
+    const core::RangeId of_all = low_water::range_of(task, search.scans.priority);
+    const core::RangeId id = search.queue == 0
+                                 ? of_all
+                                 : low_water::range_of(search.queue, task, search.scans.priority);
+    RangeRead range{id,
+                    place_of(of_all),
+                    reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(id),
+                    BacklogReader(id, search.snapshot.announcements()),
+                    {search.now, PG_INT64_MAX}};
+    const core::ReadyKey start = start_of(search, range);
+    pg::call([&] { read_jobs(search, start, range); });
+    update_mark(search, range);
+}
+
+int NextJobs::place_of(core::RangeId range)
+{
+    const auto found = std::find(ranges_.begin(), ranges_.end(), range);
+    if (found != ranges_.end())
+        return static_cast<int>(found - ranges_.begin());
     ranges_.push_back(range);
-    const core::ReadyKey mark = start_of_range(reader_, range);
-    ScanResult result{{search.now, PG_INT64_MAX}};
-    core::ReadyKey start = mark;
-    if (search.passed_over.pass(range, start)) {
-        passed_over_ranges_ = true;
-        result.known = true;
-        result.first = mark;
-    }
-    pg::call([&] { read_jobs(search, start, result); });
-    update_mark(range, mark, result, search.now, snapshot.announcements());
+    return static_cast<int>(ranges_.size()) - 1;
 }
 
-void NextJobs::update_mark(core::RangeId range, core::ReadyKey mark, const ScanResult &result,
-                           TimestampTz now, std::uint64_t announcements) const
+void NextJobs::update_mark(const Search &search, const RangeRead &range) const
 {
-    const bool may_raise = reader_ == Reader::kWorker || reader_ == Reader::kExecutor;
-    if (reader_ == Reader::kSweep && result.known && result.first < low_water::mark(range))
-        low_water::announce(range, result.first);
+    const std::uint64_t announcements = search.snapshot.announcements();
+    const bool may_raise = may_raise_marks(reader_);
+    if (reader_ == Reader::kSweep && range.knows_first && range.first < low_water::mark(range.id))
+        low_water::announce(range.id, range.first, 0);
     else if (may_raise && next_hint_fault() == HintFault::kWrong)
-        low_water::raise_mark(range, mark, {now + USECS_PER_HOUR, 0}, announcements);
-    else if (may_raise && result.passed >= kFewEntries)
-        low_water::raise_mark(range, mark, result.first, announcements);
+        low_water::raise_mark(range.id, range.mark, {search.now + USECS_PER_HOUR, 0},
+                              announcements);
+    else if (may_raise && range.passed >= kFewEntries)
+        low_water::raise_mark(range.id, range.mark, range.first, announcements);
 }
 
-std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit, Where where)
+/* In the queue of this name; if it is empty, in all. */
+void NextJobs::search_in(Search &search, std::string_view name)
 {
-    const stats::OperationTimer timer(stats::Operation::kFetch);
-    Relation index = table_.ready_index();
-    const Datum only_queue =
-        where.only_queue ? pg::from_text(*where.only_queue) : static_cast<Datum>(0);
-    Search search(where.read_ahead_too ? nullptr : &tried_, limit);
     RangeScans &scans = search.scans;
-    passed_over_ranges_ = false;
-
+    search.queue = low_water::hash_of(name);
+    Relation index = name.empty() ? table_.ready_index() : table_.queue_index();
+    text *const queue =
+        name.empty() ? nullptr : reinterpret_cast<text *>(DatumGetPointer(pg::from_text(name)));
     pg::call([&] {
-        search.owners.begin();
-        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), last_priority_,
-                    reinterpret_cast<text *>(DatumGetPointer(only_queue)));
+        scans.begin(table_.heap(), index, table_.slot(), search.snapshot.get(), queue,
+                    name.empty() && leaves_any_out());
     });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
+        search.size_before = search.best.size();
         pg::call([&] { scans.start_task(task_datum); });
-        while (pg::call([&] { return scans.next_range(); })) {
-            const std::string_view queue = pg::to_view(PointerGetDatum(scans.range.queue));
-            if (is_excluded(queue))
-                pg::call([&] { scans.skip_queue(); });
-            else
-                read_range(search, task, queue, snapshot);
-        }
+        while (search.goes_on() && pg::call([&] { return scans.next_range(); }) &&
+               scans.priority <= last_priority_ && search.is_range_wanted())
+            read_range(search, task);
     }
     pg::call([&] { scans.end(); });
+}
+
+std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
+                                      bool read_ahead_too)
+{
+    const stats::OperationTimer timer(stats::Operation::kFetch);
+    Search search(snapshot, read_ahead_too ? nullptr : &tried_, limit);
+    has_passed_over_ = false;
+    if (reader_ == Reader::kSweep)
+        low_water::forget_queues();
+    const bool reads_all = !only_queues_ || only_queues_->count(0) > 0;
+    if (reads_all)
+        search_in(search, {});
+    else
+        for (const auto &[queue, name] : *only_queues_)
+            if (excluded_.count(queue) == 0)
+                search_in(search, name);
+    has_passed_others_ = search.passed_over.has_passed_others();
     return std::move(search.best).sorted();
+}
+
+void NextJobs::read_queue(const LatestSnapshot &snapshot, const JobRow &row, int limit)
+{
+    const std::string_view name = row.text_or_empty(Column::kQueueName);
+    const core::QueueHash queue = low_water::hash_of(name);
+    /* No commit has announced it, then. */
+    const core::RangeId range = low_water::range_of(queue, row.task_identifier(), row.priority());
+    const core::ReadyKey key{DatumGetTimestampTz(row.get(Column::kRunAt)), row.id()};
+    if (key < low_water::mark(range))
+        low_water::announce(range, key, queue);
+
+    if (!dropped_.insert(queue).second) {
+        reread_.erase(std::remove_if(
+                          reread_.begin(), reread_.end(),
+                          [&](const Candidate &candidate) { return candidate.queue == queue; }),
+                      reread_.end());
+        std::make_heap(reread_.begin(), reread_.end(), sorts_after);
+    }
+    Search search(snapshot, nullptr, limit);
+    search.first_range_only = true;
+    search_in(search, name);
+    /* What sorts after the last read may sort after jobs of other queues not read yet. */
+    for (const Candidate &candidate : std::move(search.best).sorted()) {
+        if (cut_off_ && sorts_before(*cut_off_, candidate))
+            break;
+        reread_.push_back(candidate);
+        std::push_heap(reread_.begin(), reread_.end(), sorts_after);
+    }
+    skip_dropped();
 }
 
 std::optional<TimestampTz> NextJobs::next_run_at(const LatestSnapshot &snapshot, TimestampTz now)
 {
+    /* Of jobs of queues that are left out: it is no harm to be woken once more. */
+    constexpr int kMostPassed = 1000;
     TimestampTz earliest = PG_INT64_MAX;
     Relation index = table_.ready_index();
     RangeScans scans;
 
-    pg::call(
-        [&] { scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), PG_INT16_MAX); });
+    pg::call([&] {
+        scans.begin(table_.heap(), index, table_.slot(), snapshot.get(), nullptr, leaves_any_out());
+    });
     for (const std::string_view task : tasks_) {
         const Datum task_datum = pg::from_text(task);
-        pg::call([&] { scans.start_task(task_datum); });
-        while (pg::call([&] { return scans.next_range(); })) {
-            if (is_excluded(pg::to_view(PointerGetDatum(scans.range.queue)))) {
-                pg::call([&] { scans.skip_queue(); });
-                continue;
-            }
-            pg::call([&] {
+        pg::call([&] {
+            scans.start_task(task_datum);
+            while (scans.next_range()) {
+                int passed = 0;
                 scans.start_jobs({now + 1, PG_INT64_MIN}, earliest - 1);
-                if (scans.next_job())
+                while (scans.next_entry()) {
+                    if (leaves_any_out() && passed++ < kMostPassed &&
+                        leaves_out(low_water::hash_of(scans.entry_queue())))
+                        continue;
+                    if (!scans.fetch())
+                        continue;
                     earliest = scans.key().run_at;
-            });
-        }
+                    break;
+                }
+            }
+        });
     }
     pg::call([&] { scans.end(); });
     return earliest == PG_INT64_MAX ? std::nullopt : std::optional(earliest);

@@ -25,8 +25,9 @@ bool is_below_rate(TimestampTz later)
 
 } // namespace
 
-bool QueueGate::take_permit(const QueueLimit &limit, std::string_view queue)
+bool QueueGate::take_permit(const QueueLimit &limit, const JobRow &row)
 {
+    const std::string_view queue = row.text_or_empty(Column::kQueueName);
     QueuePermits::Entry entry = permits_.enter(limit, queue, table_);
     if (entry == QueuePermits::Entry::kFull && bgworker::available()) {
         /* The next job that leaves the queue will tell us; look again, because one may have left
@@ -38,9 +39,12 @@ bool QueueGate::take_permit(const QueueLimit &limit, std::string_view queue)
         next_.exclude_queue(queue);
         return false;
     }
-    if (entry == QueuePermits::Entry::kEntered && limit.concurrency == 1) {
+    const bool just_entered = entry == QueuePermits::Entry::kEntered;
+    if (limit.concurrency == 1 && !next_.knows_first_of(queue, just_entered)) {
+        if (next_.is_first_of_queue(row))
+            return true;
         snapshot_.renew();
-        next_.read_queue(snapshot_, queue, kReread);
+        next_.read_queue(snapshot_, row, kReread);
         return false;
     }
     return true;
@@ -57,7 +61,7 @@ bool QueueGate::enter(const JobRow &row)
         next_.exclude_queue(queue);
         return false;
     }
-    if (!take_permit(limit, queue))
+    if (!take_permit(limit, row))
         return false;
     /* Another process may just have started the last job that the rate allows. */
     if (!has_rate)

@@ -1,12 +1,17 @@
 /* queue_permits.cpp - see queue_permits.hpp. */
 #include "backfill/dequeue/queue_permits.hpp"
 
+#include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/guc.hpp"
 #include "backfill/pg/advisory_lock.hpp"
+#include "backfill/shmem/queue_changes.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 
 namespace backfill::queue
 {
 
+namespace queue_changes = bgworker::queue_changes;
 using pg::count_holders;
 using pg::lock;
 using pg::unlock;
@@ -16,13 +21,35 @@ namespace
 
 constexpr uint16 kQueueCountingClass = 0xBF06;
 
-/* How many locks on permits a transaction may get. */
-constexpr int kMostPermits = 200;
+/* How many locks on permits a transaction may get: a session's, and an executor's at most. */
+constexpr int kMostPermitsOfSession = 200;
+constexpr int kMostPermits = 1000;
 /* This many permits are asked for one by one; to look for more, all locks are read. */
 constexpr int kFewPermits = 64;
 
-/* How many this one has got, or more; forgotten at its end. */
-int permits_taken = 0;
+/* What this one has got, or more; forgotten at its end. Plain data: the callbacks must not fail. */
+struct TakenPermits {
+    int count;
+    int level; /* how deep in savepoints they were taken, at most */
+    core::QueueHash queues[kMostPermits];
+
+    void add(std::string_view queue_name) noexcept
+    {
+        if (count < kMostPermits)
+            queues[count] = low_water::hash_of(queue_name);
+        count++;
+        level = Max(level, GetCurrentTransactionNestLevel());
+    }
+    /* Others are about to get them. */
+    void note_changes() const noexcept
+    {
+        if (count > kMostPermits)
+            queue_changes::note_all();
+        for (int i = 0; i < Min(count, kMostPermits); i++)
+            queue_changes::note(queues[i]);
+    }
+};
+TakenPermits taken;
 
 LOCKTAG permit_tag(int32 queue_id, int permit)
 {
@@ -135,8 +162,33 @@ bool is_within(const QueueLimit &limit, int permit)
 
 void on_transaction_end(XactEvent event, void *) noexcept
 {
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-        permits_taken = 0;
+    switch (event) {
+    case XACT_EVENT_COMMIT:
+    case XACT_EVENT_ABORT:
+        taken.note_changes();
+        break;
+    case XACT_EVENT_PREPARE:
+        for (int i = 0; i < Min(taken.count, kMostPermits); i++)
+            queue_changes::note_always(taken.queues[i]);
+        if (taken.count > kMostPermits)
+            queue_changes::note_always_all();
+        break;
+    default:
+        return;
+    }
+    taken.count = taken.level = 0;
+}
+
+/* Permits that were taken within a savepoint are given back with it. */
+void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
+{
+    const int level = GetCurrentTransactionNestLevel();
+    if ((event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB) ||
+        taken.level < level)
+        return;
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+        taken.note_changes();
+    taken.level = level - 1; /* at least what was taken there, perhaps more */
 }
 
 } // namespace
@@ -153,7 +205,11 @@ LOCKMODE QueuePermits::unlimited_mode() const
 
 bool QueuePermits::is_exhausted()
 {
-    return permits_taken >= kMostPermits;
+    if (bgworker::my_slot_number() < 0)
+        return taken.count >= kMostPermitsOfSession;
+    /* All executors together should leave most of the server's table of locks to others. */
+    const int share = max_locks_per_xact * MaxBackends / 4 / Max(guc::max_executors, 1);
+    return taken.count >= Min(Max(share, kMostPermitsOfSession), kMostPermits);
 }
 
 QueuePermits::Entry QueuePermits::enter(QueueLimit limit, std::string_view queue_name,
@@ -185,7 +241,7 @@ QueuePermits::Entry QueuePermits::enter(QueueLimit limit, std::string_view queue
     }
     if (!queue.held)
         return Entry::kFull;
-    permits_taken++;
+    taken.add(queue_name);
     wake::announce_permits();
     return Entry::kEntered;
 }
@@ -304,6 +360,7 @@ LOCKTAG queue_depth_tag(int32 queue_id)
 void init_queue_permits()
 {
     RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterSubXactCallback(on_subtransaction_end, nullptr);
 }
 
 } // namespace backfill::queue

@@ -476,9 +476,13 @@ class Diagnosis
     /* Below the mark only the dispatcher's sweep looks. */
     MaybeAnswer unannounced() const
     {
-        const core::RangeId range = low_water::range_of(task_name_, queue_, row_.priority());
+        const core::RangeId range = low_water::range_of(task_name_, row_.priority());
         const core::ReadyKey key{DatumGetTimestampTz(row_.get(Column::kRunAt)), id_};
-        if (!bgworker::available() || !(key < low_water::mark(range)))
+        const core::Backlog backlog = low_water::backlog(range);
+        const bool is_hidden = key < low_water::mark(range) ||
+                               (backlog.count > 0 && key < backlog.end &&
+                                !backlog.has(low_water::hash_of(queue_)));
+        if (!bgworker::available() || !is_hidden)
             return std::nullopt;
         return Answer{"unannounced",
                       "the executors were not told of it (it came by COPY, replication or a "

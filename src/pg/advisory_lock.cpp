@@ -43,4 +43,26 @@ int count_holders(const LOCKTAG &tag, LOCKMODE conflicting)
     });
 }
 
+namespace
+{
+
+/* The list's last element; since PostgreSQL 16 the list is of another type. */
+template <class List> const void *tail_of(const List &list)
+{
+    if constexpr (requires { list.prev; })
+        return list.prev;
+    else
+        return list.head.prev;
+}
+
+} // namespace
+
+LockWatch::Locks LockWatch::last_locks()
+{
+    Locks locks;
+    for (std::size_t partition = 0; partition < locks.size(); partition++)
+        locks[partition] = tail_of(MyProc->myProcLocks[partition]);
+    return locks;
+}
+
 } // namespace backfill::pg

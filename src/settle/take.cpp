@@ -6,6 +6,7 @@
 #include "backfill/clock.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/commit/wake.hpp"
+#include "backfill/shmem/queue_changes.hpp"
 #include "backfill/shmem/worker_slots.hpp"
 
 #include <exception>
@@ -49,8 +50,11 @@ void note_removal(const JobRow &row)
 {
     if (row.is_null(Column::kLeaseExpiresAt))
         low_water::note_claimed(row);
-    if (!row.is_null(Column::kLeasePermit))
+    if (!row.is_null(Column::kLeasePermit)) {
         wake::announce_permits();
+        bgworker::queue_changes::note_always(
+            low_water::hash_of(row.text_or_empty(Column::kQueueName)));
+    }
     if (!looks_again())
         wake::announce_taken();
     pg::call([] { CommandCounterIncrement(); });

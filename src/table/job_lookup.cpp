@@ -7,17 +7,14 @@ namespace backfill::queue
 
 Relation JobTable::permit_index()
 {
-    if (permit_index_ == nullptr) {
-        const Oid oid = pg::relation_oid("job_permit_idx");
-        pg::call([&] { permit_index_ = index_open(oid, AccessShareLock); });
-    }
-    return permit_index_;
+    return open_index(permit_index_, "job_permit_idx");
 }
 
 /* In the order of the index. */
 std::vector<FoundJob> JobTable::find(const char *index_name, std::span<ScanKeyData> keys, int limit)
 {
     const Oid index_oid = pg::relation_oid(index_name);
+    hold_rows();
     FoundJob *found = nullptr;
     int count = 0;
 
@@ -166,38 +163,25 @@ std::vector<int> JobTable::leased_permits(std::string_view queue_name)
 template <class Visit>
 void JobTable::visit_queue(std::string_view queue_name, Snapshot snapshot, Visit visit)
 {
-    Relation index = ready_index();
+    Relation index = queue_index();
     const Oid lease_index_oid = pg::relation_oid("job_lease_idx");
     const Datum queue = pg::from_text(queue_name);
     pg::call([&] {
-        /* The index is ordered by task first: step from task to task. */
         bool goes_on = true;
-        Datum task = PointerGetDatum(cstring_to_text_with_len("", 0));
         bool is_null;
         PushActiveSnapshot(GetLatestSnapshot());
         if (snapshot == nullptr)
             snapshot = GetActiveSnapshot();
-        IndexScanDesc tasks = pg::begin_index_scan(heap_, index, snapshot, 1);
-        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, snapshot, 2);
-        while (goes_on) {
-            ScanKeyData keys[2];
-            ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_TEXT_GT, task);
-            index_rescan(tasks, keys, 1, nullptr, 0);
-            if (!index_getnext_slot(tasks, ForwardScanDirection, slot_))
-                break;
-            task = PointerGetDatum(DatumGetTextPCopy(
-                slot_getattr(slot_, attribute(Column::kTaskIdentifier), &is_null)));
-            ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_TEXTEQ, task);
-            ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, queue);
-            index_rescan(jobs, keys, 2, nullptr, 0);
-            while (goes_on && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
-                CHECK_FOR_INTERRUPTS();
-                goes_on = visit();
-            }
+        IndexScanDesc jobs = pg::begin_index_scan(heap_, index, snapshot, 1);
+        ScanKeyData key;
+        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, queue);
+        index_rescan(jobs, &key, 1, nullptr, 0);
+        while (goes_on && index_getnext_slot(jobs, ForwardScanDirection, slot_)) {
+            CHECK_FOR_INTERRUPTS();
+            goes_on = visit();
         }
         ExecClearTuple(slot_);
         index_endscan(jobs);
-        index_endscan(tasks);
         /* Leased jobs are in an index of their own. */
         Relation lease_index = index_open(lease_index_oid, AccessShareLock);
         IndexScanDesc leases = pg::begin_index_scan(heap_, lease_index, snapshot, 0);

@@ -54,9 +54,20 @@ JobTable::JobTable() : memory_(CurrentMemoryContext)
     pg::call([&] { slot_ = table_slot_create(heap_, nullptr); });
 }
 
+void JobTable::hold_rows()
+{
+    if (held_ != nullptr)
+        return;
+    held_by_ = CurrentResourceOwner;
+    pg::call([&] { held_ = RegisterSnapshotOnOwner(GetLatestSnapshot(), held_by_); });
+}
+
 void JobTable::close()
 {
     flush();
+    if (held_ != nullptr)
+        pg::call([&] { UnregisterSnapshotFromOwner(held_, held_by_); });
+    held_ = nullptr;
     TupleTableSlot *const *const slots = pending_.data();
     const auto slot_count = static_cast<int>(pending_.size());
     pg::call([&] {
@@ -65,10 +76,9 @@ void JobTable::close()
             ExecDropSingleTupleTableSlot(slots[i]);
         if (target_.relation != nullptr)
             target_.close();
-        if (ready_index_ != nullptr)
-            index_close(ready_index_, NoLock);
-        if (permit_index_ != nullptr)
-            index_close(permit_index_, NoLock);
+        for (Relation index : {ready_index_, queue_index_, permit_index_})
+            if (index != nullptr)
+                index_close(index, NoLock);
         table_close(heap_, NoLock);
     });
     heap_ = nullptr;
@@ -76,11 +86,21 @@ void JobTable::close()
 
 Relation JobTable::ready_index()
 {
-    if (ready_index_ == nullptr) {
-        const Oid oid = pg::relation_oid("job_ready_idx");
-        pg::call([&] { ready_index_ = index_open(oid, AccessShareLock); });
+    return open_index(ready_index_, "job_ready_idx");
+}
+
+Relation JobTable::queue_index()
+{
+    return open_index(queue_index_, "job_queue_idx");
+}
+
+Relation JobTable::open_index(Relation &index, const char *name)
+{
+    if (index == nullptr) {
+        const Oid oid = pg::relation_oid(name);
+        pg::call([&] { index = index_open(oid, AccessShareLock); });
     }
-    return ready_index_;
+    return index;
 }
 
 std::optional<FoundJob> JobTable::fetch(ItemPointerData tid, Snapshot snapshot)
@@ -130,6 +150,7 @@ bool is_ours_alone(Relation heap, ItemPointerData tid)
 
 RemoveResult JobTable::remove(ItemPointerData tid)
 {
+    Assert(held_ != nullptr);
     if (!own_table.is_plain(heap_))
         return remove_by_sql(tid, false);
     const TM_Result result = pg::call([&] {
@@ -155,6 +176,7 @@ RemoveResult JobTable::remove(ItemPointerData tid)
 
 RemoveResult JobTable::remove_waiting(ItemPointerData tid)
 {
+    Assert(held_ != nullptr);
     if (!own_table.is_plain(heap_))
         return remove_by_sql(tid, true);
     const TM_Result result = pg::call([&] {

@@ -9,11 +9,12 @@ namespace backfill::queue
 namespace
 {
 
+/* The columns of job_ready_idx; in job_queue_idx the queue is the first, and the others follow. */
 constexpr AttrNumber kIndexTask = 1;
-constexpr AttrNumber kIndexQueue = 2;
-constexpr AttrNumber kIndexPriority = 3;
-constexpr AttrNumber kIndexRunAt = 4;
-constexpr AttrNumber kIndexId = 5;
+constexpr AttrNumber kIndexPriority = 2;
+constexpr AttrNumber kIndexRunAt = 3;
+constexpr AttrNumber kIndexId = 4;
+constexpr AttrNumber kIndexQueue = 5;
 
 /* For a scan that looks at index entries alone, whether they are dead or alive. */
 IndexScanDesc begin_key_scan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
@@ -29,74 +30,78 @@ IndexScanDesc begin_key_scan(Relation heap, Relation index, Snapshot snapshot, i
 } // namespace
 
 void RangeScans::begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
-                       int max_priority, text *queue)
+                       text *of_queue, bool reads_entries)
 {
     slot = table_slot;
-    last_priority = max_priority;
-    only_queue = queue;
-    ranges = begin_key_scan(heap, index, snapshot, 2);
-    jobs = pg::begin_index_scan(heap, index, snapshot, 5);
+    queue = of_queue;
+    const int prefix_keys = queue != nullptr ? 2 : 1;
+    ranges = begin_key_scan(heap, index, snapshot, prefix_keys + 1);
+    jobs = pg::begin_index_scan(heap, index, snapshot, prefix_keys + 3);
+    jobs->xs_want_itup = reads_entries;
+}
+
+int RangeScans::prefix(ScanKeyData *keys) const
+{
+    int count = 0;
+    if (queue != nullptr)
+        ScanKeyInit(&keys[count++], 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(queue));
+    const auto column = static_cast<AttrNumber>(kIndexTask + count);
+    ScanKeyInit(&keys[count++], column, BTEqualStrategyNumber, F_TEXTEQ, task);
+    return count;
 }
 
 bool RangeScans::next_range()
 {
-    for (;;) {
-        CHECK_FOR_INTERRUPTS();
-        ScanKeyData keys[2];
-        ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-        if (first)
-            ScanKeyInit(&keys[1], kIndexQueue, BTGreaterEqualStrategyNumber, F_TEXT_GE,
-                        PointerGetDatum(only_queue != nullptr ? only_queue
-                                                              : cstring_to_text_with_len("", 0)));
-        else if (queue_done && only_queue != nullptr)
-            return false;
-        else if (queue_done)
-            ScanKeyInit(&keys[1], kIndexQueue, BTGreaterStrategyNumber, F_TEXT_GT,
-                        PointerGetDatum(range.queue));
-        else {
-            after.set(0, kIndexQueue, BTGreaterStrategyNumber, C_COLLATION_OID, F_BTTEXTCMP,
-                      PointerGetDatum(range.queue));
-            after.set(1, kIndexPriority, BTGreaterStrategyNumber, InvalidOid, F_BTINT2CMP,
-                      Int16GetDatum(static_cast<int16>(range.priority)));
-            keys[1] = after.header();
-        }
-        index_rescan(ranges, keys, 2, nullptr, 0);
-        if (index_getnext_tid(ranges, ForwardScanDirection) == nullptr)
-            return false;
-        bool is_null;
-        TupleDesc columns = ranges->xs_itupdesc;
-        range.queue =
-            DatumGetTextPCopy(index_getattr(ranges->xs_itup, kIndexQueue, columns, &is_null));
-        range.priority =
-            DatumGetInt16(index_getattr(ranges->xs_itup, kIndexPriority, columns, &is_null));
-        first = false;
-        if (only_queue != nullptr && !DatumGetBool(DirectFunctionCall2Coll(
-                                         texteq, C_COLLATION_OID, PointerGetDatum(range.queue),
-                                         PointerGetDatum(only_queue))))
-            return false;
-        queue_done = range.priority > last_priority;
-        if (!queue_done)
-            return true;
-    }
+    CHECK_FOR_INTERRUPTS();
+    ScanKeyData keys[3];
+    int count = prefix(keys);
+    const auto column = static_cast<AttrNumber>(count + 1);
+    if (first)
+        ScanKeyInit(&keys[count++], column, BTGreaterEqualStrategyNumber, F_INT2GE,
+                    Int16GetDatum(PG_INT16_MIN));
+    else
+        ScanKeyInit(&keys[count++], column, BTGreaterStrategyNumber, F_INT2GT,
+                    Int16GetDatum(static_cast<int16>(priority)));
+    index_rescan(ranges, keys, count, nullptr, 0);
+    if (index_getnext_tid(ranges, ForwardScanDirection) == nullptr)
+        return false;
+    bool is_null;
+    priority = DatumGetInt16(index_getattr(ranges->xs_itup, column, ranges->xs_itupdesc, &is_null));
+    first = false;
+    return true;
 }
 
 void RangeScans::start_jobs(core::ReadyKey start, TimestampTz until)
 {
     ScanKeyData keys[5];
-    ScanKeyInit(&keys[0], kIndexTask, BTEqualStrategyNumber, F_TEXTEQ, task);
-    ScanKeyInit(&keys[1], kIndexQueue, BTEqualStrategyNumber, F_TEXTEQ,
-                PointerGetDatum(range.queue));
-    ScanKeyInit(&keys[2], kIndexPriority, BTEqualStrategyNumber, F_INT2EQ,
-                Int16GetDatum(static_cast<int16>(range.priority)));
-    from.set(0, kIndexRunAt, BTGreaterEqualStrategyNumber, InvalidOid, F_TIMESTAMPTZ_CMP,
+    int count = prefix(keys);
+    const int shift = queue != nullptr ? 1 : 0;
+    const auto run_at = static_cast<AttrNumber>(kIndexRunAt + shift);
+    ScanKeyInit(&keys[count++], static_cast<AttrNumber>(kIndexPriority + shift),
+                BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(static_cast<int16>(priority)));
+    from.set(0, run_at, BTGreaterEqualStrategyNumber, InvalidOid, F_TIMESTAMPTZ_CMP,
              TimestampTzGetDatum(start.run_at));
-    from.set(1, kIndexId, BTGreaterEqualStrategyNumber, InvalidOid, F_BTINT8CMP,
-             Int64GetDatum(start.id));
-    keys[3] = from.header();
-    ScanKeyInit(&keys[4], kIndexRunAt, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+    from.set(1, static_cast<AttrNumber>(kIndexId + shift), BTGreaterEqualStrategyNumber, InvalidOid,
+             F_BTINT8CMP, Int64GetDatum(start.id));
+    keys[count++] = from.header();
+    ScanKeyInit(&keys[count++], run_at, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
                 TimestampTzGetDatum(until));
-    index_rescan(jobs, keys, 5, nullptr, 0);
+    index_rescan(jobs, keys, count, nullptr, 0);
     dead = 0;
+}
+
+std::string_view RangeScans::entry_queue() const
+{
+    bool is_null;
+    return view(index_getattr(jobs->xs_itup, kIndexQueue, jobs->xs_itupdesc, &is_null));
+}
+
+core::ReadyKey RangeScans::entry_key() const
+{
+    bool is_null;
+    return {DatumGetTimestampTz(
+                index_getattr(jobs->xs_itup, kIndexRunAt, jobs->xs_itupdesc, &is_null)),
+            DatumGetInt64(index_getattr(jobs->xs_itup, kIndexId, jobs->xs_itupdesc, &is_null))};
 }
 
 void TaskScan::begin(Relation heap, Relation index, Snapshot snapshot)
@@ -117,6 +122,44 @@ bool TaskScan::next_task()
     task = PointerGetDatum(
         DatumGetTextPCopy(index_getattr(scan->xs_itup, kIndexTask, scan->xs_itupdesc, &is_null)));
     return true;
+}
+
+bool is_first_in_queue(JobTable &table, const JobRow &row, TimestampTz now)
+{
+    constexpr int kFewEntries = 64;
+    Relation index = table.queue_index();
+    const core::ReadyKey own{DatumGetTimestampTz(row.get(Column::kRunAt)), row.id()};
+    const int own_priority = row.priority();
+    const Datum queue = row.get(Column::kQueueName);
+    return pg::call([&] {
+        ScanKeyData key;
+        ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, queue);
+        PushActiveSnapshot(GetLatestSnapshot());
+        IndexScanDesc scan = pg::begin_index_scan(table.heap(), index, GetActiveSnapshot(), 1);
+        scan->xs_want_itup = true;
+        index_rescan(scan, &key, 1, nullptr, 0);
+        int entries = 0;
+        bool is_first = true;
+        while (is_first && index_getnext_tid(scan, ForwardScanDirection) != nullptr) {
+            const auto column = [&](AttrNumber attribute) {
+                bool is_null;
+                return index_getattr(scan->xs_itup, static_cast<AttrNumber>(attribute + 1),
+                                     scan->xs_itupdesc, &is_null);
+            };
+            const int priority = DatumGetInt16(column(kIndexPriority));
+            const core::ReadyKey other{DatumGetTimestampTz(column(kIndexRunAt)),
+                                       DatumGetInt64(column(kIndexId))};
+            const bool comes_before =
+                other.run_at <= now &&
+                (priority < own_priority || (priority == own_priority && other < own));
+            is_first = ++entries <= kFewEntries &&
+                       !(comes_before && index_fetch_heap(scan, table.slot()));
+        }
+        ExecClearTuple(table.slot());
+        index_endscan(scan);
+        PopActiveSnapshot();
+        return is_first;
+    });
 }
 
 std::vector<std::string> tasks_with_jobs(JobTable &table, Snapshot snapshot)

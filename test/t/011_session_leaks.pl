@@ -143,6 +143,17 @@ is( $node->safe_psql(
 	'custom setting, setting, local setting, setting TimeZone, temporary function, temporary table, advisory lock, prepared statement, listen, cursor, currval',
 	'look() finds what is there');
 
+# A lock that an earlier job of the batch has got for the transaction, and a later one for the session.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION lock_once(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT FROM pg_advisory_xact_lock(4712)';
+	CREATE FUNCTION lock_again(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT FROM pg_advisory_lock(4712)';
+	SELECT backfill.register_task('lock_once', 'lock_once(jsonb)', run_as => 'worker');
+	SELECT backfill.register_task('lock_again', 'lock_again(jsonb)', run_as => 'worker');
+	SELECT backfill.enqueue_serial(task, '{}', 'order') FROM generate_series(1, 50), unnest(ARRAY['lock_once', 'lock_again']) AS task});
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the jobs that lock have ended');
+wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712},
+	'no batch leaves a lock of the session');
+
 $node->stop;
 check_log($node);
 done_testing();

@@ -38,7 +38,7 @@ $node->safe_psql(
 is(claim_all(), 1023, 'no more queues with a long period are let in than are counted');
 like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'rate_windows'}), qr/^warning\|.*its jobs wait$/, 'health() says so');
 
-# One combination of queue and priority for each job.
+# A priority for each job.
 like($node->safe_psql('postgres', q{SELECT status FROM backfill.health() WHERE check_name = 'ranges'}), qr/^ok/, 'a few queues are not worth a word');
 $node->safe_psql('postgres', q{SELECT count(backfill.enqueue('ext', priority => n, run_at => now() + '1 day')) FROM generate_series(1, 1100) n});
 like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'ranges'}), qr/^warning\|.*: ext \(1001\)$/, 'more than a thousand are');

@@ -8,7 +8,7 @@ using namespace backfill::core;
 namespace
 {
 
-constexpr RangeId kRange{1, 42};
+constexpr RangeId kRange{1, false, 42};
 
 } // namespace
 
@@ -30,11 +30,11 @@ TEST_CASE("each range has a stretch of its own")
 {
     ReadAhead ahead{};
     ahead.add(kRange, {10, 1});
-    CHECK(ahead.end_of({1, 43}, {10, 1}) == nullptr);
-    CHECK(ahead.end_of({2, 42}, {10, 1}) == nullptr);
-    ahead.add({1, 43}, {30, 1});
+    CHECK(ahead.end_of({1, false, 43}, {10, 1}) == nullptr);
+    CHECK(ahead.end_of({2, false, 42}, {10, 1}) == nullptr);
+    ahead.add({1, false, 43}, {30, 1});
     CHECK(ahead.end_of(kRange, {30, 1}) == nullptr);
-    CHECK(ahead.end_of({1, 43}, {30, 1}) != nullptr);
+    CHECK(ahead.end_of({1, false, 43}, {30, 1}) != nullptr);
 }
 
 TEST_CASE("short stretches can be left out of account")
@@ -51,10 +51,10 @@ TEST_CASE("of more ranges than there is room for, the first ones count")
 {
     ReadAhead ahead{};
     for (std::uint64_t range = 0; range < 100; range++)
-        ahead.add({1, range}, {10, 1});
-    CHECK(ahead.end_of({1, 0}, {10, 1}) != nullptr);
-    CHECK(ahead.end_of({1, 99}, {10, 1}) == nullptr);
-    ahead.add({1, 0}, {20, 1});
-    REQUIRE(ahead.end_of({1, 0}, {10, 1}) != nullptr);
-    CHECK(*ahead.end_of({1, 0}, {10, 1}) == ReadyKey{20, 1});
+        ahead.add({1, false, range}, {10, 1});
+    CHECK(ahead.end_of({1, false, 0}, {10, 1}) != nullptr);
+    CHECK(ahead.end_of({1, false, 99}, {10, 1}) == nullptr);
+    ahead.add({1, false, 0}, {20, 1});
+    REQUIRE(ahead.end_of({1, false, 0}, {10, 1}) != nullptr);
+    CHECK(*ahead.end_of({1, false, 0}, {10, 1}) == ReadyKey{20, 1});
 }

@@ -32,7 +32,8 @@ RunResult run_job(const Config &config, const JobRow &row, const Task &task, Ses
 /* Asks the deciding hooks; false if they have decided about the job. */
 bool may_go_on(const Config &config, core::HookEvent event, const JobRow &row);
 /* Removes what a job may have left in the session and what can be removed at once. Temporary
- * objects cannot: their removal is part of the job's transaction. */
-void clean_session();
+ * objects cannot: their removal is part of the job's transaction. Without `may_hold_locks` it has
+ * left no lock of the session's. */
+void clean_session(bool may_hold_locks = true);
 
 } // namespace backfill::queue

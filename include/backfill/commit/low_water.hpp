@@ -13,19 +13,27 @@
 namespace backfill::queue::low_water
 {
 
-/* A range of the current database. */
-core::RangeId range_of(std::string_view task, std::string_view queue, int priority) noexcept;
+core::QueueHash hash_of(std::string_view queue) noexcept;
+
+/* Ranges of the current database: of all jobs, and of those in a queue. */
+core::RangeId range_of(std::string_view task, int priority) noexcept;
+core::RangeId range_of(core::QueueHash queue, std::string_view task, int priority) noexcept;
 
 /* To be noted before a snapshot is taken, and given to raise_mark(). */
 std::uint64_t announcements() noexcept;
 core::ReadyKey mark(core::RangeId range) noexcept;
-/* The same for a reader that looks for jobs of its own transaction, too: those lower the mark for
- * others only at the commit. */
-core::ReadyKey mark_for_own_jobs(core::RangeId range) noexcept;
+/* A reader that looks for jobs of its own transaction, too, must not begin behind this: they lower
+ * the mark for others only at the commit. */
+core::ReadyKey lowest_own_job(core::RangeId range) noexcept;
 void raise_mark(core::RangeId range, core::ReadyKey from, core::ReadyKey to,
                 std::uint64_t announcements) noexcept;
+core::Backlog backlog(core::RangeId range) noexcept;
+void extend_backlog(const core::Backlog &found, core::ReadyKey from,
+                    std::uint64_t announcements) noexcept;
+/* Of the queues' ranges no mark counts any more: jobs may have come that no commit has announced. */
+void forget_queues() noexcept;
 /* The sweep has found a ready job here. */
-void announce(core::RangeId range, core::ReadyKey key) noexcept;
+void announce(core::RangeId range, core::ReadyKey key, core::QueueHash queue) noexcept;
 
 /* The current transaction has inserted, or claimed, this job. */
 void note_inserted(const JobRow &row) noexcept;

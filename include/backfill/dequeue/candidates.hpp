@@ -16,8 +16,8 @@ struct Candidate {
     int64 id;
     TimestampTz run_at;
     int64 priority; /* as it counts now: ageing may have lifted it */
-    int queue;      /* its place in NextJobs' lists of queues */
-    int range;      /* and of ranges */
+    core::QueueHash queue;
+    int range; /* its place in NextJobs' list of ranges */
 };
 
 /* A mark that spares fewer entries than this is not worth its place, nor a stretch to pass over. */
@@ -49,6 +49,12 @@ class BestCandidates
         }
         std::push_heap(heap_.begin(), heap_.end(), sorts_before);
         return true;
+    }
+    std::size_t size() const { return heap_.size(); }
+    /* Whether a job of this priority may be among them. */
+    bool takes_priority(int64 priority) const
+    {
+        return heap_.size() < limit_ || priority <= heap_.front().priority;
     }
     std::vector<Candidate> sorted() &&
     {
@@ -86,7 +92,7 @@ class ReadAheadRanges
     /* Null: there are none to pass over. */
     explicit ReadAheadRanges(const core::ReadAhead *own);
     /* Moves `key` behind the stretches that it lies in; whether it lay in one. No allocation. */
-    bool pass(core::RangeId range, core::ReadyKey &key) const noexcept
+    bool pass(core::RangeId range, core::ReadyKey &key) noexcept
     {
         bool moved = false;
         while (const core::ReadyKey *end = end_of(range, key)) {
@@ -96,20 +102,27 @@ class ReadAheadRanges
         return moved;
     }
 
+    /* Whether it has moved behind what another executor is working through. */
+    bool has_passed_others() const { return has_passed_others_; }
+
   private:
-    const core::ReadyKey *end_of(core::RangeId range, core::ReadyKey key) const noexcept
+    const core::ReadyKey *end_of(core::RangeId range, core::ReadyKey key) noexcept
     {
         if (own_ == nullptr)
             return nullptr;
         /* To pass over its own saves only time. */
         if (const core::ReadyKey *end = own_->end_of(range, key, kFewEntries))
             return end;
-        for (const core::ReadAhead &other : others_)
-            if (const core::ReadyKey *end = other.end_of(range, key))
+        for (const core::ReadAhead &other : others_) {
+            if (const core::ReadyKey *end = other.end_of(range, key)) {
+                has_passed_others_ = true;
                 return end;
+            }
+        }
         return nullptr;
     }
 
+    bool has_passed_others_ = false;
     const core::ReadAhead *own_;
     std::vector<core::ReadAhead> others_;
 };

@@ -1,5 +1,5 @@
 /* next_job.hpp - the choice of the next job. The only module that decides what runs
- * next; it reads the index job_ready_idx.
+ * next; it reads the indexes job_ready_idx and job_queue_idx.
  *
  * A candidate is a hint: the row may be gone, claimed or changed by the time a session
  * claims it, and the claim (batch.cpp) decides. Order: priority, run_at, id; with
@@ -8,6 +8,7 @@
 #pragma once
 
 #include "backfill/dequeue/candidates.hpp"
+#include "backfill/dequeue/latest_snapshot.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
@@ -15,24 +16,6 @@ namespace backfill::queue
 
 /* Jobs of the fast bands, which reserved executors are for. */
 inline constexpr int kLastUrgentPriority = -1;
-
-/* An active snapshot taken now, also in a REPEATABLE READ transaction of the caller. */
-class LatestSnapshot
-{
-  public:
-    void renew();
-    /* Lets it see what this transaction has changed meanwhile, as a handler may have done: a
-     * transaction that tries to delete a row that it has deleted itself gets an error. */
-    void see_own_changes();
-    void pop();
-    Snapshot get() const { return GetActiveSnapshot(); }
-    /* What had been announced for sure when the snapshot was taken (low_water.hpp). */
-    std::uint64_t announcements() const { return announcements_; }
-
-  private:
-    bool pushed_ = false;
-    std::uint64_t announcements_ = 0;
-};
 
 /* The reader, and its purpose. */
 enum class Reader {
@@ -57,20 +40,25 @@ class NextJobs
     void read(const LatestSnapshot &snapshot, int limit);
     /* The same without regard to the marks: finds also what no commit has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
-    /* Reads the first ready jobs of one queue again, as the snapshot sees them now. */
-    void read_queue(const LatestSnapshot &snapshot, std::string_view queue_name, int limit);
+    /* Whether the candidate given last is known to be the first ready job of its serial queue. The
+     * caller holds the queue's permit; `just_entered`: it has got it after the candidate was read. */
+    bool knows_first_of(std::string_view queue_name, bool just_entered) const;
+    /* Whether this job is, as of now; looked up, so that read_queue() is spared. */
+    bool is_first_of_queue(const JobRow &row);
+    /* Reads the first ready jobs of this one's queue again, as the snapshot sees them now. */
+    void read_queue(const LatestSnapshot &snapshot, const JobRow &row, int limit);
     std::optional<Candidate> pop();
     /* A candidate's row, if the snapshot sees it and it still is that job's. */
     std::optional<FoundJob> fetch(const Candidate &candidate, const LatestSnapshot &snapshot);
     /* The stretches that it works through: from the first candidate on, to the one that pop()
      * has given last or, `with_rest`, to the last one read. */
     core::ReadAhead read_ahead(bool with_rest) const;
-    bool empty() const { return position_ == candidates_.size(); }
+    bool empty() const { return position_ == candidates_.size() && reread_.empty(); }
     /* Forgets the candidates read so far. */
     void clear();
 
     /* Reads only these queues from now on. */
-    void only_queues(std::vector<std::string> queues) { only_queues_ = std::move(queues); }
+    void only_queues(std::vector<std::string> queues);
     /* Leaves a queue out from now on: it is full, paused or used up its rate. */
     void exclude_queue(std::string_view queue_name);
     /* Leaves a job out of the next reads: its row is locked by a session. */
@@ -82,43 +70,42 @@ class NextJobs
     std::optional<TimestampTz> next_run_at(const LatestSnapshot &snapshot, TimestampTz now);
 
   private:
-    /* Where to look: from the marks on, or in the ranges of one queue; with or without what is on
-     * an executor's stretch. */
-    struct Where {
-        std::optional<std::string_view> only_queue = std::nullopt;
-        bool read_ahead_too = true;
-    };
-    /* What the reading of a range has found out for its mark. */
-    struct ScanResult {
-        /* Below this no job is ready, nor can one become so without an announcement. */
-        core::ReadyKey first;
-        bool known = false; /* that is the key of a job, or the mark */
-        int passed = 0;     /* entries before it */
-    };
     struct Search;
-    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, Where where);
-    void read_range(Search &search, std::string_view task, std::string_view queue,
-                    const LatestSnapshot &snapshot);
-    void read_jobs(Search &search, core::ReadyKey start, ScanResult &result);
-    void update_mark(core::RangeId range, core::ReadyKey mark, const ScanResult &result,
-                     TimestampTz now, std::uint64_t announcements) const;
-    void forget_queue(std::string_view queue_name);
-    bool is_excluded(std::string_view queue_name) const;
+    struct RangeRead;
+    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, bool read_ahead_too);
+    void search_in(Search &search, std::string_view name);
+    void read_range(Search &search, std::string_view task);
+    core::ReadyKey start_of(Search &search, RangeRead &range);
+    void read_jobs(Search &search, core::ReadyKey start, RangeRead &range);
+    bool passes_over(const Search &search, RangeRead &range) const;
+    void update_mark(const Search &search, const RangeRead &range) const;
+    int place_of(core::RangeId range);
+    bool leaves_out(core::QueueHash queue) const
+    {
+        return (only_queues_ && only_queues_->count(queue) == 0) || excluded_.count(queue) > 0;
+    }
+    bool leaves_any_out() const { return only_queues_ || !excluded_.empty(); }
+    void skip_dropped();
 
     JobTable &table_;
     std::vector<std::string_view> tasks_;
     Reader reader_;
-    std::optional<std::vector<std::string>> only_queues_;
-    std::vector<std::string> excluded_;
+    std::optional<std::unordered_map<core::QueueHash, std::string>> only_queues_;
+    std::unordered_set<core::QueueHash> excluded_;
     std::unordered_set<int64> locked_;
     int last_priority_ = PG_INT16_MAX;
-    std::vector<std::string> queues_;   /* of the candidates */
     std::vector<core::RangeId> ranges_; /* of the candidates */
     core::ReadAhead tried_{};           /* what pop() has given */
-    bool passed_over_ranges_ = false;   /* in the last find() */
-    std::vector<Candidate> candidates_;
-    std::optional<Candidate> cut_off_; /* the last one read, if there may be more */
+    bool has_passed_over_ = false;      /* in the last find() */
+    bool has_passed_others_ = false;    /* and what others are working through */
+    std::vector<Candidate> candidates_; /* of the last read(), in order */
     std::size_t position_ = 0;
+    bool has_all_ = false;              /* of the queues, up to the last candidate */
+    std::uint64_t queue_changes_ = 0;   /* before anything was read of what read() has not passed over */
+    std::optional<Candidate> cut_off_;  /* the last one read, if there may be more */
+    std::vector<Candidate> reread_;     /* of read_queue(); a heap, the first on top */
+    bool is_reread_ = false;            /* the candidate given last was one of them */
+    std::unordered_set<core::QueueHash> dropped_; /* queues whose candidates_ do not count */
 };
 
 } // namespace backfill::queue

@@ -22,8 +22,9 @@ class QueueGate
     }
 
     /* Lets the job in, or sees to it that `next` leaves its queue out from now on. Also false
-     * when it has just got the permit of a serial queue: its order holds only among what is ready
-     * now, so `next` has read it again, and its first job is to come. */
+     * when it has just got the permit of a serial queue in which something has changed: its order
+     * holds only among what is ready now, so `next` has read it again, and its first job is to
+     * come. */
     bool enter(const JobRow &row);
     /* The job that was let in is not run after all; its permit is kept. */
     void give_back(const JobRow &row);
@@ -35,7 +36,7 @@ class QueueGate
     static bool is_exhausted() { return QueuePermits::is_exhausted(); }
 
   private:
-    bool take_permit(const QueueLimit &limit, std::string_view queue);
+    bool take_permit(const QueueLimit &limit, const JobRow &row);
 
     JobTable &table_;
     NextJobs &next_;

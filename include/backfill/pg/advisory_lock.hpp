@@ -4,6 +4,7 @@
 
 #include "backfill/pg/pg.hpp"
 
+#include <array>
 #include <string_view>
 
 namespace backfill::pg
@@ -18,6 +19,22 @@ bool lock(const LOCKTAG &tag, LOCKMODE mode);
 void unlock(const LOCKTAG &tag, LOCKMODE mode);
 /* How many other transactions hold the lock in a mode that conflicts with this one. */
 int count_holders(const LOCKTAG &tag, LOCKMODE conflicting);
+
+/* Tells whether this process has got a lock on anything new in the meantime: to look through all
+ * that it holds takes long if they are many. Other processes may only add to them (they move what
+ * was taken by the fast path), so at worst it tells of one that was held before. */
+class LockWatch
+{
+  public:
+    LockWatch() : last_(last_locks()) {}
+    bool has_new() const { return last_locks() != last_; }
+
+  private:
+    using Locks = std::array<const void *, NUM_LOCK_PARTITIONS>;
+    static Locks last_locks();
+
+    Locks last_;
+};
 
 /* Runs body so that the locks it takes belong to the whole transaction, at whatever nesting level
  * it is, and can be given back at any other. */

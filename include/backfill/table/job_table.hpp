@@ -34,13 +34,20 @@ class JobTable
     /* Releases what the table holds open. On an error path the abort does it. */
     void close();
 
+    /* From now on no row that is found may be pruned away before the table is closed, even if
+     * another transaction deletes it meanwhile: to delete what is not there any more ruins the page.
+     * The find functions do it; a caller of fetch() must, before it takes its snapshot. */
+    void hold_rows();
+
     /* The table as the library knows it. */
     static pg::OwnTable &own();
     /* Where a column stands in the open table. */
     static AttrNumber attribute(Column column) { return own().attribute(static_cast<int>(column)); }
 
     Relation heap() const { return heap_; }
+    /* Of all waiting jobs, and of those in a queue (ready_index.hpp). */
     Relation ready_index();
+    Relation queue_index();
     TupleTableSlot *slot() const { return slot_; }
 
     /* The row at tid if snapshot sees it, copied into the current memory context. */
@@ -99,12 +106,16 @@ class JobTable
     template <class Visit>
     void visit_queue(std::string_view queue_name, Snapshot snapshot, Visit visit);
     Relation permit_index();
+    Relation open_index(Relation &index, const char *name);
     std::vector<FoundJob> find(const char *index, std::span<ScanKeyData> keys, int limit);
     std::vector<FoundJob> find_equal(const char *index, RegProcedure equals, Datum key);
 
+    Snapshot held_ = nullptr; /* see hold_rows() */
+    ResourceOwner held_by_ = nullptr;
     MemoryContext memory_; /* where the table was opened: it outlives a job's context */
     Relation heap_ = nullptr;
     Relation ready_index_ = nullptr;
+    Relation queue_index_ = nullptr;
     Relation permit_index_ = nullptr;
     TupleTableSlot *slot_ = nullptr;
     /* Only an insert needs these. */

@@ -1,8 +1,9 @@
-/* ready_index.hpp - scans over job_ready_idx, the index of the waiting jobs.
+/* ready_index.hpp - scans over the two indexes of the waiting jobs.
  *
- * It is ordered by (task_identifier, queue_name, priority, run_at, id). The scans step from one
- * task to the next, and per task from one range, a (queue, priority), to the next, looking at the
- * index alone. They are plain data, and their functions run inside pg::call(). */
+ * job_ready_idx has all of them in the order (task_identifier, priority, run_at, id), and each
+ * one's queue beside that; job_queue_idx has those in a queue, in the order (queue_name,
+ * task_identifier, priority, run_at, id). The scans step from one priority to the next, looking at
+ * the index alone. They are plain data, and their functions run inside pg::call(). */
 #pragma once
 
 #include "backfill/core/low_water.hpp"
@@ -33,30 +34,23 @@ struct RowKey {
     }
 };
 
-/* One (queue, priority) of a task. */
-struct Range {
-    text *queue;
-    int priority;
-};
-
-/* Two scans over job_ready_idx: one steps from range to range, the other reads a range's
- * jobs. */
+/* Two scans: one steps from range to range of a task, or of a task in a queue, the other reads a
+ * range's jobs. */
 struct RangeScans {
-    IndexScanDesc ranges; /* task =, (queue, priority) > */
-    IndexScanDesc jobs;   /* task =, queue =, priority =, (run_at, id) >=, run_at <= */
+    IndexScanDesc ranges; /* [queue =,] task =, priority > */
+    IndexScanDesc jobs;   /* [queue =,] task =, priority =, (run_at, id) >=, run_at <= */
     TupleTableSlot *slot;
-    int last_priority; /* the last one that counts */
+    text *queue; /* or null: all jobs */
     Datum task;
-    text *only_queue; /* or null: all */
-    Range range;
+    int priority; /* of the range */
     bool first;
-    bool queue_done;
-    int dead;     /* entries passed since start_jobs() whose rows the snapshot does not see */
-    RowKey after; /* the scans refer to these as long as they run */
-    RowKey from;
+    int dead;    /* entries passed since start_jobs() whose rows the snapshot does not see */
+    RowKey from; /* the scan of the jobs refers to it as long as it runs */
 
+    /* `index` is job_queue_idx if there is a queue. With `reads_entries` entry_queue() and
+     * entry_key() may be called. */
     void begin(Relation heap, Relation index, TupleTableSlot *table_slot, Snapshot snapshot,
-               int max_priority, text *queue = nullptr);
+               text *of_queue, bool reads_entries);
     void end()
     {
         ExecClearTuple(slot);
@@ -71,20 +65,31 @@ struct RangeScans {
     }
     /* Steps to the next range, whether its entries are dead or alive. */
     bool next_range();
-    void skip_queue() { queue_done = true; }
 
     /* Positions before the first job of the range whose key is at least `start` and whose
      * run_at is at most `until`. */
     void start_jobs(core::ReadyKey start, TimestampTz until);
+    bool next_entry()
+    {
+        CHECK_FOR_INTERRUPTS();
+        return index_getnext_tid(jobs, ForwardScanDirection) != nullptr;
+    }
+    /* Of the entry in job_ready_idx that the scan is at. */
+    std::string_view entry_queue() const;
+    core::ReadyKey entry_key() const;
+    /* Its row, if the snapshot sees it. */
+    bool fetch()
+    {
+        const bool is_visible = index_fetch_heap(jobs, slot);
+        dead += is_visible ? 0 : 1;
+        return is_visible;
+    }
     /* The next row that the snapshot sees. */
     bool next_job()
     {
-        while (index_getnext_tid(jobs, ForwardScanDirection) != nullptr) {
-            CHECK_FOR_INTERRUPTS();
-            if (index_fetch_heap(jobs, slot))
+        while (next_entry())
+            if (fetch())
                 return true;
-            dead++;
-        }
         return false;
     }
     Datum column(Column column)
@@ -92,10 +97,21 @@ struct RangeScans {
         bool is_null;
         return slot_getattr(slot, JobTable::attribute(column), &is_null);
     }
+    std::string_view queue_of_row() { return view(column(Column::kQueueName)); }
     core::ReadyKey key()
     {
         return {DatumGetTimestampTz(column(Column::kRunAt)), DatumGetInt64(column(Column::kId))};
     }
+
+  private:
+    /* A text that may have a short header, as in an index or a row. */
+    static std::string_view view(Datum value)
+    {
+        const text *const string = DatumGetTextPP(value);
+        return {VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string)};
+    }
+    /* The keys of the task, and the queue; how many they are. */
+    int prefix(ScanKeyData *keys) const;
 };
 
 /* Steps from task to task. */
@@ -107,6 +123,10 @@ struct TaskScan {
     void end() { index_endscan(scan); }
     bool next_task();
 };
+
+/* Whether now no other job that is ready comes before this one in its queue, by the first few
+ * entries of job_queue_idx. False also if they are too many to tell. */
+bool is_first_in_queue(JobTable &table, const JobRow &row, TimestampTz now);
 
 /* The tasks that have waiting jobs, or have had some lately. */
 std::vector<std::string> tasks_with_jobs(JobTable &table, Snapshot snapshot);
