@@ -79,9 +79,15 @@ sub counters
 	return sql(q{SELECT jobs_done || ' ' || jobs_failed FROM backfill.workers WHERE kind = 'executor'});
 }
 
-run_batch(400, '{}');
-is(sql('SELECT count(*), count(DISTINCT n), count(DISTINCT xid), max(run) FROM ran'), '400|400|1|400',
-	'400 jobs that write share a transaction, and run once');
+# Where the machine is busy with other things, a job may look slow, and end its batch.
+try_until(
+	'400 jobs that write share a transaction',
+	sub {
+		run_batch(400, '{}');
+		my $transactions = sql('SELECT count(DISTINCT xid) FROM ran');
+		return ($transactions == 1, "$transactions transactions");
+	});
+is(sql('SELECT count(*), count(DISTINCT n), max(run) FROM ran'), '400|400|400', '400 jobs that write run once');
 is(sql('SELECT bool_and(r.xmin = r.xid::xid) FROM ran r'), 't', 'none has a transaction id of its own');
 
 my ($done, $failed) = split ' ', counters();
@@ -92,7 +98,7 @@ is(sql('SELECT array_agg(l.payload->>$$n$$ ORDER BY 1), max(l.last_error->>$$mes
 cmp_ok(sql('SELECT last_value FROM runs'), '==', 599, '... it has run once, 199 neighbours twice');
 is(sql(q{SELECT count(*), count(*) FILTER (WHERE h.outcome = 'completed') FROM backfill.history h}), '400|399', '... and history has each once');
 is(counters(), ($done + 400) . ' ' . ($failed + 1), '... and so have the counters of the worker');
-is(sql(q{SELECT sum(m.value) FROM backfill.metrics() m WHERE m.name = 'backfill_jobs_completed'}), 1 + 400 + 399,
+is(sql(q{SELECT sum(m.value) FROM backfill.metrics() m WHERE m.name = 'backfill_jobs_completed'}), $done + 399,
 	'... and the metrics');
 
 run_batch(60, '{"1": "fail", "20": "fail", "21": "fail", "60": "fail"}');
