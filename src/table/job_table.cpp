@@ -150,7 +150,7 @@ bool is_ours_alone(Relation heap, ItemPointerData tid)
 
 RemoveResult JobTable::remove(ItemPointerData tid)
 {
-    Assert(held_ != nullptr);
+    Assert(TransactionIdIsValid(MyProc->xmin)); /* hold_rows() here, or of an outer table */
     if (!own_table.is_plain(heap_))
         return remove_by_sql(tid, false);
     const TM_Result result = pg::call([&] {
@@ -176,7 +176,7 @@ RemoveResult JobTable::remove(ItemPointerData tid)
 
 RemoveResult JobTable::remove_waiting(ItemPointerData tid)
 {
-    Assert(held_ != nullptr);
+    Assert(TransactionIdIsValid(MyProc->xmin)); /* hold_rows() here, or of an outer table */
     if (!own_table.is_plain(heap_))
         return remove_by_sql(tid, true);
     const TM_Result result = pg::call([&] {
