@@ -140,6 +140,7 @@ void WorkFinder::on_abort(const Pass &pass)
 /* Whether it is time to notify consumers of jobs, if there are any for them. */
 bool WorkFinder::is_time_to_notify(bool sweep)
 {
+    must_sweep_ = must_sweep_ || sweep;
     must_notify_ = must_notify_ || sweep || (consumers_due_ && *consumers_due_ <= clock::now());
     if (GetCurrentTimestamp() < may_notify_at())
         return false; /* the flag stays up, and so producers do not wake us before */
@@ -158,7 +159,7 @@ void WorkFinder::look_after_consumers(const queue::Config &config, queue::JobTab
         const std::string &channel = entry.first;
         const std::vector<std::string> &names = entry.second;
         queue::NextJobs next(table, {names.begin(), names.end()},
-                             pass.sweep ? queue::Reader::kSweep : queue::Reader::kWorker);
+                             must_sweep_ ? queue::Reader::kSweep : queue::Reader::kWorker);
         if (notify && queue::is_any_claimable(table, next, snapshot, due)) {
             pg::call([&] { Async_Notify(channel.c_str(), ""); });
             pass.has_notified = true;
@@ -168,6 +169,7 @@ void WorkFinder::look_after_consumers(const queue::Config &config, queue::JobTab
     if (notify) {
         notified_at_ = GetCurrentTimestamp();
         must_notify_ = false;
+        must_sweep_ = false;
     }
     consumers_due_ = due;
     pass.note_due(due);

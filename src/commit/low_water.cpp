@@ -56,6 +56,13 @@ class Notes
         for (int i = 0; i < count_; i++)
             queue_changes::note(notes_[i].queue);
     }
+    void note_later_changes() const noexcept
+    {
+        if (overflow_)
+            queue_changes::note_always_all();
+        for (int i = 0; i < count_; i++)
+            queue_changes::note_always(notes_[i].queue);
+    }
     bool empty() const noexcept { return count_ == 0 && !overflow_; }
     void clear() noexcept
     {
@@ -107,6 +114,13 @@ struct RangeNotes {
             queue_changes::note_all();
         else
             of_queues.note_queue_changes();
+    }
+    void note_later_changes() const noexcept
+    {
+        if (all.has_everything())
+            queue_changes::note_always_all();
+        else
+            of_queues.note_later_changes();
     }
     core::ReadyKey lowest(core::RangeId range) const noexcept
     {
@@ -244,6 +258,18 @@ void on_transaction_end(bool committed) noexcept
         const bgworker::MarksLock lock;
         notes.announce(*lock);
     }
+    drop_notes();
+}
+
+void on_rollback_to_savepoint() noexcept
+{
+    claimed.note_queue_changes();
+}
+
+void on_prepare() noexcept
+{
+    inserted.note_later_changes();
+    claimed.note_later_changes();
     drop_notes();
 }
 

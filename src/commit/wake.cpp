@@ -62,7 +62,7 @@ void on_transaction_end(XactEvent event, void *) noexcept
         break;
     case XACT_EVENT_PREPARE:
         forget();
-        low_water::drop_notes();
+        low_water::on_prepare();
         ended_jobs::on_transaction_end(false);
         break;
     default:
@@ -87,8 +87,10 @@ void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionI
         ended_jobs::on_subtransaction_end(event == SUBXACT_EVENT_COMMIT_SUB, level);
     if (pending.taken_at < level)
         return;
-    if (event == SUBXACT_EVENT_ABORT_SUB)
+    if (event == SUBXACT_EVENT_ABORT_SUB) {
         pending.dispatcher = true;
+        low_water::on_rollback_to_savepoint();
+    }
     if (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB)
         pending.taken_at = level - 1; /* at least what was taken there, perhaps more */
 }

@@ -136,20 +136,24 @@ bool is_any_claimable(JobTable &table, NextJobs &next, const LatestSnapshot &sna
 {
     for (const std::string_view queue : paused_queues())
         next.exclude_queue(queue);
-    for (;;) {
-        next.read(snapshot, 1);
-        const auto candidate = next.pop();
-        if (!candidate)
-            return false;
-        const auto found = next.fetch(*candidate, snapshot);
-        if (!found)
-            return false;
-        const std::string_view queue = found->row.text_or_empty(Column::kQueueName);
-        const QueueLimit limit = queue_limit(queue);
-        if (!limit.is_limited() || is_queue_open(limit, queue, table, true, later))
-            return true;
-        next.exclude_queue(queue);
+    constexpr int kMostWanted = 1024;
+    bool looking = true;
+    for (int wanted = 1; looking; wanted = Min(wanted * 4, kMostWanted)) {
+        looking = false;
+        next.read(snapshot, wanted);
+        while (const auto candidate = next.pop()) {
+            const auto found = next.fetch(*candidate, snapshot);
+            if (!found)
+                continue;
+            const std::string_view queue = found->row.text_or_empty(Column::kQueueName);
+            const QueueLimit limit = queue_limit(queue);
+            if (!limit.is_limited() || is_queue_open(limit, queue, table, true, later))
+                return true;
+            next.exclude_queue(queue);
+            looking = true; /* behind those of full queues there may be others */
+        }
     }
+    return false;
 }
 
 bool is_any_claimable(const ClaimFilter &filter)

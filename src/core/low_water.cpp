@@ -8,8 +8,8 @@ namespace backfill::core
 
 bool Backlog::has(QueueHash queue) const
 {
-    return queue != 0 && std::find(queues.begin(), queues.begin() + count, queue) !=
-                             queues.begin() + count;
+    return queue != 0 &&
+           std::find(queues.begin(), queues.begin() + count, queue) != queues.begin() + count;
 }
 
 bool Backlog::add(QueueHash queue)
@@ -42,9 +42,12 @@ LowWaterMarks::Range &LowWaterMarks::make(Set &set, RangeId range)
         if (candidate.last_use < place->last_use)
             place = &candidate;
     }
+    /* Other readers may have seen less than the one that makes it. */
+    const std::uint64_t dropped = set.dropped;
     if (place->used)
         set.dropped = announced_; /* those of the range that has to go are among them */
     *place = Range{};
+    place->dropped = dropped;
     place->id = range;
     place->used = true;
     return *place;
@@ -69,7 +72,8 @@ void LowWaterMarks::drop(Range &range, const Announcement &announcement)
         older = growing;
         growing = Generation{};
     }
-    growing.lowest = growing.count == 0 ? announcement.key : std::min(growing.lowest, announcement.key);
+    growing.lowest =
+        growing.count == 0 ? announcement.key : std::min(growing.lowest, announcement.key);
     growing.count++;
     growing.last = announcement.number;
 }
@@ -131,8 +135,7 @@ void LowWaterMarks::raise_mark(RangeId range, ReadyKey from, ReadyKey to,
     found->mark = std::max(found->mark, to);
 }
 
-void LowWaterMarks::extend_backlog(const Backlog &found, ReadyKey from,
-                                   std::uint64_t announcements)
+void LowWaterMarks::extend_backlog(const Backlog &found, ReadyKey from, std::uint64_t announcements)
 {
     ReadyKey to = found.end;
     const Range *const range = find_raisable(found.range, from, to, announcements);

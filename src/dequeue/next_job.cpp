@@ -44,6 +44,7 @@ void NextJobs::set_tasks(std::vector<std::string_view> tasks)
 {
     tasks_ = std::move(tasks);
     excluded_.clear();
+    tried_ = {}; /* jobs of queues that were left out are among these */
     clear();
 }
 
@@ -67,9 +68,8 @@ std::optional<Candidate> NextJobs::pop()
 {
     if (empty())
         return std::nullopt;
-    is_reread_ =
-        !reread_.empty() && (position_ == candidates_.size() ||
-                             sorts_before(reread_.front(), candidates_[position_]));
+    is_reread_ = !reread_.empty() && (position_ == candidates_.size() ||
+                                      sorts_before(reread_.front(), candidates_[position_]));
     const Candidate next = is_reread_ ? reread_.front() : candidates_[position_];
     const HintFault fault = next_hint_fault();
     if (fault == HintFault::kRepeated)
@@ -87,9 +87,8 @@ std::optional<Candidate> NextJobs::pop()
     has_all_ = false;
     if (fault == HintFault::kLost)
         return pop();
-    return candidates_.empty() ? next
-                               : Candidate{candidates_.front().tid, next.id,    next.run_at,
-                                           next.priority,           next.queue, next.range};
+    return candidates_.empty() ? next : Candidate{candidates_.front().tid, next.id,    next.run_at,
+                                                  next.priority,           next.queue, next.range};
 }
 
 core::ReadAhead NextJobs::read_ahead(bool with_rest) const
@@ -139,12 +138,14 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
     if (candidates_.empty() && has_passed_over_)
         candidates_ = find(snapshot, limit, true);
-    /* What it has passed over of its own it has read before, unless others were in between. */
+    /* What it has passed over of its own it has given, unless others or dropped ones were among it.
+     */
     if (!has_passed_over_) {
         queue_changes_ = snapshot.queue_changes();
         has_all_ = true;
+        has_dropped_ = false;
     }
-    has_all_ = has_all_ && !has_passed_others_;
+    has_all_ = has_all_ && !has_passed_others_ && !has_dropped_;
     cut_off_.reset();
     if (candidates_.size() == static_cast<std::size_t>(limit))
         cut_off_ = candidates_.back();
@@ -194,7 +195,7 @@ struct NextJobs::Search {
     TimestampTz now = clock::now();
     ReadAheadRanges passed_over;
     BestCandidates best;
-    core::QueueHash queue = 0; /* the only one; 0: all */
+    core::QueueHash queue = 0;     /* the only one; 0: all */
     bool first_range_only = false; /* that has jobs */
     std::size_t size_before = 0;   /* of the best, before the task */
     RangeScans scans;
@@ -305,9 +306,8 @@ core::ReadyKey NextJobs::start_of(Search &search, RangeRead &range)
 void NextJobs::read_range(Search &search, std::string_view task)
 {
     const core::RangeId of_all = low_water::range_of(task, search.scans.priority);
-    const core::RangeId id = search.queue == 0
-                                 ? of_all
-                                 : low_water::range_of(search.queue, task, search.scans.priority);
+    const core::RangeId id =
+        search.queue == 0 ? of_all : low_water::range_of(search.queue, task, search.scans.priority);
     RangeRead range{id,
                     place_of(of_all),
                     reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(id),
@@ -393,12 +393,13 @@ void NextJobs::read_queue(const LatestSnapshot &snapshot, const JobRow &row, int
         low_water::announce(range, key, queue);
 
     if (!dropped_.insert(queue).second) {
-        reread_.erase(std::remove_if(
-                          reread_.begin(), reread_.end(),
-                          [&](const Candidate &candidate) { return candidate.queue == queue; }),
-                      reread_.end());
+        reread_.erase(
+            std::remove_if(reread_.begin(), reread_.end(),
+                           [&](const Candidate &candidate) { return candidate.queue == queue; }),
+            reread_.end());
         std::make_heap(reread_.begin(), reread_.end(), sorts_after);
     }
+    has_dropped_ = true;
     Search search(snapshot, nullptr, limit);
     search.first_range_only = true;
     search_in(search, name);

@@ -208,7 +208,8 @@ bool QueuePermits::is_exhausted()
     if (bgworker::my_slot_number() < 0)
         return taken.count >= kMostPermitsOfSession;
     /* All executors together should leave most of the server's table of locks to others. */
-    const int share = max_locks_per_xact * MaxBackends / 4 / Max(guc::max_executors, 1);
+    const int64 share =
+        static_cast<int64>(max_locks_per_xact) * MaxBackends / 4 / Max(guc::max_executors, 1);
     return taken.count >= Min(Max(share, kMostPermitsOfSession), kMostPermits);
 }
 

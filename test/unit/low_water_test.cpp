@@ -82,9 +82,25 @@ TEST_CASE("a reader that began above a lowered mark does not raise it")
 {
     auto marks = make_marks();
     marks->raise_mark(kRange, {}, {10, 1}, marks->announcements());
-    marks->announce(kRange, {5, 1}, 0); /* after the reader asked for the mark, before its snapshot */
+    marks->announce(kRange, {5, 1},
+                    0); /* after the reader asked for the mark, before its snapshot */
     marks->raise_mark(kRange, {10, 1}, {20, 1}, marks->announcements());
     CHECK(marks->mark(kRange) == ReadyKey{5, 1});
+}
+
+TEST_CASE("a range that another reader has made remembers what was announced before")
+{
+    auto marks = make_marks();
+    const auto before = marks->announcements();
+    marks->announce(kRange, {15, 3}, 0);
+    marks->raise_mark(kRange, {}, {15, 3}, marks->announcements());
+    CHECK(marks->mark(kRange) == ReadyKey{15, 3});
+    marks->raise_mark(kRange, {}, {20, 1}, before);
+    CHECK(marks->mark(kRange) == ReadyKey{15, 3});
+    Backlog found{kRange, {20, 1}, 0, {}};
+    REQUIRE(found.add(7));
+    marks->extend_backlog(found, {}, before);
+    CHECK(marks->backlog(kRange).count == 0);
 }
 
 TEST_CASE("a slow reader knows the lowest of what was announced meanwhile")
@@ -279,8 +295,8 @@ TEST_CASE("no interleaving hides a ready job")
                     for (const Job &job : unannounced)
                         coming = coming || (job.range.hash == hash && job.key == key);
                     REQUIRE((coming || key >= mark));
-                    REQUIRE((coming || backlog.count == 0 || key >= backlog.end ||
-                             backlog.has(queue)));
+                    REQUIRE(
+                        (coming || backlog.count == 0 || key >= backlog.end || backlog.has(queue)));
                 }
             }
         }

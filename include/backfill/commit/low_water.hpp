@@ -42,7 +42,10 @@ void note_claimed(const JobRow &row) noexcept;
 void note_changed() noexcept;
 /* Its end: announces what it has noted. Called by wake.cpp, before it wakes any process. */
 void on_transaction_end(bool committed) noexcept;
-/* The notes are dropped: the transaction has been prepared. */
+/* What was claimed within a savepoint is free at once, and announced at the end. */
+void on_rollback_to_savepoint() noexcept;
+/* The notes are dropped: the transaction has been prepared, and ends at any time. */
+void on_prepare() noexcept;
 void drop_notes() noexcept;
 
 } // namespace backfill::queue::low_water

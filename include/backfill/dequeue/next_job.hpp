@@ -41,7 +41,8 @@ class NextJobs
     /* The same without regard to the marks: finds also what no commit has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
     /* Whether the candidate given last is known to be the first ready job of its serial queue. The
-     * caller holds the queue's permit; `just_entered`: it has got it after the candidate was read. */
+     * caller holds the queue's permit; `just_entered`: it has got it after the candidate was read.
+     */
     bool knows_first_of(std::string_view queue_name, bool just_entered) const;
     /* Whether this job is, as of now; looked up, so that read_queue() is spared. */
     bool is_first_of_queue(const JobRow &row);
@@ -100,11 +101,13 @@ class NextJobs
     bool has_passed_others_ = false;    /* and what others are working through */
     std::vector<Candidate> candidates_; /* of the last read(), in order */
     std::size_t position_ = 0;
-    bool has_all_ = false;              /* of the queues, up to the last candidate */
-    std::uint64_t queue_changes_ = 0;   /* before anything was read of what read() has not passed over */
-    std::optional<Candidate> cut_off_;  /* the last one read, if there may be more */
-    std::vector<Candidate> reread_;     /* of read_queue(); a heap, the first on top */
-    bool is_reread_ = false;            /* the candidate given last was one of them */
+    bool has_all_ = false;     /* of the queues, up to the last candidate */
+    bool has_dropped_ = false; /* candidates of a serial queue that was read again */
+    std::uint64_t queue_changes_ =
+        0; /* before anything was read of what read() has not passed over */
+    std::optional<Candidate> cut_off_;            /* the last one read, if there may be more */
+    std::vector<Candidate> reread_;               /* of read_queue(); a heap, the first on top */
+    bool is_reread_ = false;                      /* the candidate given last was one of them */
     std::unordered_set<core::QueueHash> dropped_; /* queues whose candidates_ do not count */
 };
 
