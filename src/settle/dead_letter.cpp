@@ -112,11 +112,13 @@ void forget(const JobRow &row)
         column_param(row, Column::kId, INT8OID),
         column_param(row, Column::kTaskIdentifier, TEXTOID),
     };
+    /* A job that has lost its key while it ran speaks for no other: not even in the letter that it
+     * was requeued from, once that tells of the job which has got the key. */
     delete_settled("WITH allowed AS (DELETE FROM backfill.no_retry n WHERE n.job_id = $3)"
                    " DELETE FROM backfill.dead_letter d"
-                   " WHERE d.id = $1"
-                   "    OR d.job_key = $2 AND d.task_identifier = $4"
-                   "   AND NOT EXISTS (SELECT FROM backfill.no_retry n WHERE n.job_id = $3)"
+                   " WHERE (d.id = $1 OR d.job_key = $2 AND d.task_identifier = $4)"
+                   "   AND (d.id = $1 AND d.original_job_id = $3"
+                   "        OR NOT EXISTS (SELECT FROM backfill.no_retry n WHERE n.job_id = $3))"
                    " RETURNING d.task_identifier, d.queue_name, d.priority",
                    params);
 }

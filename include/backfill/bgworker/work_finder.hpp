@@ -26,8 +26,8 @@ class WorkFinder
                               const queue::LatestSnapshot &snapshot, bool notify, Pass &pass);
 
     TimestampTz notified_at_ = 0;              /* when consumers were looked after last */
-    bool must_notify_ = false;
-    bool must_sweep_ = false; /* before the next notification */                 /* as soon as that may be done again */
+    bool must_notify_ = false;                 /* as soon as that may be done again */
+    bool must_sweep_ = false;                  /* and look then from the very beginning */
     std::optional<TimestampTz> consumers_due_; /* when a job becomes due for them */
 };
 
