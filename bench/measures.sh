@@ -168,28 +168,160 @@ measure_xids() {
 
 # --- many queues --------------------------------------------------------------------------------
 
-# Jobs in serial queues that take turns: queues_rate QUEUES. Sets `rate`.
+# Jobs in serial queues that take turns: queues_rate QUEUES JOBS. Sets `rate`.
 queues_rate() {
-    local left
+    local left from
     set_executors 0
     clean_slate
     sql "DELETE FROM backfill.queue"
-    sql "SELECT count(backfill.enqueue_serial('bench_noop', jsonb_build_object('n', n), 'queue ' || n % $1)) FROM generate_series(1, $queue_jobs) n" >/dev/null
+    for ((from = 0; from < $2; from += 50000)); do
+        sql "SELECT count(backfill.enqueue_serial('bench_noop', jsonb_build_object('n', n), 'queue ' || n % $1))
+               FROM generate_series($from, least($from + 50000, $2) - 1) n" >/dev/null
+    done
     settle
     set_executors "${worker_counts##* }"
-    rate=$(sql "CALL bench.watch_executors($queue_jobs, '60 s')")
+    rate=$(sql "CALL bench.watch_executors($2, '60 s')")
     set_executors 0
     left=$(sql "SELECT count(*) FROM backfill.job")
-    [[ $left == 0 ]] || warn "backfill: $left of $queue_jobs jobs were not done in time"
+    [[ $left == 0 ]] || warn "backfill: $left of $2 jobs were not done in time"
 }
 
+# Beside the same number of jobs in one serial queue.
 measure_queues() {
-    local queues one=''
-    for queues in 1 $queue_counts; do
-        queues_rate "$queues"
-        [[ -z $one ]] || record "drain of $queue_jobs jobs in $queues serial queues" jobs/s backfill "$rate" "in one serial queue" "$one"
-        one=${one:-$rate}
+    local queues count one counted=0
+    for queues in $queue_counts; do
+        count=$((queues > queue_jobs ? queues : queue_jobs))
+        if ((count != counted)); then
+            queues_rate 1 "$count"
+            one=$rate
+            counted=$count
+        fi
+        queues_rate "$queues" "$count"
+        record "drain of $count jobs in $queues serial queues" jobs/s backfill "$rate" "in one serial queue" "$one"
     done
+}
+
+# --- urgent jobs --------------------------------------------------------------------------------
+
+# A client commits an EMERGENCY job a hundred times a second until stop_urgent. Sets `urgent_client`.
+start_urgent() {
+    sql "TRUNCATE bench.urgent"
+    pgbench -n -c 1 -R 100 -T 3600 -f urgent.pgbench postgres >/dev/null 2>&1 &
+    urgent_client=$!
+    until [[ $(sql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") == 1 ]]; do sleep 0.02; done
+}
+stop_urgent() {
+    kill "$urgent_client"
+    wait "$urgent_client" || true
+    until [[ $(sql "SELECT count(*) FROM backfill.job WHERE task_identifier = 'bench_urgent'") == 0 ]]; do sleep 0.02; done
+}
+
+# From before the enqueue to the start: p50, p99, and the number of jobs.
+urgent_figures() {
+    sql "SELECT array_to_string(percentile_cont('{0.5, 0.99}'::float8[]) WITHIN GROUP (ORDER BY 1000 * (started - sent)), ' ') || ' ' || count(*)
+           FROM bench.urgent WHERE sent BETWEEN $1 AND $2"
+}
+epoch() { sql "SELECT extract(epoch FROM clock_timestamp())"; }
+
+record_urgent() { # MEASURE FIGURES IDLE-FIGURES
+    record "$1, p50" ms backfill "$(field 1 "$2")" "on an idle system" "$(field 1 "$3")"
+    record "$1, p99" ms backfill "$(field 2 "$2")" "on an idle system" "$(field 2 "$3")"
+    say "$1: $(field 3 "$2") jobs, on an idle system $(field 3 "$3")"
+}
+
+# Executors that drain fast jobs, and executors that are all held up but the reserved one.
+measure_urgent() {
+    local from idle fast slow workers=${worker_counts##* }
+    clean_slate
+    set_executors "$workers"
+    start_urgent
+    sleep 0.5
+    from=$(epoch)
+    sleep "$seconds_each"
+    idle=$(urgent_figures "$from" "$(epoch)")
+    stop_urgent
+
+    set_executors 0
+    clean_slate
+    fill "$urgent_jobs"
+    settle
+    start_urgent
+    set_executors "$workers"
+    until [[ $(sql "SELECT count(*) FROM bench.urgent") -gt 0 ]]; do sleep 0.02; done # they are at work
+    from=$(epoch)
+    until [[ $(sql "SELECT count(*) FROM (SELECT FROM backfill.job WHERE task_identifier = 'bench_noop' LIMIT 1) j") == 0 ]]; do sleep 0.05; done
+    fast=$(urgent_figures "$from" "$(epoch)")
+    stop_urgent
+
+    set_executors 0
+    clean_slate
+    fill $((15 * workers * seconds_each)) bench_slow
+    cluster_reload backfill.reserved_urgent_executors=1
+    set_executors $((workers + 1))
+    start_urgent
+    until [[ $(sql "SELECT count(*) FROM backfill.workers WHERE task_identifier = 'bench_slow'") == "$workers" ]]; do sleep 0.02; done
+    sleep 0.5
+    from=$(epoch)
+    sleep "$seconds_each"
+    slow=$(urgent_figures "$from" "$(epoch)")
+    stop_urgent
+    set_executors 0
+    cluster_reload backfill.reserved_urgent_executors=0
+    record_urgent "urgent start while $(plural "$workers" executor) drain fast jobs" "$fast" "$idle"
+    record_urgent "urgent start while all but the reserved run slow jobs" "$slow" "$idle"
+}
+
+# --- the same load for long ---------------------------------------------------------------------
+
+# CPU time of the processes of backfill, in seconds.
+cpu_seconds() {
+    local pid total=0 hz
+    hz=$(getconf CLK_TCK)
+    for pid in $(sql "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'backfill %'"); do
+        total=$((total + $(awk '{ print $14 + $15 }' "/proc/$pid/stat")))
+    done
+    awk -v t="$total" -v hz="$hz" 'BEGIN { print t / hz }'
+}
+
+# One part of the time: steady_part SECONDS. Sets `part`: the largest size of table and indexes, the
+# p99 of the start in ms, µs of CPU time per job.
+steady_part() {
+    local from until cpu jobs size=0 now
+    from=$(epoch)
+    cpu=$(cpu_seconds)
+    jobs=$(sql "SELECT sum(jobs_done) FROM backfill.workers")
+    until=$((SECONDS + $1))
+    while ((SECONDS < until)); do
+        sleep 1
+        now=$(sql "SELECT pg_total_relation_size('backfill.job')")
+        size=$((now > size ? now : size))
+    done
+    part="$size $(field 2 "$(urgent_figures "$from" "$(epoch)")") $(awk -v cpu="$(cpu_seconds)" -v before="$cpu" \
+        -v jobs="$(sql "SELECT sum(jobs_done) FROM backfill.workers")" -v earlier="$jobs" 'BEGIN { print 1e6 * (cpu - before) / (jobs - earlier) }')"
+}
+
+# Enqueued in statements of 500, a hundred times as rare as the rate; autovacuum is as in the
+# installation. The last sixth of the time beside the first.
+measure_steady() {
+    local first part=$((steady_seconds / 6)) producer
+    clean_slate
+    set_executors "${worker_counts##* }"
+    start_urgent
+    pgbench -n -c 2 -j 1 -R $((steady_rate / 500)) -T $((steady_seconds + 60)) -f steady.pgbench postgres >/dev/null 2>&1 &
+    producer=$!
+    sleep 2
+    local seconds=$part
+    steady_part "$seconds"
+    first=$part
+    sleep $((steady_seconds - 2 * seconds))
+    steady_part "$seconds"
+    kill "$producer"
+    wait "$producer" || true
+    stop_urgent
+    set_executors 0
+    record "$steady_rate jobs/s for $steady_seconds s: table and indexes, last sixth" MB backfill "$(awk '{ print $1 / 1e6 }' <<<"$part")" "first sixth" "$(awk '{ print $1 / 1e6 }' <<<"$first")"
+    record "$steady_rate jobs/s for $steady_seconds s: enqueue to start, p99, last sixth" ms backfill "$(field 2 "$part")" "first sixth" "$(field 2 "$first")"
+    record "$steady_rate jobs/s for $steady_seconds s: CPU time per job, last sixth" us backfill "$(field 3 "$part")" "first sixth" "$(field 3 "$first")"
 }
 
 # --- an old snapshot ---------------------------------------------------------------------------

@@ -15,13 +15,15 @@
 #   wal        bytes of WAL per job     idle       transactions while nothing happens
 #   xids       transaction ids that jobs use up
 #   queues     drain of jobs in very many serial queues
+#   urgent     start of EMERGENCY jobs while executors are busy with others
+#   steady     the same load for half an hour (only if it is named)
 #   limits     what the machine and the server can do at all
 #
 # From the environment: RUNS (3), JOBS (200000), INSERT_JOBS (50000), WORKERS ("1 2"), BULK_JOBS
 # (100000), HELD_JOBS (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS
 # (50000), SCHEDULED (1000000), WAL_JOBS (20000), QUEUE_JOBS (50000), QUEUE_COUNTS ("1000
-# 10000"), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS
-# (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
+# 10000 100000"; BIG=1 adds a million), URGENT_JOBS (1000000), STEADY_SECONDS (1800), STEADY_RATE (50000
+# jobs/s), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -30,10 +32,10 @@ source ../test/lib/cluster.sh
 source lib.sh
 source measures.sh
 
-all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues limits)
+all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues urgent limits)
 if [[ ${QUICK:-0} != 0 ]]; then
     : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
-    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${IDLE_SETTLE:=3}"
+    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${URGENT_JOBS:=100000}" "${STEADY_SECONDS:=30}" "${STEADY_RATE:=5000}" "${IDLE_SETTLE:=3}"
 fi
 runs=${RUNS:-3}
 jobs=${JOBS:-200000}
@@ -49,7 +51,11 @@ wal_jobs=${WAL_JOBS:-20000}
 seconds_each=${SECONDS_EACH:-6}
 samples=${SAMPLES:-300}
 queue_jobs=${QUEUE_JOBS:-50000}
-queue_counts=${QUEUE_COUNTS:-1000 10000}
+queue_counts=${QUEUE_COUNTS:-1000 10000 100000}
+[[ ${BIG:-0} == 0 ]] || queue_counts+=' 1000000'
+urgent_jobs=${URGENT_JOBS:-1000000}
+steady_seconds=${STEADY_SECONDS:-1800}
+steady_rate=${STEADY_RATE:-50000}
 idle_seconds=${IDLE_SECONDS:-60}
 idle_settle=${IDLE_SETTLE:-15}
 
@@ -84,7 +90,7 @@ print_table() {
         awk -F '|' 'BEGIN { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", "", "unit", "subject", "", "beside", "", "ratio", "range" }
                     { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
     say ""
-    say "Of ms, B and /min less is better, of the others more. Medians of $(plural "$runs" run); the ratio is that of the median run."
+    say "Of ms, us, B, MB, ids and /min less is better, of the others more. Medians of $(plural "$runs" run); the ratio is that of the median run."
     say "$(nproc) CPUs, PostgreSQL $(sql 'SHOW server_version'), fsync $(sql 'SHOW fsync'); load before $load_before, after $(cut -d' ' -f1-3 /proc/loadavg)."
 }
 
@@ -92,7 +98,7 @@ main() {
     local measures=("$@") measure run
     ((${#measures[@]})) || measures=("${all_measures[@]}")
     for measure in "${measures[@]}"; do
-        [[ " ${all_measures[*]} " == *" $measure "* ]] || die "unknown measure \"$measure\"; there are ${all_measures[*]}"
+        [[ " ${all_measures[*]} steady " == *" $measure "* ]] || die "unknown measure \"$measure\"; there are ${all_measures[*]} steady"
     done
     load_before=$(cut -d' ' -f1-3 /proc/loadavg)
     start_server

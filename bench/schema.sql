@@ -57,9 +57,22 @@ CREATE TABLE bench.seen (
     started numeric NOT NULL
 );
 
+CREATE TABLE bench.urgent (
+    sent numeric NOT NULL,
+    started numeric NOT NULL
+);
+CREATE FUNCTION bench.note_urgent(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO bench.urgent VALUES ((payload ->> 'sent')::numeric, extract(epoch FROM clock_timestamp()));
+END;
+$$;
+CREATE FUNCTION bench.sleep(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0.1)';
+
 SELECT backfill.register_task('bench_noop', 'bench.noop(jsonb)');
 SELECT backfill.register_task('bench_insert', 'bench.put(jsonb)');
 SELECT backfill.register_task('bench_external');
+SELECT backfill.register_task('bench_urgent', 'bench.note_urgent(jsonb)');
+SELECT backfill.register_task('bench_slow', 'bench.sleep(jsonb)');
 SELECT backfill.register_task('bench_latency', 'bench.note_start(jsonb)');
 
 -- The usual worker loop, in its fastest form that we know: claim and delete 64 jobs in one

@@ -221,6 +221,8 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.end_leases(pass); }},
     {8, "look for ready jobs", UsersCode::kNone,
      [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
+    {9, "delete empty queues", UsersCode::kInStep,
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_empty_queues(pass); }},
 };
 
 std::optional<queue::Failed> Dispatcher::try_step(const Step &step, Pass &pass)

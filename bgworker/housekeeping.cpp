@@ -2,6 +2,7 @@
 #include "backfill/bgworker/housekeeping.hpp"
 
 #include "backfill/consumers/lease.hpp"
+#include "backfill/dequeue/queue_removal.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/run/orphaned_tasks.hpp"
@@ -31,13 +32,20 @@ constexpr int kBusyLeaseMs = 100;
 /* How soon to try again to charge a job whose row another transaction is changing. */
 constexpr int kBusyChargeMs = 100;
 
+constexpr int kQueueBatch = 1000;
+constexpr TimestampTz kQueuePauseUs = 1000000;
+constexpr int64 kMaxPause = 60;
+
+int64 interval_us()
+{
+    return static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
+}
+
 } // namespace
 
 bool Housekeeping::Chore::is_due() const
 {
-    return clock != clock::fake ||
-           GetCurrentTimestamp() - done_at >=
-               static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
+    return clock != clock::fake || GetCurrentTimestamp() - done_at >= interval_us();
 }
 
 void Housekeeping::on_begin()
@@ -62,6 +70,38 @@ void Housekeeping::on_commit()
 void Housekeeping::on_abort()
 {
     charged_.clear();
+}
+
+/* Nothing else may happen in the database when the interval is over, and then we wake for it only
+ * if there are such queues, ever more rarely while none of them becomes empty. */
+void Housekeeping::delete_empty_queues(Pass &pass)
+{
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now < queues_.next_look && !clock::is_fake()) {
+        pass.note_due(clock::of(queues_.next_look));
+        return;
+    }
+    if (!queues_.round.is_due()) {
+        if (queues_.has_any)
+            pass.note_due(clock::of(queues_.round.done_at + queues_.pause * interval_us()));
+        return;
+    }
+    const queue::EmptyQueues found = queue::delete_empty_queues(queues_.last_id, kQueueBatch);
+    queues_.has_any = queues_.last_id != 0 || found.looked_at > 0;
+    queues_.has_deleted = queues_.has_deleted || found.deleted > 0;
+    if (found.looked_at == kQueueBatch) {
+        queues_.last_id = found.last_id;
+        queues_.next_look = now + kQueuePauseUs;
+        pass.note_due(clock::of(queues_.next_look));
+        return;
+    }
+    queues_.last_id = 0;
+    queues_.next_look = 0;
+    queues_.pause = queues_.has_deleted ? 1 : Min(2 * Max(queues_.pause, 1), kMaxPause);
+    queues_.has_deleted = false;
+    queues_.round.note_done();
+    if (queues_.has_any)
+        pass.note_due(clock::of(queues_.round.done_at + queues_.pause * interval_us()));
 }
 
 void Housekeeping::end_leases(Pass &pass)

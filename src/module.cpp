@@ -10,6 +10,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/config.hpp"
 #include "backfill/config/queue_config.hpp"
+#include "backfill/config/serial_queues.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/guc.hpp"
@@ -36,6 +37,7 @@ void _PG_init(void)
     guc::define();
     queue::init_config();
     queue::init_queue_config();
+    queue::init_serial_queues();
     queue::init_handlers();
     queue::deferred::init();
     queue::init_no_retry();

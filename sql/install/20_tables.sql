@@ -40,10 +40,14 @@ COMMENT ON TABLE backfill.retry_policy IS
     'Retry policies that users defined or changed; the presets are built in. See the view backfill.retry_policies.';
 
 -- Ids below 100 belong to the built-in queues (fast 1, bulk 2).
-CREATE SEQUENCE backfill.queue_id_seq AS integer START WITH 100;
+-- Queues may come and go until the ids begin anew; _new_queue_id() passes over those that are still there.
+CREATE SEQUENCE backfill.queue_id_seq AS integer MINVALUE 100 CYCLE;
+CREATE FUNCTION backfill._new_queue_id()
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_new_queue_id';
+COMMENT ON FUNCTION backfill._new_queue_id() IS 'The id of a new row of backfill.queue.';
 CREATE TABLE backfill.queue (
     queue_name text COLLATE "C" PRIMARY KEY,
-    id integer NOT NULL UNIQUE DEFAULT pg_catalog.nextval('backfill.queue_id_seq'),
+    id integer NOT NULL UNIQUE DEFAULT backfill._new_queue_id(),
     concurrency integer CHECK (concurrency >= 1),
     rate_limit integer CHECK (rate_limit >= 1),
     rate_period interval,
@@ -53,12 +57,16 @@ CREATE TABLE backfill.queue (
     places integer NOT NULL DEFAULT 0, -- no place of a number from here on was ever taken
     was_unlimited boolean NOT NULL DEFAULT true, -- jobs may run that have no place
     rated_since timestamptz,
+    -- Made by a producer, or by pause_queue(), and not configured: goes away when the queue is empty.
+    automatic boolean NOT NULL DEFAULT false,
     CONSTRAINT queue_rate_complete CHECK ((rate_limit IS NULL) = (rate_period IS NULL))
 );
 ALTER SEQUENCE backfill.queue_id_seq OWNED BY backfill.queue.id;
 COMMENT ON SEQUENCE backfill.queue_id_seq IS 'Ids of configured queues.';
 -- Finds the paused queues among very many.
 CREATE INDEX queue_paused_idx ON backfill.queue (queue_name) WHERE paused;
+-- What the dispatcher looks through for queues that are empty.
+CREATE INDEX queue_automatic_idx ON backfill.queue (id) WHERE automatic AND NOT paused;
 COMMENT ON TABLE backfill.queue IS
     'Queues whose limits differ from the default (no limit); see the view backfill.queues.';
 
@@ -155,6 +163,7 @@ COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
 -- task's job with that key must not: its producer may have no right to the letter.
 CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key, task_identifier) WHERE job_key IS NOT NULL;
 CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
+CREATE INDEX dead_letter_queue_idx ON backfill.dead_letter (queue_name) WHERE queue_name IS NOT NULL;
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 

@@ -1,4 +1,5 @@
 /* enqueue_api.cpp - the SQL functions that enqueue. Arguments in, one Enqueuer, ids out. */
+#include "backfill/config/serial_queues.hpp"
 #include "backfill/core/priority.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/enqueue/json_spec.hpp"

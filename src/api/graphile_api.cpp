@@ -1,5 +1,6 @@
 /* graphile_api.cpp - Graphile Worker's functions, with its defaults and its errors. */
 #include "backfill/config/public_job.hpp"
+#include "backfill/config/serial_queues.hpp"
 #include "backfill/dequeue/queue_permits.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 

@@ -1,6 +1,6 @@
 /* queue_api.cpp - SQL functions about queues. */
-#include "backfill/commit/wake.hpp"
-#include "backfill/dequeue/queue_permits.hpp"
+#include "backfill/config/serial_queues.hpp"
+#include "backfill/dequeue/queue_removal.hpp"
 #include "backfill/enqueue/enqueue.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/stats/counters.hpp"
@@ -67,13 +67,20 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     queue::check_queue_name(name);
     notice_unknown_queue(name);
     const pg::Param params[] = {pg::text_param(name), pg::bool_param(paused)};
-    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused) VALUES ($1, $2)"
+    queue::write_serial_queues();
+    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused, automatic)"
+                                " VALUES ($1, $2, true)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
                                 params);
     return static_cast<Datum>(0);
 }
 
 } // namespace
+
+BACKFILL_FUNCTION(backfill_new_queue_id)
+{
+    return Int32GetDatum(queue::new_queue_id());
+}
 
 BACKFILL_FUNCTION(backfill_set_queue)
 {
@@ -97,12 +104,13 @@ BACKFILL_FUNCTION(backfill_set_queue)
         pg::int4_param(rate_limit), pg::interval_param(rate_limit ? period : nullptr),
         pg::int4_param(max_depth),
     };
+    queue::write_serial_queues();
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
         " VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (queue_name) DO UPDATE SET concurrency = excluded.concurrency,"
         "   rate_limit = excluded.rate_limit, rate_period = excluded.rate_period,"
-        "   max_depth = excluded.max_depth",
+        "   max_depth = excluded.max_depth, automatic = false",
         params);
     return static_cast<Datum>(0);
 }
@@ -116,26 +124,18 @@ BACKFILL_FUNCTION(backfill_delete_queue)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
-    const pg::Param param = pg::text_param(name);
-    queue::announce_deletion();
-    queue::wake::announce_permits(); /* no executor takes one meanwhile */
-    const pg::StatementResult deleted =
-        pg::execute_as_owner("DELETE FROM backfill.queue q WHERE q.queue_name = $1 RETURNING q.id",
-                             std::span(&param, 1));
-    queue::JobTable table;
-    const bool has_jobs = table.count_in_queue(name, 1) > 0;
-    const bool is_used =
-        has_jobs || table.is_queue_used(name) ||
-        (deleted.rows > 0 && queue::is_id_used(DatumGetInt32(deleted.first_value)));
-    table.close();
-    if (is_used)
+    queue::write_serial_queues();
+    const queue::Deletion deletion = queue::delete_queue_row(name);
+    if (deletion.use != queue::QueueUse::kNone)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
              "queue \"" + std::string(name) + "\" has jobs",
-             has_jobs ? "" : "A transaction that has not ended yet has enqueued one, or runs one.",
+             deletion.use == queue::QueueUse::kJobs
+                 ? ""
+                 : "A transaction that has not ended yet has enqueued one, or runs one.",
              "Wait until they have ended, or cancel them with backfill.cancel_job().");
     /* Should this be rolled back, its counters begin anew. */
     stats::forget_queue(name);
-    return BoolGetDatum(deleted.rows > 0);
+    return BoolGetDatum(deletion.had_row);
 }
 
 BACKFILL_FUNCTION(backfill_pause_queue)

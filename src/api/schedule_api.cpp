@@ -1,6 +1,6 @@
 /* schedule_api.cpp - the SQL functions about schedules. */
 #include "backfill/clock.hpp"
-#include "backfill/config/queue_config.hpp"
+#include "backfill/config/serial_queues.hpp"
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
 #include "backfill/cron/schedule.hpp"
@@ -76,7 +76,7 @@ void save_item(const Enqueuer &enqueuer, const core::CrontabItem &item)
         check_encoding(*item.job_key);
     (void) queue::save_schedule(enqueuer, spec);
     if (item.queue_name)
-        queue::make_new_queue_serial(*item.queue_name);
+        queue::configure_new_queue_serial(*item.queue_name);
 }
 
 void save_items(const char *function, const std::vector<core::CrontabItem> &items)

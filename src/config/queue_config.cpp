@@ -32,6 +32,7 @@ enum QueueColumn {
     kPlaces,
     kWasUnlimited,
     kRatedSince,
+    kAutomatic,
     kColumns
 };
 constexpr pg::OwnColumn kOwnColumns[] = {
@@ -40,6 +41,7 @@ constexpr pg::OwnColumn kOwnColumns[] = {
     {"rate_period", INTERVALOID, false}, {"max_depth", INT4OID, false},
     {"paused", BOOLOID, true},           {"places", INT4OID, true},
     {"was_unlimited", BOOLOID, true},    {"rated_since", TIMESTAMPTZOID, false},
+    {"automatic", BOOLOID, true},
 };
 static_assert(std::size(kOwnColumns) == kColumns);
 constinit pg::OwnTable own_table("queue", kOwnColumns);
@@ -87,7 +89,6 @@ QueueLimit to_limit(const QueueRow &row)
     return limit;
 }
 
-/* The row of one queue as of now, our own changes included. */
 std::optional<QueueLimit> read_limit(std::string_view queue_name)
 {
     Relation table = own_table.open(AccessShareLock);
@@ -289,6 +290,13 @@ void wait_for_deletion(std::string_view queue_name)
     (void) have_limits_changed();
 }
 
+void note_counted(std::string_view queue_name)
+{
+    const auto known = cache().limits.find(std::string(queue_name));
+    if (known != cache().limits.end())
+        known->second.was_counted = true;
+}
+
 void note_settled(std::string_view queue_name, const QueueLimit &limit)
 {
     const auto known = cache().limits.find(std::string(queue_name));
@@ -298,6 +306,33 @@ void note_settled(std::string_view queue_name, const QueueLimit &limit)
         known->second.settled = true;
     else if (limit.places <= limit.concurrency)
         settled_settings[queue_name == kFastQueue ? 0 : 1] = limit.concurrency;
+}
+
+int32 new_queue_id()
+{
+    Relation table = own_table.open(AccessShareLock);
+    const Oid sequence = pg::relation_oid("queue_id_seq");
+    const Oid index = pg::relation_oid("queue_id_key");
+    return pg::call([&] {
+        int32 id = 0;
+        for (bool taken = true; taken;) {
+            CHECK_FOR_INTERRUPTS();
+            id = static_cast<int32>(nextval_internal(sequence, false));
+            ScanKeyData key;
+            ScanKeyInit(&key, own_table.attribute(kId), BTEqualStrategyNumber, F_INT4EQ,
+                        Int32GetDatum(id));
+            SysScanDesc scan = systable_beginscan(table, index, true, SnapshotSelf, 1, &key);
+            taken = HeapTupleIsValid(systable_getnext(scan));
+            systable_endscan(scan);
+        }
+        table_close(table, AccessShareLock);
+        return id;
+    });
+}
+
+std::optional<QueueLimit> latest_limit(std::string_view queue_name)
+{
+    return read_limit(queue_name);
 }
 
 bool is_configured(std::string_view queue_name)
@@ -318,55 +353,6 @@ std::vector<std::string> paused_queues()
 void init_queue_config()
 {
     outdated.register_for_relations();
-}
-
-void make_new_queue_serial(std::string_view queue_name)
-{
-    if (queue_name == "fast" || queue_name == kDefaultQueue)
-        return;
-    if (is_configured(queue_name)) {
-        wait_for_deletion(queue_name);
-        if (is_configured(queue_name))
-            return;
-    }
-    const pg::Param name = pg::text_param(queue_name);
-    (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, concurrency)"
-                                " VALUES ($1, 1) ON CONFLICT DO NOTHING",
-                                std::span(&name, 1));
-}
-
-void make_queue_serial(std::string_view queue_name)
-{
-    if (queue_name == "fast" || queue_name == "bulk")
-        fail(ERRCODE_INVALID_PARAMETER_VALUE,
-             "queue " + pg::in_quotes(queue_name) + " cannot be made serial",
-             "Jobs of every kind share it.", "Choose a queue name of your own.");
-    const auto is_serial = [&] {
-        return is_configured(queue_name) && queue_limit(queue_name).concurrency == 1;
-    };
-    if (is_serial()) {
-        wait_for_deletion(queue_name);
-        if (is_serial())
-            return;
-    }
-    /* What an administrator has set, perhaps just now, is not for every producer to change. A role
-     * that may call set_queue() may set limits anyway. */
-    const pg::Param params[] = {pg::text_param(queue_name), pg::oid_param(GetUserId())};
-    const pg::StatementResult made = pg::execute_as_owner(
-        "INSERT INTO backfill.queue AS q (queue_name, concurrency)"
-        " VALUES ($1, 1)"
-        " ON CONFLICT (queue_name) DO UPDATE SET concurrency = 1"
-        " WHERE q.concurrency IS DISTINCT FROM 1"
-        "   AND ((q.concurrency IS NULL AND q.rate_limit IS NULL AND q.max_depth IS NULL)"
-        "        OR pg_catalog.has_function_privilege($2,"
-        "          'backfill.set_queue(text, integer, integer, interval, integer)', 'EXECUTE'))",
-        params);
-    /* A row that is there stays as it is from now on: the statement has locked it. */
-    if (made.rows == 0 && read_limit(queue_name).value_or(QueueLimit{}).concurrency != 1)
-        fail(ERRCODE_INSUFFICIENT_PRIVILEGE,
-             "permission denied to make queue " + pg::in_quotes(queue_name) + " serial",
-             "It has limits that were set with backfill.set_queue().",
-             "Use another queue, or let an administrator make this one serial.");
 }
 
 } // namespace backfill::queue

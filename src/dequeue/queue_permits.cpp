@@ -140,17 +140,21 @@ int count_within(const QueueLimit &limit, const std::vector<int> &leased)
     }));
 }
 
-/* Whether nothing is left beyond the limit. What others may not know of yet is asked first: a
- * session that has not heard of a change may still take a permit beyond it. */
+/* Whether nothing is left beyond the limit. To remember that takes an answer to whether others may
+ * not know of a change yet, asked first: a session that has not heard of it may still take a permit
+ * beyond the limit. That costs a look at all sessions' locks, so it is not done for a queue that
+ * may never be seen again. */
 bool is_settled(const QueueLimit &limit, std::string_view queue_name, JobTable &table)
 {
     if (limit.settled)
         return true;
-    const bool changing = are_limits_changing();
+    const bool remembers = limit.was_counted && !are_limits_changing();
     if (count_beyond(limit, queue_name, table.leased_permits(queue_name)) > 0)
         return false;
-    if (!changing)
+    if (remembers)
         note_settled(queue_name, limit);
+    else if (!limit.was_counted)
+        note_counted(queue_name);
     return true;
 }
 
@@ -347,10 +351,16 @@ bool QueuePermits::has_free_permit(const QueueLimit &limit, std::string_view que
     return false;
 }
 
-bool is_id_used(int32 queue_id)
+bool is_id_used(int32 queue_id, int places)
 {
-    return !find_held_permits(queue_id, 0).empty() ||
-           count_holders(queue_depth_tag(queue_id), ExclusiveLock) > 0;
+    if (count_holders(queue_depth_tag(queue_id), ExclusiveLock) > 0)
+        return true;
+    if (places > kFewPermits)
+        return !find_held_permits(queue_id, 0).empty();
+    for (int permit = 0; permit < places; permit++)
+        if (count_holders(permit_tag(queue_id, permit), ExclusiveLock) > 0)
+            return true;
+    return false;
 }
 
 LOCKTAG queue_depth_tag(int32 queue_id)

@@ -20,6 +20,17 @@ Datum from_text(std::string_view value)
     });
 }
 
+Datum from_texts(std::span<const std::string> values)
+{
+    std::vector<Datum> elements;
+    for (const std::string &value : values)
+        elements.push_back(from_text(value));
+    return call([&] {
+        return PointerGetDatum(construct_array(elements.data(), static_cast<int>(elements.size()),
+                                               TEXTOID, -1, false, TYPALIGN_INT));
+    });
+}
+
 std::string in_quotes(std::string_view value)
 {
     return "\"" + std::string(value) + "\"";

@@ -33,12 +33,13 @@ SELECT backfill.enqueue('note', queue_name => 'later_serial') IS NOT NULL AS enq
 INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('was_three', 3), ('was_unlimited', NULL);
 SELECT count(backfill.enqueue_serial('note', '{}', q)) FROM unnest(ARRAY['serial', 'serial', 'later_serial', 'was_three', 'was_unlimited']) q;
 SELECT queue_name, concurrency, ready FROM queue WHERE queue_name NOT IN ('fast', 'bulk');
+-- The queue's row is written at the commit.
 BEGIN;
 SELECT backfill.enqueue_serial('note', '{}', 'rolled_back') IS NOT NULL AS enqueued;
 SELECT concurrency, ready FROM queue WHERE queue_name = 'rolled_back';
 ROLLBACK;
 SELECT concurrency, ready FROM queue WHERE queue_name = 'rolled_back';
--- A queue stays serial when its jobs are done, and for all that is enqueued in it by other functions.
+-- A queue stays serial when its jobs are done, until the dispatcher forgets it, and for all that is enqueued in it by other functions.
 CALL backfill.process_available_jobs();
 SELECT queue_name, concurrency, ready FROM queue WHERE queue_name = 'serial';
 

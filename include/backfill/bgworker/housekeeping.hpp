@@ -1,5 +1,5 @@
 /* housekeeping.hpp - the steps of the dispatcher's pass that clean up: charges, leases, claims,
- * dead letters, history. A step is taken in a transaction, whose beginning and end are made known
+ * dead letters, history, queues. A step is taken in a transaction, whose beginning and end are made known
  * here.
  */
 #pragma once
@@ -29,6 +29,8 @@ class Housekeeping
     void move_orphans(Pass &pass);
     /* Deletes a batch of the history that is no longer wanted. */
     void trim_history_when_due(Pass &pass);
+    /* Of queues that producers made serial. */
+    void delete_empty_queues(Pass &pass);
     /* Makes jobs ready again, or dead letters, whose consumers were not heard of in time. */
     void end_leases(Pass &pass);
 
@@ -51,6 +53,14 @@ class Housekeeping
     TimestampTz bury_again_at_ = 0; /* those that could not be buried; 0: there are none */
     Chore deleting_letters_;
     TimestampTz next_trim_ = 0;          /* of the history */
+    struct {
+        Chore round; /* to look at all of them, some at a time */
+        int32 last_id = 0;
+        TimestampTz next_look = 0;
+        int64 pause = 0; /* intervals; after rounds in which none was deleted, ever more */
+        bool has_deleted = false;
+        bool has_any = false;
+    } queues_;
     std::vector<ledger::Entry> charged_; /* in the transaction in progress */
     Duty lost_claims_;
     Duty all_leases_; /* to look at all of them */

@@ -26,6 +26,7 @@ struct QueueLimit {
     int places = 0;
     bool was_unlimited = false;
     bool settled = true;
+    bool was_counted = false; /* by this process: it has found nothing that is left */
     TimestampTz rated_since = 0; /* since when it has had a rate_limit */
 
     bool is_limited() const { return concurrency > 0 || rate_limit > 0 || paused; }
@@ -37,9 +38,13 @@ QueueLimit queue_limit(std::string_view queue_name);
 bool have_limits_changed();
 /* Whether some transaction is just changing queues: others may not have heard of it. */
 bool are_limits_changing();
-/* Nothing is left of what ran under other limits. */
+/* Nothing is left just now of what ran under other limits. */
+void note_counted(std::string_view queue_name);
+/* And nothing will be. */
 void note_settled(std::string_view queue_name, const QueueLimit &limit);
-/* Whether the queue has a row of its own in backfill.queue. */
+/* What the queue's row in backfill.queue says now, our own changes included, without defaults. */
+std::optional<QueueLimit> latest_limit(std::string_view queue_name);
+/* Whether the queue has such a row. */
 bool is_configured(std::string_view queue_name);
 std::vector<std::string> paused_queues();
 
@@ -54,12 +59,9 @@ std::optional<TransactionId> deleter_of(std::string_view queue_name);
 /* Returns when no other transaction is just deleting it; what the queue allows may have changed. */
 void wait_for_deletion(std::string_view queue_name);
 
-/* Makes a queue run one job at a time. The job that is to run there must be in the table. Errors:
- * Failure 22023 for fast and bulk, 42501 if the queue has limits and the current user may not call
- * set_queue(). */
-void make_queue_serial(std::string_view queue_name);
-/* The same unless it is fast or bulk, or is configured already. */
-void make_new_queue_serial(std::string_view queue_name);
+/* The id of a new row. The sequence begins anew when it comes to its end; ids that are still there are
+ * passed over. */
+int32 new_queue_id();
 
 /* Registers the invalidation callback; once per process, from _PG_init. */
 void init_queue_config();

@@ -94,8 +94,9 @@ uint64 unlimited_queue_hash(std::string_view queue_name);
 inline constexpr uint16 kQueueDepthClass = 0xBF03;
 LOCKTAG queue_depth_tag(int32 queue_id);
 
-/* Whether others hold locks of the permits, or of the depth, of the queue with this id. */
-bool is_id_used(int32 queue_id);
+/* Whether others hold locks of the permits, or of the depth, of the queue with this id, of which
+ * none from `places` on was ever taken. */
+bool is_id_used(int32 queue_id, int places);
 
 /* Registers a callback; once per process, from _PG_init. */
 void init_queue_permits();

@@ -16,6 +16,7 @@ inline std::string to_string(Datum value)
     return std::string(to_view(value));
 }
 Datum from_text(std::string_view value);
+Datum from_texts(std::span<const std::string> values);
 /* For messages: a name, and the beginning of a value that may be long. */
 std::string in_quotes(std::string_view value);
 std::string shortened(std::string_view value);

@@ -53,6 +53,10 @@ inline Param interval_param(const Interval *value)
 {
     return {INTERVALOID, PointerGetDatum(value), value == nullptr};
 }
+inline Param text_array_param(std::span<const std::string> values)
+{
+    return {TEXTARRAYOID, from_texts(values), false};
+}
 /* 0: NULL. */
 inline Param jsonb_param(Datum value)
 {

@@ -4,6 +4,7 @@
  * takes first. What a claimer has of its own is in the virtual functions. */
 #pragma once
 
+#include "backfill/config/serial_queues.hpp"
 #include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/settle/settle.hpp"
 
@@ -23,6 +24,7 @@ class JobClaimer
         : config_(std::move(config)), next_(table_, std::move(tasks), reader),
           gate_(user, table_, next_, snapshot_)
     {
+        write_serial_queues(); /* of jobs that this transaction has enqueued itself */
     }
     ~JobClaimer() = default;
 
