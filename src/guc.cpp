@@ -38,6 +38,7 @@ int executor_synchronous_commit = 0;
 char *fake_now = nullptr;
 int fast_queue_concurrency = 10;
 double hint_faults = 0;
+double undo_faults = 0;
 int max_executors = 4;
 int max_free_retries = 20;
 int metrics_idle_time = 3600 * 1000;
@@ -249,6 +250,11 @@ void define_test_settings()
         "backfill.random_seed", "Makes the jitter of retries repeatable in tests.",
         "-1 seeds every process from a strong source.", &random_seed, random_seed, -1, INT_MAX,
         PGC_SUSET, GUC_NOT_IN_SAMPLE, nullptr, on_random_seed_assigned, nullptr);
+    DefineCustomRealVariable(
+        "backfill.undo_faults",
+        "How likely in tests a job without a savepoint is undone although it has succeeded.",
+        "With it go all jobs of its transaction; they run again, with savepoints.", &undo_faults,
+        undo_faults, 0, 1, PGC_SIGHUP, GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
 }
 
 } // namespace

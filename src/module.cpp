@@ -42,7 +42,7 @@ void _PG_init(void)
     queue::deferred::init();
     queue::init_no_retry();
     queue::init_take();
-    queue::init_queue_permits();
+    queue::init_queue_permits(); /* before wake: what is registered last is called first */
     queue::init_producer_locks();
     queue::wake::init();
     queue::said::init();

@@ -17,6 +17,7 @@ extern int executor_synchronous_commit; /* changes when executors must be replac
 extern char *fake_now;                  /* see clock.hpp */
 extern int fast_queue_concurrency;
 extern double hint_faults;
+extern double undo_faults;
 extern int max_executors;
 extern int max_free_retries;
 extern int metrics_idle_time;

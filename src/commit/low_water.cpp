@@ -150,6 +150,18 @@ uint64 seed() noexcept
     return bgworker::available() ? bgworker::lock_free_state().hash_seed : 0;
 }
 
+/* In this order: a process that finds no change since its look must have looked from such marks. */
+void tell(const RangeNotes &notes) noexcept
+{
+    if (!bgworker::available() || notes.all.empty())
+        return;
+    {
+        const bgworker::MarksLock lock;
+        notes.announce(*lock);
+    }
+    notes.note_queue_changes();
+}
+
 } // namespace
 
 core::QueueHash hash_of(std::string_view queue) noexcept
@@ -252,18 +264,13 @@ void note_changed() noexcept
 
 void on_transaction_end(bool committed) noexcept
 {
-    const RangeNotes &notes = committed ? inserted : claimed;
-    if (bgworker::available() && !notes.all.empty()) {
-        notes.note_queue_changes();
-        const bgworker::MarksLock lock;
-        notes.announce(*lock);
-    }
+    tell(committed ? inserted : claimed);
     drop_notes();
 }
 
 void on_rollback_to_savepoint() noexcept
 {
-    claimed.note_queue_changes();
+    tell(claimed); /* more than has come back, perhaps */
 }
 
 void on_prepare() noexcept

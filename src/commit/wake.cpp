@@ -43,6 +43,7 @@ struct Pending {
     int taken_at; /* how deep in savepoints jobs were taken, at most; 0: none were */
     bool installed;
     bool databases;
+    HintFault fault;
 };
 Pending pending;
 
@@ -51,14 +52,24 @@ void forget() noexcept
     pending = Pending{};
 }
 
+/* What it has enqueued can be seen now, or what it had taken is there again. The marks must say so
+ * before its permits of queues are free: whichever process gets one looks from the marks. */
+void end_transaction(bool committed) noexcept
+{
+    pending.outcome = committed ? Outcome::kCommitted : Outcome::kAborted;
+    pending.fault = next_hint_fault();
+    if (pending.fault == HintFault::kLost)
+        low_water::drop_notes();
+    else
+        low_water::on_transaction_end(committed);
+}
+
 void on_transaction_end(XactEvent event, void *) noexcept
 {
     switch (event) {
     case XACT_EVENT_COMMIT:
-        pending.outcome = Outcome::kCommitted;
-        break;
     case XACT_EVENT_ABORT:
-        pending.outcome = Outcome::kAborted;
+        end_transaction(event == XACT_EVENT_COMMIT);
         break;
     case XACT_EVENT_PREPARE:
         forget();
@@ -130,14 +141,9 @@ void on_resource_release(ResourceReleasePhase phase, bool, bool is_top_level, vo
         return;
     const Pending work = pending;
     forget();
-    const HintFault fault = next_hint_fault();
-    if (fault == HintFault::kLost)
-        low_water::drop_notes();
-    else
-        low_water::on_transaction_end(work.outcome == Outcome::kCommitted);
-    if (bgworker::available() && fault != HintFault::kLost)
+    if (bgworker::available() && work.fault != HintFault::kLost)
         pass_on(work);
-    if (bgworker::available() && fault == HintFault::kRepeated)
+    if (bgworker::available() && work.fault == HintFault::kRepeated)
         pass_on(work);
     ended_jobs::on_transaction_end(work.outcome == Outcome::kCommitted);
 }

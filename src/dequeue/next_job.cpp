@@ -139,8 +139,9 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     if (candidates_.empty() && has_passed_over_)
         candidates_ = find(snapshot, limit, true);
     /* What it has passed over of its own it has given, unless others or dropped ones were among it.
-     */
+     * If it has begun below that, there may be jobs in between that it has never seen. */
     if (!has_passed_over_) {
+        tried_ = {};
         queue_changes_ = snapshot.queue_changes();
         has_all_ = true;
         has_dropped_ = false;

@@ -215,5 +215,14 @@ is(sql('SELECT count(*) FROM ran'), 34, 'some fail');
 run_batch(20, '{}');
 is(sql('SELECT bool_and(r.xmin <> r.xid::xid) FROM ran r'), 't', 'those of one that fails often have savepoints again');
 
+# Batches are undone at random.
+$node->append_conf('postgresql.conf', "backfill.savepoint_per_job = 'off'\nbackfill.undo_faults = 0.02");
+$node->reload;
+wait_until($node, 'postgres', q{SELECT current_setting('backfill.undo_faults') = '0.02'}, 'batches are to be undone');
+run_batch(2000, '{}');
+is(sql('SELECT count(*), count(DISTINCT n) FROM ran'), '2000|2000', 'each job counts once, however often its batch is undone');
+cmp_ok(sql('SELECT last_value FROM runs'), '>', 2000, '... and some were');
+is(sql('SELECT count(*) FROM backfill.dead_letter'), 0, 'none was charged for it');
+
 check_log($node);
 done_testing();

@@ -90,8 +90,15 @@ sub check
 	my ($name, $overtaken) = @_;
 	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
 	is(scalar(log_lines($node, qr/two jobs of one queue at once/)), 0, "$name: never two jobs of one queue at once");
-	cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT token) FROM overtaken'), '<=', $overtaken, "$name: the jobs of each queue ran in order")
-	  if defined $overtaken;
+	if (defined $overtaken)
+	{
+		my $count = $node->safe_psql('postgres', 'SELECT count(DISTINCT token) FROM overtaken');
+		cmp_ok($count, '<=', $overtaken, "$name: the jobs of each queue ran in order")
+		  or diag "overtaken: queue, by, its priority, attempt and moment, how many, first and last moment\n" . $node->safe_psql('postgres', q{
+			SELECT sb.queue, o.by, sb.priority, rb.attempt, rb.at, count(*), min(ra.at), max(ra.at)
+			  FROM overtaken o JOIN sent sb ON sb.token = o.by JOIN ran rb ON rb.token = o.by JOIN ran ra ON ra.token = o.token
+			 GROUP BY 1, 2, 3, 4, 5 ORDER BY 5 LIMIT 30});
+	}
 	is( $node->safe_psql('postgres', q{
 		SELECT 'lost', count(*) FROM (SELECT token FROM sent EXCEPT ALL SELECT token FROM ran) l
 		UNION ALL
