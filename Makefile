@@ -45,7 +45,12 @@ REPRODUCIBLE = -ffile-prefix-map=$(call shell_quoted,$(CURDIR))=. $(if $(filter-
 IS_CLANG := $(shell $(CXX) --version 2>/dev/null | grep clang)
 # COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror.
 PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP $(if $(IS_CLANG),-Wno-unknown-warning-option -Wno-deprecated-volatile,-fno-var-tracking-assignments) $(REPRODUCIBLE) $(COPT)
-SHLIB_LINK += -lstdc++ -Wl,--version-script=$(TOP)/src/backfill.map
+# Where clang is the system's compiler its C++ library has another name. What others may see of the library
+# is told to linkers of ELF files only: that of macOS does not know the list, and two libraries that have a
+# symbol of the same name do not meet there.
+CXX_LIBRARY = $(if $(filter darwin freebsd openbsd,$(PORTNAME)),-lc++,-lstdc++)
+VERSION_SCRIPT = -Wl,--version-script=$(TOP)/src/backfill.map
+SHLIB_LINK += $(CXX_LIBRARY) $(if $(filter linux freebsd netbsd openbsd,$(PORTNAME)),$(VERSION_SCRIPT))
 
 REGRESS = $(patsubst test/sql/%.sql,%,$(call files_in_top,test/sql/*.sql))
 REGRESS_OPTS = --inputdir=$(TOP)/test --load-extension=plpgsql --load-extension=backfill

@@ -35,6 +35,7 @@ rules=(
     "waits            TAP tests wait until a deadline, and notice when it passes"
     "shell            shell scripts pass shellcheck"
     "words            prose names the actor, says must or should, and because (words.pl)"
+    "links            links between the guides lead somewhere (links.pl)"
     "white_space      no trailing white space, a newline at the end"
     "hosts            no host names of package registries, no paths of one machine"
 )
@@ -296,6 +297,9 @@ check_words() {
     perl "$lint_dir/words.pl" "${files[@]}"
 }
 plant_words() { printf '%s\n' '-- A job that nobody' '-- runs.' >>test/sql/queues.sql; }
+
+check_links() { perl "$lint_dir/links.pl" $(tree_files | grep '\.md$'); }
+plant_links() { echo '[all](docs/queues.md#no-such-heading)' >>README.md; }
 
 check_white_space() {
     local files

@@ -32,6 +32,12 @@ done
 is "$missing" '' 'and what is not built would be installed from the sources'
 ok "$([[ -f $(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$plan" | head -n 1) ]] && echo yes)" 'the linker finds the list of symbols'
 
+
+# It can't be built for macOS here, but what would be run there can be seen.
+link=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" PORTNAME=darwin all 2>&1 | grep -- ' -o backfill\.')
+like "$link" '* -lc++*' "the library is linked with macOS's C++ library there"
+ok "$([[ -n $link && $link != *version-script* && $link != *stdc++* ]] && echo yes)" 'and with nothing that its linker does not know'
+
 if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
     is "$(elsewhere dist)" '' 'make dist'
     files=$(python3 -m zipfile -l "$elsewhere/backfill-0.1.0.zip")
