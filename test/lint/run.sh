@@ -223,10 +223,10 @@ check_settings() {
     in_groups=$(awk '/^void define_/ { group++ } match($0, /"backfill\.[a-z_]+"/) { printf "%d %s\n", group, substr($0, RSTART + 1, RLENGTH - 2) }' src/guc.cpp)
     diff <(echo "$in_groups") <(sort <<<"$in_groups") | sed -n 's/^[<>] [0-9]* \(.*\)/\1: out of order in src\/guc.cpp/p' | sort -u
     while read -r name; do
-        grep -qF "\`$name\`" README.md || echo "$name: not in README.md"
+        grep -qF "\`$name\`" docs/reference.md || echo "$name: not in docs/reference.md"
     done <<<"$names"
 }
-plant_settings() { sed -i 's/`backfill.batch_time`/`backfill.batchtime`/' README.md; }
+plant_settings() { sed -i 's/`backfill.batch_time`/`backfill.batchtime`/' docs/reference.md; }
 
 # Looks for the name as code or as a call, in the README or a guide.
 check_documented() {
