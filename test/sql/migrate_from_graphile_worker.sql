@@ -4,8 +4,6 @@
 \i :fresh
 \set stand_in :test_dir /data/graphile_worker.sql
 \set script :test_dir /../share/migrate_from_graphile_worker.sql
--- It is installed, too.
-SELECT count(*) FROM pg_config c, pg_ls_dir(c.setting || '/extension') file WHERE c.name = 'SHAREDIR' AND file = 'migrate_from_graphile_worker.sql';
 SET client_min_messages = warning;
 DROP SCHEMA IF EXISTS graphile_worker CASCADE;
 \set ECHO none
