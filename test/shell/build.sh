@@ -38,6 +38,17 @@ link=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFI
 like "$link" '* -lc++*' "the library is linked with macOS's C++ library there"
 ok "$([[ -n $link && $link != *version-script* && $link != *stdc++* ]] && echo yes)" 'and with nothing that its linker does not know'
 
+# The same bytes, whatever directory the sources are in.
+for copy in one 'the other'; do
+    mkdir "$scratch/$copy"
+    cp -r Makefile backfill.control src bgworker include share "$scratch/$copy"
+    find "$scratch/$copy" \( -name '*.o' -o -name '*.d' -o -name '*.gch' \) -delete
+    is "$(make -s -C "$scratch/$copy" PG_CONFIG="$PG_CONFIG" src/core/priority.o src/api/task_api.o 2>&1)" '' "make in the directory \"$copy\""
+done
+for object in src/core/priority.o src/api/task_api.o; do
+    ok "$(cmp -s "$scratch/one/$object" "$scratch/the other/$object" && echo yes)" "$object is the same, byte for byte, in both"
+done
+
 if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
     is "$(elsewhere dist)" '' 'make dist'
     files=$(python3 -m zipfile -l "$elsewhere/backfill-0.1.0.zip")
