@@ -11,6 +11,9 @@
 #   make lint          rules that the compiler does not know
 #   make installcheck  the SQL tests, on a running server that has the library preloaded but no executors
 #   make dist          an archive of what is committed, as PGXN takes it
+#   make test-install  each way to install, in fresh machines (root; SUITE=trixie, WAYS="apt docker": only these)
+#   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one)
+#   make release       check everything and tag VERSION=1.2.3 (DRY_RUN=1: only check)
 #   make help          this list
 
 PG_CONFIG ?= pg_config
@@ -113,7 +116,7 @@ $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.c
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test fuzz sanitize bench lint dist help
+.PHONY: setup demo test fuzz sanitize bench lint test-install test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -136,6 +139,12 @@ bench:
 	$(TOP)/bench/run.sh $(MEASURES)
 lint:
 	$(TOP)/test/lint/run.sh
+test-install:
+	$(TOP)/test/install/run.sh $(WAYS)
+test-matrix:
+	$(TOP)/test/install/matrix.sh $(SUITES)
+release:
+	$(TOP)/release.sh $(if $(DRY_RUN),--dry-run) $(VERSION)
 
 # With the install script, which META.json names and git does not hold before a release.
 ARCHIVE = $(EXTENSION)-$(EXTVERSION)
