@@ -9,7 +9,7 @@
 #   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
 #   make bench         measure, beside other queues in the same run (MEASURES="drain wal": only these)
 #   make lint          rules that the compiler does not know
-#   make installcheck  the SQL tests, on a running server that has the library preloaded but no executors
+#   make installcheck  the SQL tests, on a running server that has the library preloaded, no executors and an external clock
 #   make dist          an archive of what is committed, as PGXN takes it
 #   make test-install  each way to install, in fresh machines (root; SUITE=trixie, WAYS="apt docker": only these)
 #   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one)

@@ -24,6 +24,7 @@
 #include "backfill/bgworker/housekeeping.hpp"
 #include "backfill/bgworker/own_settings.hpp"
 #include "backfill/bgworker/sweep_timer.hpp"
+#include "backfill/bgworker/ticker.hpp"
 #include "backfill/bgworker/work_finder.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/subtransaction.hpp"
@@ -140,6 +141,7 @@ class Dispatcher
     long take_pass();
 
     Housekeeping housekeeping_;
+    Ticker ticker_;
     WorkFinder work_finder_;
     ExecutorPool executors_;
     SweepTimer sweeps_;
@@ -219,6 +221,8 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.trim_history_when_due(pass); }},
     {7, "end leases", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.end_leases(pass); }},
+    {9, "enqueue what schedules say", UsersCode::kInThings,
+     [](Dispatcher &us, Pass &pass) { us.ticker_.tick(pass); }},
     {8, "look for ready jobs", UsersCode::kNone,
      [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
     {9, "delete empty queues", UsersCode::kInStep,
@@ -259,6 +263,7 @@ void Dispatcher::after_commit(const Pass &pass)
 void Dispatcher::after_abort(Pass &pass)
 {
     housekeeping_.on_abort();
+    ticker_.look_again();
     work_finder_.on_abort(pass);
     pass.has_notified = false;
 }
@@ -365,6 +370,7 @@ void Dispatcher::follow_reloads()
         return;
     ledger::end_pauses();
     set_aside::retry_all();
+    ticker_.look_again();
 }
 
 long Dispatcher::take_pass()

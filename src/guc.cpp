@@ -28,7 +28,7 @@ const config_enum_entry synchronous_commit_options[] = {
 int ageing_interval_ms = 0;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
-int cron_clock = kPgCronClock;
+int cron_clock = kAutoClock;
 char *databases = nullptr;
 int dlq_processor_interval_s = 60;
 int dlq_retention_s = 0;
@@ -107,7 +107,9 @@ bool check_databases(char **value, void **, GucSource)
 }
 
 const config_enum_entry kCronClocks[] = {
+    {"auto", kAutoClock, false},
     {"pg_cron", kPgCronClock, false},
+    {"dispatcher", kDispatcherClock, false},
     {"external", kExternalClock, false},
     {nullptr, 0, false},
 };
@@ -184,10 +186,12 @@ void define_job_settings()
         "backfill.bulk_queue_concurrency", "How many jobs of queue \"bulk\" run at once.",
         "A row in backfill.queue overrides it.", &bulk_queue_concurrency, bulk_queue_concurrency, 1,
         INT_MAX / 2, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomEnumVariable("backfill.cron_clock", "What calls backfill.cron_tick() every minute.",
-                             "\"pg_cron\": schedule() sees to it that pg_cron does; \"external\": "
-                             "something else, which you set up.",
-                             &cron_clock, cron_clock, kCronClocks, PGC_SUSET, 0, nullptr, nullptr,
+    DefineCustomEnumVariable("backfill.cron_clock", "What enqueues the jobs of schedules in time.",
+                             "\"dispatcher\": the dispatcher; \"pg_cron\": pg_cron, which calls "
+                             "backfill.cron_tick() every minute; \"auto\": pg_cron if it runs in "
+                             "the database, else the dispatcher; \"external\": something else, "
+                             "which you set up.",
+                             &cron_clock, cron_clock, kCronClocks, PGC_SIGHUP, 0, nullptr, nullptr,
                              nullptr);
     DefineCustomIntVariable("backfill.dlq_processor_interval",
                             "How often dead letters are looked after.",

@@ -7,7 +7,7 @@ namespace backfill::guc
 extern int ageing_interval_ms;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
-extern int cron_clock; /* one of the two below */
+extern int cron_clock; /* one of the four below */
 extern char *databases;
 extern int dlq_processor_interval_s;
 extern int dlq_retention_s;
@@ -39,8 +39,10 @@ inline constexpr int kSavepointsAuto = 0;
 inline constexpr int kSavepointsOn = 1;
 inline constexpr int kSavepointsOff = 2;
 
-inline constexpr int kPgCronClock = 0;
-inline constexpr int kExternalClock = 1;
+inline constexpr int kAutoClock = 0; /* pg_cron if it runs in this database, or the dispatcher */
+inline constexpr int kPgCronClock = 1;
+inline constexpr int kDispatcherClock = 2;
+inline constexpr int kExternalClock = 3;
 
 /* Defines them all; from _PG_init. */
 void define();

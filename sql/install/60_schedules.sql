@@ -1,5 +1,6 @@
--- Schedules: jobs that are enqueued at certain minutes. pg_cron calls cron_tick() once a
--- minute; which minutes are due, and that each is enqueued once, is decided here.
+-- Schedules: jobs that are enqueued at certain minutes. The dispatcher ticks when one is due, or
+-- pg_cron calls cron_tick() once a minute; which minutes are due, and that each is enqueued once, is
+-- decided here.
 
 CREATE TABLE backfill.cron_schedule (
     name text COLLATE "C" PRIMARY KEY CHECK (pg_catalog.length(name) BETWEEN 1 AND 128),
@@ -25,7 +26,7 @@ CREATE TABLE backfill.cron_schedule (
     checked_until timestamptz NOT NULL,
     last_run_at timestamptz,
     last_error text
-) WITH (fillfactor = 50); -- every row is updated every minute
+) WITH (fillfactor = 50); -- every row may be updated every minute
 COMMENT ON TABLE backfill.cron_schedule IS 'Schedules and how far they have been followed; see the view backfill.schedules.';
 SELECT pg_catalog.pg_extension_config_dump('backfill.cron_schedule', '');
 
@@ -72,7 +73,7 @@ COMMENT ON FUNCTION backfill.cron_next(text, text, timestamptz) IS
 CREATE FUNCTION backfill.cron_tick()
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cron_tick';
 COMMENT ON FUNCTION backfill.cron_tick() IS
-    'Enqueue what is due; pg_cron calls it once a minute. Returns the number of jobs. Calling it more often, or late, does no harm.';
+    'Enqueue what is due; a clock other than the dispatcher calls it once a minute. Returns the number of jobs. Calling it more often, or late, does no harm.';
 
 CREATE FUNCTION backfill._cron_tick(now timestamptz)
 RETURNS bigint LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_cron_tick_at';
@@ -110,10 +111,10 @@ SELECT s.name,
   FROM backfill.cron_schedule s;
 COMMENT ON VIEW backfill.schedules IS 'Schedules, when they ran last and when they run next.';
 COMMENT ON COLUMN backfill.schedules.queue_name IS 'NULL: the queue of the task; empty: none, as in a crontab line without queue.';
-COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see checked_until. NULL if there is none, or if the schedule cannot be followed: see last_error.';
+COMMENT ON COLUMN backfill.schedules.next_run_at IS 'The next due minute that no tick has dealt with. It lies in the past if the clock stands still: see health(). NULL if there is none, or if the schedule cannot be followed: see last_error.';
 COMMENT ON COLUMN backfill.schedules.last_run_at IS 'The due minute of the last job that was enqueued.';
 COMMENT ON COLUMN backfill.schedules.known_since IS 'When the schedule was made or its times were changed; it is never filled before that.';
-COMMENT ON COLUMN backfill.schedules.checked_until IS 'When the clock ticked last; more than a few minutes ago means that pg_cron does not call backfill.cron_tick().';
+COMMENT ON COLUMN backfill.schedules.checked_until IS 'Every minute up to here has been enqueued or left out for good. With the dispatcher as the clock it is the last one that was due, with any other the last tick.';
 COMMENT ON COLUMN backfill.schedules.last_error IS 'Why the last tick could not enqueue; it is tried again at the next tick. The message is hidden from roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.schedules.scheduled_by IS 'The role that called schedule() last: the jobs are enqueued with its rights. "(missing)": it does not exist (any more); call schedule() again.';
 COMMENT ON COLUMN backfill.schedules.payload IS 'NULL for roles that may not read payloads (monitors).';

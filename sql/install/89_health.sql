@@ -482,76 +482,118 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._health_ranges() IS 'A check of health(): whether jobs wait at too many priorities, so that looking for them takes long.';
 
--- Also called by schedule(), whose caller wants to know at once.
-CREATE FUNCTION backfill._clock_problem(OUT problem text, OUT hint text)
+CREATE FUNCTION backfill._pg_cron_job(OUT home text, OUT installed boolean, OUT id bigint, OUT active boolean, OUT schedule text, OUT status text, OUT message text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    jobs constant regclass := pg_catalog.to_regclass('cron.job');
-    runs constant regclass := pg_catalog.to_regclass('cron.job_run_details');
-    clock bigint;
-    active boolean;
-    schedule text;
-    last_status text;
-    last_message text;
+    its_schema constant name := (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname = 'cron' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'));
 BEGIN
-    IF pg_catalog.current_setting('backfill.cron_clock', true) = 'external' OR jobs IS NULL OR runs IS NULL THEN
-        RETURN;
-    END IF;
-    -- By its owner: others may have jobs that call cron_tick(), too.
-    EXECUTE pg_catalog.format($query$SELECT j.jobid, j.active, j.schedule, d.status, d.return_message
-                     FROM (SELECT 1) one
-                     LEFT JOIN %s j ON j.jobname = 'backfill.cron_tick()' AND j.command = 'SELECT backfill.cron_tick()'
-                           AND j.database = pg_catalog.current_database() AND j.username = CURRENT_USER
-                     LEFT JOIN LATERAL (SELECT r.status, r.return_message FROM %s r
-                                         WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
-                    ORDER BY j.jobid LIMIT 1$query$, jobs, runs) INTO clock, active, schedule, last_status, last_message;
-    IF clock IS NULL THEN
-        problem := pg_catalog.format('pg_cron has no job of role %I that calls backfill.cron_tick()', CURRENT_USER);
-        hint := 'Call backfill.schedule() again for one of the schedules.';
-    ELSIF NOT active OR schedule <> '* * * * *' THEN
-        problem := pg_catalog.format('job %s of pg_cron, the clock, %s', clock,
-                                     CASE WHEN active THEN pg_catalog.format('runs at "%s" only', schedule) ELSE 'is not active' END);
-        hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) activates it.', clock);
-    ELSIF last_status = 'failed' THEN
-        problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed%s', clock,
-                                     CASE WHEN backfill._caller_may_read_jobs() THEN ': ' || last_message END);
-        hint := CASE WHEN last_message ~ 'connection' AND pg_catalog.current_setting('cron.use_background_workers', true) = 'off'
-                     THEN 'pg_cron cannot log in. Set cron.use_background_workers to on and restart the server.'
-                     ELSE 'See cron.job_run_details.' END;
-    ELSIF last_status IS NULL AND pg_catalog.current_setting('cron.use_background_workers', true) = 'off'
-          AND pg_catalog.current_setting('listen_addresses') = '' AND pg_catalog.current_setting('cron.host', true) !~ '^(/|$)' THEN
-        problem := pg_catalog.format('pg_cron cannot log in: it connects to %s, where the server does not listen', pg_catalog.current_setting('cron.host', true));
-        hint := 'Set cron.use_background_workers to on and restart the server.';
+    -- Not current_setting(): the configuration may have it although the server does not load pg_cron.
+    home := (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'cron.database_name');
+    installed := EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron');
+    IF home = pg_catalog.current_database() AND installed AND its_schema IS NOT NULL THEN
+        -- By the owner of the extension, as which this runs: others may have jobs that call cron_tick(), too.
+        EXECUTE pg_catalog.format($query$SELECT j.jobid, j.active, j.schedule, d.status, d.return_message
+                         FROM %1$I.job j
+                         LEFT JOIN LATERAL (SELECT r.status, r.return_message FROM %1$I.job_run_details r
+                                             WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+                        WHERE j.jobname = 'backfill.cron_tick()' AND j.command = 'SELECT backfill.cron_tick()'
+                          AND j.database = pg_catalog.current_database() AND j.username = CURRENT_USER
+                        ORDER BY j.jobid LIMIT 1$query$, its_schema) INTO id, active, schedule, status, message;
     END IF;
 END;
 $$;
-COMMENT ON FUNCTION backfill._clock_problem() IS 'What keeps pg_cron from calling backfill.cron_tick() every minute, and what to do about it; NULL: nothing that is known.';
+COMMENT ON FUNCTION backfill._pg_cron_job() IS
+    'The job of pg_cron that calls backfill.cron_tick() in this database, and how its last run went; the database that pg_cron lives in, and whether the extension is here.';
+
+-- Also called by schedule(), whose caller wants to know at once.
+CREATE FUNCTION backfill._clock_problem(OUT clock text, OUT problem text, OUT hint text, OUT stands_in boolean)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting constant text := coalesce(pg_catalog.current_setting('backfill.cron_clock', true), 'auto');
+    server constant record := backfill._server_state();
+    by_worker constant boolean := pg_catalog.current_setting('cron.use_background_workers', true) = 'on';
+    login_hint constant text := 'Set cron.use_background_workers to on and restart the server'
+        || CASE WHEN setting = 'auto' THEN ', or set backfill.cron_clock to dispatcher.' ELSE '.' END;
+    job record;
+BEGIN
+    clock := setting; stands_in := false;
+    IF setting = 'external' THEN
+        RETURN;
+    END IF;
+    SELECT j.* INTO job FROM backfill._pg_cron_job() j WHERE setting <> 'dispatcher';
+    IF job.id IS NULL AND setting = 'pg_cron' THEN
+        problem := CASE WHEN job.home IS NULL THEN 'the server does not load pg_cron'
+                        WHEN job.home <> pg_catalog.current_database() THEN pg_catalog.format('pg_cron runs in database %I only', job.home)
+                        WHEN NOT job.installed THEN 'extension pg_cron is not installed in this database'
+                        ELSE pg_catalog.format('pg_cron has no job of role %I that calls backfill.cron_tick()', CURRENT_USER) END;
+        hint := 'Call backfill.schedule() again for one of the schedules: its error says what is missing. Or set backfill.cron_clock to auto.';
+    ELSIF job.id IS NULL THEN
+        clock := 'dispatcher';
+        IF NOT server.preloaded OR NOT server.listed THEN
+            problem := CASE WHEN server.preloaded THEN 'backfill.databases does not name this database, which so has no dispatcher'
+                            ELSE 'backfill is not in shared_preload_libraries, so that there is no dispatcher' END;
+            hint := 'Let the dispatcher run, or have something else call backfill.cron_tick() every minute and set backfill.cron_clock to external.';
+        END IF;
+    ELSE
+        clock := 'pg_cron';
+        -- With auto the dispatcher makes up for pg_cron, unless an operator has paused the clock.
+        stands_in := setting = 'auto' AND job.active AND server.dispatcher;
+        IF NOT job.active OR job.schedule <> '* * * * *' THEN
+            problem := pg_catalog.format('job %s of pg_cron, the clock, %s', job.id,
+                                         CASE WHEN job.active THEN pg_catalog.format('runs at "%s" only', job.schedule) ELSE 'is not active' END);
+            hint := pg_catalog.format('SELECT cron.alter_job(%s, schedule => ''* * * * *'', active => true) activates it.', job.id);
+        ELSIF job.status = 'failed' THEN
+            problem := pg_catalog.format('the last run of job %s of pg_cron, the clock, failed%s', job.id,
+                                         CASE WHEN backfill._caller_may_read_jobs() THEN ': ' || job.message END);
+            hint := CASE WHEN job.message ~ 'connection' AND NOT by_worker THEN 'pg_cron cannot log in. ' || login_hint ELSE 'See cron.job_run_details.' END;
+        ELSIF job.status IS NULL AND NOT by_worker AND pg_catalog.current_setting('listen_addresses') = ''
+              AND pg_catalog.current_setting('cron.host', true) !~ '^(/|$)' THEN
+            problem := pg_catalog.format('pg_cron cannot log in: it connects to %s, where the server does not listen', pg_catalog.current_setting('cron.host', true));
+            hint := login_hint;
+        END IF;
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION backfill._clock_problem() IS
+    'What ticks for the schedules of this database, as backfill.cron_clock has it; what keeps it from that, and what to do about it (NULL: nothing that is known); whether the dispatcher stands in.';
 
 CREATE FUNCTION backfill._health_schedules(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now constant timestamptz := backfill._now();
+    last_tick constant timestamptz := (SELECT pg_catalog.max(s.checked_until) FROM backfill.cron_schedule s);
     seen record;
     clock record;
 BEGIN
     check_name := 'schedules'; status := 'ok';
-    SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO seen
-      FROM (SELECT CASE WHEN c.checked_until < now - interval '3 minutes' THEN pg_catalog.format('%s: the clock has not ticked since %s', c.name, c.checked_until)
-                        WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: the last tick could not enqueue, see last_error in backfill.schedules', c.name) END AS problem
-              FROM backfill.cron_schedule c) s
-     WHERE s.problem IS NOT NULL;
-    IF seen.names IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() THEN
-        status := 'critical';
-        detail := backfill._listing(seen.names);
-        hint := CASE WHEN pg_catalog.current_setting('backfill.cron_clock', true) = 'external' THEN 'backfill.cron_clock is external: something must call backfill.cron_tick() every minute.'
-                     WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'pg_cron') THEN 'Extension pg_cron, which calls backfill.cron_tick(), is not installed in this database.'
-                     ELSE 'pg_cron calls backfill.cron_tick() every minute: see cron.job and cron.job_run_details.' END;
+    IF last_tick IS NULL OR pg_catalog.pg_is_in_recovery() THEN
+        RETURN;
     END IF;
     SELECT c.* INTO clock FROM backfill._clock_problem() c;
-    IF clock.problem IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() AND EXISTS (SELECT FROM backfill.cron_schedule) THEN
+    -- The dispatcher ticks when something is due, the others every minute: two minutes may not pass unseen.
+    IF clock.problem IS NULL AND clock.clock <> 'dispatcher' AND last_tick < now - interval '100 seconds' THEN
+        clock.problem := pg_catalog.format('the clock, %s, has not ticked since %s',
+                                           CASE clock.clock WHEN 'external' THEN 'which is external' ELSE clock.clock END, last_tick);
+        clock.hint := CASE clock.clock WHEN 'external' THEN 'backfill.cron_clock is external: something must call backfill.cron_tick() every minute.'
+                                       ELSE 'pg_cron calls backfill.cron_tick() every minute: see cron.job, cron.job_run_details, and in pg_stat_activity whether its launcher runs.' END;
+    END IF;
+    SELECT pg_catalog.array_agg(s.problem ORDER BY s.problem) AS names INTO seen
+      FROM (SELECT CASE WHEN c.last_error IS NOT NULL THEN pg_catalog.format('%s: the last tick could not enqueue, see last_error in backfill.schedules', c.name)
+                        WHEN clock.problem IS NULL AND n.next < now - interval '1 minute'
+                        THEN pg_catalog.format('%s: what was due at %s is not enqueued', c.name, n.next) END AS problem
+              FROM backfill.cron_schedule c
+              LEFT JOIN LATERAL (SELECT backfill._next_run_at(c.cron, c.time_zone, greatest(c.known_since, c.checked_until)) AS next) n ON true) s
+     WHERE s.problem IS NOT NULL;
+    IF clock.problem IS NOT NULL OR seen.names IS NOT NULL THEN
         status := 'critical';
-        detail := pg_catalog.concat_ws('; ', clock.problem, detail);
-        hint := clock.hint;
+        detail := pg_catalog.concat_ws('; ', clock.problem, backfill._listing(seen.names));
+        hint := coalesce(clock.hint, pg_catalog.format('The clock is %s. A session may have locked the schedule: see the checks dispatcher and set_aside, and pg_locks.', clock.clock));
+    ELSE
+        detail := pg_catalog.format('the clock is %s', clock.clock);
+    END IF;
+    IF clock.problem IS NOT NULL AND clock.stands_in AND seen.names IS NULL THEN
+        status := 'warning';
+        detail := detail || '; meanwhile the dispatcher sees to the schedules, two minutes late';
     END IF;
 END;
 $$;
@@ -624,7 +666,8 @@ BEGIN
       FROM backfill._set_aside() a
      -- One executor was terminated, perhaps by an operator: that is no trouble. 0: several things together.
      WHERE NOT (a.sqlstate = '57P01' AND a.failures = 1) AND a.id <> 0
-       AND (a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id));
+       AND (a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id))
+       AND (a.kind <> 'schedule' OR EXISTS (SELECT FROM backfill.cron_schedule s WHERE pg_catalog.hashtextextended(s.name, 0) = a.id));
     IF problems IS NOT NULL THEN
         status := 'warning';
         detail := backfill._listing(problems);

@@ -39,6 +39,7 @@ struct Pending {
     TimestampTz earliest_lease; /* 0: none */
     bool consumers;
     bool dispatcher; /* also: more roles than fit */
+    bool schedules;
     bool permits;
     int taken_at; /* how deep in savepoints jobs were taken, at most; 0: none were */
     bool installed;
@@ -130,6 +131,8 @@ void pass_on(const Pending &work) noexcept
         bgworker::signal_consumers(MyDatabaseId);
     if (work.dispatcher)
         bgworker::signal_dispatcher(MyDatabaseId);
+    if (work.schedules)
+        bgworker::signal_schedules(MyDatabaseId);
     if (work.installed)
         bgworker::signal_launcher(MyDatabaseId);
 }
@@ -198,6 +201,11 @@ void announce_lease(TimestampTz expires_at) noexcept
 void announce_dispatcher() noexcept
 {
     pending.dispatcher = true;
+}
+
+void announce_schedules() noexcept
+{
+    pending.schedules = true;
 }
 
 void announce_permits() noexcept

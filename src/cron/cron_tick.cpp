@@ -1,17 +1,17 @@
 /* cron_tick.cpp - one tick of the clock: from schedules to jobs. See schedule.hpp. */
 #include "backfill/call/hooks.hpp"
 #include "backfill/core/sqlstates.hpp"
-#include "backfill/cron/schedule.hpp"
+#include "backfill/cron/due_minutes.hpp"
+#include "backfill/cron/pg_cron.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
+#include "backfill/pg/advisory_lock.hpp"
 #include "backfill/pg/jsonb.hpp"
 #include "backfill/pg/owner_scope.hpp"
-#include "backfill/pg/role.hpp"
 #include "backfill/pg/subtransaction.hpp"
-#include "backfill/pg/table.hpp"
 #include "backfill/pg/time_zone.hpp"
+#include "backfill/settle/each_apart.hpp"
 
 #include <chrono>
-#include <deque>
 
 namespace backfill::queue
 {
@@ -19,145 +19,10 @@ namespace backfill::queue
 namespace
 {
 
-/* A tick that comes later than this after the one before found the clock standing still:
- * what it missed is filled only as far as the schedule says. An ordinary late tick, or a
- * quick restart of the server, loses nothing. */
-constexpr int64 kLateLimit = 5 * USECS_PER_MINUTE;
-
 /* A producer may hold a job_key for long; the other schedules must not wait for it. */
 constexpr const char *kLockTimeout = "1s";
 
-struct DueMinute {
-    int64 at; /* seconds since 1970 */
-    bool backfilled;
-};
-
-/* A schedule that this tick has locked, and what comes of it. The strings and datums
- * point into the rows that were read. */
-struct Schedule {
-    std::string_view name;
-    std::string_view cron;
-    std::string_view time_zone;
-    int64 fill_us = 0;
-    int32 max_catchup = 0;
-    bool latest_only = false;
-    TimestampTz decided_until = 0;
-    JobSpec job;
-    std::string_view job_key_mode;
-    const pg::StoredRole *scheduled_by = nullptr;
-    const Interval *timeout = nullptr;
-
-    std::deque<DueMinute> due;
-    int enqueued = 0;
-    std::string error;
-};
-
-enum Column {
-    kName,
-    kCron,
-    kTimeZone,
-    kFill,
-    kMaxCatchup,
-    kLatestOnly,
-    kDecidedUntil,
-    kTask,
-    kQueue,
-    kPriority,
-    kMaxAttempts,
-    kJobKey,
-    kJobKeyMode,
-    kRetryPolicy,
-    kPayload,
-    kScheduledBy,
-    kTimeout,
-};
-
-constexpr const char *kLockSql =
-    "SELECT s.name, s.cron, s.time_zone, s.fill, s.max_catchup, s.catchup = 'latest',"
-    "   greatest(s.known_since, s.checked_until), s.task_identifier, s.queue_name, s.priority,"
-    "   s.max_attempts, s.job_key, s.job_key_mode, s.retry_policy, s.payload,"
-    "   s.scheduled_by, s.timeout"
-    "  FROM backfill.cron_schedule s"
-    " WHERE greatest(s.known_since, s.checked_until) < $1"
-    " ORDER BY s.name FOR UPDATE SKIP LOCKED";
-
-Schedule read_schedule(const pg::TableRow &row)
-{
-    const auto text = [&](Column column) { return pg::to_view(row.values[column]); };
-    const auto optional_text = [&](Column column) {
-        return row.nulls[column] ? std::nullopt : std::optional(text(column));
-    };
-    const auto optional_int = [&](Column column) {
-        return row.nulls[column] ? std::nullopt
-                                 : std::optional<int32>(DatumGetInt16(row.values[column]));
-    };
-    Schedule schedule;
-    schedule.name = text(kName);
-    schedule.cron = text(kCron);
-    schedule.time_zone = text(kTimeZone);
-    schedule.fill_us = pg::to_microseconds(*DatumGetIntervalP(row.values[kFill]));
-    schedule.max_catchup = DatumGetInt32(row.values[kMaxCatchup]);
-    schedule.latest_only = DatumGetBool(row.values[kLatestOnly]);
-    schedule.decided_until = DatumGetTimestampTz(row.values[kDecidedUntil]);
-    schedule.job.task_identifier = text(kTask);
-    schedule.job.queue_name = optional_text(kQueue);
-    if (schedule.job.queue_name && schedule.job.queue_name->empty()) {
-        schedule.job.queue_name.reset();
-        schedule.job.no_queue = true;
-    }
-    schedule.job.priority = optional_int(kPriority);
-    schedule.job.max_attempts = optional_int(kMaxAttempts);
-    schedule.job.job_key = optional_text(kJobKey);
-    schedule.job_key_mode = text(kJobKeyMode);
-    schedule.job.retry_policy = optional_text(kRetryPolicy);
-    schedule.job.payload = row.values[kPayload];
-    schedule.scheduled_by = &pg::stored_role(row.values[kScheduledBy]);
-    schedule.timeout = row.nulls[kTimeout] ? nullptr : DatumGetIntervalP(row.values[kTimeout]);
-    return schedule;
-}
-
-/* Fills in the due minutes, in order: the newest max_catchup ones of those that are not
- * too old to be filled. Errors: Failure if the row is none that schedule() writes, or its time zone
- * is not known any more. */
-void find_due_minutes(Schedule &schedule, TimestampTz now)
-{
-    schedule.job.job_key_mode = parse_job_key_mode(schedule.job_key_mode);
-    schedule.job.timeout_ms = check_timeout(schedule.timeout);
-    if (TIMESTAMP_NOT_FINITE(schedule.decided_until))
-        fail(ERRCODE_INVALID_PARAMETER_VALUE, "known_since and checked_until must be finite");
-    const core::CronExpression expression = parse_cron(schedule.cron);
-    const pg::TimeZone zone(schedule.time_zone);
-    const int64 end = pg::to_unix_seconds(now);
-    const int64 current_minute = end - end % SECS_PER_MINUTE;
-    const bool stood_still = now - schedule.decided_until > kLateLimit;
-    int64 after = pg::to_unix_seconds(schedule.decided_until);
-    if (stood_still)
-        after = std::max(after, current_minute - schedule.fill_us / USECS_PER_SEC - 1);
-
-    const auto limit = static_cast<std::size_t>(schedule.latest_only ? 1 : schedule.max_catchup);
-    int left_out = 0;
-    for (auto at = core::next_due(expression, zone, after); at && *at <= end;
-         at = core::next_due(expression, zone, *at)) {
-        pg::call([] { CHECK_FOR_INTERRUPTS(); });
-        schedule.due.push_back({*at, stood_still && *at < current_minute});
-        if (schedule.due.size() > limit) {
-            schedule.due.pop_front();
-            left_out++;
-        }
-    }
-    if (left_out > 0 && !schedule.latest_only) {
-        const std::string name(schedule.name);
-        pg::call([&] {
-            ereport(WARNING,
-                    (errmsg_plural("schedule \"%s\" left out %d missed run",
-                                   "schedule \"%s\" left out %d missed runs",
-                                   static_cast<unsigned long>(left_out), name.c_str(), left_out),
-                     errdetail("It catches up with at most %d at once, the newest ones.",
-                               schedule.max_catchup),
-                     errhint("Raise max_catchup of the schedule, or shorten its fill.")));
-        });
-    }
-}
+constexpr const char *kLockSql = " ORDER BY s.name FOR UPDATE SKIP LOCKED";
 
 /* 2026-03-29T01:00:00.000Z, as Graphile Worker writes it. */
 std::string iso_time(int64 seconds)
@@ -232,13 +97,13 @@ int enqueue_one(Enqueuer &enqueuer, const Schedule &schedule)
     return enqueued;
 }
 
-void save_progress(const Schedule &schedule, TimestampTz now)
+void save_progress(const Schedule &schedule, TimestampTz decided_until)
 {
     const bool failed = !schedule.error.empty();
     const bool ran = !failed && !schedule.due.empty();
     const pg::Param params[] = {
         pg::text_param(schedule.name),
-        {TIMESTAMPTZOID, TimestampTzGetDatum(now), failed},
+        {TIMESTAMPTZOID, TimestampTzGetDatum(decided_until), failed},
         {TIMESTAMPTZOID,
          TimestampTzGetDatum(ran ? pg::from_unix_seconds(schedule.due.back().at) : 0), !ran},
         {TEXTOID, failed ? pg::from_text(schedule.error) : static_cast<Datum>(0), !failed},
@@ -252,7 +117,7 @@ void save_progress(const Schedule &schedule, TimestampTz now)
 }
 
 /* Enqueues what is due, and notes that: both or none. */
-void settle(const std::vector<Schedule *> &schedules, TimestampTz now)
+void settle(const std::vector<Schedule *> &schedules, TimestampTz decided_until)
 {
     std::vector<std::string_view> keys;
     for (const Schedule *schedule : schedules)
@@ -265,7 +130,7 @@ void settle(const std::vector<Schedule *> &schedules, TimestampTz now)
         schedule->enqueued = schedule->due.empty() ? 0 : enqueue_one(enqueuer, *schedule);
     enqueuer.finish();
     for (const Schedule *schedule : schedules)
-        save_progress(*schedule, now);
+        save_progress(*schedule, decided_until);
 }
 
 void set_error(Schedule &schedule, const core::ErrorInfo &error)
@@ -282,7 +147,7 @@ void set_error(Schedule &schedule, const core::ErrorInfo &error)
 }
 
 /* In a subtransaction, whose error it returns. A cancel is for the whole tick. */
-template <class Body> std::optional<core::ErrorInfo> try_apart(Body &&body)
+template <class Body> std::optional<core::ErrorInfo> try_one(Body &&body)
 {
     auto error = pg::in_subtransaction(body);
     if (error && error->sqlstate == core::sqlstate::kQueryCanceled)
@@ -294,17 +159,18 @@ template <class Body> std::optional<core::ErrorInfo> try_apart(Body &&body)
  * bad one is found and the others are enqueued. */
 void settle_each(const std::vector<Schedule *> &schedules, TimestampTz now)
 {
-    if (schedules.empty() || !try_apart([&] { settle(schedules, now); }))
+    if (schedules.empty() || !try_one([&] { settle(schedules, now); }))
         return;
     for (Schedule *schedule : schedules)
-        if (const auto error = try_apart([&] { settle({schedule}, now); }))
+        if (const auto error = try_one([&] { settle({schedule}, now); }))
             set_error(*schedule, *error);
 }
 
 int64 tick_as_owner(TimestampTz now)
 {
     const pg::Param param = pg::time_param(now);
-    const pg::TableRows rows = pg::query_as_owner(kLockSql, std::span(&param, 1));
+    const pg::TableRows rows =
+        pg::query_as_owner((std::string(kReadSchedules) + kLockSql).c_str(), std::span(&param, 1));
     std::vector<Schedule> schedules;
     for (int i = 0; i < rows.count; i++)
         schedules.push_back(read_schedule(rows.rows[i]));
@@ -324,14 +190,117 @@ int64 tick_as_owner(TimestampTz now)
     for (Schedule &schedule : schedules) {
         if (schedule.error.empty())
             enqueued += schedule.enqueued;
-        else if (const auto error = try_apart([&] { save_progress(schedule, now); }))
+        else if (const auto error = try_one([&] { save_progress(schedule, now); }))
             if (error->message != schedule.error)
                 set_error(schedule, *error); /* not even that can be written: the log has it */
     }
     return enqueued;
 }
 
+/* --- The dispatcher's tick -------------------------------------------------------------- */
+
+namespace set_aside = bgworker::set_aside;
+
+struct DueSchedule {
+    std::string name;
+    std::string last_error;
+};
+
+Thing thing_of(const DueSchedule &due)
+{
+    return {static_cast<int64>(pg::hash_text(due.name)), due.name};
+}
+
+/* Which schedules are due, or were `patience` ago; notes when the next is. */
+std::vector<DueSchedule> find_due_schedules(const pg::TableRows &rows, TimestampTz now,
+                                            int64 patience_us, OwnTick &tick)
+{
+    std::vector<DueSchedule> due;
+    const auto note_next = [&](TimestampTz at) {
+        if (!tick.next || at + patience_us < *tick.next)
+            tick.next = at + patience_us;
+    };
+    for (int i = 0; i < rows.count; i++) {
+        const Schedule schedule = read_schedule(rows.rows[i]);
+        auto at = due_after(schedule, schedule.decided_until);
+        if (at && *at <= now - patience_us) {
+            const DueSchedule found{std::string(schedule.name), std::string(schedule.last_error)};
+            if (set_aside::is_set_aside(set_aside::Kind::kSchedule, thing_of(found).id))
+                tick.aside = true;
+            else
+                due.push_back(found);
+            at = *at == DT_NOBEGIN ? std::nullopt : due_after(schedule, now);
+        }
+        if (at)
+            note_next(*at);
+    }
+    return due;
+}
+
+/* Whether it was still due, and not locked by another session. */
+bool settle_by_name(const std::string &name, TimestampTz now)
+{
+    const pg::Param params[] = {pg::time_param(now), pg::text_param(name)};
+    const pg::TableRows rows = pg::query_as_owner(
+        (std::string(kReadSchedules) + " AND s.name = $2" + kLockSql).c_str(), params);
+    if (rows.count == 0)
+        return false;
+    Schedule schedule = read_schedule(rows.rows[0]);
+    find_due_minutes(schedule, now);
+    /* What was missed for good is decided, too. */
+    settle({&schedule}, schedule.due.empty() ? now : pg::from_unix_seconds(schedule.due.back().at));
+    return true;
+}
+
+/* For backfill.schedules, once: the list of what is set aside is lost with the server. */
+void keep_error(const DueSchedule &due)
+{
+    const auto failure = set_aside::find(set_aside::Kind::kSchedule, thing_of(due).id);
+    if (!failure || due.last_error == failure->message ||
+        std::string_view(failure->sqlstate) == core::sqlstate::kQueryCanceled)
+        return;
+    Schedule schedule;
+    schedule.name = due.name;
+    schedule.error = failure->message;
+    (void) try_apart(Transaction::kOurs, set_aside::Kind::kSchedule, thing_of(due).id,
+                     [&] { save_progress(schedule, 0); });
+}
+
+OwnTick tick_apart_as_owner(TimestampTz now)
+{
+    OwnTick tick;
+    const pg::Param far_away = pg::time_param(DT_NOEND);
+    const pg::TableRows rows = pg::query_as_owner(kReadSchedules, std::span(&far_away, 1));
+    if (rows.count == 0)
+        return tick;
+    const auto patience_us = patience();
+    if (!patience_us)
+        return tick;
+    const std::vector<DueSchedule> due = find_due_schedules(rows, now, *patience_us, tick);
+    const Done done = each_apart(
+        {set_aside::Kind::kSchedule, "enqueue what is due of schedule", Transaction::kOurs}, due,
+        thing_of, [&](JobTable &, const DueSchedule &schedule) {
+            return settle_by_name(schedule.name, now);
+        });
+    for (const DueSchedule &schedule : due)
+        keep_error(schedule);
+    tick.more = done.more;
+    tick.aside = tick.aside || done.aside;
+    tick.busy = !done.more && !done.aside && done.count < static_cast<int>(due.size());
+    return tick;
+}
+
 } // namespace
+
+/* With the dispatcher's settings: it waits less for locks. */
+OwnTick run_due_schedules_apart(TimestampTz now)
+{
+    const Oid owner = pg::extension_owner();
+    pg::OwnerScope scope = pg::call([&] { return pg::OwnerScope(owner); });
+    const OwnTick tick = tick_apart_as_owner(now);
+    pg::call([&] { scope.leave(); });
+    return tick;
+}
 
 /* As the owner, whatever role calls. */
 int64 run_due_schedules(TimestampTz now)

@@ -33,13 +33,23 @@ uint64 select_clock(const std::string &what, const std::string &where)
     return pg::execute_as_owner(sql.c_str(), {}).rows;
 }
 
-constexpr const char *kExternalHint =
-    "Or have something else call backfill.cron_tick() every minute, and set "
-    "backfill.cron_clock to external.";
+constexpr const char *kOtherHint =
+    "Or set backfill.cron_clock to auto, so that the dispatcher sees to the schedules.";
 
-bool external_clock()
+/* With auto a minute that pg_cron has not dealt with by then is the dispatcher's. Longer than it
+ * takes health() to see that pg_cron does not tick. */
+constexpr int64 kPatienceUs = 2 * USECS_PER_MINUTE;
+
+/* The database that pg_cron lives in; null if the server does not load it. */
+const char *pg_cron_home()
 {
-    return guc::cron_clock == guc::kExternalClock;
+    return pg::call([] {
+        /* The configuration may have its settings all the same. */
+        constexpr const char *kSetting = "cron.database_name";
+        return (GetConfigOptionFlags(kSetting, true) & GUC_CUSTOM_PLACEHOLDER) != 0
+                   ? nullptr
+                   : GetConfigOption(kSetting, true, false);
+    });
 }
 
 bool pg_cron_is_installed()
@@ -50,13 +60,13 @@ bool pg_cron_is_installed()
 [[noreturn]] void no_clock(std::string detail, const std::string &hint)
 {
     fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-         "schedules need pg_cron, which is not available in this database", std::move(detail),
-         hint + " " + kExternalHint);
+         "backfill.cron_clock is pg_cron, which is not available in this database",
+         std::move(detail), hint + " " + kOtherHint);
 }
 
 void require_pg_cron()
 {
-    const char *home = pg::call([] { return GetConfigOption("cron.database_name", true, false); });
+    const char *home = pg_cron_home();
     if (home == nullptr)
         no_clock("The server does not load pg_cron.",
                  "Install pg_cron, add it to shared_preload_libraries, set cron.database_name to "
@@ -68,20 +78,22 @@ void require_pg_cron()
         no_clock("It is set up for database \"" + std::string(home) + "\", which does not exist.",
                  "Set cron.database_name to this database, if it was renamed, and restart the "
                  "server.");
-    if (here != home) {
-        const std::string job = "backfill " + here;
-        const std::string name = pg::call([&] { return quote_literal_cstr(job.c_str()); });
-        const std::string literal = pg::call([&] { return quote_literal_cstr(here.c_str()); });
-        const std::string identifier = pg::call([&] { return quote_identifier(here.c_str()); });
+    if (here != home)
         no_clock("pg_cron runs in database \"" + std::string(home) + "\" only.",
-                 "In that database run SELECT cron.schedule_in_database(" + name +
-                     ", '* * * * *', 'SELECT backfill.cron_tick()', " + literal +
-                     "), then ALTER DATABASE " + identifier +
-                     " SET backfill.cron_clock = 'external', and connect again.");
-    }
+                 "Set cron.database_name to this database and restart the server.");
     if (!pg_cron_is_installed())
         no_clock("The server loads pg_cron, but the extension does not exist.",
                  "Run CREATE EXTENSION pg_cron.");
+}
+
+/* The server has loaded it, and it lives in this database. */
+bool pg_cron_runs_here()
+{
+    const char *const home = pg_cron_home();
+    return pg::call([&] {
+        return home != nullptr && get_database_oid(home, true) == MyDatabaseId &&
+               OidIsValid(get_extension_oid("pg_cron", true));
+    });
 }
 
 void remove_clock()
@@ -103,7 +115,7 @@ void warn_of_clock()
     const std::string hint = pg::to_string(rows.rows[0].values[1]);
     pg::call([&] {
         ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                          errmsg("schedules are not followed: %s", problem.c_str()),
+                          errmsg("the clock of schedules does not work: %s", problem.c_str()),
                           errhint("%s", hint.c_str())));
     });
 }
@@ -126,19 +138,66 @@ void make_clock()
 
 } // namespace
 
+void lock_schedules()
+{
+    /* Conflicts with itself and with nothing that a tick or a reader does. */
+    const Oid table = pg::relation_oid("cron_schedule");
+    pg::call([&] { LockRelationOid(table, ShareUpdateExclusiveLock); });
+}
+
 void start_clock()
 {
-    if (external_clock())
+    switch (guc::cron_clock) {
+    case guc::kExternalClock:
         return;
-    require_pg_cron();
-    make_clock();
+    case guc::kPgCronClock:
+        require_pg_cron();
+        make_clock();
+        break;
+    case guc::kDispatcherClock:
+        remove_clock();
+        break;
+    default:
+        /* If the owner has no rights in pg_cron, the dispatcher ticks. */
+        if (pg_cron_runs_here())
+            (void) pg::in_subtransaction([] { make_clock(); });
+    }
     warn_of_clock();
 }
 
 void stop_clock()
 {
-    if (!external_clock())
+    if (guc::cron_clock != guc::kExternalClock)
         remove_clock();
+}
+
+std::optional<int64> patience()
+{
+    if (guc::cron_clock == guc::kExternalClock)
+        return std::nullopt;
+    if (guc::cron_clock == guc::kDispatcherClock)
+        return 0;
+    const bool may_tick = guc::cron_clock == guc::kAutoClock;
+    const auto as_if_without_pg_cron = may_tick ? std::optional<int64>(0) : std::nullopt;
+    if (!pg_cron_runs_here())
+        return as_if_without_pg_cron;
+    std::optional<int64> result;
+    const auto error = pg::in_subtransaction([&] {
+        if (select_clock("1", kHere) == 0) {
+            lock_schedules();
+            if (pg::execute_as_owner("SELECT 1 FROM backfill.cron_schedule s LIMIT 1", {},
+                                     pg::Sees::kLatest)
+                    .rows > 0)
+                make_clock();
+        }
+        /* An operator that has paused the clock wants no ticks. */
+        std::string is_active(kHere);
+        is_active += " AND j.active";
+        if (may_tick && select_clock("1", is_active) > 0)
+            result = kPatienceUs;
+    });
+    /* Its tables are locked, or not for us: health() and schedule() say the same. */
+    return error ? as_if_without_pg_cron : result;
 }
 
 void stop_clock_for_drop()

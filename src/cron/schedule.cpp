@@ -2,6 +2,7 @@
 #include "backfill/cron/schedule.hpp"
 
 #include "backfill/clock.hpp"
+#include "backfill/commit/wake.hpp"
 #include "backfill/core/syntax_error.hpp"
 #include "backfill/cron/pg_cron.hpp"
 #include "backfill/pg/table.hpp"
@@ -16,13 +17,6 @@ namespace
 constexpr int kMaxNameLength = 128;
 constexpr int kLongestCatchup = 100000;
 constexpr double kLongestFillDays = 100 * 366;
-
-/* Conflicts with itself and with nothing that a tick or a reader does. */
-void lock_schedules()
-{
-    const Oid table = pg::relation_oid("cron_schedule");
-    pg::call([&] { LockRelationOid(table, ShareUpdateExclusiveLock); });
-}
 
 void check_name(std::string_view name)
 {
@@ -97,6 +91,7 @@ void prepare_scheduling(const char *function)
     check_may_schedule(GetUserId());
     lock_schedules();
     start_clock();
+    wake::announce_schedules();
 }
 
 namespace
@@ -189,6 +184,7 @@ bool remove_schedule(std::string_view name)
                                               " WHERE s.name = $1",
                                               std::span(&param, 1))
                              .rows > 0;
+    wake::announce_schedules();
     /* What others have committed since this transaction began counts as well. */
     if (removed && pg::execute_as_owner("SELECT 1 FROM backfill.cron_schedule s LIMIT 1", {},
                                         pg::Sees::kLatest)

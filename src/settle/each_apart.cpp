@@ -24,6 +24,12 @@ void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::s
     });
 }
 
+std::string label_of(bgworker::set_aside::Kind kind, const Thing &thing)
+{
+    return kind == bgworker::set_aside::Kind::kSchedule ? "\"" + std::string(thing.name) + "\""
+                                                        : std::to_string(thing.id);
+}
+
 int64 time_for(bgworker::set_aside::Kind kind, int64 id)
 {
     if (id == 0)

@@ -135,6 +135,21 @@ void lower_lease_low(Oid database, TimestampTz lowest)
         slot->lease_low = lowest;
 }
 
+void signal_schedules(Oid database)
+{
+    const SharedLock lock;
+    if (DatabaseSlot *slot = lock->find_or_add_database(database))
+        slot->schedules = true;
+    wake_dispatcher(lock, database);
+}
+
+bool take_schedules(Oid database)
+{
+    const SharedLock lock;
+    DatabaseSlot *slot = lock->find_database(database);
+    return slot != nullptr && std::exchange(slot->schedules, false);
+}
+
 bool has_dispatcher(Oid database)
 {
     const SharedReadLock lock;

@@ -98,10 +98,10 @@ files_of() {
     fi
 }
 
-# The server of the kinds that test SQL. No executors: what runs and when is up to the test.
+# The server of the kinds that test SQL. No executors and no clock: what runs and when is up to the test.
 need_cluster() {
     [[ -z $CLUSTER_DIR ]] || return 0
-    cluster_start fsync=off max_worker_processes=16 max_prepared_transactions=10 backfill.max_executors=0
+    cluster_start fsync=off max_worker_processes=16 max_prepared_transactions=10 backfill.max_executors=0 backfill.cron_clock=external
 }
 
 run_lint() {

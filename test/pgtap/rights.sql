@@ -115,8 +115,6 @@ RESET ROLE;
 RESET client_min_messages;
 SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
 
--- The clock is external: the tests need no pg_cron.
-SET LOCAL backfill.cron_clock = 'external';
 CREATE TEMP TABLE attempt (statement text, allowed name[]);
 INSERT INTO attempt VALUES
     ($$SELECT backfill.enqueue('note')$$, '{producer,admin}'),

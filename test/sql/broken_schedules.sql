@@ -4,7 +4,6 @@
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh
 SET timezone = 'UTC';
-SET backfill.cron_clock = 'external';
 SELECT count(backfill.schedule(s, '* * * * *', 'note')) FROM unnest('{bad_cron,bad_mode,bad_time,bad_zone,good,unsaved}'::text[]) s;
 UPDATE backfill.cron_schedule SET known_since = '2026-01-05 10:00', checked_until = '2026-01-05 10:00';
 UPDATE backfill.cron_schedule SET time_zone = 'US/Pacific-New' WHERE name = 'bad_zone';

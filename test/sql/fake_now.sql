@@ -104,7 +104,6 @@ SET backfill.fake_now = '2030-01-31 06:00';
 CALL backfill.process_available_jobs();
 
 -- Schedules.
-SET backfill.cron_clock = 'external';
 SELECT backfill.cron_next('0 12 * * *');
 SELECT backfill.schedule('noon', '0 12 * * *', 'note', '{}', fill => '3 days');
 SELECT next_run_at, known_since FROM backfill.schedules;

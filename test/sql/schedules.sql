@@ -1,5 +1,6 @@
 -- Schedules: what schedule() accepts and keeps, and what a tick makes of them. The clock is
--- an argument of _cron_tick(), so weeks pass at once. (With pg_cron itself: TAP.)
+-- an argument of _cron_tick(), so weeks pass at once; the server's backfill.cron_clock is external.
+-- (With the dispatcher and pg_cron: TAP.)
 \getenv test_dir PG_ABS_SRCDIR
 \set fresh :test_dir /sql/include/fresh.sql
 \i :fresh
@@ -16,18 +17,6 @@ CREATE FUNCTION enqueued(OUT minute text, OUT backfilled text) RETURNS SETOF rec
     WITH taken AS (DELETE FROM backfill.job RETURNING id, run_at, payload)
     SELECT to_char(run_at, 'Dy DD HH24:MI'), payload #>> '{_cron,backfilled}' FROM taken ORDER BY id;
 $$;
-
--- Without pg_cron: an error that says what to do, and nothing half-done.
-CALL refused($$backfill.schedule('s', '* * * * *', 'note')$$);
-CALL refused($$backfill.add_cron_schedule('* * * * * note')$$);
-CALL refused($$backfill.schedule_crontab('* * * * * note')$$);
-SET cron.database_name = 'nowhere';
-CALL refused($$backfill.schedule('s', '* * * * *', 'note')$$);
-SET cron.database_name = 'template1';
-DO $$ BEGIN PERFORM backfill.schedule('s', '* * * * *', 'note'); EXCEPTION WHEN object_not_in_prerequisite_state THEN RAISE NOTICE '%', sqlerrm; END $$;
-RESET cron.database_name;
-SELECT count(*) FROM backfill.schedules;
-SET backfill.cron_clock = 'external';
 
 -- Everything that can be said about a schedule.
 SELECT backfill.schedule('full', '30 4 * * mon-fri', 'note', '{"to": "me"}', 'reports', -3, 5, 'report', 'preserve_run_at', 'fast',
@@ -125,10 +114,14 @@ SELECT * FROM enqueued();
 UPDATE backfill.cron_schedule SET known_since = '2026-01-05 13:10', fill = '1 day';
 SELECT backfill._cron_tick('2026-01-05 13:40');
 SELECT * FROM enqueued();
--- Five minutes is late, more is standing still.
+-- Five minutes is late, more is standing still; not while nothing was due, because the dispatcher sleeps then.
 DELETE FROM backfill.cron_schedule;
 SELECT schedule_at('2026-01-05 10:00', 'minutely', '* * * * *');
 SELECT backfill._cron_tick('2026-01-05 10:05'), backfill._cron_tick('2026-01-05 10:10:01');
+SELECT * FROM enqueued();
+DELETE FROM backfill.cron_schedule;
+SELECT schedule_at('2026-01-05 04:30:05', 'daily', '30 4 * * *');
+SELECT backfill._cron_tick('2026-01-06 04:34'), backfill._cron_tick('2026-01-07 04:34:01'), backfill._cron_tick('2026-01-08 04:29:59'), backfill._cron_tick('2026-01-08 04:34:59');
 SELECT * FROM enqueued();
 DELETE FROM backfill.cron_schedule;
 

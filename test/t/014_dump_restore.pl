@@ -7,7 +7,7 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = preloaded('dump', conf => "backfill.max_executors = 0\n");
+my $node = preloaded('dump', conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\n");
 $node->safe_psql('postgres', 'CREATE DATABASE source');
 create_extension($node, 'source');
 $node->safe_psql(
@@ -21,7 +21,6 @@ $node->safe_psql(
 		retry_policy => 'mine', timeout => '1 min', notify_channel => 'c');
 	SELECT backfill.register_task('broken', 'broken(jsonb)'), backfill.register_task('outside');
 	SELECT backfill.grant_producer('producer', '{work}');
-	SET backfill.cron_clock = 'external';
 	SELECT backfill.schedule('monthly', '@monthly', 'work', '{"what": "monthly"}', time_zone => 'Europe/Berlin', fill => '1 day');
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS '';
 	SELECT backfill.register_hook('job_start', 'watch(jsonb)', 'work', run_as => 'producer');

@@ -1,6 +1,7 @@
 # Schedules with the real pg_cron as the clock, many sessions that tick at once, and servers
 # that die in between. Where hours have to pass, they pass as the argument of _cron_tick() or by
-# backfill.fake_now; pg_cron itself needs a real minute, which two servers wait for together.
+# backfill.fake_now; pg_cron itself needs a real minute, which two servers wait for together, and the
+# dispatcher, which takes over in the end, another one. (More about the dispatcher: 133_dispatcher_clock.)
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -26,14 +27,23 @@ sub error_of
 	my ($code, $out, $err) = $node->psql($db, "\\set VERBOSITY verbose\n$query");
 	return $err;
 }
+sub set_mode
+{
+	my ($mode) = @_;
+	sql("ALTER SYSTEM SET backfill.cron_clock = '$mode'");
+	$node->reload;
+	return $node->poll_query_until('postgres', "SELECT current_setting('backfill.cron_clock') = '$mode'") || die;
+}
 my $clock = q{SELECT count(*) FROM cron.job WHERE command = 'SELECT backfill.cron_tick()' AND database = current_database()};
 
 #
 # The clock is started by the first schedule and stopped with the last one.
 #
+set_mode('pg_cron');
 my $error = error_of('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')});
-like($error, qr/55000: schedules need pg_cron/, 'schedule() without the extension pg_cron is an error');
+like($error, qr/55000: backfill.cron_clock is pg_cron, which is not available/, 'schedule() without the extension pg_cron is an error, if that has to be the clock');
 like($error, qr/HINT:  Run CREATE EXTENSION pg_cron\./, 'the error without pg_cron says what to do');
+set_mode('auto');
 sql('CREATE EXTENSION pg_cron');
 is(sql('SELECT count(*) FROM backfill.schedules'), 0, 'the failed schedule() leaves nothing half-done');
 
@@ -57,8 +67,10 @@ sql('BEGIN; DROP EXTENSION backfill; ROLLBACK');
 is(sql($clock), 1, 'DROP EXTENSION, rolled back: the clock is there');
 isnt(error_of('postgres', 'CREATE VIEW v AS TABLE backfill.jobs; DROP EXTENSION backfill'), '', 'DROP EXTENSION fails');
 is(sql($clock), 1, 'the clock goes on after DROP EXTENSION was rolled back');
-sql(q{DROP VIEW v; SET backfill.cron_clock = 'external'; DROP EXTENSION backfill});
+set_mode('external');
+sql(q{DROP VIEW v; DROP EXTENSION backfill});
 is(sql($clock), 0, 'DROP EXTENSION stops the clock');
+set_mode('auto');
 is(sql(q{SELECT string_agg(jobname, ', ') FROM cron.job}), 'backfill', 'other jobs of pg_cron stay');
 sql(q{SELECT cron.unschedule('backfill')});
 create_extension($node);
@@ -77,24 +89,16 @@ for my $round (1 .. 5)
 }
 
 #
-# Another database: the error's hint, followed to the letter, leads to a working clock.
+# Another database than that of pg_cron: its dispatcher ticks.
 #
-my $other = q{other "db's"};
 $node->safe_psql('postgres', qq{CREATE DATABASE "other ""db's"""});
 my $other_conn = q{dbname='other "db\'s"'};
 sub other_sql { my ($query) = @_; return $node->safe_psql('postgres', $query, connstr => $node->connstr . " $other_conn"); }
-other_sql('CREATE EXTENSION backfill');
-my ($code, $out);
-($code, $out, $error) = $node->psql('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')}, connstr => $node->connstr . " $other_conn");
-like($error, qr/pg_cron runs in database "postgres" only/, 'schedule() in another database than pg_cron\'s is an error that says where pg_cron is');
-my ($there, $here) = $error =~ /In that database run (SELECT .*\)), then (ALTER DATABASE .*'external'), and/;
-sql($there);
-sql($here);
-other_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
-is(other_sql('SELECT count(*) FROM backfill.schedules'), 1, 'after doing what the hint says, a schedule can be made there');
-is(sql(q{SELECT database FROM cron.job}), $other, 'pg_cron ticks in the other database');
+other_sql(q{CREATE EXTENSION backfill; SELECT backfill.schedule('s', '* * * * *', 't')});
+is(other_sql(q{SELECT detail FROM backfill.health() WHERE check_name = 'schedules'}), 'the clock is dispatcher', 'in another database the dispatcher is the clock');
+is(sql('SELECT count(*) FROM cron.job'), 0, 'pg_cron has nothing to do there');
 
-# A database that was renamed: as the guide says, the clock moves along at the next schedule().
+# A database that was renamed: as the guide says, the clock moves along.
 # (pg_cron itself has to be elsewhere meanwhile: it is connected to its database.)
 my $moved = new_server('moved', conf => $conf);
 $moved->start;
@@ -107,9 +111,7 @@ moved_sql(q{CREATE EXTENSION pg_cron; SELECT backfill.schedule('s', '* * * * *',
 move_pg_cron('postgres');
 moved_sql('ALTER DATABASE before RENAME TO after', 'postgres');
 move_pg_cron('after');
-is(moved_sql($clock), 0, 'a clock of the old name');
-moved_sql(q{SELECT backfill.schedule('s', '* * * * *', 't')});
-is(moved_sql($clock), 1, 'gets the new one');
+wait_until($moved, 'after', $clock, 'a clock of the old name gets the new one', 1);
 is(moved_sql('SELECT count(*) FROM cron.job'), 1, 'the clock with the new name is the only one');
 
 #
@@ -122,13 +124,14 @@ CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO ef
 SELECT backfill.register_task('note', 'note(jsonb)');
 SELECT backfill.schedule('real', '* * * * *', 'note');
 SQL
+# Its job of pg_cron is there; other databases have no clock from now on.
+set_mode('external');
 
 #
 # From here on the minutes are ours. The handler notes what it is given, in order.
 #
 $node->safe_psql('postgres', 'CREATE DATABASE fake');
 create_extension($node, 'fake');
-sql(q{ALTER DATABASE fake SET backfill.cron_clock = 'external'});
 sql(q{ALTER DATABASE fake SET timezone = 'UTC'});
 sql(<<'SQL', 'fake');
 CREATE TABLE effect (step serial, payload jsonb);
@@ -230,16 +233,21 @@ is(sql(q{SELECT min(payload->'_cron'->>'backfilled') FROM effect}), 'false', 'pg
 wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded' AND database = 'postgres'}, 'pg_cron is content');
 # pg_cron itself may be too late on a busy machine, or find no connection.
 is(sql(q{SELECT string_agg(DISTINCT return_message, '; ') FROM cron.job_run_details WHERE status = 'failed' AND return_message ~ 'ERROR'}), '', 'our function never failed');
-cmp_ok(other_sql('SELECT count(*) FROM backfill.jobs'), '>=', 1, 'the other database was served, too');
-
 wait_until($moved, 'after', 'SELECT count(*) >= 1 FROM backfill.jobs', 'the clock of the renamed database ticks');
 $moved->stop;
 check_log($moved);
 
-# Without pg_cron one can still remove schedules.
+# pg_cron goes, and the dispatchers take over.
+my $ticks = sql(q{SELECT count(*) FROM cron.job_run_details WHERE database = 'postgres' AND status = 'succeeded'});
+cmp_ok($ticks, '>=', 1, 'pg_cron has ticked');
 sql('DROP EXTENSION pg_cron');
-is(sql(q{SELECT backfill.unschedule('real')}), 't', 'pg_cron is gone; a schedule can be removed all the same');
-like(error_of('postgres', q{SELECT backfill.schedule('s', '* * * * *', 't')}), qr/schedules need pg_cron/, 'without pg_cron no schedule can be added');
+set_mode('auto');
+my $runs = sql('SELECT count(*) FROM effect');
+wait_until($node, 'postgres', "SELECT count(*) > $runs FROM effect", 'pg_cron is gone: the next minute comes as well');
+is(sql(q{SELECT count(*) - count(DISTINCT payload->'_cron'->>'ts') FROM effect}), 0, 'and no minute came twice');
+try_until('the other database is served, too', sub { my $jobs = other_sql('SELECT count(*) FROM backfill.jobs'); return ($jobs >= 1, $jobs) });
+is(sql(q{SELECT backfill.unschedule('real')}), 't', 'without pg_cron a schedule can be removed');
+is(sql(q{SELECT backfill.schedule('s', '@yearly', 't') IS NOT NULL}), 't', 'and added');
 
 $node->stop;
 check_log($node, crashes => 1);

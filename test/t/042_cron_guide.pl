@@ -16,8 +16,7 @@ is(scalar @settings, 1, 'the guide has settings');
 
 my $node = new_server('guide', conf => "$settings[0]timezone = 'UTC'\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE shop');
-create_extension($node, 'shop');
+create_extension($node);
 
 sub trimmed { my ($text) = @_; $text =~ s/[ \t]+$//mg; $text =~ s/\s+\z//; return $text; }
 

@@ -8,7 +8,7 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $source = preloaded('source', conf => "backfill.max_executors = 0\n");
+my $source = preloaded('source', conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\n");
 create_extension($source);
 $source->safe_psql(
 	'postgres', q{
@@ -21,7 +21,6 @@ $source->safe_psql(
 		backfill.register_task('dropped', 'tell(jsonb)', run_as => 'dropped');
 	SELECT backfill.grant_producer('app', '{app}'), backfill.grant_producer('gone', '{gone}'), backfill.grant_producer('dropped');
 	SELECT backfill.register_hook('job_start', 'watch(jsonb)', run_as => 'gone');
-	SET backfill.cron_clock = 'external';
 	GRANT EXECUTE ON FUNCTION backfill.schedule, backfill.unschedule TO gone; SET ROLE gone;
 	SELECT backfill.schedule('theirs', '* * * * *', 'gone');
 	RESET ROLE;
@@ -36,7 +35,7 @@ is($source->safe_psql('postgres', $roles), join("\n", 'hook: gone', 'producer: a
 	'task app: application', 'task dropped: dropped (missing)', 'task gone: gone'), 'before: a renamed role, a dropped one, and one that the other cluster will not have');
 
 # Other oids; roles whose names the dump has, but not "gone".
-my $target = preloaded('target', conf => "backfill.max_executors = 0\n");
+my $target = preloaded('target', conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\n");
 $target->safe_psql('postgres', 'CREATE ROLE ' . $_) for map { "filler_$_" } 1 .. 7;
 $target->safe_psql('postgres', 'CREATE ROLE application LOGIN; CREATE ROLE dropped LOGIN; CREATE ROLE app LOGIN');
 my $restored = join("\n", 'hook: gone (missing)', 'producer: application', 'producer: dropped (missing)', 'producer: gone (missing)', 'schedule: gone (missing)',

@@ -38,6 +38,8 @@ sub passes_beside
 
 # Sessions tell of their changes late: only after that the database is idle.
 try_until('the dispatcher of an idle database rests', sub { my $passes = passes_beside(20); return ($passes <= 1, $passes) });
+$node->safe_psql('postgres', q{SELECT backfill.schedule('yearly', '@yearly', 'run')});
+try_until('also if a schedule is due in some months', sub { my $passes = passes_beside(20); return ($passes <= 1, $passes) });
 
 # Rows of another session, as a restore or a subscription makes them.
 sub insert_silently

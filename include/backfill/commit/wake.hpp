@@ -28,6 +28,8 @@ void announce_consumers() noexcept;
 void announce_lease(TimestampTz expires_at) noexcept;
 /* Something about tasks changed: the dispatcher must look which jobs can run. */
 void announce_dispatcher() noexcept;
+/* Schedules changed: the dispatcher must look when the next is due. */
+void announce_schedules() noexcept;
 /* This transaction holds permits of limited queues: when it is over, committed or not, others
  * may run what it kept from them. */
 void announce_permits() noexcept;

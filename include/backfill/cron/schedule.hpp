@@ -3,9 +3,11 @@
  * checked_until of a schedule says up to where its due minutes have been decided finally:
  * enqueued, or left out. A tick locks the rows it deals with, skips those that another
  * session has locked (the next tick catches up), and moves checked_until in the
- * transaction that enqueues. So a minute is enqueued once, however many ticks there are.
- * A transaction that adds or removes schedules holds the table's SHARE UPDATE EXCLUSIVE lock, so
- * that the clock is started and stopped by one at a time; ticks are not held up by it. */
+ * transaction that enqueues. So a minute is enqueued once, however many ticks there are, and
+ * wherever they come from. cron_tick() moves it on to the present for every schedule, so that it
+ * tells of the last tick; the dispatcher to the last due minute, and only if there is one. A
+ * transaction that adds or removes schedules holds the table's SHARE UPDATE EXCLUSIVE lock, so that
+ * the clock is started and stopped by one at a time; ticks are not held up by it. */
 #pragma once
 
 #include "backfill/core/cron_expression.hpp"
@@ -51,5 +53,17 @@ bool remove_schedule(std::string_view name);
 /* Enqueues what is due at `now` and has not been decided yet. Returns how many jobs. What
  * fails for one schedule is a WARNING and stands in its last_error; the others go on. */
 int64 run_due_schedules(TimestampTz now);
+
+/* What the dispatcher has to know after its tick. */
+struct OwnTick {
+    std::optional<TimestampTz> next; /* when it has to tick again; nothing: when schedules change */
+    bool more = false;               /* there was no time for all of them */
+    bool busy = false;               /* another session had locked some */
+    bool aside = false;              /* some are set aside */
+};
+
+/* The dispatcher's tick, in its transaction. It leaves alone what is not due, and what another
+ * clock is to see to. What fails for one schedule is set aside, and stands in its last_error. */
+OwnTick run_due_schedules_apart(TimestampTz now);
 
 } // namespace backfill::queue

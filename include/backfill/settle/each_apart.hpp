@@ -29,6 +29,9 @@ struct Thing {
 void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::string &what,
                        const core::ErrorInfo &error, TimestampTz not_before = 0);
 
+/* As the log calls it: by its id, or a schedule by its name. */
+std::string label_of(bgworker::set_aside::Kind kind, const Thing &thing);
+
 /* Whose transaction it is. In our own, deferred triggers fire for each thing: at the commit it
  * would be unknown whose they were, and all would be lost. */
 enum class Transaction { kOurs, kCallers };
@@ -167,7 +170,7 @@ Done each_apart(const EachApart &how, const std::vector<Item> &items, ThingOf &&
         if (!failed)
             set_aside::clear(how.kind, thing.id);
         else {
-            set_aside_and_say(how.kind, thing, how.what + " " + std::to_string(thing.id),
+            set_aside_and_say(how.kind, thing, how.what + " " + label_of(how.kind, thing),
                               failed->error, failed->not_before);
             result.aside = true;
         }

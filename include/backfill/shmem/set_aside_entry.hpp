@@ -12,7 +12,7 @@ enum class Kind : int {
     kLease,    /* of the leased job */
     kClaim,    /* of a procedure's job */
     kCharge,   /* of the job that has ended its process */
-    kSchedule, /* hash or number of the schedule */
+    kSchedule, /* hash of the name of the schedule */
     kLetter,   /* of the dead letter */
     kStep,     /* number of a step of the dispatcher's pass */
     /* Of each kind, id 0: several of them together. */

@@ -135,6 +135,7 @@ struct DatabaseSlot {
     Oid waiting_role;     /* this one, or InvalidOid: of several */
     bool consumers;       /* there may be something new for external consumers */
     bool lost_claims;     /* an executor has ended that had claimed a procedure's job */
+    bool schedules;       /* they have changed: others may be due next */
     /* No lease runs out before then that the dispatcher, having read this, could not see. */
     TimestampTz lease_low;
     HeldRole held[kMaxHeldRoles]; /* to be shown; the dispatcher knows them all */

@@ -26,6 +26,10 @@ void wake_consumers();
 /* For the dispatcher: reads lease_low and forgets it, before it looks; then says what it saw. */
 TimestampTz take_lease_low(Oid database);
 void lower_lease_low(Oid database, TimestampTz lowest);
+/* Schedules were added, changed or removed. */
+void signal_schedules(Oid database);
+/* For the dispatcher: whether that was called since the last time. */
+bool take_schedules(Oid database);
 /* Whether one has started, and listens. */
 bool has_dispatcher(Oid database);
 /* Wakes the dispatcher: look for work. */
