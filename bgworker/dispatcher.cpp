@@ -225,7 +225,7 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.ticker_.tick(pass); }},
     {8, "look for ready jobs", UsersCode::kNone,
      [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
-    {9, "delete empty queues", UsersCode::kInStep,
+    {10, "delete empty queues", UsersCode::kInStep,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_empty_queues(pass); }},
 };
 

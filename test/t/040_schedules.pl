@@ -1,7 +1,7 @@
 # Schedules with the real pg_cron as the clock, many sessions that tick at once, and servers
 # that die in between. Where hours have to pass, they pass as the argument of _cron_tick() or by
 # backfill.fake_now; pg_cron itself needs a real minute, which two servers wait for together, and the
-# dispatcher, which takes over in the end, another one. (More about the dispatcher: 133_dispatcher_clock.)
+# dispatcher, which takes over in the end, another one. (More about the dispatcher: 134_dispatcher_clock.)
 use strict;
 use warnings FATAL => 'all';
 use FindBin;

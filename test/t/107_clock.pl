@@ -1,5 +1,5 @@
 # With pg_cron the clock of schedules is its job that belongs to the extension's owner and runs every
-# minute; schedule() and health() say when it cannot. (With auto: 133_dispatcher_clock.)
+# minute; schedule() and health() say when it cannot. (With auto: 134_dispatcher_clock.)
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
