@@ -37,6 +37,8 @@ int executor_max_jobs = 100000;
 int executor_synchronous_commit = 0;
 char *fake_now = nullptr;
 int fast_queue_concurrency = 10;
+char *headers = nullptr;
+int headers_assignments = 0;
 double hint_faults = 0;
 double undo_faults = 0;
 int max_executors = 4;
@@ -104,6 +106,51 @@ bool check_databases(char **value, void **, GucSource)
     GUC_check_errdetail("It must be a list of database names, separated by commas; names with "
                         "spaces, commas or quotes need double quotes.");
     return false;
+}
+
+/* How deeply arrays and objects are nested in a JSON text, its errors aside. */
+int depth_of(const char *json)
+{
+    int depth = 0;
+    int deepest = 0;
+    bool in_string = false;
+    for (const char *c = json; *c != '\0'; c++) {
+        if (in_string && *c == '\\' && c[1] != '\0')
+            c++;
+        else if (*c == '"')
+            in_string = !in_string;
+        else if (!in_string && (*c == '{' || *c == '['))
+            deepest = std::max(deepest, ++depth);
+        else if (!in_string && (*c == '}' || *c == ']'))
+            depth--;
+    }
+    return deepest;
+}
+
+/* Only the syntax, because the postmaster may read the value from a file: what else jsonb demands
+ * needs a database, and is said when a job is enqueued. The parser recurses, and in the postmaster
+ * an error of its would end the server. */
+bool check_headers_setting(char **value, void **, GucSource)
+{
+    constexpr int kDeepest = 100;
+    const char *const text = *value;
+    if (text == nullptr || text[0] == '\0')
+        return true;
+    if (depth_of(text) > kDeepest) {
+        GUC_check_errdetail("It is nested more than %d levels deep.", kDeepest);
+        return false;
+    }
+    if (text[strspn(text, " \t\n\r")] == '{' && pg::is_json(text))
+        return true;
+    GUC_check_errdetail("It must be a JSON object.");
+    GUC_check_errhint("For example {\"traceparent\": \"00-...\"}; empty: what is enqueued has the "
+                      "headers of the job that runs, if one does.");
+    return false;
+}
+
+void on_headers_assigned(const char *, void *) noexcept
+{
+    headers_assignments++;
 }
 
 const config_enum_entry kCronClocks[] = {
@@ -219,6 +266,16 @@ void define_job_settings()
                             GUC_UNIT_MS, nullptr, nullptr, nullptr);
 }
 
+/* What a session says about the jobs that it enqueues. */
+void define_producer_settings()
+{
+    DefineCustomStringVariable(
+        "backfill.headers", "Headers of the jobs that are enqueued, a JSON object.",
+        "For a call that is given none. Empty: those of the job that enqueues, if one does; {}: "
+        "none.",
+        &headers, "", PGC_USERSET, 0, check_headers_setting, on_headers_assigned, nullptr);
+}
+
 void define_metric_settings()
 {
     DefineCustomIntVariable("backfill.metrics_idle_time",
@@ -267,6 +324,7 @@ void define()
 {
     define_executor_settings();
     define_job_settings();
+    define_producer_settings();
     define_metric_settings();
     define_test_settings();
     MarkGUCPrefixReserved("backfill");

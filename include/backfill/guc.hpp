@@ -16,6 +16,8 @@ extern int executor_max_jobs;
 extern int executor_synchronous_commit; /* changes when executors must be replaced */
 extern char *fake_now;                  /* see clock.hpp */
 extern int fast_queue_concurrency;
+extern char *headers;           /* a JSON object, or empty */
+extern int headers_assignments; /* counts them: what was made of the last value is void */
 extern double hint_faults;
 extern double undo_faults;
 extern int max_executors;

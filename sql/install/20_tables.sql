@@ -103,6 +103,7 @@ CREATE TABLE backfill.job (
     flags text[],
     last_error jsonb,
     payload jsonb NOT NULL,
+    headers jsonb, -- an object: what the job carries besides its payload
     CONSTRAINT job_pkey PRIMARY KEY (id)
 ) WITH (
     -- Rows die young and in bulk: vacuum by count, cheaply and without the
@@ -155,7 +156,8 @@ CREATE TABLE backfill.dead_letter (
     requeued_count integer NOT NULL DEFAULT 0,
     last_requeued_at timestamptz,
     notes text,
-    flags text[]
+    flags text[],
+    headers jsonb
 );
 ALTER SEQUENCE backfill.dead_letter_id_seq OWNED BY backfill.dead_letter.id;
 COMMENT ON SEQUENCE backfill.dead_letter_id_seq IS 'Ids of dead letters.';
@@ -194,7 +196,8 @@ CREATE TABLE backfill.job_history (
     job_key text COLLATE "C",
     worker text COLLATE "C",
     error jsonb,
-    result jsonb
+    result jsonb,
+    headers jsonb
 );
 -- It has no key, and rows are deleted: a publication of all tables would forbid that.
 ALTER TABLE backfill.job_history REPLICA IDENTITY FULL;

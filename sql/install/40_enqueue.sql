@@ -10,9 +10,10 @@ CREATE FUNCTION backfill.enqueue(
     job_key text DEFAULT NULL,
     job_key_mode text DEFAULT 'replace',
     retry_policy text DEFAULT NULL,
-    timeout interval DEFAULT NULL)
+    timeout interval DEFAULT NULL,
+    headers jsonb DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_enqueue';
-COMMENT ON FUNCTION backfill.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text, text, interval) IS
+COMMENT ON FUNCTION backfill.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text, text, interval, jsonb) IS
     'Enqueue a job in the current transaction; it may run as soon as that commits.';
 
 CREATE FUNCTION backfill.enqueue_fast(task_identifier text, payload jsonb DEFAULT '{}', job_key text DEFAULT NULL)
@@ -56,10 +57,11 @@ CREATE FUNCTION backfill.enqueue_many(
     run_at timestamptz DEFAULT NULL,
     max_attempts integer DEFAULT NULL,
     retry_policy text DEFAULT NULL,
-    timeout interval DEFAULT NULL)
+    timeout interval DEFAULT NULL,
+    headers jsonb DEFAULT NULL)
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'backfill_enqueue_many';
-COMMENT ON FUNCTION backfill.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, interval) IS
-    'Enqueue one job per payload; returns their ids in the order of the payloads.';
+COMMENT ON FUNCTION backfill.enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, interval, jsonb) IS
+    'Enqueue one job per payload, all with the same headers; returns their ids in the order of the payloads.';
 
 CREATE FUNCTION backfill.enqueue_jobs(jobs jsonb)
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'backfill_enqueue_jobs';

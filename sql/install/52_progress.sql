@@ -37,7 +37,8 @@ SELECT h.job_id AS id,
        CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.error
             WHEN h.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', h.error -> 'sqlstate') END AS error,
        e.earlier_errors,
-       h.keep_until
+       h.keep_until,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.headers END AS headers
   FROM backfill.job_history h
  CROSS JOIN LATERAL (
      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
@@ -55,3 +56,4 @@ COMMENT ON COLUMN backfill.history.result IS 'What the handler returned or set; 
 COMMENT ON COLUMN backfill.history.error IS 'Of the last run, if it failed; only its sqlstate for roles that may not read results (monitors).';
 COMMENT ON COLUMN backfill.history.earlier_errors IS 'The attempts that failed before, the last 20 of them: attempt, started_at, failed_at, worker and error of each.';
 COMMENT ON COLUMN backfill.history.keep_until IS 'When it is deleted.';
+COMMENT ON COLUMN backfill.history.headers IS 'What the job carried besides its payload; NULL for roles that may not read it (monitors).';

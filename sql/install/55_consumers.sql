@@ -19,7 +19,8 @@ CREATE FUNCTION backfill.claim_jobs(
     OUT last_error jsonb,
     OUT created_at timestamptz,
     OUT lease_expires_at timestamptz,
-    OUT claim_token bigint)
+    OUT claim_token bigint,
+    OUT headers jsonb)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_claim_jobs';
 COMMENT ON FUNCTION backfill.claim_jobs(text, integer, text[], text[], interval) IS
     'Claim up to max_jobs ready jobs for an external consumer, best first, under one new token. NULL: all tasks registered without a handler; all queues.';

@@ -26,7 +26,8 @@ SELECT j.id,
        j.created_at,
        p.progress,
        p.progress_message,
-       j.flags
+       j.flags,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.job', 'SELECT') THEN j.headers END AS headers
   FROM backfill.job j
   LEFT JOIN backfill._workers() w ON w.xid = j.xmax
   -- An executor that has met an error of ours still shows the job that it ran, which another may run by now.
@@ -41,6 +42,7 @@ COMMENT ON COLUMN backfill.jobs.last_error IS 'sqlstate, message, detail, hint a
 COMMENT ON COLUMN backfill.jobs.progress IS 'How much of a running job is done, 0 to 1, as its handler says by set_progress(); NULL: it has not said.';
 COMMENT ON COLUMN backfill.jobs.worker IS 'The process that runs the job: a worker of this server with its pid, or the name an external consumer gave.';
 COMMENT ON COLUMN backfill.jobs.flags IS 'As add_job() got them; they mean nothing to the server.';
+COMMENT ON COLUMN backfill.jobs.headers IS 'What the job carries besides its payload, such as traceparent; NULL for roles that may not read payloads (monitors).';
 
 CREATE VIEW backfill.queues AS
 SELECT coalesce(c.queue_name, j.queue_name) AS queue_name,
@@ -147,9 +149,11 @@ SELECT d.id,
        d.failed_at,
        d.requeued_count,
        d.last_requeued_at,
-       d.notes
+       d.notes,
+       CASE WHEN pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT') THEN d.headers END AS headers
   FROM backfill.dead_letter d;
 COMMENT ON VIEW backfill.dlq IS 'The dead letter queue: jobs that failed for good.';
+COMMENT ON COLUMN backfill.dlq.headers IS 'What the job carried besides its payload; it does again when it is requeued. NULL for roles that may not read payloads (monitors).';
 COMMENT ON COLUMN backfill.dlq.original_run_at IS 'When the last run was due, so after retries not the first.';
 COMMENT ON COLUMN backfill.dlq.last_error IS 'sqlstate, message, detail, hint and context of the last error; only sqlstate for roles that may not read payloads (monitors), and no failure_reason';
 

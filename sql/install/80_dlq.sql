@@ -11,9 +11,10 @@ CREATE FUNCTION backfill._requeue(
     job_key text,
     retry_policy text,
     timeout_ms integer,
-    flags text[])
+    flags text[],
+    headers jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_requeue';
-COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer, text[]) IS
+COMMENT ON FUNCTION backfill._requeue(bigint, bigint, text, jsonb, text, integer, integer, text, text, integer, text[], jsonb) IS
     'Insert a job again under its old id; requeue_dlq_job() calls it.';
 
 -- A filter of dead letters: the one place for its meaning.
@@ -59,12 +60,13 @@ RETURNS TABLE (
     requeued_count integer,
     last_requeued_at timestamptz,
     notes text,
+    headers jsonb,
     total bigint)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT d.id, d.original_job_id, d.task_identifier, d.payload, d.queue_name, d.priority, d.job_key, d.max_attempts,
            d.failure_reason, d.failure_count, d.last_error, d.original_created_at, d.original_run_at, d.failed_at,
-           d.requeued_count, d.last_requeued_at, d.notes, pg_catalog.count(*) OVER ()
+           d.requeued_count, d.last_requeued_at, d.notes, d.headers, pg_catalog.count(*) OVER ()
       FROM backfill.dead_letter d
      WHERE backfill._dlq_matches(d, list_dlq_jobs.task_identifier, list_dlq_jobs.queue_name,
                                  list_dlq_jobs.failed_after, list_dlq_jobs.failed_before)
@@ -96,7 +98,8 @@ BEGIN
     END IF;
     PERFORM backfill._requeue(letter.original_job_id, letter.id, letter.task_identifier,
                               coalesce(requeue_dlq_job.payload, letter.payload), letter.queue_name, letter.priority,
-                              letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms, letter.flags);
+                              letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms, letter.flags,
+                              letter.headers);
     UPDATE backfill.dead_letter d
        SET requeued_count = d.requeued_count + 1,
            last_requeued_at = backfill._now(),

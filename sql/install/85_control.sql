@@ -32,7 +32,8 @@ CREATE FUNCTION backfill.current_job(
     OUT max_attempts integer,
     OUT job_key text,
     OUT last_error jsonb,
-    OUT created_at timestamptz)
+    OUT created_at timestamptz,
+    OUT headers jsonb)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_current_job';
 COMMENT ON FUNCTION backfill.current_job() IS 'The job whose handler calls this; last_error is that of the attempt before.';
 

@@ -146,11 +146,13 @@ BACKFILL_FUNCTION(backfill_claim_jobs)
             row.get(Column::kCreatedAt),
             row.get(Column::kLeaseExpiresAt),
             row.get(Column::kClaimToken),
+            row.get(Column::kHeaders),
         };
         bool nulls[std::size(values)] = {};
         nulls[3] = row.text_or_empty(Column::kQueueName).empty();
         nulls[8] = row.is_null(Column::kJobKey);
         nulls[9] = row.is_null(Column::kLastError);
+        nulls[13] = row.is_null(Column::kHeaders);
         result.add(values, nulls);
     }
     return result.finish();

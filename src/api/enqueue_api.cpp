@@ -104,6 +104,7 @@ BACKFILL_FUNCTION(backfill_enqueue)
         queue::parse_job_key_mode(queue::require_text("job_key_mode", arguments.text(7)));
     spec.retry_policy = arguments.text(8);
     spec.timeout_ms = queue::check_timeout(arguments.interval(9));
+    spec.headers = arguments.is_null(10) ? 0 : arguments.datum(10);
     return enqueue_one(fcinfo, "enqueue()", spec);
 }
 
@@ -169,6 +170,7 @@ BACKFILL_FUNCTION(backfill_enqueue_many)
     spec.max_attempts = arguments.int4(5);
     spec.retry_policy = arguments.text(6);
     spec.timeout_ms = queue::check_timeout(arguments.interval(7));
+    spec.headers = arguments.is_null(8) ? 0 : arguments.datum(8);
 
     std::vector<std::optional<int64>> ids;
     RowMemory memory;
@@ -246,6 +248,8 @@ BACKFILL_FUNCTION(backfill_requeue)
     spec.retry_policy = arguments.text(8).value_or(queue::kDefaultPolicy);
     spec.timeout_ms = arguments.int4(9);
     spec.flags = arguments.is_null(10) ? 0 : arguments.datum(10);
+    spec.headers = arguments.is_null(11) ? 0 : arguments.datum(11);
+    spec.no_headers_of_session = true;
 
     Enqueuer enqueuer("requeue_dlq_job()");
     enqueuer.requeue(spec);

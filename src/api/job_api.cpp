@@ -55,11 +55,13 @@ BACKFILL_FUNCTION(backfill_current_job)
         row.get(Column::kJobKey),
         row.get(Column::kLastError),
         row.get(Column::kCreatedAt),
+        row.get(Column::kHeaders),
     };
     bool nulls[std::size(values)] = {};
     nulls[3] = queue_name.empty();
     nulls[8] = row.is_null(Column::kJobKey);
     nulls[9] = row.is_null(Column::kLastError);
+    nulls[11] = row.is_null(Column::kHeaders);
     return pg::make_row(fcinfo, values, nulls);
 }
 

@@ -186,6 +186,8 @@ Datum describe(const JobRow &row)
     job.add_integer("id", row.id());
     job.add_text("task_identifier", row.task_identifier());
     job.add_jsonb("payload", row.get(Column::kPayload));
+    if (!row.is_null(Column::kHeaders))
+        job.add_jsonb("headers", row.get(Column::kHeaders));
     job.add_text("queue_name", row.text_or_empty(Column::kQueueName));
     job.add_integer("priority", row.priority());
     job.add_timestamp("run_at", DatumGetTimestampTz(row.get(Column::kRunAt)));

@@ -43,7 +43,8 @@ JobRow visible(const JobRow &row)
     JobRow shown = row;
     if (!may_see_all())
         for (const Column column :
-             {Column::kPayload, Column::kLastError, Column::kWorker, Column::kClaimToken})
+             {Column::kPayload, Column::kHeaders, Column::kLastError, Column::kWorker,
+              Column::kClaimToken})
             shown.set_null(column);
     return shown;
 }

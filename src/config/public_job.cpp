@@ -33,6 +33,7 @@ enum Field {
     kProgress,
     kProgressMessage,
     kFlags,
+    kHeaders,
 };
 
 /* Fields that are columns of the table. */
@@ -49,6 +50,7 @@ constexpr std::pair<Field, Column> kCopied[] = {
     {kWorker, Column::kWorker},
     {kCreatedAt, Column::kCreatedAt},
     {kFlags, Column::kFlags},
+    {kHeaders, Column::kHeaders},
 };
 
 constexpr const char *kStateNames[] = {"scheduled", "ready", "running", "leased", "dead"};

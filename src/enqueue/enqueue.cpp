@@ -7,6 +7,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/core/priority.hpp"
+#include "backfill/enqueue/headers.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/table.hpp"
@@ -57,6 +58,8 @@ void Enqueuer::check(const JobSpec &spec) const
         check_retry_policy(*config_, *spec.retry_policy);
     if (spec.run_at)
         check_run_at(*spec.run_at);
+    if (spec.headers != 0)
+        check_headers(spec.headers);
     job_rights::check_enqueue(*config_, spec.task_identifier);
 }
 
@@ -114,6 +117,8 @@ JobRow Enqueuer::make_row(const JobSpec &spec, const Task *task) const
     row.set(Column::kPayload, spec.payload != 0 ? spec.payload : pg::call([] {
                 return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
             }));
+    if (const Datum headers = headers_of(spec); headers != 0)
+        row.set(Column::kHeaders, headers);
     return row;
 }
 

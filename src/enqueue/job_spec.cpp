@@ -1,6 +1,8 @@
 /* job_spec.cpp - see job_spec.hpp. */
 #include "backfill/enqueue/job_spec.hpp"
 
+#include "backfill/pg/jsonb.hpp"
+
 namespace backfill::queue
 {
 
@@ -64,6 +66,14 @@ void check_run_at(TimestampTz value)
              std::string("run_at must be finite: ") +
                  (TIMESTAMP_IS_NOBEGIN(value) ? "-infinity" : "infinity"),
              {}, "Leave run_at out to run the job now.");
+}
+
+void check_headers(Datum value)
+{
+    if (!pg::is_object(value))
+        fail(ERRCODE_INVALID_PARAMETER_VALUE,
+             "headers must be a JSON object: " + pg::shortened(pg::to_json_text(value)), {},
+             "Leave headers out, or use {} for none.");
 }
 
 void check_job_key(std::string_view value)

@@ -91,6 +91,8 @@ void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element 
         spec.payload = pg::call([&] { return JsonbPGetDatum(JsonbValueToJsonb(&value)); });
     else if (value.type == jbvNull)
         return;
+    else if (key == "headers")
+        spec.headers = pg::call([&] { return JsonbPGetDatum(JsonbValueToJsonb(&value)); });
     else if (key == "task_identifier")
         spec.task_identifier = json_text(key, value);
     else if (key == "queue_name")
@@ -113,7 +115,7 @@ void set_member(JobSpec &spec, std::string_view key, JsonbValue &value, Element 
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "key \"" + std::string(key) + "\" of a job specification is unknown", {},
              "Known keys: task_identifier, payload, queue_name, priority, run_at, max_attempts, "
-             "job_key, job_key_mode, retry_policy, timeout.");
+             "job_key, job_key_mode, retry_policy, timeout, headers.");
 }
 
 JobSpec read_spec(JsonbValue &object, Element element)

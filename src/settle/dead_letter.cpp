@@ -35,16 +35,17 @@ constexpr char kUpdate[] =
     " SET original_job_id = $2, task_identifier = $3, payload = $4, queue_name = $5,"
     "     priority = $6, max_attempts = $8, retry_policy = $9, failure_reason = $10,"
     "     failure_count = d.failure_count + $11, last_error = $12, original_run_at = $14,"
-    "     failed_at = backfill._now(), timeout_ms = $15, flags = $16"
+    "     failed_at = backfill._now(), timeout_ms = $15, flags = $16,"
+    "     headers = $17"
     " WHERE d.id = $1"
     " RETURNING d.id";
 
 constexpr char kInsert[] =
     "INSERT INTO backfill.dead_letter AS d (original_job_id, task_identifier, payload, queue_name,"
     "   priority, job_key, max_attempts, retry_policy, failure_reason, failure_count, last_error,"
-    "   original_created_at, original_run_at, failed_at, timeout_ms, flags)"
+    "   original_created_at, original_run_at, failed_at, timeout_ms, flags, headers)"
     " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
-    "   backfill._now(), $15, $16)"
+    "   backfill._now(), $15, $16, $17)"
     " ON CONFLICT (job_key, task_identifier) WHERE job_key IS NOT NULL DO UPDATE"
     " SET original_job_id = excluded.original_job_id, payload = excluded.payload,"
     "     queue_name = excluded.queue_name, priority = excluded.priority,"
@@ -53,7 +54,7 @@ constexpr char kInsert[] =
     "     failure_count = d.failure_count + excluded.failure_count,"
     "     last_error = excluded.last_error, original_run_at = excluded.original_run_at,"
     "     failed_at = excluded.failed_at, timeout_ms = excluded.timeout_ms,"
-    "     flags = excluded.flags"
+    "     flags = excluded.flags, headers = excluded.headers"
     " RETURNING d.id";
 
 /* Deletes letters whose jobs live on, or have succeeded. */
@@ -91,6 +92,7 @@ int64 write(const JobRow &row, std::string_view reason)
         column_param(row, Column::kRunAt, TIMESTAMPTZOID),
         column_param(row, Column::kTimeoutMs, INT4OID),
         column_param(row, Column::kFlags, TEXTARRAYOID),
+        column_param(row, Column::kHeaders, JSONBOID),
     };
     if (!row.is_null(Column::kDeadLetterId)) {
         if (!row.is_null(Column::kJobKey))
@@ -144,7 +146,8 @@ std::vector<JobRow> lock(const pg::Param &job_ids, const pg::Param &job_key)
         "SELECT d.id, d.original_job_id, d.task_identifier, d.payload,"
         "       coalesce(d.queue_name, ''), d.priority, d.job_key, d.max_attempts,"
         "       d.retry_policy, d.last_error, d.original_created_at, d.original_run_at,"
-        "       d.timeout_ms, d.flags, d.max_attempts, 0::smallint"
+        "       d.timeout_ms, d.flags, d.max_attempts, 0::smallint,"
+        "       d.headers"
         "  FROM backfill.dead_letter d"
         " WHERE d.original_job_id = ANY ($1) OR d.job_key = $2"
         " ORDER BY d.id DESC FOR UPDATE SKIP LOCKED";
@@ -153,6 +156,7 @@ std::vector<JobRow> lock(const pg::Param &job_ids, const pg::Param &job_key)
         Column::kQueueName,    Column::kPriority,  Column::kJobKey,         Column::kMaxAttempts,
         Column::kRetryPolicy,  Column::kLastError, Column::kCreatedAt,      Column::kRunAt,
         Column::kTimeoutMs,    Column::kFlags,     Column::kAttempts,       Column::kFreeRetries,
+        Column::kHeaders,
     };
     const pg::Param params[] = {job_ids, job_key};
     const pg::TableRows rows = pg::query_as_owner(kSelect, params);

@@ -32,6 +32,7 @@ enum HistoryColumn {
     kWorker,
     kError,
     kResult,
+    kHeaders,
     kHistoryColumns
 };
 constexpr pg::OwnColumn kOwnColumns[] = {
@@ -50,6 +51,7 @@ constexpr pg::OwnColumn kOwnColumns[] = {
     {"worker", TEXTOID, false},
     {"error", JSONBOID, false},
     {"result", JSONBOID, false},
+    {"headers", JSONBOID, false},
 };
 static_assert(std::size(kOwnColumns) == kHistoryColumns);
 constinit pg::OwnTable own_table("job_history", kOwnColumns);
@@ -118,6 +120,7 @@ void record(const Task &task, const JobRow &row, std::string_view outcome, const
         history.copy(kError, row, Column::kLastError);
     if (run.result)
         history.set(kResult, *run.result);
+    history.copy(kHeaders, row, Column::kHeaders);
     write(history);
 }
 

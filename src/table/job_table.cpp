@@ -38,6 +38,7 @@ constexpr pg::OwnColumn kColumns[] = {
     {"last_error", JSONBOID, false},
     {"payload", JSONBOID, true},
 };
+    {"headers", JSONBOID, false},
 static_assert(std::size(kColumns) == kColumnCount);
 constinit pg::OwnTable own_table("job", kColumns);
 

@@ -34,7 +34,7 @@ SELECT name, row_number() OVER () AS number FROM unnest('{
     max_jobs, older_than, event, function, name, cron,
     sqlstate, message, role, dlq_id, job_id, job_ids, worker, claim_token,
     tasks, queues, task_identifier, handler, payload, payloads, queue_name, priority, run_at, max_attempts,
-    job_key, job_key_mode, retry_policy, timeout,
+    job_key, job_key_mode, retry_policy, timeout, headers,
     run_as, notify_channel, keep_history, time_zone, fill, max_catchup, catchup,
     failed_after, failed_before, notes, limit, offset, reason, error, last_error, permanent, delay, lease
     }'::text[]) name;
@@ -64,10 +64,11 @@ $$, 'no function returns the row of a private table');
 -- What those functions return has the names of the view's columns in the right places.
 SELECT backfill.register_task('habit');
 CREATE TEMP TABLE added AS
-SELECT (backfill.add_job('habit', '{"a": 1}', 'q', '2100-01-01', 3, 'k', -5, '{f}')).*;
+SELECT j.* FROM (SELECT set_config('backfill.headers', '{"h": 1}', true)) s, LATERAL backfill.add_job('habit', '{"a": 1}', 'q', '2100-01-01', 3, 'k', -5, '{f}') j;
+RESET backfill.headers;
 SELECT results_eq($$
     SELECT a.id, a.task_identifier, a.payload, a.queue_name, a.priority, a.priority_band, a.run_at, a.attempts, a.max_attempts, a.job_key, a.retry_policy,
-           a.state, a.last_error, a.worker, a.lease_expires_at, a.timeout, a.created_at, a.progress, a.progress_message, a.flags FROM added a
+           a.state, a.last_error, a.worker, a.lease_expires_at, a.timeout, a.created_at, a.progress, a.progress_message, a.flags, a.headers FROM added a
 $$, 'SELECT * FROM backfill.jobs', 'a job that a function returns is as the view shows it');
 SELECT results_eq($$
     SELECT j.state, j.attempts::int FROM backfill.jobs v, backfill.reschedule_jobs(ARRAY[v.id], run_at => '2000-01-01', attempts => 2) j

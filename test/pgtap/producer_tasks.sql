@@ -74,16 +74,16 @@ SELECT results_eq($$SELECT id, task_identifier COLLATE "default" FROM backfill.d
 DELETE FROM backfill.job WHERE job_key IN ('k', 'leased');
 
 -- What add_job() returns: nothing of a job that its caller could not read in the table.
-SELECT backfill.enqueue('mail', '["private"]', job_key => 'shared', run_at => '2100-01-01', retry_policy => 'fast');
+SELECT backfill.enqueue('mail', '["private"]', job_key => 'shared', run_at => '2100-01-01', retry_policy => 'fast', headers => '{"baggage": "private"}');
 UPDATE backfill.job SET last_error = '{"message": "private"}', worker = 'w', claim_token = 5 WHERE job_key = 'shared';
 SELECT backfill.grant_consumer('regress_all');
 SELECT backfill.grant_producer('regress_all');
-CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb, error jsonb, worker text) LANGUAGE sql AS $$
-    SELECT j.task_identifier, j.payload, j.last_error, j.worker FROM backfill.add_job('mail', '["more"]', job_key => 'shared', job_key_mode => mode) j
+CREATE FUNCTION pg_temp.added(mode text) RETURNS TABLE (task text, payload jsonb, headers jsonb, error jsonb, worker text) LANGUAGE sql AS $$
+    SELECT j.task_identifier, j.payload, j.headers, j.last_error, j.worker FROM backfill.add_job('mail', '["more"]', job_key => 'shared', job_key_mode => mode) j
 $$;
 SET ROLE regress_some;
-SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL)$$, 'add_job() shows a producer neither payload, error nor worker of the job that is there');
-SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL)$$, 'a producer does not get the payload that it has added to');
+SELECT results_eq($$SELECT * FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL)$$, 'add_job() shows a producer neither payload, headers, error nor worker of the job that is there');
+SELECT results_eq($$SELECT * FROM pg_temp.added('preserve_run_at')$$, $$VALUES ('mail', NULL::jsonb, NULL::jsonb, NULL::jsonb, NULL)$$, 'a producer does not get the payload that it has added to');
 RESET ROLE;
 SET ROLE regress_all;
 SELECT results_eq($$SELECT task, payload FROM pg_temp.added('unsafe_dedupe')$$, $$VALUES ('mail', '["private", "more"]'::jsonb)$$, 'a role that may read the table gets the payload');

@@ -106,14 +106,14 @@ CREATE FUNCTION rights.fail(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ B
 CREATE FUNCTION rights.private(payload jsonb) RETURNS void LANGUAGE sql AS '';
 REVOKE ALL ON FUNCTION rights.private(jsonb) FROM PUBLIC;
 SELECT backfill.register_task('note', 'rights.note(jsonb)', run_as => 'regress_consumer');
-SELECT backfill.register_task('fail', 'rights.fail(jsonb)', run_as => 'regress_consumer');
-SELECT backfill.enqueue('fail', '{"secret": 1}');
+SELECT backfill.register_task('fail', 'rights.fail(jsonb)', run_as => 'regress_consumer', keep_history => '1 day');
+SELECT backfill.enqueue('fail', '{"secret": 1}', headers => '{"baggage": "secret"}');
 SET LOCAL client_min_messages = error;
 SET ROLE regress_consumer;
 CALL backfill.process_available_jobs();
 RESET ROLE;
 RESET client_min_messages;
-SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day');
+SELECT backfill.enqueue('note', '{"secret": 2}', run_at => now() + interval '1 day', headers => '{"baggage": "secret"}');
 
 CREATE TEMP TABLE attempt (statement text, allowed name[]);
 INSERT INTO attempt VALUES
@@ -197,7 +197,7 @@ INSERT INTO attempt VALUES
     ($$INSERT INTO backfill.queue (queue_name, concurrency) VALUES ('fast', 1)$$, '{}'),
     ($$SELECT nextval('backfill.job_id_seq')$$, '{}'),
     ($$SELECT setval('backfill.job_id_seq', 1)$$, '{}'),
-    ($$SELECT backfill._requeue(1, 1, 'note', '{}', 'bulk', 0, 1, NULL, NULL, NULL, NULL)$$, '{}'),
+    ($$SELECT backfill._requeue(1, 1, 'note', '{}', 'bulk', 0, 1, NULL, NULL, NULL, NULL, NULL)$$, '{}'),
     ($$SELECT backfill._grant(current_user::regrole, 'admin')$$, '{}'),
     ($$SELECT backfill.grant_admin(current_user::regrole)$$, '{}'),
     ($$SELECT backfill.grant_producer(current_user::regrole)$$, '{}'),
@@ -235,22 +235,24 @@ SELECT is_empty($$SELECT * FROM backfill.claim_jobs('w', max_jobs => 100)$$, 'a 
 RESET ROLE;
 
 --
--- Payloads: a monitor watches without seeing data.
+-- Payloads and headers: a monitor watches without seeing data.
 --
 SET ROLE regress_monitor;
-SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb)$$, 'a monitor sees the job, not its payload');
-SELECT results_eq($$SELECT task_identifier COLLATE "default", payload FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb)$$, 'a monitor sees the letter, not its payload');
+SELECT results_eq($$SELECT task_identifier COLLATE "default", payload, headers FROM backfill.jobs$$, $$VALUES ('note', NULL::jsonb, NULL::jsonb)$$, 'a monitor sees the job, not its payload or headers');
+SELECT results_eq($$SELECT task_identifier COLLATE "default", payload, headers FROM backfill.dlq$$, $$VALUES ('fail', NULL::jsonb, NULL::jsonb)$$, 'a monitor sees the letter, not its payload or headers');
+SELECT results_eq($$SELECT outcome COLLATE "default", headers FROM backfill.history$$, $$VALUES ('dead', NULL::jsonb)$$, 'a monitor sees the history, not its headers');
 SELECT results_eq($$SELECT failure_reason, (SELECT array_agg(k) FROM jsonb_object_keys(last_error) k) FROM backfill.dlq$$, $$VALUES (NULL::text, '{sqlstate}'::text[])$$, 'a monitor does not see the text of an error, which may quote the payload');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
 SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
 SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'a monitor sees the text of the metrics, which holds no payload');
 RESET ROLE;
 SET ROLE regress_consumer;
-SELECT results_eq($$SELECT payload FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb)$$, 'a consumer sees payloads');
+SELECT results_eq($$SELECT payload, headers FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'a consumer sees payloads and headers');
 RESET ROLE;
 SET ROLE regress_admin;
-SELECT results_eq($$SELECT payload FROM backfill.dlq$$, $$VALUES ('{"secret": 1}'::jsonb)$$, 'an admin sees payloads of letters');
-SELECT results_eq($$SELECT payload FROM backfill.list_dlq_jobs()$$, $$VALUES ('{"secret": 1}'::jsonb)$$, 'an admin lists payloads of letters');
+SELECT results_eq($$SELECT payload, headers FROM backfill.dlq$$, $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'an admin sees payloads and headers of letters');
+SELECT results_eq($$SELECT payload, headers FROM backfill.list_dlq_jobs()$$, $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'an admin lists payloads and headers of letters');
+SELECT results_eq($$SELECT headers FROM backfill.history$$, $$VALUES ('{"baggage": "secret"}'::jsonb)$$, 'an admin sees headers in the history');
 RESET ROLE;
 
 --

@@ -11,46 +11,50 @@ CREATE FUNCTION claim(worker text, queues text[] = NULL, tasks text[] = NULL, n 
     RETURNS TABLE (id bigint, task text, payload jsonb, queue text, attempt int, claim_token bigint) LANGUAGE sql AS $$
     SELECT c.id, c.task_identifier, c.payload, c.queue_name, c.attempt, c.claim_token FROM backfill.claim_jobs(worker, n, tasks, queues) c
 $$;
+CREATE FUNCTION nth(claim_token bigint) RETURNS bigint LANGUAGE sql AS 'SELECT claim_token % (1::bigint << 35)';
 CREATE VIEW jobs AS SELECT id, task_identifier, state, worker, attempts, run_at > now() AS later, lease_expires_at > now() AS leased FROM backfill.jobs ORDER BY id;
 
--- A claim: all columns, one token for the jobs of a call, a greater one for the next.
-SELECT backfill.enqueue('mail', '1', job_key => 'k'), backfill.enqueue('mail', '2', priority => -1), backfill.enqueue('mail', '3'),
+-- A claim: all columns, one token for the jobs of a call, a greater one for the next. What a token adds to the
+-- sequence's value is shown by test/t/018_failover_tokens.pl.
+SELECT backfill.enqueue('mail', '1', job_key => 'k', headers => '{"traceparent": "00-1"}'), backfill.enqueue('mail', '2', priority => -1), backfill.enqueue('mail', '3'),
        backfill.enqueue('video', '4'), backfill.enqueue('inside', '5'), backfill.enqueue('unknown', '6'), backfill.enqueue('mail', '7', run_at => now() + interval '1 day');
 SELECT id, task_identifier, payload, queue_name, priority, run_at <= now() AS due, attempt, max_attempts, job_key, last_error, created_at <= now() AS created,
-       lease_expires_at BETWEEN now() + interval '4 minutes 59 seconds' AND now() + interval '5 minutes 9 seconds' AS five_minutes, claim_token
+       lease_expires_at BETWEEN now() + interval '4 minutes 59 seconds' AND now() + interval '5 minutes 9 seconds' AS five_minutes, nth(claim_token), headers
   FROM backfill.claim_jobs('host 1', max_jobs => 2);
-SELECT * FROM claim('host 2', n => 100);
+SELECT id, task, payload, queue, attempt, nth(claim_token) FROM claim('host 2', n => 100);
 SELECT * FROM claim('host 3', n => 100);
 SELECT * FROM jobs;
-SELECT task_identifier, claim_token, coalesce(lease_permit >= 0, false) AS has_place FROM backfill.job ORDER BY id;
+SELECT task_identifier, nth(claim_token), coalesce(lease_permit >= 0, false) AS has_place FROM backfill.job ORDER BY id;
 -- Filters. An unregistered task must be named; one that the server runs cannot be.
 SELECT * FROM claim('w', '{nowhere}', '{unknown}', 9);
 SELECT * FROM claim('w', '{}', '{unknown}', 9);
 SELECT * FROM claim('w', NULL, '{}', 9);
-SELECT * FROM claim('w', '{nowhere,bulk,NULL}', '{mail,unknown,NULL}', 9);
+SELECT id, task, payload, queue, attempt, nth(claim_token) FROM claim('w', '{nowhere,bulk,NULL}', '{mail,unknown,NULL}', 9);
+SELECT array_agg(DISTINCT claim_token ORDER BY claim_token) AS tokens FROM backfill.job \gset
+SELECT (:'tokens'::bigint[])[1] AS token_1, (:'tokens'::bigint[])[2] AS token_2, (:'tokens'::bigint[])[3] AS token_3 \gset
 CALL refused($$backfill.claim_jobs('w', tasks => '{mail,inside}')$$);
 
 -- Done. Only the claim's own jobs are, each once, whatever else is in the list.
-SELECT backfill.complete_jobs('{2,2,3,4,99,NULL}', 1);
-SELECT backfill.complete_jobs('{2}', 1) AS again;
-SELECT backfill.complete_jobs('{3,4}', 2) ORDER BY 1;
-SELECT backfill.complete_jobs('{6}', 3), backfill.complete_jobs('{}', 3);
+SELECT backfill.complete_jobs('{2,2,3,4,99,NULL}', :token_1);
+SELECT backfill.complete_jobs('{2}', :token_1) AS again;
+SELECT backfill.complete_jobs('{3,4}', :token_2) ORDER BY 1;
+SELECT backfill.complete_jobs('{6}', :token_3), backfill.complete_jobs('{}', :token_3);
 SELECT * FROM jobs;
 
 -- A heartbeat returns what the claim still has.
-SELECT backfill.heartbeat(1, '1 hour');
+SELECT backfill.heartbeat(:token_1, '1 hour');
 SELECT id, lease_expires_at > now() + interval '59 minutes' AS longer FROM backfill.jobs WHERE state = 'leased';
-SELECT backfill.heartbeat(2), backfill.heartbeat(99);
+SELECT backfill.heartbeat(:token_2), backfill.heartbeat(99);
 SELECT backfill.heartbeat(NULL);
 
 -- Given back: ready at once, or later; neither costs an attempt.
-SELECT backfill.release_jobs('{1,7}', 1);
+SELECT backfill.release_jobs('{1,7}', :token_1);
 SELECT * FROM jobs;
 SELECT id, attempt FROM claim('host 1') \gset
-SELECT :id AS id, :attempt AS attempt, claim_token > 3 AS newer FROM backfill.job WHERE id = 1;
+SELECT :id AS id, :attempt AS attempt, claim_token > :token_3 AS newer FROM backfill.job WHERE id = 1;
 SELECT claim_token FROM backfill.job WHERE id = 1 \gset
-SELECT backfill.release_jobs('{1}', 1) AS old_token;
-SELECT backfill.snooze_job(1, 1, '1 hour') AS old_token, backfill.snooze_job(1, :claim_token, '1 hour'), backfill.snooze_job(1, :claim_token, '1 hour') AS again;
+SELECT backfill.release_jobs('{1}', :token_1) AS old_token;
+SELECT backfill.snooze_job(1, :token_1, '1 hour') AS old_token, backfill.snooze_job(1, :claim_token, '1 hour'), backfill.snooze_job(1, :claim_token, '1 hour') AS again;
 SELECT * FROM jobs;
 
 -- Failures, by their text. A retry has a backoff and the error; the attempts run out.
@@ -104,7 +108,7 @@ SELECT backfill.snooze_job(2, (SELECT claim_token FROM backfill.job WHERE id = 2
 SELECT queue_name, concurrency, ready, scheduled, leased FROM backfill.queues WHERE queue_name = 'gpu';
 -- A serial queue: one at a time, in order; a paused one; a rate.
 SELECT count(*) FROM backfill.enqueue_many('mail', '{1,2,3}', 'one');
-SELECT payload, claim_token AS token FROM claim('w', '{one}', n => 9);
+SELECT payload, nth(claim_token) FROM claim('w', '{one}', n => 9);
 SELECT payload FROM claim('w', '{one}', n => 9);
 SELECT backfill.complete_jobs(array_agg(id), max(claim_token)) IS NOT NULL AS done FROM backfill.job WHERE queue_name = 'one' AND worker = 'w';
 SELECT payload FROM claim('w', '{one}', n => 9);

@@ -44,11 +44,11 @@ my %writes = (
 	'delete_dlq_by_job_key(text)' => q{backfill.delete_dlq_by_job_key('dead')},
 	'delete_dlq_job(bigint)' => q{backfill.delete_dlq_job(1)},
 	'delete_queue(text)' => q{backfill.delete_queue('q')},
-	'enqueue(text,jsonb,text,integer,timestamp with time zone,integer,text,text,text,interval)' => q{backfill.enqueue('work')},
+	'enqueue(text,jsonb,text,integer,timestamp with time zone,integer,text,text,text,interval,jsonb)' => q{backfill.enqueue('work')},
 	(map { ("$_(text,jsonb,text)" => "backfill.$_('work')") }
 		  qw(enqueue_bulk enqueue_bulk_with_retries enqueue_critical enqueue_emergency enqueue_fast enqueue_fast_with_retries)),
 	'enqueue_jobs(jsonb)' => q{backfill.enqueue_jobs('[{"task_identifier": "work"}]')},
-	'enqueue_many(text,jsonb[],text,integer,timestamp with time zone,integer,text,interval)' => q{backfill.enqueue_many('work', '{1}')},
+	'enqueue_many(text,jsonb[],text,integer,timestamp with time zone,integer,text,interval,jsonb)' => q{backfill.enqueue_many('work', '{1}')},
 	'enqueue_serial(text,jsonb,text,text)' => q{backfill.enqueue_serial('work', '1', 'q')},
 	'fail_job(bigint,bigint,text,boolean)' => q{backfill.fail_job(3, 1, 'no')},
 	'fail_jobs(bigint[],text)' => q{backfill.fail_jobs('{1}', 'no')},

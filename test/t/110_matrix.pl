@@ -107,7 +107,7 @@ $node->safe_psql('postgres', q{
 			SELECT j.id, coalesce(j.claim_token, 1) INTO STRICT id, token
 			  FROM backfill.job j WHERE j.task_identifier = state AND j.job_key IS NOT DISTINCT FROM key;
 		ELSE
-			id := backfill.enqueue('matrix', '"secret"', job_key => key,
+			id := backfill.enqueue('matrix', '"secret"', job_key => key, headers => '{"baggage": "secret"}',
 			                       run_at => now() + CASE state WHEN 'scheduled' THEN interval '1 day' WHEN 'ready' THEN interval '-1 minute' ELSE '0' END);
 		END IF;
 		IF state = 'leased' THEN

@@ -22,7 +22,7 @@ void check_key(const Config &config, std::string_view task_identifier, std::stri
 bool may_see_all();
 
 /* A job as the current user may see it: a user that may not read the table gets no payload,
- * last_error, worker and claim_token. */
+ * headers, last_error, worker and claim_token. */
 JobRow visible(const JobRow &row);
 
 } // namespace backfill::queue::job_rights

@@ -13,6 +13,8 @@ enum class JobKeyMode { kReplace, kPreserveRunAt, kUnsafeDedupe };
 struct JobSpec {
     std::string_view task_identifier;
     Datum payload = 0; /* jsonb; 0 means an empty object */
+    Datum headers = 0; /* jsonb, an object; 0: those of the session (headers.hpp) */
+    bool no_headers_of_session = false;
     std::optional<std::string_view> queue_name;
     bool no_queue = false; /* in no queue at all, as add_job() has it */
     std::optional<int32> priority;
@@ -35,6 +37,7 @@ void check_task_identifier(std::string_view value);
 void check_queue_name(std::string_view value);
 void check_priority(int32 value);
 void check_run_at(TimestampTz value);
+void check_headers(Datum value);
 void check_job_key(std::string_view value);
 void check_max_attempts(int32 value);
 void check_attempts(int32 value);

@@ -108,6 +108,25 @@ inline void *allocate_for_setting(Size size)
 #endif
 }
 
+/* Whether a text is JSON. Raises only if it is nested so deeply that the stack is too small for it;
+ * needs no transaction. */
+inline bool is_json(const char *text)
+{
+    const size_t length = strlen(text);
+#if PG_VERSION_NUM >= 170000
+    JsonLexContext *lexer = makeJsonLexContextCstringLen(nullptr, const_cast<char *>(text), length,
+                                                         GetDatabaseEncoding(), false);
+    const bool valid = pg_parse_json(lexer, &nullSemAction) == JSON_SUCCESS;
+    freeJsonLexContext(lexer);
+#else
+    JsonLexContext *lexer = makeJsonLexContextCstringLen(
+        const_cast<char *>(text), static_cast<int>(length), GetDatabaseEncoding(), false);
+    const bool valid = pg_parse_json(lexer, &nullSemAction) == JSON_SUCCESS;
+    pfree(lexer);
+#endif
+    return valid;
+}
+
 /* All settings that this process knows. */
 inline config_generic **settings(int *count)
 {

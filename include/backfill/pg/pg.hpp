@@ -62,6 +62,7 @@ extern "C" {
 #include "commands/user.h"
 #include "common/controldata_utils.h"
 #include "common/hashfn.h"
+#include "common/jsonapi.h"
 #include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "executor/spi.h"

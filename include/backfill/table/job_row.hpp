@@ -30,6 +30,7 @@ enum class Column : int {
     kFlags,
     kLastError,
     kPayload,
+    kHeaders,
     kCount
 };
 inline constexpr int kColumnCount = static_cast<int>(Column::kCount);
