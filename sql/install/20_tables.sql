@@ -117,9 +117,11 @@ CREATE TABLE backfill.job (
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
 COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
-CREATE SEQUENCE backfill.claim_token_seq;
+-- A promoted standby may be behind, and would issue tokens again. So a token is this sequence's value plus the
+-- number of the WAL timeline times 2^35 (include/backfill/core/claim_token.hpp). It stays below 2^47.
+CREATE SEQUENCE backfill.claim_token_seq MAXVALUE 34359738367 CYCLE;
 ALTER SEQUENCE backfill.claim_token_seq OWNED BY backfill.job.claim_token;
-COMMENT ON SEQUENCE backfill.claim_token_seq IS 'Claim tokens: of two claims the later has the greater one.';
+COMMENT ON SEQUENCE backfill.claim_token_seq IS 'The part of claim tokens that counts claims; the other is the WAL timeline, so that no failover issues a token twice.';
 -- The choice of the next job (src/dequeue/next_job.cpp) reads the first of all jobs of a task, however
 -- many queues they are in; and, where order within a queue counts, the first of that one.
 CREATE INDEX job_ready_idx ON backfill.job (task_identifier, priority, run_at, id) INCLUDE (queue_name)

@@ -23,7 +23,7 @@ CREATE FUNCTION backfill.claim_jobs(
     OUT headers jsonb)
 RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_claim_jobs';
 COMMENT ON FUNCTION backfill.claim_jobs(text, integer, text[], text[], interval) IS
-    'Claim up to max_jobs ready jobs for an external consumer, best first, under one new token. NULL: all tasks registered without a handler; all queues.';
+    'Claim up to max_jobs ready jobs for an external consumer, best first, under one new token: a number below 2^53, exact in JSON, which no other claim gets, also after a failover. NULL: all tasks registered without a handler; all queues.';
 
 CREATE FUNCTION backfill.heartbeat(claim_token bigint, lease interval DEFAULT '5 minutes')
 RETURNS SETOF bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_heartbeat';

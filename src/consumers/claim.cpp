@@ -107,13 +107,11 @@ class Claimer final : public JobClaimer
         claimed_.push_back(row);
     }
 
-    /* Later claims have greater tokens, so that other systems can fence with them, too. */
+    /* One for all jobs of a call. */
     int64 token()
     {
-        if (token_ == 0) {
-            const Oid sequence = pg::relation_oid("claim_token_seq");
-            token_ = pg::call([&] { return nextval_internal(sequence, false); });
-        }
+        if (token_ == 0)
+            token_ = JobTable::next_claim_token();
         return token_;
     }
 

@@ -160,10 +160,8 @@ ProcedureClaim claim_for_procedure(JobTable &table, TakenJob &job, std::optional
                                    std::shared_ptr<const Config> config, const Task &task)
 {
     JobRow row = job.row;
-    const Oid sequence = pg::relation_oid("claim_token_seq");
     row.set(Column::kLeaseExpiresAt, TimestampTzGetDatum(DT_NOEND));
-    row.set(Column::kClaimToken,
-            Int64GetDatum(pg::call([&] { return nextval_internal(sequence, false); })));
+    row.set(Column::kClaimToken, Int64GetDatum(JobTable::next_claim_token()));
     row.set(Column::kWorker, pg::from_text("executor " + std::to_string(MyProcPid)));
     if (lease_permit)
         row.set(Column::kLeasePermit, Int32GetDatum(*lease_permit));

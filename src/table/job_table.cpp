@@ -1,6 +1,7 @@
 /* job_table.cpp - see job_table.hpp. */
 #include "backfill/table/job_table.hpp"
 
+#include "backfill/core/claim_token.hpp"
 #include "backfill/pg/table.hpp"
 
 namespace backfill::queue
@@ -37,8 +38,8 @@ constexpr pg::OwnColumn kColumns[] = {
     {"flags", TEXTARRAYOID, false},
     {"last_error", JSONBOID, false},
     {"payload", JSONBOID, true},
-};
     {"headers", JSONBOID, false},
+};
 static_assert(std::size(kColumns) == kColumnCount);
 constinit pg::OwnTable own_table("job", kColumns);
 
@@ -332,6 +333,13 @@ int64 JobTable::next_id()
 {
     const Oid sequence = pg::relation_oid("job_id_seq");
     return pg::call([&] { return nextval_internal(sequence, false); });
+}
+
+int64 JobTable::next_claim_token()
+{
+    const Oid sequence = pg::relation_oid("claim_token_seq");
+    const int64 count = pg::call([&] { return nextval_internal(sequence, false); });
+    return core::claim_token(GetWALInsertionTimeLine(), count);
 }
 
 } // namespace backfill::queue

@@ -86,6 +86,8 @@ class JobTable
     static std::optional<TransactionId> find_inserting(int64 id);
 
     static int64 next_id();
+    /* A token that no claim of this database ever had (core/claim_token.hpp). */
+    static int64 next_claim_token();
 
     /* Called when a row was inserted by SQL: a trigger may have made another one, of which the
      * workers have not been told. For wake.cpp. */
