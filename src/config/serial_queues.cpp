@@ -77,6 +77,13 @@ void write_in_time(std::string_view queue_name, Wish wish)
         all = wish;
 }
 
+/* With users' triggers on the table: those of the transaction have been fired already. */
+void write_with_triggers()
+{
+    write_serial_queues();
+    pg::call([] { AfterTriggerFireDeferred(); });
+}
+
 /* Raises by longjmp, as PostgreSQL allows there, and throws nothing. */
 void write_before_commit(XactEvent event, void *) noexcept
 {
@@ -84,11 +91,7 @@ void write_before_commit(XactEvent event, void *) noexcept
     case XACT_EVENT_PRE_COMMIT:
     case XACT_EVENT_PRE_PREPARE:
         if (!unwritten().empty())
-            pg::boundary([] {
-                write_serial_queues();
-                /* A user's trigger on the table: those of the transaction have been fired. */
-                pg::call([] { AfterTriggerFireDeferred(); });
-            });
+            pg::boundary([] { write_with_triggers(); });
         break;
     case XACT_EVENT_COMMIT:
     case XACT_EVENT_ABORT:

@@ -138,8 +138,8 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
     if (candidates_.empty() && has_passed_over_)
         candidates_ = find(snapshot, limit, true);
-    /* What it has passed over of its own it has given, unless others or dropped ones were among it.
-     * If it has begun below that, there may be jobs in between that it has never seen. */
+    /* What it has passed over of its own it has given, unless others or dropped ones were among it,
+     * or it has begun below that and has never seen what is in between. */
     if (!has_passed_over_) {
         tried_ = {};
         queue_changes_ = snapshot.queue_changes();
@@ -147,9 +147,8 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
         has_dropped_ = false;
     }
     has_all_ = has_all_ && !has_passed_others_ && !has_dropped_;
-    cut_off_.reset();
-    if (candidates_.size() == static_cast<std::size_t>(limit))
-        cut_off_ = candidates_.back();
+    const bool is_cut_off = candidates_.size() == static_cast<std::size_t>(limit);
+    cut_off_ = is_cut_off ? std::optional(candidates_.back()) : std::nullopt;
 }
 
 void NextJobs::sweep(const LatestSnapshot &snapshot, int limit)
@@ -330,7 +329,7 @@ int NextJobs::place_of(core::RangeId range)
 
 void NextJobs::update_mark(const Search &search, const RangeRead &range) const
 {
-    const std::uint64_t announcements = search.snapshot.announcements();
+    const auto announcements = search.snapshot.announcements();
     const bool may_raise = may_raise_marks(reader_);
     if (reader_ == Reader::kSweep && range.knows_first && range.first < low_water::mark(range.id))
         low_water::announce(range.id, range.first, 0);
