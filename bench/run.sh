@@ -78,7 +78,7 @@ SQL
     say "written to bench/$stamp.json"
     if [[ $(sql 'SELECT count(*) FROM bench.progress') != 0 ]]; then
         psql -XqAt -F $'\t' -c 'SELECT series, round(seconds, 3), done FROM bench.progress ORDER BY series, seconds' >"$stamp.progress.tsv"
-        say "and to bench/$stamp.progress.tsv, which bench/plot.sh reads"
+        say "and to bench/$stamp.progress.tsv, which \"bench/plot.sh drain\" reads"
     fi
 }
 
