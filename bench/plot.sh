@@ -1,5 +1,5 @@
 #!/bin/bash
-# Draws what bench/run.sh has measured, for README. Needs gnuplot (Debian: gnuplot-nox).
+# Draws what bench/run.sh has measured; README shows it. Needs gnuplot (Debian: gnuplot-nox).
 #
 #   bench/plot.sh drain [PROGRESS.tsv [PICTURE.svg]]   how fast the queues drain over time, with and
 #                 without an old snapshot that keeps all dead rows alive (default: the newest result
