@@ -451,7 +451,8 @@ measure_wal() {
 
 # --- idle --------------------------------------------------------------------------------------
 
-# Transactions in a minute in which nothing happens, with executors and workers waiting. They
+# Transactions in a minute in which nothing happens, after executors that had nothing to do have ended
+# (backfill.executor_idle_timeout; that takes some twenty, once); other queues' workers wait. They
 # are looked at from a database of its own; an empty one shows what the server does by itself.
 measure_idle() {
     local figures peer

@@ -57,7 +57,7 @@ urgent_jobs=${URGENT_JOBS:-1000000}
 steady_seconds=${STEADY_SECONDS:-1800}
 steady_rate=${STEADY_RATE:-50000}
 idle_seconds=${IDLE_SECONDS:-60}
-idle_settle=${IDLE_SETTLE:-15}
+idle_settle=${IDLE_SETTLE:-75}
 
 # What a reader must know to compare: the machine, its load, the versions, what was measured.
 write_results() {
