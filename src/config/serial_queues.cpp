@@ -14,8 +14,8 @@ namespace
 
 /* What a row is made for. */
 struct Wish {
-    Oid serial_for =
-        InvalidOid; /* the role that needs the queue to be serial; none: only a new one */
+    /* The role that needs the queue to be serial; none: only a new one is. */
+    Oid serial_for = InvalidOid;
 };
 
 /* Rows that this transaction has to make. Sorted, so that two transactions that make the same ones
