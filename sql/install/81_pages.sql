@@ -7,10 +7,12 @@
 -- --- What all of them share ---
 
 CREATE FUNCTION backfill._page_count(number bigint, cap bigint)
-RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT pg_catalog.jsonb_build_object('count', least(_page_count.number, _page_count.cap), 'capped', _page_count.number > _page_count.cap);
+RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap);
 END;
+$$;
 COMMENT ON FUNCTION backfill._page_count(bigint, bigint) IS 'A count as pages show it; beyond the cap only that there are more is known.';
 
 CREATE FUNCTION backfill._page_size("limit" integer)
@@ -151,7 +153,7 @@ COMMENT ON FUNCTION backfill._page_job_ranges(integer, text, integer, integer) I
 CREATE VIEW backfill._letter AS
 SELECT d.id,
        d.task_identifier,
-       coalesce(d.queue_name, '') AS queue_name, -- empty: none
+       d.queue_name,
        d.job_key,
        d.failed_at,
        coalesce(d.last_error ->> 'sqlstate', '') AS sqlstate, -- empty: a consumer has told of the error, or an operator

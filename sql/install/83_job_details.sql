@@ -3,6 +3,9 @@
 
 CREATE VIEW backfill._attempt AS
 SELECT h.job_id,
+       h.task_identifier,
+       h.queue_name,
+       h.job_key,
        h.attempt,
        h.outcome,
        h.created_at,
@@ -12,21 +15,7 @@ SELECT h.job_id,
        CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.error
             WHEN h.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', h.error -> 'sqlstate') END AS error
   FROM backfill.job_history h;
-COMMENT ON VIEW backfill._attempt IS 'The runs in the history, also of jobs that have not ended, for job_details(). Users see backfill.history.';
-
-CREATE FUNCTION backfill._page_letters_json(letter_ids bigint[], with_large_payloads boolean)
-RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) ORDER BY s.failed_at DESC, s.id::bigint DESC), '[]')
-      FROM (SELECT d.id::text, d.original_job_id::text, d.task_identifier,
-                   CASE WHEN _page_letters_json.with_large_payloads OR NOT l.payload_is_large THEN d.payload END AS payload, l.payload_size,
-                   d.queue_name, d.priority, d.job_key, d.max_attempts, d.failure_reason, d.failure_count, d.last_error,
-                   d.original_created_at, d.original_run_at, d.failed_at, d.requeued_count, d.last_requeued_at, d.notes, d.headers,
-                   EXISTS (SELECT FROM backfill._job j WHERE j.id = d.original_job_id) AS waiting
-              FROM backfill.dlq d JOIN backfill._letter l ON l.id = d.id
-             WHERE d.id = ANY (_page_letters_json.letter_ids) AND l.id = ANY (_page_letters_json.letter_ids)) s;
-END;
-COMMENT ON FUNCTION backfill._page_letters_json(bigint[], boolean) IS 'These dead letters as the caller may see them in backfill.dlq, as JSON.';
+COMMENT ON VIEW backfill._attempt IS 'The runs in the history, also of jobs that have not ended, for job_details() and list_history(). Users see backfill.history.';
 
 CREATE FUNCTION backfill._page_history_json(job_id bigint)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
