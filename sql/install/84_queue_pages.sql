@@ -110,19 +110,28 @@ END;
 COMMENT ON FUNCTION backfill._overview_queue_names(integer, text) IS 'The names of queues that are configured or have jobs: the next ones after a name.';
 
 -- A name holds the text that is searched for, in whatever case.
-CREATE FUNCTION backfill._overview_page_of_names(names text[], looked_at integer, size integer, search text, OUT page text[], OUT next text, OUT cut_off boolean)
+CREATE FUNCTION backfill._overview_page_of_names(
+    names text[],
+    looked_at integer,
+    size integer,
+    search text,
+    among text[],
+    OUT page text[],
+    OUT next text,
+    OUT cut_off boolean)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT f.found[1:_overview_page_of_names.size], CASE WHEN c.cut_off THEN _overview_page_of_names.names[_overview_page_of_names.looked_at]
                                                 WHEN pg_catalog.cardinality(f.found) > _overview_page_of_names.size THEN f.found[_overview_page_of_names.size] END, c.cut_off
       FROM (SELECT ARRAY(SELECT n.name FROM pg_catalog.unnest(_overview_page_of_names.names) WITH ORDINALITY AS n (name, place)
-                          WHERE _overview_page_of_names.search IS NULL OR pg_catalog.strpos(pg_catalog.lower(n.name), pg_catalog.lower(_overview_page_of_names.search)) > 0
+                          WHERE (_overview_page_of_names.search IS NULL OR pg_catalog.strpos(pg_catalog.lower(n.name), pg_catalog.lower(_overview_page_of_names.search)) > 0)
+                            AND (_overview_page_of_names.among IS NULL OR n.name = ANY (_overview_page_of_names.among))
                           ORDER BY n.place) AS found) f
      CROSS JOIN LATERAL (SELECT pg_catalog.cardinality(f.found) <= _overview_page_of_names.size
                                 AND pg_catalog.cardinality(_overview_page_of_names.names) >= _overview_page_of_names.looked_at AS cut_off) c;
 END;
-COMMENT ON FUNCTION backfill._overview_page_of_names(text[], integer, integer, text) IS
-    'The first names that match, and where to go on. cut_off: looked_at names were looked at, and may not have been all.';
+COMMENT ON FUNCTION backfill._overview_page_of_names(text[], integer, integer, text, text[]) IS
+    'The first names that match, among these if any are given, and where to go on. cut_off: looked_at names were looked at, and may not have been all.';
 
 CREATE FUNCTION backfill.list_queues(search text DEFAULT NULL, cursor text DEFAULT NULL, "limit" integer DEFAULT 50)
 RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -133,7 +142,7 @@ DECLARE
     found record;
 BEGIN
     found := backfill._overview_page_of_names(ARRAY(SELECT n.* FROM backfill._overview_queue_names(looked_at, coalesce((backfill._page_place('queues', cursor)).name, '')) n),
-                                     looked_at, size, search);
+                                     looked_at, size, search, NULL);
     -- All counts of a page together look at 50,000 jobs or so.
     RETURN pg_catalog.jsonb_build_object('queues', backfill._overview_queues_json(found.page, least(10000, 50000 / size)),
                                          'next', CASE WHEN found.next IS NOT NULL THEN backfill._page_cursor('queues', NULL, NULL, found.next) END,
