@@ -15,15 +15,15 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._page_count(bigint, bigint) IS 'A count as pages show it; beyond the cap only that there are more is known.';
 
-CREATE FUNCTION backfill._page_size("limit" integer)
+CREATE FUNCTION backfill._page_size(asked integer)
 RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF "limit" NOT BETWEEN 1 AND 500 THEN
-        RAISE EXCEPTION 'limit is out of range: %', "limit"
+    IF asked NOT BETWEEN 1 AND 500 THEN
+        RAISE EXCEPTION 'limit is out of range: %', asked
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 500.';
     END IF;
-    RETURN coalesce("limit", 50);
+    RETURN coalesce(asked, 50);
 END;
 $$;
 COMMENT ON FUNCTION backfill._page_size(integer) IS 'How many things a page has: the limit that the caller gave, or 50.';
@@ -79,8 +79,8 @@ BEGIN
         IF pg_catalog.length(cursor) < 10000 AND pg_catalog.starts_with(cursor, list || '.') THEN
             parts := pg_catalog.convert_from(pg_catalog.decode(pg_catalog.substr(cursor, pg_catalog.length(list) + 2), 'hex'),
                                              pg_catalog.getdatabaseencoding())::jsonb;
-            at := parts ->> 0;
-            id := parts ->> 1;
+            at := (parts ->> 0)::timestamptz;
+            id := (parts ->> 1)::bigint;
             name := parts ->> 2;
         END IF;
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN

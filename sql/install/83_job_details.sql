@@ -34,8 +34,10 @@ COMMENT ON FUNCTION backfill._page_runs_json(bigint) IS 'The runs of a job that 
 
 -- Without a history only the last error is known, and not when it occurred.
 CREATE FUNCTION backfill._page_job_timeline(job_id bigint, job jsonb, letter jsonb, runs jsonb)
-RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
     WITH run AS (
         SELECT a.* FROM pg_catalog.jsonb_to_recordset(_page_job_timeline.runs)
                AS a (attempt integer, outcome text, created_at timestamptz, started_at timestamptz, finished_at timestamptz, worker text, error jsonb))
@@ -68,8 +70,9 @@ BEGIN ATOMIC
             UNION ALL
             SELECT 7, (_page_job_timeline.job ->> 'run_at')::timestamptz, NULL, 'next_run', (_page_job_timeline.job ->> 'attempts')::integer + 1, NULL, NULL, NULL
              WHERE _page_job_timeline.job ->> 'state' IN ('scheduled', 'ready')) e
-     WHERE e.at IS NOT NULL OR e.after IS NOT NULL;
+     WHERE e.at IS NOT NULL OR e.after IS NOT NULL);
 END;
+$$;
 COMMENT ON FUNCTION backfill._page_job_timeline(bigint, jsonb, jsonb, jsonb) IS 'What has happened to a job, the oldest first, and when it runs next.';
 
 CREATE FUNCTION backfill.job_details(job_id bigint)

@@ -114,10 +114,10 @@ $$;
 COMMENT ON FUNCTION backfill._page_check_letter_filter(text) IS 'Refuses a filter of dead letters that asks for what the caller may not see.';
 
 CREATE FUNCTION backfill.list_dlq(
+    sqlstate text DEFAULT NULL,
     task_identifier text DEFAULT NULL,
     queue_name text DEFAULT NULL,
     job_key text DEFAULT NULL,
-    sqlstate text DEFAULT NULL,
     failed_after timestamptz DEFAULT NULL,
     failed_before timestamptz DEFAULT NULL,
     search text DEFAULT NULL,
@@ -142,10 +142,10 @@ COMMENT ON FUNCTION backfill.list_dlq(text, text, text, text, timestamptz, times
 
 CREATE FUNCTION backfill.find_dlq_ids(
     max_letters integer,
+    sqlstate text DEFAULT NULL,
     task_identifier text DEFAULT NULL,
     queue_name text DEFAULT NULL,
     job_key text DEFAULT NULL,
-    sqlstate text DEFAULT NULL,
     failed_after timestamptz DEFAULT NULL,
     failed_before timestamptz DEFAULT NULL,
     search text DEFAULT NULL)
@@ -154,7 +154,7 @@ AS $$
 DECLARE
     found record;
     missing integer := max_letters;
-    before timestamptz := 'infinity';
+    before timestamptz := timestamptz 'infinity';
     below bigint := 9223372036854775807;
 BEGIN
     PERFORM backfill._page_check_letter_filter(search);
@@ -173,8 +173,10 @@ COMMENT ON FUNCTION backfill.find_dlq_ids(integer, text, text, text, text, times
     'The ids of the dead letters that list_dlq() shows with this filter, the newest first, up to max_letters of them: to act on all. It goes on until it has so many or has seen all.';
 
 CREATE FUNCTION backfill.dlq_groups(failed_after timestamptz DEFAULT NULL, failed_before timestamptz DEFAULT NULL)
-RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
     WITH RECURSIVE leap AS (
         (SELECT d.task_identifier, d.sqlstate FROM backfill._letter d ORDER BY d.task_identifier, d.sqlstate LIMIT 1)
         UNION ALL
@@ -209,7 +211,8 @@ BEGIN ATOMIC
                                               'task_identifier', c.task_identifier, 'sqlstate', nullif(c.sqlstate, ''),
                                               'letters', backfill._page_count(c.letters, c.cap), 'oldest', c.oldest, 'newest', c.newest, 'sample', c.sample)
                                               ORDER BY c.letters DESC, c.newest DESC, c.task_identifier, c.sqlstate) FROM counted c), '[]'),
-               'cut_off', coalesce((SELECT k.cut_off FROM kind k LIMIT 1), false));
+               'cut_off', coalesce((SELECT k.cut_off FROM kind k LIMIT 1), false)));
 END;
+$$;
 COMMENT ON FUNCTION backfill.dlq_groups(timestamptz, timestamptz) IS
     'The dead letters grouped by task and SQLSTATE, the largest group first, each with the newest message, as JSON. Of more than 500 groups only the first by name.';

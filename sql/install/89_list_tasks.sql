@@ -49,8 +49,10 @@ COMMENT ON FUNCTION backfill._overview_task_problems(text[]) IS 'What keeps the 
 
 -- Columns as in the view tasks, which counts all jobs. cap: of each count.
 CREATE FUNCTION backfill._overview_tasks_json(task_identifiers text[], cap integer)
-RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
     WITH lease AS MATERIALIZED (
         SELECT j.task_identifier FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001)
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) ORDER BY s.task_identifier COLLATE "C"), '[]')
@@ -78,8 +80,9 @@ BEGIN ATOMIC
              CROSS JOIN LATERAL (
                    SELECT pg_catalog.count(*) AS letters
                      FROM (SELECT FROM backfill._letter d WHERE d.task_identifier >= n.task_identifier AND d.task_identifier <= n.task_identifier
-                            ORDER BY d.task_identifier LIMIT _overview_tasks_json.cap + 1) c) d) s;
+                            ORDER BY d.task_identifier LIMIT _overview_tasks_json.cap + 1) c) d) s);
 END;
+$$;
 COMMENT ON FUNCTION backfill._overview_tasks_json(text[], integer) IS 'These tasks, with how many jobs and dead letters they have and what is wrong with them, as JSON.';
 
 CREATE FUNCTION backfill.list_tasks(search text DEFAULT NULL, problem_only boolean DEFAULT NULL, cursor text DEFAULT NULL, "limit" integer DEFAULT 50)

@@ -10,7 +10,7 @@ BEGIN
          WHERE p.pronamespace = 'backfill'::pg_catalog.regnamespace
            AND p.proname = ANY ('{list_jobs,job_details,find_job_ids,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,find_dlq_ids,list_history,list_schedules,overview}'::name[])
     LOOP
-        EXECUTE pg_catalog.format('ALTER FUNCTION %s SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s SET enable_indexscan = on SET enable_indexonlyscan = on SET enable_nestloop = on SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
                                        SET enable_incremental_sort = off SET enable_tidscan = off SET plan_cache_mode = force_custom_plan
                                        SET jit = off SET max_parallel_workers_per_gather = 0', page);
     END LOOP;
