@@ -229,6 +229,8 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
     {10, "delete empty queues", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_empty_queues(pass); }},
+    {12, "delete old rows of the audit log", UsersCode::kInStep,
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.trim_audit(pass); }},
 };
 
 std::optional<queue::Failed> Dispatcher::try_step(const Step &step, Pass &pass)

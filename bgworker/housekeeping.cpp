@@ -1,6 +1,7 @@
 /* housekeeping.cpp - see housekeeping.hpp. */
 #include "backfill/bgworker/housekeeping.hpp"
 
+#include "backfill/audit/audit.hpp"
 #include "backfill/bgworker/empty_queues.hpp"
 #include "backfill/consumers/lease.hpp"
 #include "backfill/guc.hpp"
@@ -22,6 +23,7 @@ namespace
 constexpr int kOrphanBatch = 100;
 constexpr int kHistoryBatch = 1000;
 constexpr int kMarkBatch = 1000;
+constexpr int kAuditBatch = 1000;
 /* More than can be set aside, so that there are others, too. */
 constexpr int kLetterBatch = 1000;
 constexpr int kBuryBatch = 500;
@@ -304,6 +306,16 @@ void Housekeeping::trim_history_when_due(Pass &pass)
         next_trim_ = now;
         pass.more = true;
     }
+}
+
+void Housekeeping::trim_audit(Pass &pass)
+{
+    if (!trimming_audit_.is_due())
+        return;
+    if (audit::trim(kAuditBatch) == kAuditBatch)
+        pass.more = true;
+    else
+        trimming_audit_.note_done();
 }
 
 } // namespace backfill::bgworker

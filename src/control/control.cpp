@@ -5,6 +5,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/enqueue/enqueue.hpp"
+#include "backfill/enqueue/headers.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -102,6 +103,26 @@ void apply(JobRow &row, const Changes &changes)
             row.set(column, Int16GetDatum(static_cast<int16>(*value)));
 }
 
+void apply(JobRow &row, const Update &update)
+{
+    apply(row, update.changes);
+    if (update.payload != 0)
+        row.set(Column::kPayload, update.payload);
+    if (update.queue_name)
+        row.set(Column::kQueueName, pg::from_text(*update.queue_name));
+    if (update.timeout_ms)
+        row.set(Column::kTimeoutMs, Int32GetDatum(*update.timeout_ms));
+    if (update.retry_policy == kDefaultPolicy)
+        row.set_null(Column::kRetryPolicy);
+    else if (update.retry_policy)
+        row.set(Column::kRetryPolicy, pg::from_text(*update.retry_policy));
+    if (update.headers == 0)
+        return;
+    row.set_null(Column::kHeaders);
+    if (const Datum headers = kept_headers(update.headers); headers != 0)
+        row.set(Column::kHeaders, headers);
+}
+
 bool has_attempts_left(const JobRow &row)
 {
     return row.attempts() < row.max_attempts();
@@ -169,31 +190,60 @@ std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view messa
     return result;
 }
 
-std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
+std::vector<Changed> reschedule(std::vector<int64> ids, const Changes &changes)
 {
     JobTable table;
-    std::vector<JobRow> result;
-    std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+    std::vector<Changed> result;
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+        result.push_back({job.row, job.row});
         apply(job.row, changes);
         if (has_attempts_left(job.row))
             put_back(table, *config(), job, job.row);
         else
             (void) bury_taken(table, job, kNoAttemptsLeft);
-        result.push_back(job.row);
+        result.back().after = job.row;
     });
+    std::vector<Changed> letters;
     std::vector<std::string_view> keys;
-    for (JobRow &row : dead) {
-        apply(row, changes);
-        if (has_attempts_left(row) && !row.is_null(Column::kJobKey))
+    for (const JobRow &row : dead) {
+        Changed &letter = letters.emplace_back(Changed{row, row});
+        apply(letter.after, changes);
+        if (has_attempts_left(letter.after) && !row.is_null(Column::kJobKey))
             keys.push_back(row.text_or_empty(Column::kJobKey));
     }
     lock_job_keys(std::move(keys));
-    for (const JobRow &row : dead) {
-        if (!has_attempts_left(row))
-            dead_letter::change_settings(row);
-        else if (!revive(table, row))
+    for (const Changed &letter : letters) {
+        if (!has_attempts_left(letter.after))
+            dead_letter::change_settings(letter.after);
+        else if (!revive(table, letter.after))
             continue;
-        result.push_back(row);
+        result.push_back(letter);
+    }
+    table.close();
+    return result;
+}
+
+std::optional<Changed> update(int64 id, const Update &update)
+{
+    JobTable table;
+    /* First: it waits for producers of the queue, and until then executors may have the job. */
+    const int max_depth =
+        update.queue_name ? lock_queue_depth(*update.queue_name, table).max_depth : 0;
+    std::optional<Changed> result;
+    if (Taken job = take_waiting(table, id); job.waiting) {
+        JobRow row = job.waiting->row;
+        apply(row, update);
+        if (update.changes.max_attempts && !has_attempts_left(row))
+            fail(ERRCODE_INVALID_PARAMETER_VALUE,
+                 "max_attempts is too low: " + std::to_string(row.max_attempts()),
+                 "Job " + std::to_string(id) + " has had " + std::to_string(row.attempts()) +
+                     " attempts.",
+                 "To end it, call backfill.cancel_job() or backfill.add_to_dlq().");
+        const std::string_view queue_name = row.text_or_empty(Column::kQueueName);
+        if (max_depth > 0 && queue_name != job.waiting->row.text_or_empty(Column::kQueueName))
+            check_room(queue_name, table.count_in_queue(queue_name, max_depth), max_depth);
+        put_back(table, *config(), *job.waiting, row);
+        result = {job.waiting->row, row};
     }
     table.close();
     return result;

@@ -32,11 +32,11 @@ $$, 'an argument has the same type in every function');
 CREATE TEMP TABLE place AS
 SELECT name, row_number() OVER () AS number FROM unnest('{
     max_jobs, max_letters, older_than, event, function, name, cron,
-    sqlstate, message, role, dlq_id, job_id, job_ids, worker, claim_token,
+    sqlstate, message, role, dlq_id, dlq_ids, job_id, job_ids, worker, claim_token,
     tasks, queues, task_identifier, handler, payload, payloads, queue_name, priority, min_priority, max_priority, run_at, max_attempts,
     job_key, job_key_mode, retry_policy, timeout, headers,
     run_as, notify_channel, keep_history, time_zone, fill, max_catchup, catchup,
-    state, outcome, failed_after, failed_before, finished_after, finished_before, search, problem_only, cursor, notes, limit, offset, reason, error, last_error, permanent, delay, lease
+    state, outcome, failed_after, failed_before, finished_after, finished_before, search, problem_only, notes, actor, action, object, after, before, cursor, limit, offset, reason, error, last_error, permanent, delay, lease
     }'::text[]) name;
 SELECT is_empty($$
     SELECT a.function, a.name, b.name FROM argument a JOIN argument b ON b.oid = a.oid AND b.position > a.position
@@ -54,11 +54,11 @@ $$, 'no two functions have the same optional arguments in different orders');
 -- The type of a job.
 SELECT set_eq($$
     SELECT DISTINCT f.proname FROM function f WHERE f.prorettype = 'backfill.jobs'::regtype
-$$, '{get_job,add_job,add_jobs,complete_jobs,permanently_fail_jobs,fail_jobs,reschedule_jobs,remove_job}'::name[],
+$$, '{get_job,update_job,add_job,add_jobs,complete_jobs,permanently_fail_jobs,fail_jobs,reschedule_jobs,remove_job}'::name[],
     'functions that return a job return a row of the view backfill.jobs');
 SELECT is_empty($$
     SELECT f.name, c.oid::regclass FROM function f JOIN pg_class c ON c.reltype = f.prorettype
-     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind <> 'v'
+     WHERE c.relnamespace = 'backfill'::regnamespace AND c.relkind <> 'v' AND NOT f.is_private
 $$, 'no function returns the row of a private table');
 
 -- What those functions return has the names of the view's columns in the right places.

@@ -31,6 +31,8 @@ class Housekeeping
     void move_orphans(Pass &pass);
     /* Deletes a batch of the history that is no longer wanted. */
     void trim_history_when_due(Pass &pass);
+    /* Deletes a batch of what administrators did too long ago. */
+    void trim_audit(Pass &pass);
     /* Of queues that producers made serial. */
     void delete_empty_queues(Pass &pass);
     /* Makes jobs ready again, or dead letters, whose consumers were not heard of in time. */
@@ -58,6 +60,7 @@ class Housekeeping
     TimestampTz bury_again_at_ = 0; /* those that could not be buried; 0: there are none */
     Chore deleting_letters_;
     Chore deleting_marks_;
+    Chore trimming_audit_;
     TimestampTz letters_again_at_ = 0; /* those that could not be deleted; 0: there are none */
     TimestampTz next_trim_ = 0;        /* of the history */
     struct {
