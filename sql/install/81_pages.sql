@@ -156,7 +156,7 @@ SELECT d.id,
        d.queue_name,
        d.job_key,
        d.failed_at,
-       coalesce(d.last_error ->> 'sqlstate', '') AS sqlstate, -- empty: a consumer has told of the error, or an operator
+       pg_catalog."left"(coalesce(d.last_error ->> 'sqlstate', ''), 5) AS sqlstate, -- empty: a consumer has told of the error, or an operator
        CASE WHEN (SELECT pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT')) THEN d.failure_reason END AS failure_reason,
        CASE WHEN (SELECT pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT')) THEN d.last_error ->> 'message' END AS message,
        pg_catalog.pg_column_size(d.payload) AS payload_size,
