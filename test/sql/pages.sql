@@ -6,7 +6,6 @@
 \pset format unaligned
 \pset tuples_only on
 SET backfill.fake_now = '2030-01-01 12:00:00-08';
-SET backfill.random_seed = 1;
 
 -- Nothing is there yet.
 SELECT backfill.list_jobs(), backfill.list_dlq(), backfill.dlq_groups(), backfill.list_history(), backfill.list_tasks(), backfill.list_schedules();
@@ -16,7 +15,8 @@ SELECT jsonb_object_agg(key, value) FROM jsonb_each(backfill.overview()) WHERE k
 SELECT string_agg(key, ' ' ORDER BY key) FROM jsonb_each(backfill.overview());
 
 -- A job's life: it waits, fails, is dead, is requeued, and succeeds.
-SELECT backfill.register_task('t', keep_history => '1 day', max_attempts => 2, timeout => '90 s');
+SELECT backfill.set_retry_policy('steady', jitter_factor => 0);
+SELECT backfill.register_task('t', keep_history => '1 day', max_attempts => 2, timeout => '90 s', retry_policy => 'steady');
 SELECT backfill.enqueue('t', '{"a": 1}', 'q', 5, job_key => 'k', headers => '{"h": 1}');
 SELECT jsonb_pretty(backfill.list_jobs());
 SELECT jsonb_pretty(backfill.job_details(1));
@@ -37,7 +37,7 @@ SELECT backfill.job_details(1) -> 'state' AS state, jsonb_path_query_array(backf
 SELECT jsonb_pretty(backfill.list_history());
 
 -- A task without a history: only the last error is known, and not when it occurred.
-SELECT backfill.register_task('forgetful', max_attempts => 3);
+SELECT backfill.register_task('forgetful', max_attempts => 3, retry_policy => 'steady');
 SELECT backfill.enqueue('forgetful');
 SELECT backfill.fail_job(c.id, c.claim_token, 'oh') FROM backfill.claim_jobs('w') c;
 SELECT jsonb_pretty(backfill.job_details(2) -> 'timeline');
