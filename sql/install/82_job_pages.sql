@@ -187,7 +187,7 @@ BEGIN
             job_ids := job_ids[1:max_jobs];
             RETURN;
         END IF;
-        at_least := greatest(at_least, CASE WHEN source.is_exact AND (unleased > cap OR source.name = 'leases') THEN cap END);
+        at_least := greatest(at_least, CASE WHEN source.is_exact AND (unleased > cap OR source.name IN ('leases', 'all')) THEN cap END);
     END LOOP;
     SELECT w.job_ids, w.next, w.cut_off INTO job_ids, next, cut_off
       FROM backfill._page_walk_jobs(max_jobs, task_identifier, payload, queue_name, min_priority, max_priority, job_key, state, below) w;

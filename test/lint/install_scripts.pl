@@ -14,7 +14,7 @@ use warnings;
 my %word = map { $_ => 1 } qw(
   and all any array as between by cast check coalesce conflict distinct exists extract filter from
   greatest in index insert into is join key least lateral limit not nullif offset on operator or order over
-  partition references returning returns row rows select set some table then union unique using values
+  partition references return returning returns row rows select set some table then union unique using values
   when where with within);
 # Types with a modifier.
 $word{$_} = 1 foreach qw(numeric varchar char bit interval timestamp time);
