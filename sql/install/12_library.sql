@@ -31,8 +31,8 @@ DECLARE
     item record;
 BEGIN
     SELECT e.extowner INTO owner FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill';
-    -- New is what has no privileges on record that it began with. Of sequences that belong to a column the
-    -- table's owner is the owner, so those come last.
+    -- New is what this transaction, or a subtransaction of it, has made a member. A sequence that belongs to a
+    -- column gets its owner with the table, so sequences come last.
     FOR item IN
         SELECT i.type, i.identity
           FROM pg_catalog.pg_depend d
@@ -40,7 +40,7 @@ BEGIN
          WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
            AND d.refobjid = (SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill')
            AND i.type IN ('function', 'procedure', 'table', 'view', 'sequence', 'type')
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_init_privs p WHERE p.classoid = d.classid AND p.objoid = d.objid)
+           AND pg_catalog.age(d.xmin) <= pg_catalog.age(pg_catalog.pg_current_xact_id()::xid)
          ORDER BY i.type = 'sequence'
     LOOP
         EXECUTE pg_catalog.format('ALTER %s %s OWNER TO %s', item.type, item.identity, owner);

@@ -35,7 +35,7 @@ sub imitate
 	return;
 }
 
-# Returns where it is, for new_server(install_path => ...), and where its extension scripts are.
+# Returns where it is, as new_server(install_path => ...) wants it, and where its extension scripts are.
 sub make_installation
 {
 	my ($name) = @_;
