@@ -1,7 +1,7 @@
 -- Pages: what a dashboard or a tool shows of queues that may hold millions of jobs. The functions of this and the next
 -- files return JSON, a page at a time, and look at a bounded number of rows however many there are: none reads
 -- backfill.job from end to end. A count that would take longer is capped, and says so: {"count": 10000, "capped": true}
--- means at least so many. A search that ends before it has seen all says "cut_off", and goes on from the cursor "next".
+-- means at least 10,000. A search that ends before it has seen all says "cut_off", and goes on from the cursor "next".
 -- Numbers that may exceed 2^53 are strings, as JavaScript rounds others; intervals are seconds.
 
 -- --- What all of them share ---

@@ -31,7 +31,7 @@ SELECT n, now() - floor(random() * 100) * interval '1 minute', 'infinity', now()
   FROM generate_series(1, 400) n;
 
 --
--- Jobs. A call that reads a table from end to end, or more than so many rows of it, is noted.
+-- Jobs. A call that reads a table from end to end is noted.
 --
 CREATE TEMP TABLE expensive (call text, seq_scans bigint, rows bigint);
 CREATE FUNCTION pg_temp.page(call text) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -143,7 +143,7 @@ ROLLBACK TO undisturbed;
 SELECT set_eq($$SELECT i.* FROM backfill.find_job_ids(10000, state => 'scheduled', queue_name => 'bulk') i$$,
               $$SELECT id FROM backfill.jobs WHERE state = 'scheduled' AND queue_name = 'bulk'$$, 'find_job_ids() finds what list_jobs() shows');
 SELECT results_eq($$SELECT i.* FROM backfill.find_job_ids(7, task_identifier => 'big') i$$, $$SELECT id FROM backfill.jobs WHERE task_identifier = 'big' ORDER BY id DESC LIMIT 7$$,
-              'the newest so many');
+              'the newest seven');
 SELECT is((SELECT count(DISTINCT i) FROM backfill.find_job_ids(10000) i), 10000::bigint, 'and never more');
 
 --

@@ -1,4 +1,4 @@
-# Pages while jobs run: the running ones, who runs them and how far they are, in list_jobs(), job_details(), queue_details()
+# Pages while jobs run: the running ones, their workers and how far they are, in list_jobs(), job_details(), queue_details()
 # and overview(); also behind very many that wait, where a search does not look at all of them.
 use strict;
 use warnings FATAL => 'all';
@@ -41,7 +41,7 @@ is($node->safe_psql('postgres', q{SELECT backfill.overview() #> '{jobs,running}'
 is($node->safe_psql('postgres', q{SELECT count(*) FROM jsonb_array_elements(backfill.overview() -> 'workers') w WHERE w ->> 'kind' = 'executor' AND w ->> 'state' = 'busy'}), 3, 'overview() has their workers');
 is($node->safe_psql('postgres', qq{SELECT d -> 'state', d #> '{job,progress}', d #> '{job,progress_message}', d #>> '{job,worker}' ~ '^executor [0-9]+\$', left(d ->> 'why', 8),
 		jsonb_path_query_array(d, '\$.timeline[*].event') FROM backfill.job_details($first) d}),
-	'"running"|0.5|"half"|t|running:|["created", "started"]', 'job_details() shows how far it is, who runs it and since when');
+	'"running"|0.5|"half"|t|running:|["created", "started"]', 'job_details() shows how far it is, its worker and when it began');
 
 # Behind many that wait, no search looks at all.
 $node->safe_psql('postgres', q{
