@@ -20,6 +20,7 @@ my %reads = (
 	'get_job(bigint)' => q{backfill.get_job(1)},
 	'health(interval,bigint)' => q{backfill.health()},
 	'init_dlq()' => q{backfill.init_dlq()}, # does nothing
+	'list_audit(text,text,text,timestamp with time zone,timestamp with time zone,text,integer)' => q{backfill.list_audit()},
 	'list_dlq_jobs(text,text,timestamp with time zone,timestamp with time zone,integer,integer)' => q{backfill.list_dlq_jobs('work')},
 	'metrics(text)' => q{backfill.metrics()},
 	'priority(text)' => q{backfill.priority('EMERGENCY')},
