@@ -82,7 +82,8 @@ BEGIN
         RAISE EXCEPTION 'cursor is malformed: "%"', pg_catalog.left(cursor, 60)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use what the page before has as "next".';
     END IF;
-    IF "limit" IS NULL OR "limit" NOT BETWEEN 1 AND 500 THEN
+    "limit" := coalesce("limit", 50);
+    IF "limit" NOT BETWEEN 1 AND 500 THEN
         RAISE EXCEPTION 'limit is out of range: %', "limit"
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 500.';
     END IF;

@@ -128,7 +128,7 @@ BEGIN
     RETURN letter;
 END;
 $$;
-COMMENT ON FUNCTION backfill._requeue_letter(bigint, jsonb, text) IS 'Requeue a dead letter, for the functions that do; returns it as it was.';
+COMMENT ON FUNCTION backfill._requeue_letter(bigint, jsonb, text) IS 'Requeue a dead letter and return it as it was; the functions that requeue call it.';
 
 CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
 RETURNS bigint

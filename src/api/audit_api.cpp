@@ -31,6 +31,6 @@ BACKFILL_FUNCTION(backfill_audit)
     entry.count = arguments.int8(3).value_or(entry.count);
     entry.before = arguments.is_null(4) ? 0 : arguments.datum(4);
     entry.after = arguments.is_null(5) ? 0 : arguments.datum(5);
-    audit::note(action, GetOuterUserId(), entry);
+    audit::note(action, pg::call([] { return GetOuterUserId(); }), entry);
     return static_cast<Datum>(0);
 }

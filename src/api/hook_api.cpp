@@ -59,9 +59,8 @@ bool remove_hook(FunctionCallInfo fcinfo, std::span<const std::string> schemas,
     for (const std::string &schema : schemas) {
         const pg::Param params[] = {pg::text_param(arguments.text(0)), pg::text_param(schema),
                                     pg::text_param(function), pg::text_param(arguments.text(2))};
-        const audit::Change change =
-            change_of(arguments.text(0).value_or(std::string_view()), schema, function,
-                      arguments.text(2));
+        const audit::Change change = change_of(arguments.text(0).value_or(std::string_view()),
+                                               schema, function, arguments.text(2));
         if (pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
                                  " AND h.function_schema = $2 AND h.function_name = $3"
                                  " AND h.task_identifier IS NOT DISTINCT FROM $4",

@@ -61,21 +61,15 @@ void notice_unknown_queue(std::string_view name)
     });
 }
 
-/* Of a queue that is changed. One that is being deleted must not be locked before that is
- * announced. */
-constexpr char kSettings[] =
-    "SELECT pg_catalog.jsonb_build_object('concurrency', q.concurrency, 'rate_limit', q.rate_limit,"
-    "   'rate_period', q.rate_period, 'max_depth', q.max_depth, 'paused', q.paused)"
-    "  FROM backfill.queue q WHERE q.queue_name = $1";
-constexpr char kLockedSettings[] =
-    "SELECT pg_catalog.jsonb_build_object('concurrency', q.concurrency, 'rate_limit', q.rate_limit,"
-    "   'rate_period', q.rate_period, 'max_depth', q.max_depth, 'paused', q.paused)"
-    "  FROM backfill.queue q WHERE q.queue_name = $1 FOR UPDATE";
-
-audit::Change change_of(std::string_view name, const char *select)
+audit::Change change_of(std::string_view name)
 {
     const pg::Param param = pg::text_param(name);
-    return {audit::kind::kQueue, name, select, std::span(&param, 1)};
+    return {audit::kind::kQueue, name,
+            "SELECT pg_catalog.jsonb_build_object('concurrency', q.concurrency,"
+            "   'rate_limit', q.rate_limit, 'rate_period', q.rate_period,"
+            "   'max_depth', q.max_depth, 'paused', q.paused)"
+            "  FROM backfill.queue q WHERE q.queue_name = $1 FOR UPDATE",
+            std::span(&param, 1)};
 }
 
 Datum set_paused(FunctionCallInfo fcinfo, bool paused)
@@ -86,7 +80,7 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     notice_unknown_queue(name);
     const pg::Param params[] = {pg::text_param(name), pg::bool_param(paused)};
     queue::write_serial_queues();
-    const audit::Change change = change_of(name, kLockedSettings);
+    const audit::Change change = change_of(name);
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused, automatic)"
                                 " VALUES ($1, $2, true)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
@@ -125,7 +119,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
         pg::int4_param(max_depth),
     };
     queue::write_serial_queues();
-    const audit::Change change = change_of(name, kLockedSettings);
+    const audit::Change change = change_of(name);
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
         " VALUES ($1, $2, $3, $4, $5)"
@@ -147,7 +141,7 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
     queue::write_serial_queues();
-    const audit::Change change = change_of(name, kSettings);
+    const audit::Change change = change_of(name);
     const queue::Deletion deletion = queue::delete_queue_row(name);
     if (deletion.use != queue::QueueUse::kNone)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -35,18 +35,12 @@ enum AuditColumn {
     kAuditColumns
 };
 constexpr pg::OwnColumn kOwnColumns[] = {
-    {"id", INT8OID, true},
-    {"at", TIMESTAMPTZOID, true},
-    {"actor", TEXTOID, true},
-    {"role", TEXTOID, true},
-    {"action", TEXTOID, true},
-    {"kind", TEXTOID, true},
-    {"count", INT8OID, true},
-    {"job_id", INT8OID, false},
-    {"client_addr", INETOID, false},
-    {"application_name", TEXTOID, false},
-    {"objects", TEXTARRAYOID, true},
-    {"before", JSONBOID, false},
+    {"id", INT8OID, true},           {"at", TIMESTAMPTZOID, true},
+    {"actor", TEXTOID, true},        {"role", TEXTOID, true},
+    {"action", TEXTOID, true},       {"kind", TEXTOID, true},
+    {"count", INT8OID, true},        {"job_id", INT8OID, false},
+    {"client_addr", INETOID, false}, {"application_name", TEXTOID, false},
+    {"objects", TEXTARRAYOID, true}, {"before", JSONBOID, false},
     {"after", JSONBOID, false},
 };
 static_assert(std::size(kOwnColumns) == kAuditColumns);
@@ -114,14 +108,10 @@ struct JobSetting {
     queue::Column column;
 };
 constexpr JobSetting kJobSettings[] = {
-    {"payload", queue::Column::kPayload},
-    {"queue_name", queue::Column::kQueueName},
-    {"priority", queue::Column::kPriority},
-    {"run_at", queue::Column::kRunAt},
-    {"attempts", queue::Column::kAttempts},
-    {"max_attempts", queue::Column::kMaxAttempts},
-    {"retry_policy", queue::Column::kRetryPolicy},
-    {"timeout_ms", queue::Column::kTimeoutMs},
+    {"payload", queue::Column::kPayload},          {"queue_name", queue::Column::kQueueName},
+    {"priority", queue::Column::kPriority},        {"run_at", queue::Column::kRunAt},
+    {"attempts", queue::Column::kAttempts},        {"max_attempts", queue::Column::kMaxAttempts},
+    {"retry_policy", queue::Column::kRetryPolicy}, {"timeout_ms", queue::Column::kTimeoutMs},
     {"headers", queue::Column::kHeaders},
 };
 
@@ -175,12 +165,12 @@ bool is_same(queue::Column column, const queue::JobRow &a, const queue::JobRow &
 void keep_differences(Entry &entry)
 {
     const pg::Param params[] = {pg::jsonb_param(entry.before), pg::jsonb_param(entry.after)};
-    const pg::TableRows rows = pg::query_as_owner(
-        "SELECT pg_catalog.jsonb_object_agg(o.key, o.value),"
-        "       pg_catalog.jsonb_object_agg(o.key, $2::jsonb -> o.key)"
-        "  FROM pg_catalog.jsonb_each($1) o"
-        " WHERE $2::jsonb -> o.key IS DISTINCT FROM o.value",
-        params);
+    const pg::TableRows rows =
+        pg::query_as_owner("SELECT pg_catalog.jsonb_object_agg(o.key, o.value),"
+                           "       pg_catalog.jsonb_object_agg(o.key, $2::jsonb -> o.key)"
+                           "  FROM pg_catalog.jsonb_each($1) o"
+                           " WHERE $2::jsonb -> o.key IS DISTINCT FROM o.value",
+                           params);
     const pg::TableRow &row = rows.rows[0];
     entry.before = row.nulls[0] ? 0 : row.values[0];
     entry.after = row.nulls[1] ? 0 : row.values[1];

@@ -119,19 +119,6 @@ Size size_of(const JsonbValue &value)
     }
 }
 
-/* Inside call(). */
-void push_omission(JsonbParseState **state, Size bytes)
-{
-    JsonbValue key = string_value("omitted_bytes");
-    JsonbValue count;
-    count.type = jbvNumeric;
-    count.val.numeric = int64_to_numeric(static_cast<int64>(bytes));
-    (void) pushJsonbValue(state, WJB_BEGIN_OBJECT, nullptr);
-    (void) pushJsonbValue(state, WJB_KEY, &key);
-    (void) pushJsonbValue(state, WJB_VALUE, &count);
-    (void) pushJsonbValue(state, WJB_END_OBJECT, nullptr);
-}
-
 } // namespace
 
 Datum without_large_members(Datum object, Size largest)
@@ -141,6 +128,16 @@ Datum without_large_members(Datum object, Size largest)
         if (VARSIZE(json) <= largest || !JB_ROOT_IS_OBJECT(json))
             return JsonbPGetDatum(json);
         JsonbParseState *state = nullptr;
+        const auto push_omission = [&](Size bytes) {
+            JsonbValue key = string_value("omitted_bytes");
+            JsonbValue count;
+            count.type = jbvNumeric;
+            count.val.numeric = int64_to_numeric(static_cast<int64>(bytes));
+            (void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+            (void) pushJsonbValue(&state, WJB_KEY, &key);
+            (void) pushJsonbValue(&state, WJB_VALUE, &count);
+            (void) pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+        };
         JsonbIterator *members = JsonbIteratorInit(&json->root);
         JsonbValue value;
         (void) JsonbIteratorNext(&members, &value, true); /* the object begins */
@@ -149,7 +146,7 @@ Datum without_large_members(Datum object, Size largest)
             (void) pushJsonbValue(&state, WJB_KEY, &value);
             (void) JsonbIteratorNext(&members, &value, true);
             if (size_of(value) > largest)
-                push_omission(&state, size_of(value));
+                push_omission(size_of(value));
             else
                 (void) pushJsonbValue(&state, WJB_VALUE, &value);
         }

@@ -128,7 +128,7 @@ SELECT lives_ok(s, 'no effect: ' || s) FROM unnest(ARRAY[
     $$SELECT backfill.reschedule_jobs('{999999}', priority => 1)$$, 'SELECT backfill.delete_dlq_job(999999)', $$SELECT backfill.delete_dlq_jobs('{999999}')$$,
     $$SELECT backfill.requeue_dlq_jobs('{999999}'::bigint[])$$, $$SELECT backfill.requeue_dlq_jobs('nothing')$$, 'SELECT backfill.update_dlq_job(999999)', $$SELECT backfill.delete_dlq_by_job_key('none')$$,
     $$SELECT backfill.cleanup_dlq('100 years')$$, 'SELECT backfill.process_failed_jobs()', 'SELECT backfill.startup_cleanup()', 'SELECT backfill.release_stale_job_locks()',
-    $$SELECT backfill.force_unlock_workers('{nobody}')$$, $$SELECT backfill.unschedule('none')$$, $$SELECT backfill.unregister_task('none')$$, $$SELECT backfill.delete_queue('none')$$,
+    $$SELECT backfill.force_unlock_workers('{unknown}')$$, $$SELECT backfill.unschedule('none')$$, $$SELECT backfill.unregister_task('none')$$, $$SELECT backfill.delete_queue('none')$$,
     $$SELECT backfill.unregister_hook('job_fail', 'none'::text)$$, $$SELECT backfill.schedule_crontab('# nothing')$$]) s;
 SELECT is_empty('SELECT action, objects FROM backfill.audit', 'what has no effect leaves no row');
 -- Nor what is rolled back, nor what is not administrative.

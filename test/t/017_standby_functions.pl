@@ -32,6 +32,7 @@ my %reads = (
 	'list_tasks(text,boolean,text,integer)' => q{backfill.list_tasks(problem_only => true)},
 	'overview()' => q{backfill.overview()},
 	'queue_details(text)' => q{backfill.queue_details('bulk')},
+	'list_audit(text,text,text,timestamp with time zone,timestamp with time zone,text,integer)' => q{backfill.list_audit()},
 	'list_dlq_jobs(text,text,timestamp with time zone,timestamp with time zone,integer,integer)' => q{backfill.list_dlq_jobs('work')},
 	'metrics(text)' => q{backfill.metrics()},
 	'priority(text)' => q{backfill.priority('EMERGENCY')},

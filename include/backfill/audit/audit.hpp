@@ -1,9 +1,9 @@
 /* audit.hpp - which role has done what by an administrative call: a row of backfill.audit_log.
  *
  * Every SQL function that administrators only may call, and that changes something, calls note()
- * when it has done so; test/pgtap/audit.sql finds those that do not. The row is part of the caller's
- * transaction: it is there if what the call has done is. It is written below SQL, so that the
- * caller needs no right to the table, and can neither write to it nor change it.
+ * when it has done so; test/pgtap/audit.sql finds those that do not. The row is part of the
+ * caller's transaction: it is there if what the call has done is. It is written below SQL, so that
+ * the caller needs no right to the table, and can neither write to it nor change it.
  *
  * A library that is newer than the SQL objects finds no such table, and notes nothing. */
 #pragma once

@@ -44,8 +44,8 @@ struct Update {
     std::optional<int32> timeout_ms;
 };
 /* Changes a waiting job, which keeps its id, key and age; nothing if it does not wait. Errors:
- * Failure JB001 if it is to go to a queue that is full, 22023 if it has had all of the attempts that
- * it is to have. */
+ * Failure JB001 if it is to go to a queue that is full, 22023 if it has had all of the attempts
+ * that it is to have. */
 std::optional<Changed> update(int64 id, const Update &update);
 
 /* Deletes the waiting job with this key, else lets the running or leased one not be retried, else

@@ -11,8 +11,9 @@
 namespace backfill::queue
 {
 
-/* The job that was deleted, or told to stop; nothing if there is none. Waits for a moment where an executor has just
- * taken the job, and for a transaction that is changing a leased job's row. Needs a transaction. */
+/* The job that was deleted, or told to stop; nothing if there is none. Waits for a moment where an
+ * executor has just taken the job, and for a transaction that is changing a leased job's row. Needs
+ * a transaction. */
 std::optional<JobRow> cancel_job(int64 id);
 
 } // namespace backfill::queue
