@@ -155,7 +155,8 @@ BEGIN
         RAISE EXCEPTION 'cursor is malformed: "%"', pg_catalog.left(cursor, 60)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use what the page before has as "next".';
     END IF;
-    IF "limit" IS NULL OR "limit" NOT BETWEEN 1 AND 500 THEN
+    "limit" := coalesce("limit", 50);
+    IF "limit" NOT BETWEEN 1 AND 500 THEN
         RAISE EXCEPTION 'limit is out of range: %', "limit"
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 500.';
     END IF;
@@ -263,7 +264,7 @@ BEGIN
 END;
 $$;
 
-COMMENT ON FUNCTION backfill._requeue_letter(bigint, jsonb, text) IS 'Requeue a dead letter, for the functions that do; returns it as it was.';
+COMMENT ON FUNCTION backfill._requeue_letter(bigint, jsonb, text) IS 'Requeue a dead letter and return it as it was; the functions that requeue call it.';
 
 CREATE OR REPLACE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
 RETURNS bigint
@@ -869,7 +870,7 @@ END;
 $$;
 
 COMMENT ON FUNCTION backfill.find_job_ids(integer, text, jsonb, text, integer, integer, text, text) IS
-    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has so many or has seen all.';
+    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all.';
 
 CREATE FUNCTION backfill.update_job(
     job_id bigint,
@@ -962,7 +963,7 @@ SELECT h.job_id,
             WHEN h.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', h.error -> 'sqlstate') END AS error
   FROM backfill.job_history h;
 
-COMMENT ON VIEW backfill._attempt IS 'The runs in the history, also of jobs that have not ended, for job_details() and list_history(). Users see backfill.history.';
+COMMENT ON VIEW backfill._attempt IS 'What job_details() and list_history() read: the runs in the history, also of jobs that have not ended. Users see backfill.history.';
 
 CREATE FUNCTION backfill._page_history_json(job_id bigint)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1233,7 +1234,7 @@ END;
 $$;
 
 COMMENT ON FUNCTION backfill.find_dlq_ids(integer, text, text, text, text, timestamptz, timestamptz, text) IS
-    'The ids of the dead letters that list_dlq() shows with this filter, the newest first, up to max_letters of them: to act on all. It goes on until it has so many or has seen all.';
+    'The ids of the dead letters that list_dlq() shows with this filter, the newest first, up to max_letters of them: to act on all. It goes on until it has max_letters or has seen all.';
 
 CREATE FUNCTION backfill.dlq_groups(failed_after timestamptz DEFAULT NULL, failed_before timestamptz DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1631,11 +1632,23 @@ $$;
 
 COMMENT ON FUNCTION backfill._overview_jobs() IS 'The part of overview() that counts jobs and dead letters.';
 
+CREATE FUNCTION backfill._overview_totals(
+    OUT name text,
+    OUT labels jsonb,
+    OUT value double precision,
+    OUT sum double precision,
+    OUT bucket_bounds double precision[],
+    OUT bucket_counts bigint[])
+RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'backfill_counter_totals';
+
+COMMENT ON FUNCTION backfill._overview_totals() IS
+    'What _counters() has for each task, queue and priority band, of all of them together; no rows if there is no shared memory.';
+
 CREATE FUNCTION backfill._overview_counters()
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH c AS MATERIALIZED (
-        SELECT k.* FROM backfill._counters() k
+        SELECT k.* FROM backfill._overview_totals() k
          WHERE k.name = ANY ('{backfill_jobs_enqueued,backfill_jobs_completed,backfill_jobs_failed,backfill_retries_attempted,backfill_dlq_jobs_added,backfill_jobs_wait_time_seconds,backfill_jobs_duration_seconds}'))
     SELECT pg_catalog.jsonb_build_object('counters',
                (SELECT pg_catalog.jsonb_object_agg(n.key, coalesce((SELECT pg_catalog.sum(c.value) FROM c WHERE c.name = n.name), 0)::bigint::text)
