@@ -102,7 +102,7 @@ sub kill_consumer { return end_consumer($_[0], 'KILL'); }
 sub consumer_log
 {
 	my ($consumer) = @_;
-	return slurp_file($consumer->{log});
+	return -e $consumer->{log} ? slurp_file($consumer->{log}) : ''; # it may be killed before it has one
 }
 
 # An assertion: its log comes to have a line.

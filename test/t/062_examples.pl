@@ -100,8 +100,13 @@ for my $l ($ENV{EXAMPLES} ? split(/ /, $ENV{EXAMPLES}) : qw(bash cpp node python
 	my ($permanent) = enqueue('{}');
 	wait_until($node, 'postgres', qq{SELECT failure_count || ' ' || (last_error->>'message') FROM backfill.dlq WHERE original_job_id = $permanent}, "$l: what can never succeed does at once", '1 the payload has no text');
 	wait_for_consumer_log($one, qr/job $permanent: failed \(dead\)/, "$l: which it was told");
-	$id = sql(q{SELECT backfill.enqueue('count_words', jsonb_build_object('text', 'a', 'busy_until', extract(epoch FROM clock_timestamp()) + 2))});
-	is_done($id, 1, "$l: what is put off is done");
+	# On a busy machine it may come to the consumer when it need not be put off any more.
+	for my $seconds (2, 10, 60)
+	{
+		$id = sql(qq{SELECT backfill.enqueue('count_words', jsonb_build_object('text', 'a', 'busy_until', extract(epoch FROM clock_timestamp()) + $seconds))});
+		is_done($id, 1, "$l: what is put off is done");
+		last if consumer_log($one) =~ /job $id: snoozed/;
+	}
 	like(consumer_log($one), qr/job $id: begins count_words, attempt 1.*job $id: snoozed.*job $id: begins count_words, attempt 1/s, "$l: and has cost no attempt");
 
 	# What no program expects, and arithmetic in bash must not get to see.
