@@ -6,6 +6,7 @@ SELECT no_plan();
 
 ANALYZE backfill.job, backfill.dead_letter, backfill.job_history;
 SELECT setseed(0.5);
+SELECT set_config('backfill.fake_now', now()::text, true); -- no job comes due between a page and a look at the view
 INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, job_key, payload)
 SELECT now() + CASE WHEN random() < 0.1 THEN interval '1 day' ELSE interval '-1 day' END * random(), now(),
        (ARRAY[-10, 0, 0, 0, 5])[ceil(random() * 5)], 0, 8, 0,
@@ -232,6 +233,40 @@ SELECT results_eq($$SELECT b ->> 'band', (b #>> '{ready,count}')::bigint FROM js
 SELECT is((backfill.overview() ->> 'oldest_ready_at')::timestamptz, (SELECT min(run_at) FROM backfill.jobs WHERE state = 'ready' AND lease_expires_at IS NULL), 'and knows the oldest ready job');
 SELECT is(backfill.overview() #>> '{queues,0,queue_name}', 'bulk', 'the longest queue comes first');
 SELECT is(pg_temp.page('backfill.overview()') #> '{jobs,dead}', '{"count": 10000, "capped": true}', 'very many letters are capped');
+
+--
+-- Searches that end before they have seen all go on from there, and leave nothing out at the edge.
+--
+INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload)
+SELECT now(), now(), 0, 0, 8, 0, 'big', 'bulk', '{}' FROM generate_series(1, 45000);
+UPDATE backfill.job SET payload = '{"edge": 1}' WHERE id = ANY (ARRAY(SELECT id FROM backfill.job ORDER BY id DESC LIMIT 3 OFFSET 9999));
+UPDATE backfill.job SET queue_name = '' WHERE id = ANY (ARRAY(SELECT id FROM backfill.job ORDER BY id DESC LIMIT 3 OFFSET 49999));
+INSERT INTO backfill.dead_letter (original_job_id, task_identifier, payload, priority, max_attempts, failure_reason, failure_count, original_created_at, original_run_at, failed_at)
+SELECT 2000000 + n, 'big', '{}', 0, 8, '', 8, now(), now(), now() - n * interval '1 s' FROM generate_series(1, 11000) n;
+UPDATE backfill.dead_letter SET last_error = '{"sqlstate": "EDGE1"}' WHERE id = ANY (ARRAY(SELECT id FROM backfill.dead_letter ORDER BY failed_at DESC, id DESC LIMIT 3 OFFSET 19999));
+INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, priority, attempt, max_attempts, outcome, task_identifier)
+SELECT 1000 + n, now() - n * interval '1 s', 'infinity', now(), 0, 1, 8, 'completed', CASE WHEN n BETWEEN 19500 AND 20500 THEN 'edge' ELSE 'big' END FROM generate_series(1, 21000) n;
+CREATE TEMP VIEW edge AS
+SELECT * FROM (VALUES
+    ('jobs', 'backfill.list_jobs(payload => ''{"edge": 1}'', cursor => %s)', 'SELECT id::text FROM backfill.jobs WHERE payload @> ''{"edge": 1}'' ORDER BY id DESC'),
+    ('jobs', 'backfill.list_jobs(queue_name => '''', cursor => %s, "limit" => 500)', 'SELECT id::text FROM backfill.jobs WHERE queue_name IS NULL ORDER BY id DESC'),
+    ('letters', 'backfill.list_dlq(sqlstate => ''EDGE1'', cursor => %s)', 'SELECT id::text FROM backfill.dlq WHERE last_error ->> ''sqlstate'' = ''EDGE1'' ORDER BY failed_at DESC, id DESC'),
+    ('history', 'backfill.list_history(task_identifier => ''edge'', cursor => %s, "limit" => 500)', 'SELECT id::text FROM backfill.history WHERE task_identifier = ''edge'' ORDER BY finished_at DESC, id DESC')
+    ) v (things, call, query);
+SELECT is(pg_temp.page(format(call, 'NULL')) -> 'cut_off', 'true', 'cut off: ' || call) FROM edge;
+SELECT is(pg_temp.walk(call, things), pg_temp.rows(query), 'beyond the edge: ' || call) FROM edge;
+SELECT set_eq($$SELECT i.* FROM backfill.find_job_ids(10000, payload => '{"edge": 1}') i$$, $$SELECT id FROM backfill.jobs WHERE payload @> '{"edge": 1}'$$, 'find_job_ids() goes on beyond the edge');
+SELECT set_eq($$SELECT i.* FROM backfill.find_dlq_ids(2, sqlstate => 'EDGE1') i$$, $$SELECT id FROM backfill.dlq WHERE last_error ->> 'sqlstate' = 'EDGE1' ORDER BY failed_at DESC, id DESC LIMIT 2$$,
+              'find_dlq_ids() goes on beyond the edge');
+SELECT is(pg_temp.page('backfill.list_queues(search => ''no such queue'')'), '{"queues": [], "next": null, "cut_off": false}', 'a search among few names is not cut off');
+SELECT count(backfill.set_queue('more_' || n, 1)) FROM generate_series(1, 5000) n;
+SELECT is(pg_temp.page('backfill.list_queues(search => ''Q_7'')') -> 'cut_off', 'true', 'one among very many is');
+SELECT is(pg_temp.walk('backfill.list_queues(search => ''Q_7'', cursor => %s)', 'queues', 'queue_name'), '{q_7}', 'and goes on');
+-- Payloads are searched 8 MB at a time.
+UPDATE backfill.job SET payload = jsonb_build_object('edge', 2, 'long', (SELECT string_agg(md5(n::text || id), '') FROM generate_series(1, 50000) n))
+ WHERE id = ANY (ARRAY(SELECT id FROM backfill.job ORDER BY id DESC LIMIT 12));
+SELECT is(cardinality(pg_temp.walk('backfill.list_jobs(payload => ''{"edge": 2}'', cursor => %s)', 'jobs')), 12, 'long payloads are searched, too');
+SELECT cmp_ok(jsonb_array_length(pg_temp.page('backfill.list_jobs(payload => ''{"edge": 2}'')') -> 'jobs'), '<', 12, 'but not all in one call');
 
 SELECT is_empty('SELECT * FROM expensive', 'no call reads jobs, dead letters or the history from end to end');
 
