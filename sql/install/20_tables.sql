@@ -169,6 +169,8 @@ CREATE UNIQUE INDEX dead_letter_job_key_idx ON backfill.dead_letter (job_key, ta
 CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
 CREATE INDEX dead_letter_queue_idx ON backfill.dead_letter (queue_name) WHERE queue_name IS NOT NULL;
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
+-- For dlq_groups(), and to list one of its groups.
+CREATE INDEX dead_letter_error_idx ON backfill.dead_letter (task_identifier, (coalesce(last_error ->> 'sqlstate', '')), failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
 -- Jobs that were cancelled, or whose key was removed or enqueued again, while they ran.
@@ -205,6 +207,7 @@ CREATE TABLE backfill.job_history (
 ALTER TABLE backfill.job_history REPLICA IDENTITY FULL;
 CREATE INDEX job_history_job_idx ON backfill.job_history (job_id);
 CREATE INDEX job_history_keep_until_idx ON backfill.job_history (keep_until);
+CREATE INDEX job_history_finished_at_idx ON backfill.job_history (finished_at, job_id) WHERE outcome <> 'retried';
 COMMENT ON TABLE backfill.job_history IS
     'Jobs that have ended, and their failed attempts, of tasks registered with keep_history; see the view backfill.history.';
 

@@ -256,10 +256,10 @@ COMMENT ON FUNCTION backfill._owner_is_trusted(oid, oid) IS
     'Whether the owner of a function may act as the role that the function runs as, or owns the extension.';
 
 -- The functions that run as a role of ours: what keeps them from running, and which other role could use that role's rights by them.
-CREATE FUNCTION backfill._functions(OUT kind text, OUT problem text, OUT foreign_owner text)
+CREATE FUNCTION backfill._functions(OUT kind text, OUT name text, OUT problem text, OUT foreign_owner text)
 RETURNS SETOF record LANGUAGE sql VOLATILE PARALLEL RESTRICTED ROWS 10 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT f.kind,
+    SELECT f.kind, f.name,
            CASE WHEN p.oid IS NULL THEN pg_catalog.format('%s: %I.%I does not exist', f.name, f.schema, f.function)
                 WHEN r.oid IS NULL THEN CASE WHEN f.kind = 'hook' THEN pg_catalog.format('%s: role %s', f.name, f.run_as) END
                 WHEN NOT (pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE') AND pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE'))

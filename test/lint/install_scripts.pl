@@ -13,7 +13,7 @@ use warnings;
 my %word = map { $_ => 1 } qw(
   and all any array as between by cast check coalesce conflict distinct exists extract filter from
   greatest in index insert into is join key least lateral limit not nullif offset on operator or order over
-  partition references returning returns row select set some table then union unique using values
+  partition references returning returns row rows select set some table then union unique using values
   when where with within);
 # Types with a modifier.
 $word{$_} = 1 foreach qw(numeric varchar char bit interval timestamp time);
@@ -80,6 +80,8 @@ foreach my $file (@ARGV)
 		# What WITH RECURSIVE defines is seen by the rest of the statement, itself included, before
 		# any relation of that name is looked for.
 		next if substr($code, 0, $at) =~ /\bWITH\s+RECURSIVE\s+\Q$name\E\b[^;]*\z/i;
+		# The same for what WITH has defined before.
+		next if substr($code, 0, $at) =~ /(?:\bWITH|\),)\s+\Q$name\E\s+AS\s+(?:MATERIALIZED\s+)?\([^;]*\z/i;
 		complain($file, $text, $at, "relation $name is not named with its schema");
 	}
 }

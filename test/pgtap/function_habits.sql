@@ -31,12 +31,12 @@ $$, 'an argument has the same type in every function');
 -- How much, or how long, comes first; then which jobs; then the job, as enqueue() has it; then the rest.
 CREATE TEMP TABLE place AS
 SELECT name, row_number() OVER () AS number FROM unnest('{
-    max_jobs, older_than, event, function, name, cron,
+    max_jobs, max_letters, older_than, event, function, name, cron,
     sqlstate, message, role, dlq_id, job_id, job_ids, worker, claim_token,
-    tasks, queues, task_identifier, handler, payload, payloads, queue_name, priority, run_at, max_attempts,
+    tasks, queues, task_identifier, handler, payload, payloads, queue_name, priority, min_priority, max_priority, run_at, max_attempts,
     job_key, job_key_mode, retry_policy, timeout, headers,
     run_as, notify_channel, keep_history, time_zone, fill, max_catchup, catchup,
-    failed_after, failed_before, notes, limit, offset, reason, error, last_error, permanent, delay, lease
+    state, outcome, failed_after, failed_before, finished_after, finished_before, search, problem_only, cursor, notes, limit, offset, reason, error, last_error, permanent, delay, lease
     }'::text[]) name;
 SELECT is_empty($$
     SELECT a.function, a.name, b.name FROM argument a JOIN argument b ON b.oid = a.oid AND b.position > a.position

@@ -42,8 +42,8 @@ SELECT throws_ok($$SELECT backfill.grant_producer(NULL)$$, '22004', NULL, 'a bun
 SELECT is_empty($$
     SELECT role, p.oid::regprocedure
       FROM unnest('{regress_producer,regress_consumer,regress_monitor,regress_admin}'::name[]) role, pg_proc p
-     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proname ~ '^_health_' AND has_function_privilege(role, p.oid, 'EXECUTE')
-$$, 'the parts of health() are in no bundle');
+     WHERE p.pronamespace = 'backfill'::regnamespace AND p.proname ~ '^_(health|overview)_' AND has_function_privilege(role, p.oid, 'EXECUTE')
+$$, 'the parts of health() and overview() are in no bundle');
 
 -- Only the owner may write to a table, use a sequence, or hand out rights.
 SELECT is_empty($$
@@ -84,7 +84,7 @@ SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
     '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,remove_job,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
     'what a producer may execute');
 SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
-SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job}'::name[], 'what a consumer may read');
+SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job,_job}'::name[], 'what a consumer may read');
 SELECT set_eq($$SELECT pg_temp.readable('regress_monitor')$$, $$SELECT viewname FROM pg_views WHERE schemaname = 'backfill'$$, 'a monitor may read every view and no table');
 SELECT set_eq($$SELECT pg_temp.readable('regress_admin')$$,
     $$SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v')$$, 'an admin may read everything');
