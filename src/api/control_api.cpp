@@ -49,6 +49,42 @@ queue::JobState rescheduled(const queue::JobRow &row)
     return row.attempts() < row.max_attempts() ? queue::state_of(row) : queue::JobState::kDead;
 }
 
+void check_changes(const control::Changes &changes)
+{
+    if (changes.run_at)
+        queue::check_run_at(*changes.run_at);
+    if (changes.priority)
+        queue::check_priority(*changes.priority);
+    if (changes.attempts)
+        queue::check_attempts(*changes.attempts);
+    if (changes.max_attempts)
+        queue::check_max_attempts(*changes.max_attempts);
+}
+
+/* The arguments of update_job(). */
+control::Update read_update(const pg::Arguments &arguments)
+{
+    control::Update update;
+    if (!arguments.is_null(1))
+        update.payload = arguments.datum(1);
+    update.queue_name = arguments.text(2);
+    update.changes.priority = arguments.int4(3);
+    update.changes.run_at = arguments.timestamptz(4);
+    update.changes.max_attempts = arguments.int4(5);
+    update.retry_policy = arguments.text(6);
+    update.timeout_ms = queue::check_timeout(arguments.interval(7));
+    if (!arguments.is_null(8))
+        update.headers = arguments.datum(8);
+    check_changes(update.changes);
+    if (update.queue_name)
+        queue::check_queue_name(*update.queue_name);
+    if (update.retry_policy)
+        queue::check_retry_policy(*queue::config(), *update.retry_policy);
+    if (update.headers != 0)
+        queue::check_headers(update.headers);
+    return update;
+}
+
 void prevent_if_read_only(const char *function)
 {
     pg::call([&] { PreventCommandIfReadOnly(function); });
@@ -76,15 +112,21 @@ BACKFILL_FUNCTION(backfill_reschedule_jobs)
     const pg::Arguments arguments(fcinfo);
     const control::Changes changes{arguments.timestamptz(1), arguments.int4(2), arguments.int4(3),
                                    arguments.int4(4)};
-    if (changes.run_at)
-        queue::check_run_at(*changes.run_at);
-    if (changes.priority)
-        queue::check_priority(*changes.priority);
-    if (changes.attempts)
-        queue::check_attempts(*changes.attempts);
-    if (changes.max_attempts)
-        queue::check_max_attempts(*changes.max_attempts);
+    check_changes(changes);
     return return_jobs(fcinfo, control::reschedule(job_ids(arguments, 0), changes), rescheduled);
+}
+
+BACKFILL_FUNCTION(backfill_update_job)
+{
+    prevent_if_read_only("update_job()");
+    const pg::Arguments arguments(fcinfo);
+    const auto id = arguments.int8(0);
+    const control::Update update = read_update(arguments);
+    std::vector<queue::JobRow> rows;
+    if (id)
+        if (const auto row = control::update(*id, update))
+            rows.push_back(*row);
+    return return_jobs(fcinfo, rows, queue::state_of);
 }
 
 BACKFILL_FUNCTION(backfill_remove_job)

@@ -5,6 +5,7 @@
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/job_rights.hpp"
 #include "backfill/enqueue/enqueue.hpp"
+#include "backfill/enqueue/headers.hpp"
 #include "backfill/enqueue/job_key.hpp"
 #include "backfill/enqueue/producer_locks.hpp"
 #include "backfill/pg/jsonb.hpp"
@@ -102,6 +103,26 @@ void apply(JobRow &row, const Changes &changes)
             row.set(column, Int16GetDatum(static_cast<int16>(*value)));
 }
 
+void apply(JobRow &row, const Update &update)
+{
+    apply(row, update.changes);
+    if (update.payload != 0)
+        row.set(Column::kPayload, update.payload);
+    if (update.queue_name)
+        row.set(Column::kQueueName, pg::from_text(*update.queue_name));
+    if (update.timeout_ms)
+        row.set(Column::kTimeoutMs, Int32GetDatum(*update.timeout_ms));
+    if (update.retry_policy == kDefaultPolicy)
+        row.set_null(Column::kRetryPolicy);
+    else if (update.retry_policy)
+        row.set(Column::kRetryPolicy, pg::from_text(*update.retry_policy));
+    if (update.headers == 0)
+        return;
+    row.set_null(Column::kHeaders);
+    if (const Datum headers = kept_headers(update.headers); headers != 0)
+        row.set(Column::kHeaders, headers);
+}
+
 bool has_attempts_left(const JobRow &row)
 {
     return row.attempts() < row.max_attempts();
@@ -194,6 +215,32 @@ std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
         else if (!revive(table, row))
             continue;
         result.push_back(row);
+    }
+    table.close();
+    return result;
+}
+
+std::optional<JobRow> update(int64 id, const Update &update)
+{
+    JobTable table;
+    /* First: it waits for producers of the queue, and until then executors may have the job. */
+    const int max_depth =
+        update.queue_name ? lock_queue_depth(*update.queue_name, table).max_depth : 0;
+    std::optional<JobRow> result;
+    if (Taken job = take_waiting(table, id); job.waiting) {
+        JobRow row = job.waiting->row;
+        apply(row, update);
+        if (update.changes.max_attempts && !has_attempts_left(row))
+            fail(ERRCODE_INVALID_PARAMETER_VALUE,
+                 "max_attempts is too low: " + std::to_string(row.max_attempts()),
+                 "Job " + std::to_string(id) + " has had " + std::to_string(row.attempts()) +
+                     " attempts.",
+                 "To end it, call backfill.cancel_job() or backfill.add_to_dlq().");
+        const std::string_view queue_name = row.text_or_empty(Column::kQueueName);
+        if (max_depth > 0 && queue_name != job.waiting->row.text_or_empty(Column::kQueueName))
+            check_room(queue_name, table.count_in_queue(queue_name, max_depth), max_depth);
+        put_back(table, *config(), *job.waiting, row);
+        result = row;
     }
     table.close();
     return result;

@@ -38,6 +38,14 @@ template <class Explicit, class Own> Explicit first_of(const Explicit &given, co
 
 } // namespace
 
+void check_room(std::string_view queue_name, int jobs, int max_depth)
+{
+    if (jobs >= max_depth)
+        fail(kErrorQueueFull, "queue " + pg::in_quotes(queue_name) + " is full",
+             "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
+             "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
+}
+
 Enqueuer::Enqueuer(const char *function)
     : config_(config_for_writing(function)), now_(clock::transaction_start())
 {
@@ -235,11 +243,7 @@ void Enqueuer::check_depth(std::string_view queue_name)
             return;
         depth = depth_.emplace(name, table_.count_in_queue(queue_name, limit.max_depth)).first;
     }
-    const int max_depth = limit.max_depth;
-    if (depth->second >= max_depth)
-        fail(kErrorQueueFull, "queue " + pg::in_quotes(queue_name) + " is full",
-             "It has max_depth " + std::to_string(max_depth) + ", and as many jobs.",
-             "Try again when jobs have been done, or raise the limit with backfill.set_queue().");
+    check_room(queue_name, depth->second, limit.max_depth);
     depth->second++;
 }
 

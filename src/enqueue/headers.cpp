@@ -70,7 +70,12 @@ Datum headers_of(const JobSpec &spec)
                  running != nullptr && !running->is_null(Column::kHeaders))
             return running->get(Column::kHeaders);
     }
-    return headers == 0 || is_empty(headers) ? 0 : headers;
+    return headers == 0 ? 0 : kept_headers(headers);
+}
+
+Datum kept_headers(Datum headers)
+{
+    return is_empty(headers) ? 0 : headers;
 }
 
 } // namespace backfill::queue

@@ -38,7 +38,7 @@ SELECT is_empty($$
 $$, 'C functions come from the library of this name');
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND prosecdef
-$$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics,requeue_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup,overview,list_queues,queue_details,list_tasks}'::name[], 'these functions are SECURITY DEFINER, and no others');
+$$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics,requeue_dlq_jobs,delete_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup,overview,list_queues,queue_details,list_tasks}'::name[], 'these functions are SECURITY DEFINER, and no others');
 
 -- Labels.
 SELECT set_eq($$

@@ -32,7 +32,7 @@ $$, 'an argument has the same type in every function');
 CREATE TEMP TABLE place AS
 SELECT name, row_number() OVER () AS number FROM unnest('{
     max_jobs, max_letters, older_than, event, function, name, cron,
-    sqlstate, message, role, dlq_id, job_id, job_ids, worker, claim_token,
+    sqlstate, message, role, dlq_id, dlq_ids, job_id, job_ids, worker, claim_token,
     tasks, queues, task_identifier, handler, payload, payloads, queue_name, priority, min_priority, max_priority, run_at, max_attempts,
     job_key, job_key_mode, retry_policy, timeout, headers,
     run_as, notify_channel, keep_history, time_zone, fill, max_catchup, catchup,
@@ -54,7 +54,7 @@ $$, 'no two functions have the same optional arguments in different orders');
 -- The type of a job.
 SELECT set_eq($$
     SELECT DISTINCT f.proname FROM function f WHERE f.prorettype = 'backfill.jobs'::regtype
-$$, '{get_job,add_job,add_jobs,complete_jobs,permanently_fail_jobs,fail_jobs,reschedule_jobs,remove_job}'::name[],
+$$, '{get_job,update_job,add_job,add_jobs,complete_jobs,permanently_fail_jobs,fail_jobs,reschedule_jobs,remove_job}'::name[],
     'functions that return a job return a row of the view backfill.jobs');
 SELECT is_empty($$
     SELECT f.name, c.oid::regclass FROM function f JOIN pg_class c ON c.reltype = f.prorettype

@@ -178,6 +178,7 @@ sub set_max_executors
 my $taken = q{ARRAY(SELECT id FROM backfill.job WHERE job_key = 'taken')};
 my %takings = (
 	'reschedule_jobs()' => "SELECT count(*) FROM backfill.reschedule_jobs($taken, priority => 3)",
+	'update_job()' => "SELECT u.id FROM backfill.job j, backfill.update_job(j.id, '{\"name\": \"never\"}') u WHERE j.job_key = 'taken'",
 	'permanently_fail_jobs()' => "SELECT count(*) FROM backfill.permanently_fail_jobs($taken)",
 	'enqueue() with its key' => q{SELECT backfill.enqueue('run', '{"name": "never"}', job_key => 'taken')},
 	'process_available_jobs()' => 'CALL backfill.process_available_jobs()');

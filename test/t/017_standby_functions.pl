@@ -42,6 +42,7 @@ my %writes = (
 	'complete_jobs(bigint[],bigint)' => q{backfill.complete_jobs('{3}', 1)},
 	'cron_tick()' => q{backfill.cron_tick()},
 	'delete_dlq_by_job_key(text)' => q{backfill.delete_dlq_by_job_key('dead')},
+	'delete_dlq_jobs(bigint[])' => q{backfill.delete_dlq_jobs('{1}')},
 	'delete_dlq_job(bigint)' => q{backfill.delete_dlq_job(1)},
 	'delete_queue(text)' => q{backfill.delete_queue('q')},
 	'enqueue(text,jsonb,text,integer,timestamp with time zone,integer,text,text,text,interval,jsonb)' => q{backfill.enqueue('work')},
@@ -66,6 +67,7 @@ my %writes = (
 	'remove_job(text)' => q{backfill.remove_job('key')},
 	'requeue_dlq_job(bigint,jsonb,text)' => q{backfill.requeue_dlq_job(1)},
 	'requeue_dlq_jobs(text,text,timestamp with time zone,timestamp with time zone,text)' => q{backfill.requeue_dlq_jobs('work')},
+	'requeue_dlq_jobs(bigint[],text)' => q{backfill.requeue_dlq_jobs('{1}'::bigint[])},
 	'reschedule_jobs(bigint[],timestamp with time zone,integer,integer,integer)' => q{backfill.reschedule_jobs('{1}', now())},
 	'resume_queue(text)' => q{backfill.resume_queue('q')},
 	'schedule(text,text,text,jsonb,text,integer,integer,text,text,text,interval,text,interval,integer,text)' => q{backfill.schedule('s', '@daily', 'work')},
@@ -78,6 +80,7 @@ my %writes = (
 	'unregister_hook(text,text,text)' => q{backfill.unregister_hook('job_fail', 'watch'::text)},
 	'unregister_task(text)' => q{backfill.unregister_task('work')},
 	'unschedule(text)' => q{backfill.unschedule('hourly')},
+	'update_job(bigint,jsonb,text,integer,timestamp with time zone,integer,text,interval,jsonb)' => q{backfill.update_job(1, '2')},
 	'update_dlq_job(bigint,jsonb,text)' => q{backfill.update_dlq_job(1, '2')},
 );
 # Said by a handler: there is none, as on a primary outside of a job.

@@ -29,6 +29,8 @@ my @operations = (
 	[ q{cancel_job(id)}, q{SELECT backfill.cancel_job($1)} ],
 	[ q{reschedule_jobs(ids, priority => 7)}, q{SELECT backfill.reschedule_jobs(ARRAY[$1], priority => 7)} ],
 	[ q{reschedule_jobs(ids, attempts => 0)}, q{SELECT backfill.reschedule_jobs(ARRAY[$1], attempts => 0)} ],
+	[ q{update_job(id, payload)}, q{SELECT backfill.update_job($1, '"new"')} ],
+	[ q{update_job(id, priority => 7)}, q{SELECT backfill.update_job($1, priority => 7)} ],
 	[ q{complete_jobs(ids)}, q{SELECT backfill.complete_jobs(ARRAY[$1])} ],
 	[ q{permanently_fail_jobs(ids)}, q{SELECT backfill.permanently_fail_jobs(ARRAY[$1], 'not needed')} ],
 	[ q{fail_jobs(ids)}, q{SELECT backfill.fail_jobs(ARRAY[$1], 'not needed')} ],
@@ -36,8 +38,10 @@ my @operations = (
 	[ 'Dead letters', undef ],
 	[ q{requeue_dlq_job(dlq_id)}, q{SELECT backfill.requeue_dlq_job($4)} ],
 	[ q{requeue_dlq_jobs(task)}, q{SELECT backfill.requeue_dlq_jobs('matrix')} ],
+	[ q{requeue_dlq_jobs(dlq_ids)}, q{SELECT backfill.requeue_dlq_jobs(ARRAY[$4])} ],
 	[ q{update_dlq_job(dlq_id, payload)}, q{SELECT backfill.update_dlq_job($4, '"corrected"')} ],
 	[ q{delete_dlq_job(dlq_id)}, q{SELECT backfill.delete_dlq_job($4)} ],
+	[ q{delete_dlq_jobs(dlq_ids)}, q{SELECT backfill.delete_dlq_jobs(ARRAY[$4])} ],
 	[ q{delete_dlq_by_job_key(job_key)}, q{SELECT backfill.delete_dlq_by_job_key($2)}, 1 ],
 	[ 'Consumers', undef ],
 	[ q{complete_jobs(ids, claim_token)}, q{SELECT backfill.complete_jobs(ARRAY[$1], $3)} ],
@@ -81,6 +85,7 @@ $node->safe_psql('postgres', q{
 			CASE WHEN (before).job IS NOT NULL AND (after).job IS NULL THEN CASE WHEN (after).letter IS NOT NULL THEN 'dead' ELSE 'gone' END
 			     WHEN (before).job IS NULL AND (after).job IS NOT NULL THEN 'waits again'
 			     WHEN (before).job IS NULL AND (after).letter IS NULL THEN 'gone'
+			     WHEN (before).job - 'payload' = (after).job - 'payload' AND (before).job <> (after).job THEN 'changed'
 			     WHEN (before).job ->> 'payload' <> (after).job ->> 'payload' THEN
 			         CASE WHEN (before).job ->> 'run_at' = (after).job ->> 'run_at' THEN 'replaced, same time' ELSE 'replaced' END
 			     WHEN (before).job ->> 'state' = 'leased' AND (after).job ->> 'state' <> 'leased' THEN 'waits again'

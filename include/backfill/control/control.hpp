@@ -27,6 +27,21 @@ struct Changes {
  * that has none left is dead. A letter whose key another job has is passed over. */
 std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes);
 
+/* What update() changes of a job; absent, or 0: as it is. The strings point into the caller's
+ * memory. */
+struct Update {
+    Changes changes; /* of the attempts only how many there are at most */
+    Datum payload = 0;
+    Datum headers = 0; /* jsonb, an object; an empty one: none from now on */
+    std::optional<std::string_view> queue_name;
+    std::optional<std::string_view> retry_policy;
+    std::optional<int32> timeout_ms;
+};
+/* Changes a waiting job, which keeps its id, key and age; nothing if it does not wait. Errors:
+ * Failure JB001 if it is to go to a queue that is full, 22023 if it has had all of the attempts that
+ * it is to have. */
+std::optional<JobRow> update(int64 id, const Update &update);
+
 /* Deletes the waiting job with this key, else lets the running or leased one not be retried, else
  * deletes the dead letters with it. Errors: Failure 42501 if the job is of a task that the current
  * user may not enqueue; letters of such tasks are passed over. */

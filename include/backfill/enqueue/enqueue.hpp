@@ -15,6 +15,8 @@ namespace backfill::queue
 
 /* The queue holds max_depth jobs. */
 inline constexpr int kErrorQueueFull = pg::error_code(core::sqlstate::kQueueFull);
+/* Throws that unless a queue that has this many jobs may get another one. */
+void check_room(std::string_view queue_name, int jobs, int max_depth);
 
 class Enqueuer
 {

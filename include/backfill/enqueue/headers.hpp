@@ -14,5 +14,7 @@ namespace backfill::queue
 /* The headers of the row, jsonb; 0: none, which an empty object also means. They may point into the
  * caller's memory, or into that of the running job. */
 Datum headers_of(const JobSpec &spec);
+/* The same of headers that a call gives. */
+Datum kept_headers(Datum headers);
 
 } // namespace backfill::queue

@@ -1,0 +1,57 @@
+-- What operators change by hand: a waiting job, and the dead letters that they have chosen.
+
+CREATE FUNCTION backfill.update_job(
+    job_id bigint,
+    payload jsonb DEFAULT NULL,
+    queue_name text DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    retry_policy text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    headers jsonb DEFAULT NULL)
+RETURNS SETOF backfill.jobs LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'backfill_update_job';
+COMMENT ON FUNCTION backfill.update_job(bigint, jsonb, text, integer, timestamptz, integer, text, interval, jsonb) IS
+    'Change a waiting job, which keeps its id and its key; NULL leaves a value as it is, headers {} means none from now on. Returns the job; no row if it does not wait: a running or leased job is passed over, never waited for.';
+
+-- Letters are locked in the order in which requeue_dlq_jobs() by filters takes them, the keys of their jobs next and all at
+-- once: so no two calls come to wait for each other.
+CREATE FUNCTION backfill.requeue_dlq_jobs(dlq_ids bigint[], notes text DEFAULT NULL)
+RETURNS SETOF bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    letter_ids bigint[] := ARRAY(SELECT d.id FROM backfill.dead_letter d WHERE d.id = ANY (dlq_ids)
+                                  ORDER BY d.failed_at, d.id FOR UPDATE);
+    letter_id bigint;
+BEGIN
+    PERFORM backfill._lock_job_keys(ARRAY(SELECT d.job_key FROM backfill.dead_letter d
+                                           WHERE d.id = ANY (letter_ids) AND d.job_key IS NOT NULL));
+    FOREACH letter_id IN ARRAY letter_ids LOOP
+        BEGIN
+            RETURN NEXT backfill.requeue_dlq_job(letter_id, notes => requeue_dlq_jobs.notes);
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL; -- its job, or another one with its key, is waiting already
+        END;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION backfill.requeue_dlq_jobs(bigint[], text) IS
+    'Requeue these dead letters, those that failed first before the others; returns the ids of the jobs. Letters whose job is waiting already, and ids of none, are passed over.';
+
+CREATE FUNCTION backfill.delete_dlq_jobs(dlq_ids bigint[])
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    -- In the order of requeue_dlq_jobs().
+    WITH locked AS (SELECT d.id FROM backfill.dead_letter d WHERE d.id = ANY (dlq_ids)
+                     ORDER BY d.failed_at, d.id FOR UPDATE)
+    DELETE FROM backfill.dead_letter d USING locked l WHERE d.id = l.id;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END;
+$$;
+COMMENT ON FUNCTION backfill.delete_dlq_jobs(bigint[]) IS 'Delete these dead letters; returns how many of them there were.';
