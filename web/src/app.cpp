@@ -6,6 +6,7 @@
 #include "log.hpp"
 #include "openapi.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <strings.h>
 
@@ -78,6 +79,18 @@ App::App(asio::io_context &io, const Options &options, std::vector<Database> dat
       tries_of_address_(kTriesOfAddress, kAddressRefill, kMostThrottled),
       tries_of_name_(kTriesOfName, kNameRefill, kMostThrottled), tidy_timer_(io)
 {
+    const auto run = [this](std::string_view sql, const SqlValues &values, SessionPtr session,
+                            const Database &database) {
+        return run_statement(sql, values, std::move(session), database);
+    };
+    const auto explain = [this](const SessionPtr &session, const Database &database,
+                                const SqlError &error) {
+        return error.is_disconnection() || error.is_refused_login()
+                   ? unreachable(session, database, error).body
+                   : to_reply(to_problem(error)).body;
+    };
+    for (const Database &database : databases_)
+        live_.emplace_back(io_, database, run, explain);
 }
 
 bool App::is_secure(const Request &request, const Address &peer, bool by_tls) const
@@ -204,8 +217,34 @@ Task<Reply> App::answer_api(Call &call)
         Reply reply = co_await describe_session(call.session, *database);
         co_return reply;
     }
+    if (route.kind == Kind::stream) {
+        if (call.request.method() != http::verb::get)
+            co_return json_reply(200, std::string());
+        Reply reply = co_await answer_stream(call.session, *database);
+        co_return reply;
+    }
     Reply reply = co_await run_route(route, values, call.session, *database);
     co_return reply;
+}
+
+Task<Reply> App::answer_stream(SessionPtr session, const Database &database)
+{
+    for (Live &live : live_) {
+        if (!live.is_of(database))
+            continue;
+        auto listening = co_await live.listen(session);
+        if (const auto *error = std::get_if<SqlError>(&listening))
+            co_return error->is_disconnection() || error->is_refused_login()
+                ? unreachable(session, database, *error)
+                : to_reply(to_problem(*error));
+        Reply reply;
+        reply.content_type = "text/event-stream; charset=utf-8";
+        /* nginx would collect them otherwise. */
+        reply.headers.emplace_back("X-Accel-Buffering", "no");
+        reply.events = std::get<EventQueuePtr>(std::move(listening));
+        co_return reply;
+    }
+    co_return problem(404, "no_database", "there is no database of this name");
 }
 
 Task<Reply> App::answer_metrics(Call &call)
@@ -246,7 +285,16 @@ void App::stop()
 {
     stopping_ = true;
     tidy_timer_.cancel();
+    for (Live &live : live_)
+        live.stop();
     sessions_.end_all();
+}
+
+bool App::is_quiet() const
+{
+    const bool sampling = std::any_of(live_.begin(), live_.end(),
+                                      [](const Live &live) { return live.is_sampling(); });
+    return pool_.connections() == 0 && !sampling;
 }
 
 Task<> App::tidy_up()

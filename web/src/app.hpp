@@ -2,6 +2,7 @@
 #pragma once
 
 #include "guard.hpp"
+#include "live.hpp"
 #include "options.hpp"
 #include "pool.hpp"
 #include "request_path.hpp"
@@ -10,6 +11,7 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +38,7 @@ class App
     /* Ends all sessions. */
     void stop();
     /* Whether no connection to a database is left. */
-    bool is_quiet() const { return pool_.connections() == 0; }
+    bool is_quiet() const;
 
     static bool is_login(const Request &request);
 
@@ -56,6 +58,7 @@ class App
     TimePoint last_complaint_{};
     asio::steady_timer tidy_timer_;
     bool stopping_ = false;
+    std::list<Live> live_; /* of each database, in the same order */
 
     /* Ends what has not been used for a while, again and again. */
     Task<> tidy_up();
@@ -73,6 +76,7 @@ class App
     const Database *find_database(std::string_view name) const;
     Task<Reply> answer_api(Call &call);
     Task<Reply> answer_metrics(Call &call);
+    Task<Reply> answer_stream(SessionPtr session, const Database &database);
 
     /* app_route.cpp */
     Task<Reply> run_route(const Route &route, const SqlValues &values, SessionPtr session,

@@ -106,12 +106,14 @@ Route jobs_update()
                            {"priority", Type::integer, From::body, "another priority"},
                            {"run_at", Type::timestamp, From::body, "another time"},
                            {"max_attempts", Type::integer, From::body, "most attempts"},
-                           {"timeout", Type::number, From::body, "seconds that it may run"}},
+                           {"timeout", Type::number, From::body, "seconds that it may run"},
+                           {"retry_policy", Type::text, From::body, "name of the retry policy"},
+                           {"headers", Type::json, From::body, "what goes beside the payload"}},
             .sql = "SELECT (SELECT " JOB_OF_ROW
                    " FROM backfill.update_job(job_id => $1::bigint, payload => $2::jsonb, "
                    "queue_name => $3, priority => $4::integer, run_at => $5::timestamptz, "
                    "max_attempts => $6::integer, "
-                   "timeout => make_interval(secs => $7::float8)) j), " GONE_OR_NOT_WAITING,
+                   "timeout => make_interval(secs => $7::float8), retry_policy => $8, headers => $9::jsonb) j), " GONE_OR_NOT_WAITING,
             .needs = {"update_job"},
             .changes = true,
             .absent_message = "the job does not wait"};
