@@ -22,14 +22,16 @@ constexpr int kSamplesPerHealth = 10;
 constexpr std::size_t kMostPoints = 3600;
 constexpr std::int64_t kGapMs = 5000;
 
-/* Of the roles in $1: which may call overview(), and read texts of errors. Any role may ask that of any
- * other. A role that is missing has been dropped. */
+/* Of the roles in $1: which may call overview(), and read texts of errors. Any role may ask that of
+ * any other. A role that is missing has been dropped. */
 constexpr std::string_view kListeners =
     "SELECT r.rolname, EXISTS (SELECT FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace "
     "WHERE s.nspname = 'backfill' AND p.proname = 'overview' "
-    "AND has_schema_privilege(r.oid, s.oid, 'USAGE') AND has_function_privilege(r.oid, p.oid, 'EXECUTE')), "
+    "AND has_schema_privilege(r.oid, s.oid, 'USAGE') AND has_function_privilege(r.oid, p.oid, "
+    "'EXECUTE')), "
     "coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') FROM pg_class c "
-    "JOIN pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname = 'backfill' AND c.relname = 'job'), false) "
+    "JOIN pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname = 'backfill' AND c.relname = "
+    "'job'), false) "
     "FROM pg_roles r WHERE r.rolname = ANY ($1::name[])";
 
 SqlError not_allowed()
@@ -272,9 +274,10 @@ Task<> Live::check_rights(SessionPtr session)
 Task<> Live::send_health()
 {
     for (const bool reads_errors : {false, true}) {
-        const auto asker = std::find_if(
-            listeners_.begin(), listeners_.end(),
-            [&](const Listener &listener) { return listener.reads_errors == reads_errors; });
+        const auto asker =
+            std::find_if(listeners_.begin(), listeners_.end(), [&](const Listener &listener) {
+                return listener.reads_errors == reads_errors;
+            });
         if (asker == listeners_.end())
             continue;
         const SessionPtr session = asker->session;

@@ -1,5 +1,5 @@
-/* live.hpp - what happens in a database, sent to all that listen. One sampler asks the database once a
- * second while there are listeners, by the connection of one of their sessions. */
+/* live.hpp - what happens in a database, sent to all that listen. One sampler asks the database
+ * once a second while there are listeners, by the connection of one of their sessions. */
 #pragma once
 
 #include "asio.hpp"
@@ -25,7 +25,8 @@ class Live
     using Run = std::function<Task<SqlResult>(std::string_view, const SqlValues &, SessionPtr,
                                               const Database &)>;
     /* What clients are told of an error; ends the session if its role cannot log in any more. */
-    using Explain = std::function<std::string(const SessionPtr &, const Database &, const SqlError &)>;
+    using Explain =
+        std::function<std::string(const SessionPtr &, const Database &, const SqlError &)>;
 
     Live(asio::io_context &io, const Database &database, Run run, Explain explain);
 

@@ -25,13 +25,15 @@ struct Figures {
     std::string to_json() const;
 };
 
-/* Counts per bucket since the server's start; bounds are the upper ends, the last bucket may have none. */
+/* Counts per bucket since the server's start; bounds are the upper ends, the last bucket may have
+ * none. */
 struct Histogram {
     std::vector<double> bounds;
     std::vector<double> counts;
 };
 
-/* The value that 95 of 100 observations between two moments do not exceed, as far as buckets tell. */
+/* The value that 95 of 100 observations between two moments do not exceed, as far as buckets tell.
+ */
 std::optional<double> p95_between(const Histogram &before, const Histogram &after);
 
 class Rates

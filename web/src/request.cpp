@@ -57,6 +57,9 @@ std::optional<Reply> refuse_framing(const Request &request)
         return refused(400, "bad_request", "the length of the body is not clear");
     if (count_of(request, "Content-Length") > 1)
         return refused(400, "bad_request", "the length of the body is given twice");
+    const std::string_view length = header_of(request, "Content-Length");
+    if (length.find_first_not_of("0123456789") != std::string_view::npos)
+        return refused(400, "bad_request", "the length of the body is no number");
     if (request.version() != 10 && request.version() != 11)
         return refused(400, "bad_request", "only HTTP/1.0 and HTTP/1.1 are spoken here");
     if (count_of(request, "Host") > 1 ||

@@ -113,7 +113,8 @@ Route jobs_update()
                    " FROM backfill.update_job(job_id => $1::bigint, payload => $2::jsonb, "
                    "queue_name => $3, priority => $4::integer, run_at => $5::timestamptz, "
                    "max_attempts => $6::integer, "
-                   "timeout => make_interval(secs => $7::float8), retry_policy => $8, headers => $9::jsonb) j), " GONE_OR_NOT_WAITING,
+                   "timeout => make_interval(secs => $7::float8), retry_policy => $8, headers => "
+                   "$9::jsonb) j), " GONE_OR_NOT_WAITING,
             .needs = {"update_job"},
             .changes = true,
             .absent_message = "the job does not wait"};
@@ -145,7 +146,7 @@ Route jobs_run_now()
             .summary = "Make a waiting job ready now",
             .parameters = {kId},
             .sql = "SELECT (SELECT " JOB_OF_ROW " FROM backfill.reschedule_jobs(ARRAY[$1::bigint], "
-                                                "run_at => now()) j), " GONE_OR_NOT_WAITING,
+                   "run_at => now()) j), " GONE_OR_NOT_WAITING,
             .needs = {"reschedule_jobs"},
             .changes = true,
             .absent_message = "the job does not wait"};
