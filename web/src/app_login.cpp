@@ -17,6 +17,8 @@ using Json = nlohmann::json;
 /* Each opens a connection, which costs the server more than it costs the client. */
 constexpr int kMostLoginsAtOnce = 16;
 constexpr std::size_t kLongestName = 63;
+/* Roles that may read this table see payloads and texts of errors. */
+constexpr std::string_view kPayloads = "view job";
 
 /* Which of the functions and views in $1 the role may use. Those that are not there it may not. */
 constexpr std::string_view kFacts = R"(SELECT jsonb_build_object(
@@ -34,8 +36,8 @@ SqlValues needs_array()
 {
     std::string list = "{";
     for (const std::string_view need : all_needs())
-        list.append(list.size() == 1 ? "\"" : ",\"").append(need).append("\"");
-    return {list + "}"};
+        list.append("\"").append(need).append("\",");
+    return {list.append("\"").append(kPayloads).append("\"}")};
 }
 
 bool may_use(const Route &route, const Json &may)
@@ -144,6 +146,7 @@ std::string App::session_json(const Session &session, const Database &database,
     for (const Route &route : all_routes())
         rights[std::string(route.id)] =
             may_use(route, known["may"]) && !(route.changes && options_.read_only);
+    rights["payloads"] = known["may"].value(std::string(kPayloads), false);
     Json names = Json::array();
     for (const Database &each : databases_)
         names.push_back(each.name);

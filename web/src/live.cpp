@@ -1,6 +1,7 @@
 /* live.cpp - see live.hpp. */
 #include "live.hpp"
 
+#include "reply.hpp"
 #include "routes.hpp"
 
 #include <nlohmann/json.hpp>
@@ -44,6 +45,11 @@ std::int64_t now_ms()
     return std::chrono::duration_cast<std::chrono::milliseconds>(
                std::chrono::system_clock::now().time_since_epoch())
         .count();
+}
+
+std::string session_has_ended()
+{
+    return to_reply(Problem{401, "no_session", "the session has ended", {}, {}}).body;
 }
 
 EventQueue::Text event(std::string_view name, std::string_view data)
@@ -146,8 +152,10 @@ Task<std::variant<EventQueuePtr, SqlError>> Live::listen(SessionPtr session)
 void Live::drop_ended()
 {
     std::erase_if(listeners_, [](const Listener &listener) {
-        if (listener.session->ended)
+        if (listener.session->ended) {
+            listener.queue->push(event("gone", session_has_ended()));
             listener.queue->close();
+        }
         return listener.queue->is_closed();
     });
 }

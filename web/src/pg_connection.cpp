@@ -164,8 +164,9 @@ Task<SqlResult> PgConnection::query(std::string_view sql, const SqlValues &value
             break;
         if (PQresultStatus(result.get()) == PGRES_TUPLES_OK)
             outcome = rows_of(result.get());
-        else if (PQresultStatus(result.get()) != PGRES_COMMAND_OK)
-            outcome = error_of(result.get());
+        else if (PQresultStatus(result.get()) != PGRES_COMMAND_OK &&
+                 std::holds_alternative<SqlRows>(outcome))
+            outcome = error_of(result.get()); /* a later one only says that the connection ended */
     }
     if (PQstatus(connection_.get()) == CONNECTION_BAD)
         broken_ = true;
@@ -177,12 +178,14 @@ bool PgConnection::is_usable()
     if (broken_ || !connection_ || PQstatus(connection_.get()) != CONNECTION_OK ||
         PQtransactionStatus(connection_.get()) != PQTRANS_IDLE)
         return false;
-    /* The server says nothing to a connection that asks nothing, but that it is closed. */
+    /* To a connection that asks nothing the server says little: that a setting has changed, or why
+     * it ends; the end itself is seen only after that. */
     pollfd socket{PQsocket(connection_.get()), POLLIN, 0};
-    if (poll(&socket, 1, 0) == 0)
-        return true;
-    return PQconsumeInput(connection_.get()) == 1 && PQstatus(connection_.get()) == CONNECTION_OK &&
-           !PQisBusy(connection_.get());
+    while (poll(&socket, 1, 0) != 0)
+        if (PQconsumeInput(connection_.get()) != 1 ||
+            PQstatus(connection_.get()) != CONNECTION_OK || PQisBusy(connection_.get()) == 1)
+            return false;
+    return true;
 }
 
 bool PgConnection::has_used_password() const

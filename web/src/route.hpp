@@ -64,6 +64,13 @@ struct Route {
 /* How many objects a call may act on, and how many it does if it does not say. */
 constexpr int kMostAtOnce = 10000;
 
+/* The end of a statement that acts on at most $2 of the objects that it has chosen, which are those
+ * in $1, or else the first that pass a filter. It chooses one more than it acts on, to see whether
+ * there are more. It cannot choose more than 10000: then there may be. */
+#define THERE_ARE_MORE                                                                             \
+    "'more', (SELECT count(*) > $2::integer OR $1::bigint[] IS NULL AND count(*) = 10000 "         \
+    "FROM chosen))"
+
 const std::vector<Route> &all_routes();
 
 /* Where the entries are written. */

@@ -12,7 +12,7 @@
     "WITH chosen AS MATERIALIZED (SELECT c.i FROM (SELECT i FROM unnest($1::bigint[]) i "          \
     "UNION ALL SELECT f FROM backfill.find_dlq_ids(task_identifier => $3, queue_name => $4, "      \
     "sqlstate => $5, failed_after => $6::timestamptz, failed_before => $7::timestamptz, "          \
-    "job_key => $8, search => $9, max_letters => $2::integer + 1) f "                              \
+    "job_key => $8, search => $9, max_letters => least($2::integer + 1, 10000)) f "                \
     "WHERE $1::bigint[] IS NULL) c) "
 
 namespace backfill::web
@@ -84,10 +84,10 @@ Route requeue_many()
             .places = {{Method::post, "/dlq/requeue"}},
             .summary = "Run the given dead letters again, or those that pass a filter",
             .parameters = std::move(parameters),
-            .sql = CHOSEN_LETTERS "SELECT jsonb_build_object('affected', (SELECT count(*) FROM "
-                                  "backfill.requeue_dlq_jobs(dlq_ids => "
-                                  "ARRAY(SELECT i FROM chosen LIMIT $2::integer), notes => $10)), "
-                                  "'more', (SELECT count(*) FROM chosen) > $2::integer)",
+            .sql = CHOSEN_LETTERS
+            "SELECT jsonb_build_object('affected', (SELECT count(*) FROM "
+            "backfill.requeue_dlq_jobs(dlq_ids => "
+            "ARRAY(SELECT i FROM chosen LIMIT $2::integer), notes => $10)), " THERE_ARE_MORE,
             .needs = {"requeue_dlq_jobs", "find_dlq_ids"},
             .changes = true,
             .timeout = 60};
@@ -101,8 +101,7 @@ Route delete_many()
             .parameters = many_parameters(),
             .sql = CHOSEN_LETTERS
             "SELECT jsonb_build_object('affected', backfill.delete_dlq_jobs(dlq_ids => "
-            "ARRAY(SELECT i FROM chosen LIMIT $2::integer)), 'more', (SELECT count(*) FROM chosen) "
-            "> $2::integer)",
+            "ARRAY(SELECT i FROM chosen LIMIT $2::integer)), " THERE_ARE_MORE,
             .needs = {"delete_dlq_jobs", "find_dlq_ids"},
             .changes = true,
             .timeout = 60};

@@ -9,13 +9,13 @@
  * gone. */
 #define GONE_OR_NOT_WAITING                                                                        \
     "CASE WHEN EXISTS (SELECT FROM backfill.get_job($1::bigint)) THEN 409 ELSE 404 END"
-/* The jobs that a call acts on: those in $1, or those that pass the filter $3 ... $9; one more than
- * $2. */
+/* The jobs that a call acts on: those in $1, or those that pass the filter $3 ... $9. */
 #define CHOSEN_JOBS                                                                                \
     "WITH chosen AS MATERIALIZED (SELECT c.i FROM (SELECT i FROM unnest($1::bigint[]) i "          \
     "UNION ALL SELECT f FROM backfill.find_job_ids(task_identifier => $3, queue_name => $4, "      \
     "job_key => $5, state => $6, min_priority => $7::integer, max_priority => $8::integer, "       \
-    "payload => $9::jsonb, max_jobs => $2::integer + 1) f WHERE $1::bigint[] IS NULL) c), "        \
+    "payload => $9::jsonb, max_jobs => least($2::integer + 1, 10000)) f WHERE $1::bigint[] IS "    \
+    "NULL) c), "                                                                                   \
     "acted AS MATERIALIZED (SELECT i FROM chosen LIMIT $2::integer) "
 
 namespace backfill::web
@@ -159,8 +159,7 @@ Route jobs_cancel_many()
             .summary = "Cancel the given jobs, or those that pass a filter",
             .parameters = joined({kIds, kMax}, filter_parameters(From::filter)),
             .sql = CHOSEN_JOBS "SELECT jsonb_build_object('affected', (SELECT count(*) FILTER "
-                               "(WHERE backfill.cancel_job(i)) FROM acted), "
-                               "'more', (SELECT count(*) FROM chosen) > $2::integer)",
+                               "(WHERE backfill.cancel_job(i)) FROM acted), " THERE_ARE_MORE,
             .needs = {"cancel_job", "find_job_ids"},
             .changes = true,
             .timeout = 60};
@@ -179,8 +178,7 @@ Route jobs_reschedule_many()
             .sql = CHOSEN_JOBS
             "SELECT jsonb_build_object('affected', (SELECT count(*) FROM backfill.reschedule_jobs("
             "ARRAY(SELECT i FROM acted), run_at => $10::timestamptz, priority => $11::integer, "
-            "attempts => $12::integer, max_attempts => $13::integer)), "
-            "'more', (SELECT count(*) FROM chosen) > $2::integer)",
+            "attempts => $12::integer, max_attempts => $13::integer)), " THERE_ARE_MORE,
             .needs = {"reschedule_jobs", "find_job_ids"},
             .changes = true,
             .timeout = 60};
