@@ -17,6 +17,13 @@ SqlValues milliseconds(Seconds seconds)
     return {std::to_string(seconds.count() * 1000)};
 }
 
+/* The connection was lost, and if the statement changes things, before it could: a server that ends
+ * a session by command rolls its transaction back before it says so. */
+bool nothing_was_done(const SqlError &error, const Route &route)
+{
+    return route.changes ? error.sqlstate == "57P01" : error.is_disconnection();
+}
+
 /* What a statement has returned, as the reply that its route describes. */
 Reply reply_of(const Route &route, const SqlRows &rows)
 {
@@ -87,7 +94,7 @@ Task<Reply> App::run_route(const Route &route, const SqlValues &values, SessionP
         Lease &lease = std::get<Lease>(borrowed);
         auto result = co_await run_once(route, values, lease);
         if (const auto *error = std::get_if<SqlError>(&result)) {
-            if (error->is_disconnection() && lease.is_used() && !route.changes)
+            if (lease.is_used() && nothing_was_done(*error, route))
                 continue;
             co_return to_reply(to_problem(*error));
         }
