@@ -17,52 +17,62 @@ import { Tasks } from './pages/tasks';
 import { Workers } from './pages/workers';
 import { databaseParam, href, navigate, path } from './router';
 import { database, loadSession, may, session, sessionProblem } from './session';
-import { Empty } from './ui/basics';
+import { Code, Empty } from './ui/basics';
 import { Problem } from './ui/problem';
-import { Shell } from './ui/shell';
+import { PageHead, Shell } from './ui/shell';
 
 function NotFound() {
     return (
-        <Empty title="There is no such page." icon="search">
-            <a class="button" href={href('/')}>
-                Go to the overview
-            </a>
-        </Empty>
+        <>
+            <PageHead title="Not found" />
+            <Empty title="There is no such page." icon="search">
+                <a class="button" href={href('/')}>
+                    Go to the overview
+                </a>
+            </Empty>
+        </>
     );
 }
 
-function pageOf(at: string): { title: string; page: preact.ComponentChildren } {
-    const parts = at.split('/').slice(1).map(decoded);
-    const [first = '', second, third] = parts;
-    if (third !== undefined) return { title: 'Not found', page: <NotFound /> };
-    if (second !== undefined) {
-        if (first === 'jobs' && /^\d{1,19}$/.test(second)) return { title: `Job ${second}`, page: <JobPage key={second} id={second} /> };
-        if (first === 'dlq' && /^\d{1,19}$/.test(second)) return { title: `Dead letter ${second}`, page: <LetterPage key={second} id={second} /> };
-        if (first === 'queues') return { title: `Queue ${second}`, page: <QueuePage key={second} name={second} /> };
-        return { title: 'Not found', page: <NotFound /> };
+function NoRight({ title, anything = true }: { title: string; anything?: boolean }) {
+    const role = session.value!.role;
+    return (
+        <>
+            <PageHead title={title} />
+            <Empty title={anything ? `Role ${role} may not see this.` : `Role ${role} has no rights on backfill in database ${database.value}.`} icon="lock">
+                <p>The owner of the extension, or a superuser, gives it a bundle of rights, such as:</p>
+                <Code text={`SELECT backfill.grant_monitor('${role.replaceAll("'", "''")}');`} />
+                <p>There are grant_admin, grant_consumer and grant_producer, too. Then reload this page.</p>
+            </Empty>
+        </>
+    );
+}
+
+/** The lists, by their path; keys.ts has their names and the rights that they need. */
+const lists: Record<string, () => preact.JSX.Element> = {
+    '/': OverviewPage, '/jobs': Jobs, '/queues': Queues, '/dlq': DeadLetters, '/schedules': Schedules, '/workers': Workers, '/tasks': Tasks, '/history': HistoryPage, '/audit': Audit,
+};
+
+interface Page { title: string; right?: string; show: () => preact.ComponentChildren }
+
+const id = /^\d{1,19}$/;
+
+function pageOf(at: string): Page {
+    const listed = pages.find((page) => page.path === at);
+    if (listed) {
+        const List = lists[at]!;
+        if (at === '/' && !may('overview')) return { title: 'Overview', show: () => <Home /> };
+        // A role that may only enqueue does that on the page of jobs.
+        const right = at === '/jobs' && may('jobs.enqueue') ? undefined : listed.right;
+        return { title: listed.name, right, show: () => <List /> };
     }
-    switch (first) {
-        case '':
-            return { title: 'Overview', page: may('overview') ? <OverviewPage /> : <Home /> };
-        case 'jobs':
-            return { title: 'Jobs', page: <Jobs /> };
-        case 'queues':
-            return { title: 'Queues', page: <Queues /> };
-        case 'dlq':
-            return { title: 'Dead letters', page: <DeadLetters /> };
-        case 'schedules':
-            return { title: 'Schedules', page: <Schedules /> };
-        case 'workers':
-            return { title: 'Workers', page: <Workers /> };
-        case 'tasks':
-            return { title: 'Tasks', page: <Tasks /> };
-        case 'history':
-            return { title: 'History', page: <HistoryPage /> };
-        case 'audit':
-            return { title: 'Audit', page: <Audit /> };
-        default:
-            return { title: 'Not found', page: <NotFound /> };
+    const [, first, name = '', more] = at.split('/').map(decoded);
+    if (more === undefined && name) {
+        if (first === 'jobs' && id.test(name)) return { title: `Job ${name}`, right: 'jobs.get', show: () => <JobPage key={name} id={name} /> };
+        if (first === 'dlq' && id.test(name)) return { title: `Dead letter ${name}`, right: 'dlq.get', show: () => <LetterPage key={name} id={name} /> };
+        if (first === 'queues') return { title: `Queue ${name}`, right: 'queues.get', show: () => <QueuePage key={name} name={name} /> };
     }
+    return { title: 'Not found', show: () => <NotFound /> };
 }
 
 function decoded(part: string): string {
@@ -76,18 +86,11 @@ function decoded(part: string): string {
 /** For a role that may not see the overview: the first page that it may see. */
 function Home() {
     const first = pages.find((page) => may(page.right));
+    const to = first?.path ?? (may('jobs.enqueue') ? '/jobs' : undefined);
     useEffect(() => {
-        if (first) navigate(href(first.path), { replace: true });
+        if (to) navigate(href(to), { replace: true });
     }, []);
-    if (first) return null;
-    if (may('jobs.enqueue')) return <Jobs />;
-    return (
-        <Empty title={`Role ${session.value!.role} has no rights on backfill in database ${database.value}.`} icon="lock">
-            <p>The owner of the extension, or a superuser, gives it a bundle of rights:</p>
-            <p class="mono">SELECT backfill.grant_monitor('{session.value!.role}');</p>
-            <p>or grant_admin, grant_consumer, grant_producer. Then reload this page.</p>
-        </Empty>
-    );
+    return to ? null : <NoRight title="Welcome" anything={false} />;
 }
 
 export function App() {
@@ -95,7 +98,8 @@ export function App() {
     const main = useRef<HTMLElement>(null);
     const known = session.value;
     const isLogin = at === '/login';
-    const { title, page } = known ? pageOf(isLogin ? '/' : at) : { title: 'Log in', page: null };
+    const page = known && pageOf(isLogin ? '/' : at);
+    const title = page ? page.title : 'Log in';
 
     useEffect(() => {
         document.title = `${title} · ${database.value ? `${database.value} · ` : ''}backfill`;
@@ -117,7 +121,7 @@ export function App() {
         lastPath.current = at;
     }, [at]);
 
-    if (!known) {
+    if (!page) {
         if (sessionEnded.value) return <LoginPage />;
         if (sessionProblem.value)
             return (
@@ -130,7 +134,7 @@ export function App() {
     return (
         <>
             <Shell title={title} main={main}>
-                {page}
+                {page.right && !may(page.right) ? <NoRight title={title} /> : page.show()}
             </Shell>
             {sessionEnded.value && <LoginDialog />}
         </>

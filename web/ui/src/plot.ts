@@ -30,45 +30,52 @@ export function timeTicks(from: number, to: number, most: number): number[] {
     return ticks;
 }
 
-type Point = readonly [number, number];
+/** A column of pixels: the mean of its values is drawn as a line, their range as a band, so that no peak gets lost. */
+interface Column { x: number; low: number; high: number; sum: number; n: number }
 
-/** Lines through the points that have a value, one for each stretch without a gap. Where many points share a column of
- * pixels, its lowest and its highest are drawn: no peak gets lost. */
-export function stretches(times: readonly (number | null)[], values: readonly (number | null)[], start: number, x: (time: number) => number, y: (value: number) => number): Point[][] {
-    const lines: Point[][] = [];
-    let line: Point[] | undefined;
-    let column: { x: number; low: number; high: number; last: number } | undefined;
-    const flush = () => {
-        if (!column) return;
-        line!.push([column.x, column.high]);
-        if (column.low !== column.high) line!.push([column.x, column.low]);
-        if (column.last !== column.low && column.last !== column.high) line!.push([column.x, column.last]);
-        column = undefined;
-    };
+const columnWidth = 2;
+
+/** The columns of the points that have a value, one list for each stretch without a gap. */
+export function stretches(times: readonly (number | null)[], values: readonly (number | null)[], start: number, x: (time: number) => number): Column[][] {
+    const lines: Column[][] = [];
+    let line: Column[] | undefined;
+    let column: Column | undefined;
     for (let i = start; i < times.length; i++) {
         const value = values[i];
         if (value == null) {
-            flush();
-            line = undefined;
+            line = column = undefined;
             continue;
         }
+        const at = Math.round(x(times[i]!) / columnWidth) * columnWidth;
         if (!line) lines.push((line = []));
-        const px = Math.round(x(times[i]!));
-        const py = Math.round(y(value) * 10) / 10;
-        if (column && column.x !== px) flush();
-        column = column ? { x: px, low: Math.max(column.low, py), high: Math.min(column.high, py), last: py } : { x: px, low: py, high: py, last: py };
+        if (column?.x !== at) line.push((column = { x: at, low: value, high: value, sum: 0, n: 0 }));
+        column.low = Math.min(column.low, value);
+        column.high = Math.max(column.high, value);
+        column.sum += value;
+        column.n++;
     }
-    flush();
     return lines;
 }
 
-export function linePath(lines: Point[][]): string {
-    // A single point is drawn as a dot, by a line to itself.
-    return lines.map((line) => `M${(line.length > 1 ? line : [...line, ...line]).map((point) => point.join(' ')).join('L')}`).join('');
+type Scale = (value: number) => number;
+
+function through(columns: Column[], y: (column: Column) => number): string {
+    return columns.map((column) => `${column.x} ${Math.round(y(column) * 10) / 10}`).join('L');
 }
 
-export function areaPath(lines: Point[][], bottom: number): string {
-    return lines.map((line) => `M${line[0]![0]} ${bottom}L${line.map((point) => point.join(' ')).join('L')}L${line.at(-1)![0]} ${bottom}Z`).join('');
+export function linePath(lines: Column[][], y: Scale): string {
+    // A single point is drawn as a dot, by a line to itself.
+    return lines.map((line) => `M${through(line.length > 1 ? line : [...line, ...line], (column) => y(column.sum / column.n))}`).join('');
+}
+
+/** From the lowest to the highest values. */
+export function bandPath(lines: Column[][], y: Scale): string {
+    return lines.map((line) => `M${through(line, (column) => y(column.high))}L${through([...line].reverse(), (column) => y(column.low))}Z`).join('');
+}
+
+/** From the bottom to the line. */
+export function areaPath(lines: Column[][], y: Scale): string {
+    return lines.map((line) => `M${line[0]!.x} ${y(0)}L${through(line, (column) => y(column.sum / column.n))}L${line.at(-1)!.x} ${y(0)}Z`).join('');
 }
 
 /** The index of the time that is nearest, in an ascending list from start on; -1 if there is none. */

@@ -57,13 +57,13 @@ function Details({ entry }: { entry: AuditEntry }) {
             />
             {entry.before != null && (
                 <div>
-                    <h3>Before</h3>
+                    <h2>Before</h2>
                     <JsonView value={entry.before} label="the values before" />
                 </div>
             )}
             {entry.after != null && (
                 <div>
-                    <h3>After</h3>
+                    <h2>After</h2>
                     <JsonView value={entry.after} label="the values after" />
                 </div>
             )}
@@ -115,6 +115,7 @@ export function Audit() {
                 rows={list.rows}
                 rowKey={(entry) => entry.id}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 below={(entry) => open.has(entry.id) && <Details entry={entry} />}
                 empty={
                     list.isFiltered ? (

@@ -104,9 +104,9 @@ function Groups() {
     const link = (group: LetterGroup) => href('/dlq', filterOf(group));
     const columns: Column<LetterGroup>[] = [
         { name: 'Task', lead: true, cell: (group) => <a class="name cut" href={link(group)}>{group.task_identifier}</a> },
-        { name: 'SQLSTATE', cell: (group) => <Sqlstate code={group.sqlstate} /> },
-        { name: 'Letters', number: true, cell: (group) => <Counted value={group.letters} /> },
-        { name: 'Newest message', wide: true, cell: (group) => (group.sample ? <Cut text={group.sample} /> : <None />) },
+        { name: 'SQLSTATE', bare: true, cell: (group) => <Sqlstate code={group.sqlstate} /> },
+        { name: 'Letters', number: true, beside: true, cell: (group) => <Counted value={group.letters} /> },
+        { name: 'Newest message', wide: true, bare: true, cell: (group) => (group.sample ? <Cut text={group.sample} /> : <None />) },
         { name: 'Newest', cell: (group) => <Time at={group.newest} /> },
         { name: 'Oldest', optional: true, cell: (group) => <Time at={group.oldest} /> },
         ...(may('dlq.requeue_many') || may('dlq.delete_many')
@@ -166,8 +166,8 @@ function NoLetters() {
 const columns: Column<Letter>[] = [
     { name: 'Letter', lead: true, cell: (letter) => (may('dlq.get') ? <a class="mono" href={href(`/dlq/${letter.id}`)}>{letter.id}</a> : <span class="mono">{letter.id}</span>) },
     { name: 'Task', cell: (letter) => <TaskName name={letter.task_identifier} /> },
-    { name: 'SQLSTATE', cell: (letter) => (letter.last_error?.sqlstate ? <span class="sqlstate" title={conditionName(letter.last_error.sqlstate)}>{letter.last_error.sqlstate}</span> : <None />) },
-    { name: 'Reason', wide: true, cell: (letter) => (letter.failure_reason ? <Cut text={letter.failure_reason} /> : <None />) },
+    { name: 'SQLSTATE', beside: true, cell: (letter) => (letter.last_error?.sqlstate ? <span class="sqlstate" title={conditionName(letter.last_error.sqlstate)}>{letter.last_error.sqlstate}</span> : <None />) },
+    { name: 'Reason', wide: true, bare: true, cell: (letter) => (letter.failure_reason ? <Cut text={letter.failure_reason} /> : <None />) },
     { name: 'Queue', optional: true, cell: (letter) => <QueueName name={letter.queue_name} /> },
     { name: 'Attempts', number: true, optional: true, cell: (letter) => <span class="num">{letter.failure_count} <span class="quiet">/ {letter.max_attempts}</span></span> },
     { name: 'Job', cell: (letter) => (letter.waiting ? <span class="requeued"><State name="waiting" label="requeued" /> <JobLink id={letter.original_job_id} /></span> : <JobLink id={letter.original_job_id} />) },
@@ -189,9 +189,9 @@ function Letters() {
         <>
             <Filters names={letterFilters}>
                 <FilterText name="task_identifier" label="Task" size={18} />
-                <FilterText name="queue_name" label="Queue" />
+                <FilterText name="queue_name" label="Queue" size={10} />
                 <FilterText name="sqlstate" label="SQLSTATE" size={6} mono />
-                <FilterText name="job_key" label="Key" />
+                <FilterText name="job_key" label="Key" size={10} />
                 <FilterText name="search" label="Reason contains" size={20} />
                 <FilterTime name="failed_after" label="Failed from" {...timeFilter} />
                 <FilterTime name="failed_before" label="to" {...timeFilter} />
@@ -219,6 +219,7 @@ function Letters() {
                 href={(letter) => (may('dlq.get') ? href(`/dlq/${letter.id}`) : undefined)}
                 selection={canAct ? selection : undefined}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 empty={
                     list.isFiltered ? (
                         <Empty title="No dead letter passes this filter." icon="search">

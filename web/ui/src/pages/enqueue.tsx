@@ -127,7 +127,7 @@ function Form({ start }: { start: EnqueueStart }) {
                 </div>
                 <footer class="dialog-foot">
                     <button type="button" class="button" onClick={close}>
-                        Cancel
+                        Close
                     </button>
                     <button type="submit" class="button button-main" disabled={busy || !!jsonProblem(fields.payload)} data-testid="enqueue-submit">
                         Enqueue

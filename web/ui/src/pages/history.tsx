@@ -21,10 +21,10 @@ function seconds(from: string | null, to: string | null): number | undefined {
 
 const columns: Column<Ended>[] = [
     { name: 'Job', lead: true, cell: (job) => <JobLink id={job.id} /> },
-    { name: 'Outcome', cell: (job) => <State name={job.outcome} /> },
+    { name: 'Outcome', beside: true, cell: (job) => <State name={job.outcome} /> },
     { name: 'Task', cell: (job) => <TaskName name={job.task_identifier} /> },
     { name: 'Queue', optional: true, cell: (job) => <QueueName name={job.queue_name} /> },
-    { name: 'Error', wide: true, cell: (job) => (job.error ? <Cut text={[job.error.sqlstate, job.error.message].filter(Boolean).join(' ')} /> : <None />) },
+    { name: 'Error', wide: true, bare: true, cell: (job) => (job.error ? <Cut text={[job.error.sqlstate, job.error.message].filter(Boolean).join(' ')} /> : <None />) },
     { name: 'Runs', number: true, cell: (job) => <span class={job.attempts > 1 ? 'num tone-warn' : 'num'}>{job.attempts}</span> },
     { name: 'Waited', number: true, optional: true, cell: (job) => duration(seconds(job.created_at, job.started_at)) },
     { name: 'Took', number: true, cell: (job) => duration(seconds(job.started_at, job.finished_at)) },
@@ -55,6 +55,7 @@ export function HistoryPage() {
                 rowKey={(job) => `${job.id} ${job.finished_at}`}
                 href={(job) => (may('jobs.get') ? href(`/jobs/${job.id}`) : undefined)}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 empty={
                     list.isFiltered ? (
                         <Empty title="No job of the history passes this filter." icon="search" />

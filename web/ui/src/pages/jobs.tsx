@@ -28,9 +28,9 @@ export function payloadPreview(job: { payload: Job['payload']; payload_size?: nu
 
 const columns: Column<Job>[] = [
     { name: 'Job', lead: true, cell: (job) => <JobLink id={job.id} /> },
-    { name: 'State', cell: (job) => <State name={job.state} /> },
+    { name: 'State', beside: true, cell: (job) => <State name={job.state} /> },
     { name: 'Task', cell: (job) => <TaskName name={job.task_identifier} /> },
-    { name: 'Payload', wide: true, cell: (job) => (job.progress != null ? <Progress value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} /> : payloadPreview(job)) },
+    { name: 'Payload', wide: true, bare: true, cell: (job) => (job.progress != null ? <Progress value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} /> : payloadPreview(job)) },
     { name: 'Queue', cell: (job) => <QueueName name={job.queue_name} /> },
     { name: 'Priority', number: true, cell: (job) => <Priority value={job.priority} band={job.priority_band} /> },
     {
@@ -148,6 +148,7 @@ export function Jobs() {
                 href={(job) => (may('jobs.get') ? href(`/jobs/${job.id}`) : undefined)}
                 selection={canAct ? selection : undefined}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 empty={
                     list.isFiltered ? (
                         <Empty title="No job that waits or runs passes this filter." icon="search">

@@ -1,7 +1,7 @@
 // The state of one database at a glance, and as it changes.
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
-import { compact, count, duration, number, parseTime, plural, relative, words } from '../format';
+import { compact, count, duration, number, parseTime, plural, words } from '../format';
 import { now } from '../clock';
 import { chartRange } from '../prefs';
 import { useResource } from '../resource';
@@ -17,9 +17,9 @@ import { PageHead } from '../ui/shell';
 import { EnqueueButton } from './enqueue';
 
 const throughput: Line[] = [
-    { name: 'enqueued/s', column: 2, color: 1 },
-    { name: 'completed/s', column: 3, color: 2, area: true },
-    { name: 'failed/s', column: 4, color: 3, dashed: true },
+    { name: 'enqueued', column: 2, color: 1 },
+    { name: 'completed', column: 3, color: 2, area: true },
+    { name: 'failed', column: 4, color: 3, dashed: true },
 ];
 const waits: Line[] = [
     { name: 'wait p95', column: 5, color: 1, area: true },
@@ -53,10 +53,10 @@ function Tiles({ seen }: { seen: Overview }) {
     return (
         <div class="tiles" data-testid="tiles">
             <Tile name="Ready" value={count(jobs.ready)} to={list('ready')}>
-                {jobs.ready.capped && estimated ? `about ${number(Math.round(estimated / 1000) * 1000)} jobs in all` : oldest !== undefined ? `oldest due ${relative(oldest, now.value)}` : 'nothing waits'}
+                {jobs.ready.capped && estimated ? `about ${number(Math.round(estimated / 1000) * 1000)} jobs in all` : rates ? `${compact(rates.enqueued)} enqueued / s` : 'waiting for a worker'}
             </Tile>
             <Tile name="Running" value={number(jobs.running)} to={list('running')} tone={jobs.running ? 'tile-good' : ''}>
-                {rates ? `${compact(rates.completed)} done per second` : plural(seen.workers.length, 'worker')}
+                {rates ? `${compact(rates.completed)} done / s` : plural(seen.workers.length, 'worker')}
             </Tile>
             <Tile name="Scheduled" value={count(jobs.scheduled)} to={list('scheduled')}>
                 for later, retries too
@@ -84,7 +84,7 @@ function Charts() {
                     </button>
                 ))}
             </div>
-            <Chart id="chart-throughput" title="Throughput" lines={throughput} />
+            <Chart id="chart-throughput" title="Throughput, jobs per second" lines={throughput} />
             <Chart id="chart-wait" title="Wait and run, p95" lines={waits} format={duration} isDuration />
             <Chart id="chart-depth" title="Ready jobs" lines={depth} />
         </section>
@@ -156,7 +156,7 @@ function HealthPanel({ found }: { found: Health | undefined }) {
     const shown = isOpen ? checks : bad;
     return (
         <Panel id="health" title="Health" tools={<State name={found.status} label={found.status === 'ok' ? 'all is well' : plural(bad.length, 'finding')} />}>
-            <ul class="checks">
+            {shown.length > 0 && <ul class="checks">
                 {shown.map((check) => (
                     <li key={check.check} class={`check check-${check.status}`}>
                         <State name={check.status} label={words(check.check)} />
@@ -166,7 +166,7 @@ function HealthPanel({ found }: { found: Health | undefined }) {
                         </div>
                     </li>
                 ))}
-            </ul>
+            </ul>}
             <button type="button" class="link-button panel-more" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
                 {isOpen ? 'Show findings only' : `Show all ${checks.length} checks`}
             </button>

@@ -67,7 +67,7 @@ export function QueuePage({ name }: { name: string }) {
                             label="Newest jobs"
                             columns={[
                                 { name: 'Job', lead: true, cell: (job) => <JobLink id={job.id} /> },
-                                { name: 'State', cell: (job) => <State name={job.state} /> },
+                                { name: 'State', beside: true, cell: (job) => <State name={job.state} /> },
                                 { name: 'Task', cell: (job) => <TaskName name={job.task_identifier} /> },
                                 { name: 'Payload', wide: true, optional: true, cell: payloadPreview },
                                 { name: 'Due', cell: (job) => <Time at={job.run_at} /> },

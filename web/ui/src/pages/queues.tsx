@@ -18,7 +18,7 @@ import { DataTable, type Column } from '../ui/table';
 import { optionalNumber } from './enqueue';
 
 export function rateText(queue: Queue): string | null {
-    return queue.rate_limit == null ? null : `${number(queue.rate_limit)} per ${queue.rate_period === 1 || queue.rate_period == null ? 's' : duration(queue.rate_period)}`;
+    return queue.rate_limit == null ? null : `${number(queue.rate_limit)} per ${duration(queue.rate_period ?? 1).replace(/^1 /, '')}`;
 }
 
 const names = ['search'] as const;
@@ -100,7 +100,7 @@ export function LimitsDialog({ queue, onClose, onDone }: { queue?: Queue; onClos
                 </div>
                 <footer class="dialog-foot">
                     <button type="button" class="button" onClick={onClose}>
-                        Keep as it is
+                        {queue ? 'Keep as it is' : 'Close'}
                     </button>
                     <button type="submit" class="button button-main" data-testid="limits-submit">
                         Set the limits
@@ -118,7 +118,7 @@ export function Queues() {
     const acts = may('queues.pause') || may('queues.set') || may('queues.delete');
     const columns: Column<Queue>[] = [
         { name: 'Queue', lead: true, cell: (queue) => <QueueName name={queue.queue_name} /> },
-        { name: 'State', cell: (queue) => (queue.paused ? <State name="paused" /> : <State name={queue.running ? 'running' : 'idle'} label={queue.running ? 'open' : 'idle'} />) },
+        { name: 'State', beside: true, cell: (queue) => (queue.paused ? <State name="paused" /> : <State name={queue.running + queue.leased ? 'running' : 'idle'} />) },
         { name: 'Ready', number: true, cell: (queue) => <Counted value={queue.ready} /> },
         { name: 'Scheduled', number: true, cell: (queue) => <Counted value={queue.scheduled} /> },
         {
@@ -131,7 +131,7 @@ export function Queues() {
             ),
         },
         { name: 'Rate', number: true, optional: true, cell: (queue) => rateText(queue) ?? <None /> },
-        { name: 'Most', number: true, optional: true, cell: (queue) => (queue.max_depth == null ? <None /> : number(queue.max_depth)) },
+        { name: 'Max depth', number: true, optional: true, cell: (queue) => (queue.max_depth == null ? <None /> : number(queue.max_depth)) },
         { name: 'Oldest ready', cell: (queue) => <Time at={queue.oldest_ready_at} /> },
         ...(acts ? [{ name: 'Actions', hideName: true, cell: (queue: Queue) => <QueueActions queue={queue} reload={reload} small /> }] : []),
     ];
@@ -157,6 +157,7 @@ export function Queues() {
                 rowKey={(queue) => queue.queue_name}
                 href={(queue) => (may('queues.get') ? href(`/queues/${segment(queue.queue_name)}`) : undefined)}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 empty={
                     <Empty title={list.isFiltered ? 'No queue has this in its name.' : 'There is no queue.'} icon="layers">
                         <p>A queue is there as soon as a job names it; limits are needed only where too many of its jobs would run at once.</p>

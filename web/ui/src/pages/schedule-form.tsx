@@ -91,7 +91,7 @@ export function ScheduleDialog({ schedule, payload, onClose, onDone }: Props) {
         <Dialog title={schedule ? `Schedule ${schedule.name}` : 'A new schedule'} onClose={onClose} class="dialog-wide">
             <form onSubmit={submit} data-testid="schedule-form">
                 <div class="dialog-body">
-                    <div class="form-grid">
+                    <div class="form-grid form-grid-two">
                         {!schedule && <TextField label="Name" value={fields.name} onChange={set('name')} required autoFocus mono />}
                         <TextField label="Task" value={fields.task} onChange={set('task')} options={tasks} required mono />
                         <TextField label="Cron expression" value={fields.cron} onChange={set('cron')} required mono placeholder="0 3 * * 1-5" hint="minute, hour, day, month, day of the week" />
@@ -118,7 +118,7 @@ export function ScheduleDialog({ schedule, payload, onClose, onDone }: Props) {
                 </div>
                 <footer class="dialog-foot">
                     <button type="button" class="button" onClick={onClose}>
-                        Keep as it is
+                        {schedule ? 'Keep as it is' : 'Close'}
                     </button>
                     <button type="submit" class="button button-main" disabled={!!jsonProblem(fields.payload)} data-testid="schedule-submit">
                         {schedule ? 'Save' : 'Schedule'}

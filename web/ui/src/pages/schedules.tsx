@@ -5,7 +5,7 @@ import { dueTime, duration, parseTime, relative } from '../format';
 import { now } from '../clock';
 import { stringify } from '../json';
 import { ask, attempt, tell } from '../notices';
-import { timeZone, zone } from '../prefs';
+import { timeZone } from '../prefs';
 import { useResource } from '../resource';
 import { href, navigate, segment } from '../router';
 import { may } from '../session';
@@ -24,28 +24,25 @@ export function NextRuns({ runs, zoneName }: { runs: string[]; zoneName: string 
     const mine = timeZone();
     const differs = times.some((ms) => dueTime(ms, mine) !== dueTime(ms, zoneName));
     if (!times.length) return <p class="quiet">It is never due.</p>;
+    const dayOf = (text: string) => text.slice(0, -6);
     return (
-        <table class="next-runs">
-            <caption class="unseen">The next runs</caption>
-            <thead>
-                <tr>
-                    <th scope="col">{zone.value === 'utc' ? 'UTC' : 'Your time'}</th>
-                    {differs && <th scope="col">{zoneName}</th>}
-                    <th scope="col">
-                        <span class="unseen">From now</span>
-                    </th>
-                </tr>
-            </thead>
-            <tbody>
-                {times.map((ms) => (
-                    <tr key={ms}>
-                        <td>{dueTime(ms, mine)}</td>
-                        {differs && <td class="quiet">{dueTime(ms, zoneName)}</td>}
-                        <td class="quiet">{relative(ms, now.value)}</td>
-                    </tr>
-                ))}
-            </tbody>
-        </table>
+        <ol class="next-runs">
+            {times.map((ms) => {
+                const here = dueTime(ms, mine);
+                const there = dueTime(ms, zoneName);
+                return (
+                    <li key={ms}>
+                        <span>{here}</span>
+                        {differs && (
+                            <span class="quiet">
+                                {dayOf(here) === dayOf(there) ? there.slice(-5) : there} {zoneName}
+                            </span>
+                        )}
+                        <span class="quiet">{relative(ms, now.value)}</span>
+                    </li>
+                );
+            })}
+        </ol>
     );
 }
 
@@ -53,7 +50,7 @@ function Details({ schedule }: { schedule: Schedule }) {
     return (
         <div class="schedule-details">
             <div>
-                <h3>Next runs</h3>
+                <h2>Next runs</h2>
                 <NextRuns runs={schedule.next_runs} zoneName={schedule.time_zone} />
             </div>
             <Facts
@@ -67,7 +64,7 @@ function Details({ schedule }: { schedule: Schedule }) {
                 ]}
             />
             <div>
-                <h3>Payload</h3>
+                <h2>Payload</h2>
                 {schedule.payload === null && !may('schedules.set') ? <p class="quiet">Hidden from your role, or null.</p> : <JsonView value={schedule.payload} label="payload" />}
             </div>
         </div>

@@ -23,8 +23,8 @@ function columnsFor(reload: () => void): Column<Task>[] {
     };
     return [
         { name: 'Task', lead: true, cell: (task) => <TaskName name={task.task_identifier} /> },
-        { name: 'Kind', cell: (task) => (task.kind === 'unregistered' ? <State name="unregistered" /> : task.kind) },
-        { name: 'Handler', wide: true, cell: (task) => (task.handler ? <Cut text={task.handler} class="mono" /> : <None>{task.kind === 'external' ? 'consumers claim its jobs' : '–'}</None>) },
+        { name: 'Kind', beside: true, cell: (task) => (task.kind === 'unregistered' ? <State name="unregistered" /> : task.kind) },
+        { name: 'Handler', wide: true, bare: true, cell: (task) => (task.handler ? <Cut text={task.handler} class="mono" /> : <None>{task.kind === 'external' ? 'consumers claim its jobs' : '–'}</None>) },
         { name: 'Runs as', cell: (task) => task.run_as ?? <None /> },
         { name: 'Queue', optional: true, cell: (task) => <QueueName name={task.queue_name} /> },
         { name: 'Attempts', number: true, optional: true, cell: (task) => task.max_attempts ?? <None /> },
@@ -104,6 +104,7 @@ export function Tasks() {
                 rowKey={(task) => task.task_identifier}
                 href={toJobs}
                 pending={list.resource.pending}
+                failed={!!list.resource.error}
                 rowClass={(task) => (task.problem ? 'row-warn' : '')}
                 empty={
                     list.isFiltered ? (

@@ -14,7 +14,7 @@ import { DataTable, type Column } from '../ui/table';
 const columns: Column<Worker>[] = [
     { name: 'Worker', lead: true, cell: (worker) => <>{worker.kind} <span class="mono">{worker.pid}</span></> },
     { name: 'Role', cell: (worker) => worker.role ?? <None /> },
-    { name: 'State', cell: (worker) => <State name={worker.job_id ? 'running' : 'idle'} label={worker.state} /> },
+    { name: 'State', beside: true, cell: (worker) => <State name={worker.job_id ? 'running' : 'idle'} label={worker.state} /> },
     { name: 'Job', cell: (worker) => (worker.job_id ? <JobLink id={worker.job_id} /> : <None />) },
     { name: 'Task', cell: (worker) => (worker.task_identifier ? <TaskName name={worker.task_identifier} /> : <None />) },
     { name: 'Attempt', number: true, optional: true, cell: (worker) => worker.attempt ?? <None /> },

@@ -2,7 +2,7 @@
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { compact, dateTime } from '../format';
-import { areaPath, linePath, nearest, stretches, timeTicks, valueTicks } from '../plot';
+import { areaPath, bandPath, linePath, nearest, stretches, timeTicks, valueTicks } from '../plot';
 import { chartRange, timeZone } from '../prefs';
 import { points, pointsVersion } from '../stream';
 
@@ -70,7 +70,7 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
                         {line.name} <b class="num">{values[i]}</b>
                     </span>
                 ))}
-                {pointed >= 0 && <span class="chart-at">{dateTime(times[at]! * 1000, timeZone()).slice(11)}</span>}
+                {pointed >= 0 && <span class="chart-at">at {dateTime(times[at]! * 1000, timeZone()).slice(11)}</span>}
             </figcaption>
             <div
                 class="chart-box"
@@ -100,11 +100,12 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
                         ))}
                         <g clip-path={`url(#${clip})`}>
                             {lines.map((line) => {
-                                const parts = stretches(times, points[line.column]!, start, x, y);
+                                const parts = stretches(times, points[line.column]!, start, x);
                                 return (
                                     <g key={line.name}>
-                                        {line.area && <path class={`area area-${line.color}`} d={areaPath(parts, bottom)} />}
-                                        <path class={`line line-${line.color} ${line.dashed ? 'line-dashed' : ''}`} d={linePath(parts)} />
+                                        {line.area && <path class={`area area-${line.color}`} d={areaPath(parts, y)} />}
+                                        <path class={`band area-${line.color}`} d={bandPath(parts, y)} />
+                                        <path class={`line line-${line.color} ${line.dashed ? 'line-dashed' : ''}`} d={linePath(parts, y)} />
                                     </g>
                                 );
                             })}

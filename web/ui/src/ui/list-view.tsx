@@ -112,7 +112,7 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
         <div class="list-head" data-testid="list-head">
             {some && children ? (
                 <div class="list-selection">
-                    <strong>{selection.all ? `All ${count(total)} ${many} that the filter shows` : `${plural(selection.keys.size, one, many)} selected`}</strong>
+                    <strong>{selection.all ? `All ${count(total)} ${many}${list.isFiltered ? ' that the filter shows' : ''}` : `${plural(selection.keys.size, one, many)} selected`}</strong>
                     {!selection.all && canSelectAll && total && (total.capped || total.count > selection.keys.size) && (
                         <button type="button" class="link-button" data-testid="select-all" onClick={selection.selectAll}>
                             Select all {count(total)}
@@ -130,7 +130,7 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
                             <strong>{count(total)}</strong> {total.count === 1 && !total.capped ? one : many}
                         </>
                     ) : (
-                        rows && `${plural(rows.length, one, many)} on this page`
+                        !!rows?.length && `${plural(rows.length, one, many)} on this page`
                     )}
                     {list.cutOff && (
                         <span class="cut-off">

@@ -2,7 +2,8 @@
 import { now } from '../clock';
 import { relative } from '../format';
 import { session } from '../session';
-import type { ApiError } from '../api';
+import { serverAway, type ApiError } from '../api';
+import { streamState } from '../stream';
 import { href } from '../router';
 import { Icon } from './icons';
 
@@ -43,12 +44,13 @@ export function capital(text: string): string {
 
 export function Stale({ error, at, retry }: { error: ApiError; at: number; retry: () => void }) {
     void now.value;
+    // The banner above says it for the whole page.
+    if (serverAway.value || streamState.value === 'gone') return null;
     return (
         <div class="stale" role="status" data-testid="stale">
             <Icon name="warning" />
             <span>
-                This is as of {relative(at, Date.now())}: {error.message}
-                {error.hint ? ` ${error.hint}` : ''}
+                This is as of {relative(at, Date.now())}. {capital(error.message)} {error.hint}
             </span>
             <button type="button" class="link-button" onClick={retry}>
                 Try now

@@ -3,10 +3,10 @@ import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { useSignal } from '@preact/signals';
 import { serverAway } from '../api';
-import { count, number } from '../format';
+import { count, dateTime, number, parseTime } from '../format';
 import { findOpen, helpOpen, pages } from '../keys';
 import { dismiss, notices } from '../notices';
-import { paused, theme, zone, type Theme } from '../prefs';
+import { paused, theme, timeZone, zone, type Theme } from '../prefs';
 import { href, path } from '../router';
 import { database, logOut, may, session, sessionProblem } from '../session';
 import { goneReason, health, sample, streamState } from '../stream';
@@ -198,18 +198,23 @@ function UserMenu() {
     );
 }
 
+function shownFrom(): string {
+    const at = parseTime(sample.value?.at);
+    return at === undefined ? 'What is shown is old' : `What is shown is from ${dateTime(at, timeZone()).slice(11)}`;
+}
+
 function Banners() {
     const gone = streamState.value === 'gone';
     return (
         <div class="banners" aria-live="assertive">
             {serverAway.value && (
                 <p class="banner banner-bad" role="alert" data-testid="banner-server">
-                    <Icon name="warning" /> The dashboard’s server cannot be reached. What is shown is old; it goes on by itself when the server is back.
+                    <Icon name="warning" /> The dashboard’s server cannot be reached. {shownFrom()}; it goes on by itself when the server is back.
                 </p>
             )}
             {!serverAway.value && gone && (
                 <p class="banner banner-bad" role="alert" data-testid="banner-database">
-                    <Icon name="warning" /> Database {database.value} is away{goneReason.value ? `: ${goneReason.value}` : ''}. What is shown is old; it goes on by itself when the database is back.
+                    <Icon name="warning" /> Database {database.value} is away{goneReason.value ? `: ${goneReason.value}` : ''}. {shownFrom()}; it goes on by itself when the database is back.
                 </p>
             )}
             {!serverAway.value && !gone && sessionProblem.value && (
@@ -271,10 +276,10 @@ export function Shell({ title, main, waiting, children }: Props) {
                                 <Icon name="lock" /> read-only
                             </span>
                         )}
-                        <button type="button" class="find-button" data-testid="find" aria-label="Find" onClick={() => (findOpen.value = true)}>
+                        <button type="button" class="find-button" data-testid="find" onClick={() => (findOpen.value = true)}>
                             <Icon name="search" />
                             <span class="find-text">Find a job, task, queue …</span>
-                            <kbd>/</kbd>
+                            <kbd aria-hidden="true">/</kbd>
                         </button>
                         <span class="bar-end">
                             <Live />

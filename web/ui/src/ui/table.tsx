@@ -13,6 +13,10 @@ export interface Column<T> {
     number?: boolean;
     /** The head of a card. */
     lead?: boolean;
+    /** On a card it stands beside the head. */
+    beside?: boolean;
+    /** On a card it needs no name. */
+    bare?: boolean;
     /** Left out where there is little room. */
     optional?: boolean;
     /** Takes the room that the others leave. */
@@ -36,6 +40,8 @@ interface Props<T> {
     /** In place of rows. */
     empty?: ComponentChildren;
     pending?: boolean;
+    /** There are no rows because of an error, which is shown elsewhere. */
+    failed?: boolean;
     testid?: string;
 }
 
@@ -92,6 +98,7 @@ export function DataTable<T>(props: Props<T>) {
         [],
     );
 
+    if (!rows && props.failed) return null;
     const keys = rows?.map(rowKey) ?? [];
     const width = columns.length + (selection ? 1 : 0);
     const chosen = keys.filter((key) => selection?.has(key)).length;
@@ -144,7 +151,7 @@ export function DataTable<T>(props: Props<T>) {
                                     </td>
                                 )}
                                 {columns.map((column) => (
-                                    <td key={column.name} class={classes(column)} data-label={column.hideName ? '' : column.name}>
+                                    <td key={column.name} class={classes(column)} data-label={column.hideName || column.bare || column.beside ? '' : column.name}>
                                         {column.cell(row)}
                                     </td>
                                 ))}
@@ -170,5 +177,5 @@ export function DataTable<T>(props: Props<T>) {
 }
 
 function classes(column: Column<never>): string {
-    return [column.number && 'number', column.lead && 'lead', column.optional && 'optional', column.wide && 'wide'].filter(Boolean).join(' ');
+    return [column.number && 'number', column.lead && 'lead', column.beside && 'beside', column.hideName && 'acts', column.optional && 'optional', column.wide && 'wide'].filter(Boolean).join(' ');
 }
