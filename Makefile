@@ -33,8 +33,9 @@ PG_HEADER = src/precompiled.hpp
 PG_OBJS = $(filter-out src/core/%,$(OBJS))
 SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
 DATA_built = $(SCHEMA_SCRIPT)
-# Scripts that users run with psql, and what Prometheus and Grafana read; they are installed beside it.
-DATA = $(call files_in_top,share/*)
+# The scripts of released versions and those that upgrade, all of them in git; scripts that users run with
+# psql, and what Prometheus and Grafana read: they are installed beside it.
+DATA = $(filter-out $(SCHEMA_SCRIPT),$(call files_in_top,sql/backfill--*.sql)) $(call files_in_top,share/*)
 EXTRA_CLEAN = $(OBJS:.o=.d) $(PG_HEADER).gch $(PG_HEADER).d .build-id results output_iso regression.diffs regression.out tmp_check $(EXTENSION)-*.zip
 
 # No LLVM bitcode: inlining queue functions into queries is worth nothing.
@@ -149,8 +150,9 @@ release:
 # With the install script, which META.json names and git does not hold before a release.
 ARCHIVE = $(EXTENSION)-$(EXTVERSION)
 dist: $(SCHEMA_SCRIPT)
-	git -C $(TOP) archive --prefix=$(ARCHIVE)/sql/ --add-file=$(call shell_quoted,$(abspath $(SCHEMA_SCRIPT))) --prefix=$(ARCHIVE)/ \
-		--output=$(call shell_quoted,$(CURDIR))/$(ARCHIVE).zip HEAD
+	@set --; git -C $(TOP) cat-file -e HEAD:$(SCHEMA_SCRIPT) 2>/dev/null || \
+		set -- --prefix=$(ARCHIVE)/sql/ --add-file=$(call shell_quoted,$(abspath $(SCHEMA_SCRIPT))); \
+	git -C $(TOP) archive "$$@" --prefix=$(ARCHIVE)/ --output=$(call shell_quoted,$(CURDIR))/$(ARCHIVE).zip HEAD
 
 help:
 	@sed -n 's/^#   //p' $(TOP)/Makefile

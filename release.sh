@@ -6,7 +6,8 @@
 #   release.sh --dry-run VERSION   all checks, but no tag and no archive (make release VERSION=0.2.0 DRY_RUN=1)
 #
 # What it takes: the branch main without changes, the same version in backfill.control, META.json,
-# debian/changelog and CHANGELOG.md, the latter two with the date of the release; and then `make test`,
+# debian/changelog and CHANGELOG.md, the latter two with the date of the release; its install script, and
+# the script that upgrades to it from the version before, frozen in git; and then `make test`,
 # `make test-install` and `make test-matrix`, which take hours and need root. The tag is signed if git
 # has a key to sign with (user.signingKey).
 set -euo pipefail
@@ -55,6 +56,25 @@ check_versions() {
     [[ $entry == *') unstable; '* ]] || problem "the first entry of debian/changelog, \"$entry\", is not for unstable"
 }
 
+# A script of the release must be in git, and must not change from now on.
+check_frozen() {
+    local script=$1
+    if ! git cat-file -e "HEAD:sql/$script" 2>/dev/null; then
+        problem "sql/$script is not in git: git add -f sql/$script"
+    elif ! grep -qF -- "  $script" sql/frozen.sha256; then
+        problem "sql/$script is not frozen: (cd sql && sha256sum $script >>frozen.sha256)"
+    fi
+}
+
+check_scripts() {
+    local before
+    check_frozen "backfill--$version.sql"
+    git show "HEAD:sql/backfill--$version.sql" 2>/dev/null | cmp -s - <(cat sql/install/*.sql) ||
+        problem "sql/backfill--$version.sql in git is not what make assembles from sql/install"
+    before=$(sed -nE 's/^[0-9a-f]+  backfill--([0-9.]+)\.sql$/\1/p' sql/frozen.sha256 | grep -vxF -- "$version" | sort -V | tail -n 1)
+    [[ -z $before ]] || check_frozen "backfill--$before--$version.sql"
+}
+
 # Run the tests of a target: they must end well, and say that there were some.
 check_tests() {
     local log counts status=0
@@ -82,6 +102,7 @@ make_archive() {
 
 check_repository
 check_versions
+check_scripts
 stop_if_problems "$version"
 for target in test test-install test-matrix; do
     check_tests "$target"

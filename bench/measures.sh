@@ -201,6 +201,33 @@ measure_queues() {
     done
 }
 
+# --- pages --------------------------------------------------------------------------------------
+
+# Each function that returns a page, beside very many jobs, and beside the same number of jobs by their ids.
+measure_pages() {
+    local call figures scans what="page beside $page_jobs jobs"
+    set_executors 0
+    clean_slate
+    if [[ $(sql "SELECT to_regclass('bench.page') IS NULL") == t ]]; then
+        psql -Xq -v ON_ERROR_STOP=1 -v jobs="$page_jobs" -f pages.sql -o /dev/null
+    else
+        die "pages can be measured once in a run: RUNS=1"
+    fi
+    sql "VACUUM ANALYZE backfill.job, backfill.dead_letter, backfill.job_history"
+    sql "CHECKPOINT"
+    scans=$(sql "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'backfill.job'::regclass")
+    while read -r call; do
+        figures=$(psql -XqAt -F ' ' -v ON_ERROR_STOP=1 -v call="SELECT backfill.$call" -v runs="$page_calls" <<'SQL'
+SELECT bench.median_ms(:'call', :runs), bench.median_ms($$SELECT jsonb_agg(j) FROM backfill.jobs j WHERE j.id = ANY (ARRAY(SELECT n * 997 FROM generate_series(1, 50) n))$$, :runs)
+SQL
+        )
+        record "$what: $call" ms backfill "$(field 1 "$figures")" "50 jobs by id" "$(field 2 "$figures")"
+    done < <(sql "SELECT call FROM bench.page ORDER BY place")
+    sleep 1 # sessions that end tell of their scans
+    say "    sequential scans of backfill.job meanwhile: $(($(sql "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'backfill.job'::regclass") - scans))"
+    sql "TRUNCATE backfill.dead_letter, backfill.job_history, backfill.queue"
+}
+
 # --- urgent jobs --------------------------------------------------------------------------------
 
 # A client commits an EMERGENCY job a hundred times a second until stop_urgent. Sets `urgent_client`.

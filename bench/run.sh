@@ -16,13 +16,14 @@
 #   xids       transaction ids that jobs use up
 #   queues     drain of jobs in very many serial queues
 #   urgent     start of EMERGENCY jobs while executors are busy with others
+#   pages      what dashboards ask for, beside five million jobs (only if it is named)
 #   steady     the same load for half an hour (only if it is named)
 #   limits     what the machine and the server can do at all
 #
 # From the environment: RUNS (3), JOBS (200000), INSERT_JOBS (50000), WORKERS ("1 2"), BULK_JOBS
 # (100000), HELD_JOBS (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS
 # (50000), SCHEDULED (1000000), WAL_JOBS (20000), QUEUE_JOBS (50000), QUEUE_COUNTS ("1000
-# 10000 100000"; BIG=1 adds a million), URGENT_JOBS (1000000), STEADY_SECONDS (1800), STEADY_RATE (50000
+# 10000 100000"; BIG=1 adds a million), PAGE_JOBS (5000000), PAGE_CALLS (15), URGENT_JOBS (1000000), STEADY_SECONDS (1800), STEADY_RATE (50000
 # jobs/s), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -35,7 +36,7 @@ source measures.sh
 all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues urgent limits)
 if [[ ${QUICK:-0} != 0 ]]; then
     : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
-    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${URGENT_JOBS:=100000}" "${STEADY_SECONDS:=30}" "${STEADY_RATE:=5000}" "${IDLE_SETTLE:=3}"
+    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${URGENT_JOBS:=100000}" "${PAGE_JOBS:=100000}" "${PAGE_CALLS:=5}" "${STEADY_SECONDS:=30}" "${STEADY_RATE:=5000}" "${IDLE_SETTLE:=3}"
 fi
 runs=${RUNS:-3}
 jobs=${JOBS:-200000}
@@ -54,6 +55,8 @@ queue_jobs=${QUEUE_JOBS:-50000}
 queue_counts=${QUEUE_COUNTS:-1000 10000 100000}
 [[ ${BIG:-0} == 0 ]] || queue_counts+=' 1000000'
 urgent_jobs=${URGENT_JOBS:-1000000}
+page_jobs=${PAGE_JOBS:-5000000}
+page_calls=${PAGE_CALLS:-15}
 steady_seconds=${STEADY_SECONDS:-1800}
 steady_rate=${STEADY_RATE:-50000}
 idle_seconds=${IDLE_SECONDS:-60}
@@ -98,7 +101,7 @@ main() {
     local measures=("$@") measure run
     ((${#measures[@]})) || measures=("${all_measures[@]}")
     for measure in "${measures[@]}"; do
-        [[ " ${all_measures[*]} steady " == *" $measure "* ]] || die "unknown measure \"$measure\"; there are ${all_measures[*]} steady"
+        [[ " ${all_measures[*]} pages steady " == *" $measure "* ]] || die "unknown measure \"$measure\"; there are ${all_measures[*]} pages steady"
     done
     load_before=$(cut -d' ' -f1-3 /proc/loadavg)
     start_server

@@ -213,8 +213,10 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.release_lost_claims(pass); }},
     {3, "make dead letters of jobs without attempts", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.bury_exhausted_jobs(pass); }},
-    {4, "delete old dead letters", UsersCode::kInStep,
+    {4, "delete old dead letters", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_old_letters(pass); }},
+    {11, "delete old marks of cancelled jobs", UsersCode::kInStep,
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_old_marks(pass); }},
     {5, "make dead letters of the jobs of missing roles", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.move_orphans(pass); }},
     {6, "delete old history", UsersCode::kInStep,
@@ -225,8 +227,10 @@ const Dispatcher::Step Dispatcher::kSteps[] = {
      [](Dispatcher &us, Pass &pass) { us.ticker_.tick(pass); }},
     {8, "look for ready jobs", UsersCode::kNone,
      [](Dispatcher &us, Pass &pass) { us.work_finder_.look(pass); }},
-    {10, "delete empty queues", UsersCode::kInStep,
+    {10, "delete empty queues", UsersCode::kInThings,
      [](Dispatcher &us, Pass &pass) { us.housekeeping_.delete_empty_queues(pass); }},
+    {12, "delete old rows of the audit log", UsersCode::kInStep,
+     [](Dispatcher &us, Pass &pass) { us.housekeeping_.trim_audit(pass); }},
 };
 
 std::optional<queue::Failed> Dispatcher::try_step(const Step &step, Pass &pass)

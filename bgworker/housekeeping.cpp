@@ -1,8 +1,9 @@
 /* housekeeping.cpp - see housekeeping.hpp. */
 #include "backfill/bgworker/housekeeping.hpp"
 
+#include "backfill/audit/audit.hpp"
+#include "backfill/bgworker/empty_queues.hpp"
 #include "backfill/consumers/lease.hpp"
-#include "backfill/dequeue/queue_removal.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/run/orphaned_tasks.hpp"
@@ -21,10 +22,12 @@ namespace
 
 constexpr int kOrphanBatch = 100;
 constexpr int kHistoryBatch = 1000;
-constexpr int kLetterBatch = 1000;
+constexpr int kMarkBatch = 1000;
+constexpr int kAuditBatch = 1000;
 /* More than can be set aside, so that there are others, too. */
+constexpr int kLetterBatch = 1000;
 constexpr int kBuryBatch = 500;
-static_assert(kBuryBatch > set_aside::kMaxEntries);
+static_assert(std::min(kLetterBatch, kBuryBatch) > set_aside::kMaxEntries);
 constexpr TimestampTz kHistoryPauseUs = 10000000;
 constexpr int kLeaseBatch = 500;
 /* How soon to try again to end a lease whose row another transaction is changing. */
@@ -39,6 +42,35 @@ constexpr int64 kMaxPause = 60;
 int64 interval_us()
 {
     return static_cast<int64>(guc::dlq_processor_interval_s) * USECS_PER_SEC;
+}
+
+/* A job or a dead letter. */
+struct Named {
+    int64 id;
+    std::string task;
+};
+
+queue::Thing to_thing(const Named &named)
+{
+    return {named.id, named.task};
+}
+
+/* Of a query for id and task_identifier. */
+std::vector<Named> find_named(const char *query, std::span<const pg::Param> params)
+{
+    std::vector<Named> found;
+    const pg::TableRows rows = pg::query_as_owner(query, params);
+    for (int i = 0; i < rows.count; i++)
+        found.push_back(
+            {DatumGetInt64(rows.rows[i].values[0]), pg::to_string(rows.rows[i].values[1])});
+    return found;
+}
+
+/* For each of what find_named() has found. */
+bool execute_for(const char *statement, int64 id)
+{
+    const pg::Param param = pg::int8_param(id);
+    return pg::execute_as_owner(statement, std::span(&param, 1)).rows > 0;
 }
 
 } // namespace
@@ -81,14 +113,18 @@ void Housekeeping::delete_empty_queues(Pass &pass)
         pass.note_due(clock::of(queues_.next_look));
         return;
     }
-    if (!queues_.round.is_due()) {
-        if (queues_.has_any)
-            pass.note_due(clock::of(queues_.round.done_at + queues_.pause * interval_us()));
+    if (!is_due(queues_.round, queues_.again_at, pass)) {
+        note_next_round(pass);
         return;
     }
-    const queue::EmptyQueues found = queue::delete_empty_queues(queues_.last_id, kQueueBatch);
+    const EmptyQueues found = bgworker::delete_empty_queues(queues_.last_id, kQueueBatch);
     queues_.has_any = queues_.last_id != 0 || found.looked_at > 0;
     queues_.has_deleted = queues_.has_deleted || found.deleted > 0;
+    queues_.has_aside = queues_.has_aside || found.aside;
+    if (found.more) {
+        pass.more = true;
+        return;
+    }
     if (found.looked_at == kQueueBatch) {
         queues_.last_id = found.last_id;
         queues_.next_look = now + kQueuePauseUs;
@@ -99,7 +135,16 @@ void Housekeeping::delete_empty_queues(Pass &pass)
     queues_.next_look = 0;
     queues_.pause = queues_.has_deleted ? 1 : Min(2 * Max(queues_.pause, 1), kMaxPause);
     queues_.has_deleted = false;
+    queues_.again_at = queues_.has_aside ? set_aside::next_retry(set_aside::Kind::kQueue) : 0;
+    queues_.has_aside = false;
     queues_.round.note_done();
+    note_next_round(pass);
+}
+
+void Housekeeping::note_next_round(Pass &pass) const
+{
+    if (queues_.again_at != 0)
+        pass.note_due(clock::of(queues_.again_at));
     if (queues_.has_any)
         pass.note_due(clock::of(queues_.round.done_at + queues_.pause * interval_us()));
 }
@@ -132,43 +177,38 @@ void Housekeeping::release_lost_claims(Pass &pass)
         pass.note_soon(kBusyLeaseMs);
 }
 
+/* A chore is due sooner if something of it is set aside, and to be tried again at a time (0: no).
+ */
+bool Housekeeping::is_due(const Chore &chore, TimestampTz again_at, Pass &pass)
+{
+    if (chore.is_due() || (again_at != 0 && GetCurrentTimestamp() >= again_at))
+        return true;
+    if (again_at != 0)
+        pass.note_due(clock::of(again_at));
+    return false;
+}
+
 void Housekeeping::bury_exhausted_jobs(Pass &pass)
 {
-    if (!burying_.is_due() && (bury_again_at_ == 0 || GetCurrentTimestamp() < bury_again_at_)) {
-        if (bury_again_at_ != 0)
-            pass.note_due(clock::of(bury_again_at_));
+    if (!is_due(burying_, bury_again_at_, pass))
         return;
-    }
-    struct Job {
-        int64 id;
-        std::string task;
-    };
-    std::vector<Job> jobs;
     const pg::Param limit = pg::int8_param(kBuryBatch);
-    const pg::TableRows rows = pg::query_as_owner(
-        "SELECT j.id, j.task_identifier FROM backfill.job j"
-        " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT $1",
-        std::span(&limit, 1));
-    for (int i = 0; i < rows.count; i++)
-        jobs.push_back(
-            {DatumGetInt64(rows.rows[i].values[0]), pg::to_string(rows.rows[i].values[1])});
+    const std::vector<Named> jobs =
+        find_named("SELECT j.id, j.task_identifier FROM backfill.job j"
+                   " WHERE j.attempts >= j.max_attempts AND j.lease_expires_at IS NULL LIMIT $1",
+                   std::span(&limit, 1));
     const queue::Done done = queue::each_apart(
         {set_aside::Kind::kLetter, "make a dead letter of job", queue::Transaction::kOurs}, jobs,
-        [](const Job &job) {
-            return queue::Thing{job.id, job.task};
-        },
-        [](queue::JobTable &, const Job &job) {
-            const pg::Param id = pg::int8_param(job.id);
-            return pg::execute_as_owner(
-                       "SELECT backfill._bury(j.id, 'no attempts left', j.last_error)"
-                       "  FROM backfill.job j WHERE j.id = $1",
-                       std::span(&id, 1))
-                .has_value;
+        to_thing, [](queue::JobTable &, const Named &job) {
+            return execute_for("SELECT b.letter FROM backfill.job j,"
+                               " backfill._bury(j.id, 'no attempts left', j.last_error) b (letter)"
+                               " WHERE j.id = $1 AND b.letter IS NOT NULL",
+                               job.id);
         });
     bury_again_at_ = done.aside ? set_aside::next_retry(set_aside::Kind::kLetter) : 0;
     if (bury_again_at_ != 0)
         pass.note_due(clock::of(bury_again_at_));
-    const bool more = done.more || (rows.count == kBuryBatch && done.count > 0);
+    const bool more = done.more || (jobs.size() == kBuryBatch && done.count > 0);
     pass.more = pass.more || more;
     if (!more)
         burying_.note_done();
@@ -176,21 +216,46 @@ void Housekeeping::bury_exhausted_jobs(Pass &pass)
 
 void Housekeeping::delete_old_letters(Pass &pass)
 {
-    if (!deleting_letters_.is_due())
+    if (!is_due(deleting_letters_, letters_again_at_, pass))
         return;
-    const pg::Param limit = pg::int8_param(kLetterBatch);
-    const pg::StatementResult letters =
-        pg::execute_as_owner("SELECT backfill._apply_dlq_retention($1)", std::span(&limit, 1));
-    const pg::StatementResult marks = pg::execute_as_owner(
+    std::vector<Named> letters;
+    if (guc::dlq_retention_s > 0) {
+        const pg::Param params[] = {pg::int4_param(guc::dlq_retention_s),
+                                    pg::int4_param(kLetterBatch)};
+        letters = find_named("SELECT d.id, d.task_identifier FROM backfill.dead_letter d"
+                             " WHERE d.failed_at < backfill._now() - $1 * interval '1 second'"
+                             " LIMIT $2 FOR UPDATE SKIP LOCKED",
+                             params);
+    }
+    const queue::Done done = queue::each_apart(
+        {set_aside::Kind::kOldLetter, "delete the old dead letter", queue::Transaction::kOurs},
+        letters, to_thing, [](queue::JobTable &, const Named &letter) {
+            return execute_for("DELETE FROM backfill.dead_letter d WHERE d.id = $1", letter.id);
+        });
+    letters_again_at_ = done.aside ? set_aside::next_retry(set_aside::Kind::kOldLetter) : 0;
+    if (letters_again_at_ != 0)
+        pass.note_due(clock::of(letters_again_at_));
+    const bool more = done.more || (letters.size() == kLetterBatch && done.count > 0);
+    pass.more = pass.more || more;
+    if (!more)
+        deleting_letters_.note_done();
+}
+
+void Housekeeping::delete_old_marks(Pass &pass)
+{
+    if (!deleting_marks_.is_due())
+        return;
+    const pg::Param limit = pg::int8_param(kMarkBatch);
+    const pg::StatementResult deleted = pg::execute_as_owner(
         "DELETE FROM backfill.no_retry n WHERE n.job_id IN"
         " (SELECT m.job_id FROM backfill.no_retry m"
         "   WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = m.job_id)"
         "   LIMIT $1 FOR UPDATE SKIP LOCKED)",
         std::span(&limit, 1));
-    if (DatumGetInt64(letters.first_value) == kLetterBatch || marks.rows == kLetterBatch)
+    if (deleted.rows == kMarkBatch)
         pass.more = true;
     else
-        deleting_letters_.note_done();
+        deleting_marks_.note_done();
 }
 
 void Housekeeping::charge_lost_runs(Pass &pass)
@@ -241,6 +306,16 @@ void Housekeeping::trim_history_when_due(Pass &pass)
         next_trim_ = now;
         pass.more = true;
     }
+}
+
+void Housekeeping::trim_audit(Pass &pass)
+{
+    if (!trimming_audit_.is_due())
+        return;
+    if (audit::trim(kAuditBatch) == kAuditBatch)
+        pass.more = true;
+    else
+        trimming_audit_.note_done();
 }
 
 } // namespace backfill::bgworker

@@ -26,6 +26,7 @@ const config_enum_entry synchronous_commit_options[] = {
 } // namespace
 
 int ageing_interval_ms = 0;
+int audit_retention_s = 90 * SECS_PER_DAY;
 int batch_time_ms = 5;
 int bulk_queue_concurrency = 5;
 int cron_clock = kAutoClock;
@@ -229,6 +230,10 @@ void define_job_settings()
         "backfill.ageing_interval", "How long a job waits until it counts as one priority better.",
         "So that a starving bulk job gets its turn. 0 turns ageing off.", &ageing_interval_ms,
         ageing_interval_ms, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("backfill.audit_retention",
+                            "How long it is kept what administrators have done.",
+                            "0 keeps it for ever.", &audit_retention_s, audit_retention_s, 0,
+                            INT_MAX, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "backfill.bulk_queue_concurrency", "How many jobs of queue \"bulk\" run at once.",
         "A row in backfill.queue overrides it.", &bulk_queue_concurrency, bulk_queue_concurrency, 1,

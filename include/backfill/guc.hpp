@@ -5,6 +5,7 @@ namespace backfill::guc
 {
 
 extern int ageing_interval_ms;
+extern int audit_retention_s;
 extern int batch_time_ms;
 extern int bulk_queue_concurrency;
 extern int cron_clock; /* one of the four below */

@@ -170,7 +170,7 @@ CREATE INDEX dead_letter_job_idx ON backfill.dead_letter (original_job_id);
 CREATE INDEX dead_letter_queue_idx ON backfill.dead_letter (queue_name) WHERE queue_name IS NOT NULL;
 CREATE INDEX dead_letter_failed_at_idx ON backfill.dead_letter (failed_at, id);
 -- For dlq_groups(), and to list one of its groups.
-CREATE INDEX dead_letter_error_idx ON backfill.dead_letter (task_identifier, (coalesce(last_error ->> 'sqlstate', '')), failed_at, id);
+CREATE INDEX dead_letter_error_idx ON backfill.dead_letter (task_identifier, (pg_catalog."left"(coalesce(last_error ->> 'sqlstate', ''), 5)), failed_at, id);
 COMMENT ON TABLE backfill.dead_letter IS 'Jobs that failed for good; see the view backfill.dlq.';
 
 -- Jobs that were cancelled, or whose key was removed or enqueued again, while they ran.

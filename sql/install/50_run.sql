@@ -43,7 +43,3 @@ COMMENT ON FUNCTION backfill._installed() IS 'Tells the launcher, at commit, tha
 CREATE FUNCTION backfill._queue_limit(queue_name text)
 RETURNS integer LANGUAGE c STRICT STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'backfill_queue_limit';
 COMMENT ON FUNCTION backfill._queue_limit(text) IS 'How many jobs of a queue may run at once; NULL: no limit.';
-
-CREATE FUNCTION backfill.version()
-RETURNS text LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'backfill_version';
-COMMENT ON FUNCTION backfill.version() IS 'The version of the loaded library.';

@@ -84,41 +84,94 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill.get_dlq_job(bigint) IS 'One dead letter; no row if there is none with that id.';
 
-CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
-RETURNS bigint
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION backfill._dlq_change(payload jsonb, notes text, given_payload jsonb, given_notes text)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT nullif(CASE WHEN given_payload IS NOT NULL THEN pg_catalog.jsonb_build_object('payload', payload) ELSE '{}' END
+                  || CASE WHEN given_notes IS NOT NULL THEN pg_catalog.jsonb_build_object('notes', notes) ELSE '{}' END, '{}');
+END;
+COMMENT ON FUNCTION backfill._dlq_change(jsonb, text, jsonb, text) IS 'What is noted of a letter: those of its values that a call has given.';
+
+CREATE FUNCTION backfill._dlq_filter(task_identifier text, queue_name text, failed_after timestamptz, failed_before timestamptz, older_than interval, notes text)
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT nullif(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'task_identifier', task_identifier, 'queue_name', queue_name, 'failed_after', failed_after,
+        'failed_before', failed_before, 'older_than', older_than, 'notes', notes)), '{}');
+END;
+COMMENT ON FUNCTION backfill._dlq_filter(text, text, timestamptz, timestamptz, interval, text) IS 'What is noted of a call with filters: those that were given.';
+
+CREATE FUNCTION backfill._requeue_letter(dlq_id bigint, payload jsonb, notes text)
+RETURNS backfill.dead_letter
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     letter backfill.dead_letter;
 BEGIN
-    SELECT d.* INTO letter FROM backfill.dead_letter d WHERE d.id = requeue_dlq_job.dlq_id FOR UPDATE;
+    SELECT d.* INTO letter FROM backfill.dead_letter d WHERE d.id = _requeue_letter.dlq_id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'dead letter % does not exist', coalesce(dlq_id::text, 'NULL')
             USING ERRCODE = 'undefined_object', HINT = 'See backfill.list_dlq_jobs() for the ids.';
     END IF;
     PERFORM backfill._requeue(letter.original_job_id, letter.id, letter.task_identifier,
-                              coalesce(requeue_dlq_job.payload, letter.payload), letter.queue_name, letter.priority,
+                              coalesce(_requeue_letter.payload, letter.payload), letter.queue_name, letter.priority,
                               letter.max_attempts, letter.job_key, letter.retry_policy, letter.timeout_ms, letter.flags,
                               letter.headers);
     UPDATE backfill.dead_letter d
        SET requeued_count = d.requeued_count + 1,
            last_requeued_at = backfill._now(),
-           payload = coalesce(requeue_dlq_job.payload, d.payload),
-           notes = coalesce(requeue_dlq_job.notes, d.notes)
+           payload = coalesce(_requeue_letter.payload, d.payload),
+           notes = coalesce(_requeue_letter.notes, d.notes)
      WHERE d.id = letter.id;
+    RETURN letter;
+END;
+$$;
+COMMENT ON FUNCTION backfill._requeue_letter(bigint, jsonb, text) IS 'Requeue a dead letter and return it as it was; the functions that requeue call it.';
+
+CREATE FUNCTION backfill.requeue_dlq_job(dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    letter backfill.dead_letter := backfill._requeue_letter(dlq_id, payload, notes);
+BEGIN
+    PERFORM backfill._audit('requeue_dlq_job', 'dead_letter', ARRAY[letter.id::text], 1,
+                            backfill._dlq_change(letter.payload, letter.notes, payload, notes),
+                            backfill._dlq_change(payload, notes, payload, notes));
     RETURN letter.original_job_id;
 END;
 $$;
 COMMENT ON FUNCTION backfill.requeue_dlq_job(bigint, jsonb, text) IS
     'Give a dead job its attempts back and run it again under its old id, with a corrected payload if one is given. The letter stays until the job succeeds.';
 
+-- Of one letter that is deleted.
+CREATE FUNCTION backfill._about_letter(letter backfill.dead_letter)
+RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'original_job_id', (letter).original_job_id::text, 'task_identifier', (letter).task_identifier,
+        'queue_name', (letter).queue_name, 'job_key', (letter).job_key, 'failed_at', (letter).failed_at,
+        'failure_reason', (letter).failure_reason, 'notes', (letter).notes))
+        || pg_catalog.jsonb_build_object('payload', (letter).payload);
+END;
+COMMENT ON FUNCTION backfill._about_letter(backfill.dead_letter) IS 'What is noted of a letter that is gone.';
+
 CREATE FUNCTION backfill.delete_dlq_job(dlq_id bigint)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    letter backfill.dead_letter;
 BEGIN
-    DELETE FROM backfill.dead_letter d WHERE d.id = delete_dlq_job.dlq_id;
-    RETURN FOUND;
+    DELETE FROM backfill.dead_letter d WHERE d.id = delete_dlq_job.dlq_id RETURNING d.* INTO letter;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM backfill._audit('delete_dlq_job', 'dead_letter', ARRAY[dlq_id::text], 1, backfill._about_letter(letter), NULL);
+    RETURN true;
 END;
 $$;
 COMMENT ON FUNCTION backfill.delete_dlq_job(bigint) IS 'Delete a dead letter; returns false if there is none with that id.';
@@ -159,6 +212,9 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_
 AS $$
 DECLARE
     letter_id bigint;
+    letter backfill.dead_letter;
+    letters text[] := ARRAY[]::text[];
+    n bigint := 0;
 BEGIN
     FOR letter_id IN
         SELECT d.id FROM backfill.dead_letter d
@@ -167,11 +223,18 @@ BEGIN
          ORDER BY d.failed_at, d.id
     LOOP
         BEGIN
-            RETURN NEXT backfill.requeue_dlq_job(letter_id, notes => requeue_dlq_jobs.notes);
+            letter := backfill._requeue_letter(letter_id, NULL, requeue_dlq_jobs.notes);
+            RETURN NEXT letter.original_job_id;
+            n := n + 1;
+            IF n <= 100 THEN
+                letters := letters || letter_id::text;
+            END IF;
         EXCEPTION WHEN object_not_in_prerequisite_state OR undefined_object THEN
             NULL; -- it is waiting already, or was deleted meanwhile
         END;
     END LOOP;
+    PERFORM backfill._audit('requeue_dlq_jobs', 'dead_letter', letters, n, NULL,
+                            backfill._dlq_filter(task_identifier, queue_name, failed_after, failed_before, NULL, notes));
 END;
 $$;
 COMMENT ON FUNCTION backfill.requeue_dlq_jobs(text, text, timestamptz, timestamptz, text) IS
@@ -181,12 +244,21 @@ CREATE FUNCTION backfill.update_dlq_job(dlq_id bigint, payload jsonb DEFAULT NUL
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    letter backfill.dead_letter;
 BEGIN
+    SELECT d.* INTO letter FROM backfill.dead_letter d WHERE d.id = update_dlq_job.dlq_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
     UPDATE backfill.dead_letter d
        SET payload = coalesce(update_dlq_job.payload, d.payload),
            notes = coalesce(update_dlq_job.notes, d.notes)
      WHERE d.id = update_dlq_job.dlq_id;
-    RETURN FOUND;
+    PERFORM backfill._audit('update_dlq_job', 'dead_letter', ARRAY[dlq_id::text], 1,
+                            backfill._dlq_change(letter.payload, letter.notes, payload, notes),
+                            backfill._dlq_change(payload, notes, payload, notes));
+    RETURN true;
 END;
 $$;
 COMMENT ON FUNCTION backfill.update_dlq_job(bigint, jsonb, text) IS
@@ -196,9 +268,18 @@ CREATE FUNCTION backfill.delete_dlq_by_job_key(job_key text)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    letter_id bigint;
+    letters text[] := ARRAY[]::text[];
 BEGIN
-    DELETE FROM backfill.dead_letter d WHERE d.job_key = delete_dlq_by_job_key.job_key;
-    RETURN FOUND;
+    FOR letter_id IN
+        DELETE FROM backfill.dead_letter d WHERE d.job_key = delete_dlq_by_job_key.job_key RETURNING d.id
+    LOOP
+        letters := letters || letter_id::text; -- one of each task
+    END LOOP;
+    PERFORM backfill._audit('delete_dlq_by_job_key', 'dead_letter', letters, NULL,
+                            pg_catalog.jsonb_build_object('job_key', job_key), NULL);
+    RETURN pg_catalog.cardinality(letters) > 0;
 END;
 $$;
 COMMENT ON FUNCTION backfill.delete_dlq_by_job_key(text) IS 'Delete the dead letters with this job_key, of whatever task; false if there is none.';
@@ -215,6 +296,8 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'It is running, done, or never was; see backfill.jobs.';
     END IF;
+    PERFORM backfill._audit('add_to_dlq', 'job', ARRAY[job_id::text], 1, NULL,
+                            pg_catalog.jsonb_build_object('dlq_id', letter::text, 'reason', reason, 'last_error', last_error));
     RETURN letter;
 END;
 $$;
@@ -228,7 +311,9 @@ RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    deleted bigint;
+    letter_id bigint;
+    letters text[] := ARRAY[]::text[];
+    deleted bigint := 0;
 BEGIN
     -- A parameter that happens to be NULL must not empty the dead letter queue.
     IF older_than IS NULL AND task_identifier IS NULL AND queue_name IS NULL THEN
@@ -240,10 +325,19 @@ BEGIN
         RAISE EXCEPTION 'older_than must not be negative: %', older_than
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    DELETE FROM backfill.dead_letter d
-     WHERE backfill._dlq_matches(d, cleanup_dlq.task_identifier, cleanup_dlq.queue_name, NULL,
-                                 backfill._now() - older_than);
-    GET DIAGNOSTICS deleted = ROW_COUNT;
+    FOR letter_id IN
+        DELETE FROM backfill.dead_letter d
+         WHERE backfill._dlq_matches(d, cleanup_dlq.task_identifier, cleanup_dlq.queue_name, NULL,
+                                     backfill._now() - older_than)
+        RETURNING d.id
+    LOOP
+        deleted := deleted + 1;
+        IF deleted <= 100 THEN
+            letters := letters || letter_id::text;
+        END IF;
+    END LOOP;
+    PERFORM backfill._audit('cleanup_dlq', 'dead_letter', letters, deleted, NULL,
+                            backfill._dlq_filter(task_identifier, queue_name, NULL, NULL, older_than, NULL));
     RETURN deleted;
 END;
 $$;

@@ -1,7 +1,7 @@
 -- Pages: what a dashboard or a tool shows of queues that may hold millions of jobs. The functions of this and the next
 -- files return JSON, a page at a time, and look at a bounded number of rows however many there are: none reads
 -- backfill.job from end to end. A count that would take longer is capped, and says so: {"count": 10000, "capped": true}
--- means at least so many. A search that ends before it has seen all says "cut_off", and goes on from the cursor "next".
+-- means at least 10,000. A search that ends before it has seen all says "cut_off", and goes on from the cursor "next".
 -- Numbers that may exceed 2^53 are strings, as JavaScript rounds others; intervals are seconds.
 
 -- --- What all of them share ---
@@ -156,7 +156,7 @@ SELECT d.id,
        d.queue_name,
        d.job_key,
        d.failed_at,
-       coalesce(d.last_error ->> 'sqlstate', '') AS sqlstate, -- empty: a consumer has told of the error, or an operator
+       pg_catalog."left"(coalesce(d.last_error ->> 'sqlstate', ''), 5) AS sqlstate, -- empty: a consumer has told of the error, or an operator
        CASE WHEN (SELECT pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT')) THEN d.failure_reason END AS failure_reason,
        CASE WHEN (SELECT pg_catalog.has_table_privilege('backfill.dead_letter', 'SELECT')) THEN d.last_error ->> 'message' END AS message,
        pg_catalog.pg_column_size(d.payload) AS payload_size,

@@ -1,6 +1,6 @@
 -- Pages of jobs. A search looks for an index by which it sees at most 10,000 candidates, all of them, and sorts what
 -- matches: then the count is exact. Where every index leads to more, it walks down the ids from the newest job on, and
--- ends after so many. (The queries are put together from fixed texts; values are parameters of theirs.)
+-- ends after 50,000 of them. (The queries are put together from fixed texts; values are parameters of theirs.)
 
 -- Where a search looks. Parameters: $1 task_identifier, $2 payload, $3 queue_name, $4 and $5 priorities, $6 job_key,
 -- $7 state, $8 the time, $9 and $10 the ranges, $11 a row more than may be seen. Each text has the order of one index,
@@ -187,7 +187,7 @@ BEGIN
             job_ids := job_ids[1:max_jobs];
             RETURN;
         END IF;
-        at_least := greatest(at_least, CASE WHEN source.is_exact AND (unleased > cap OR source.name = 'leases') THEN cap END);
+        at_least := greatest(at_least, CASE WHEN source.is_exact AND (unleased > cap OR source.name IN ('leases', 'all')) THEN cap END);
     END LOOP;
     SELECT w.job_ids, w.next, w.cut_off INTO job_ids, next, cut_off
       FROM backfill._page_walk_jobs(max_jobs, task_identifier, payload, queue_name, min_priority, max_priority, job_key, state, below) w;
@@ -266,4 +266,4 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION backfill.find_job_ids(integer, text, jsonb, text, integer, integer, text, text) IS
-    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has so many or has seen all.';
+    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all.';

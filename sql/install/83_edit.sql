@@ -24,16 +24,26 @@ DECLARE
     letter_ids bigint[] := ARRAY(SELECT d.id FROM backfill.dead_letter d WHERE d.id = ANY (dlq_ids)
                                   ORDER BY d.failed_at, d.id FOR UPDATE);
     letter_id bigint;
+    letter backfill.dead_letter;
+    letters text[] := ARRAY[]::text[];
+    n bigint := 0;
 BEGIN
     PERFORM backfill._lock_job_keys(ARRAY(SELECT d.job_key FROM backfill.dead_letter d
                                            WHERE d.id = ANY (letter_ids) AND d.job_key IS NOT NULL));
     FOREACH letter_id IN ARRAY letter_ids LOOP
         BEGIN
-            RETURN NEXT backfill.requeue_dlq_job(letter_id, notes => requeue_dlq_jobs.notes);
+            letter := backfill._requeue_letter(letter_id, NULL, requeue_dlq_jobs.notes);
+            RETURN NEXT letter.original_job_id;
+            n := n + 1;
+            IF n <= 100 THEN
+                letters := letters || letter_id::text;
+            END IF;
         EXCEPTION WHEN object_not_in_prerequisite_state THEN
             NULL; -- its job, or another one with its key, is waiting already
         END;
     END LOOP;
+    PERFORM backfill._audit('requeue_dlq_jobs', 'dead_letter', letters, n, NULL,
+                            backfill._dlq_filter(NULL, NULL, NULL, NULL, NULL, notes));
 END;
 $$;
 COMMENT ON FUNCTION backfill.requeue_dlq_jobs(bigint[], text) IS
@@ -44,13 +54,22 @@ RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    deleted bigint;
+    letter_id bigint;
+    letters text[] := ARRAY[]::text[];
+    deleted bigint := 0;
 BEGIN
     -- In the order of requeue_dlq_jobs().
-    WITH locked AS (SELECT d.id FROM backfill.dead_letter d WHERE d.id = ANY (dlq_ids)
-                     ORDER BY d.failed_at, d.id FOR UPDATE)
-    DELETE FROM backfill.dead_letter d USING locked l WHERE d.id = l.id;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
+    FOR letter_id IN
+        WITH locked AS (SELECT d.id FROM backfill.dead_letter d WHERE d.id = ANY (dlq_ids)
+                         ORDER BY d.failed_at, d.id FOR UPDATE)
+        DELETE FROM backfill.dead_letter d USING locked l WHERE d.id = l.id RETURNING d.id
+    LOOP
+        deleted := deleted + 1;
+        IF deleted <= 100 THEN
+            letters := letters || letter_id::text;
+        END IF;
+    END LOOP;
+    PERFORM backfill._audit('delete_dlq_jobs', 'dead_letter', letters, deleted, NULL, NULL);
     RETURN deleted;
 END;
 $$;

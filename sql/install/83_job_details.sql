@@ -15,7 +15,7 @@ SELECT h.job_id,
        CASE WHEN pg_catalog.has_table_privilege('backfill.job_history', 'SELECT') THEN h.error
             WHEN h.error IS NOT NULL THEN pg_catalog.jsonb_build_object('sqlstate', h.error -> 'sqlstate') END AS error
   FROM backfill.job_history h;
-COMMENT ON VIEW backfill._attempt IS 'The runs in the history, also of jobs that have not ended, for job_details() and list_history(). Users see backfill.history.';
+COMMENT ON VIEW backfill._attempt IS 'What job_details() and list_history() read: the runs in the history, also of jobs that have not ended. Users see backfill.history.';
 
 CREATE FUNCTION backfill._page_history_json(job_id bigint)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

@@ -170,7 +170,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION backfill.find_dlq_ids(integer, text, text, text, text, timestamptz, timestamptz, text) IS
-    'The ids of the dead letters that list_dlq() shows with this filter, the newest first, up to max_letters of them: to act on all. It goes on until it has so many or has seen all.';
+    'The ids of the dead letters that list_dlq() shows with this filter, the newest first, up to max_letters of them: to act on all. It goes on until it has max_letters or has seen all.';
 
 CREATE FUNCTION backfill.dlq_groups(failed_after timestamptz DEFAULT NULL, failed_before timestamptz DEFAULT NULL)
 RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp

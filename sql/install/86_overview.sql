@@ -108,12 +108,23 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._overview_jobs() IS 'The part of overview() that counts jobs and dead letters.';
 
--- A histogram of metrics() counts cumulatively: bucket n holds what took at most so long.
+CREATE FUNCTION backfill._overview_totals(
+    OUT name text,
+    OUT labels jsonb,
+    OUT value double precision,
+    OUT sum double precision,
+    OUT bucket_bounds double precision[],
+    OUT bucket_counts bigint[])
+RETURNS SETOF record LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'backfill_counter_totals';
+COMMENT ON FUNCTION backfill._overview_totals() IS
+    'What _counters() has for each task, queue and priority band, of all of them together; no rows if there is no shared memory.';
+
+-- A histogram of metrics() counts cumulatively: bucket n holds what took at most its bound.
 CREATE FUNCTION backfill._overview_counters()
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH c AS MATERIALIZED (
-        SELECT k.* FROM backfill._counters() k
+        SELECT k.* FROM backfill._overview_totals() k
          WHERE k.name = ANY ('{backfill_jobs_enqueued,backfill_jobs_completed,backfill_jobs_failed,backfill_retries_attempted,backfill_dlq_jobs_added,backfill_jobs_wait_time_seconds,backfill_jobs_duration_seconds}'))
     SELECT pg_catalog.jsonb_build_object('counters',
                (SELECT pg_catalog.jsonb_object_agg(n.key, coalesce((SELECT pg_catalog.sum(c.value) FROM c WHERE c.name = n.name), 0)::bigint::text)

@@ -91,8 +91,11 @@ CREATE FUNCTION backfill.force_unlock_workers(worker_ids text[])
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    released bigint := backfill._take_leases(worker_ids);
 BEGIN
-    PERFORM backfill._take_leases(worker_ids);
+    PERFORM backfill._audit('force_unlock_workers', 'job', NULL, released, NULL,
+                            pg_catalog.jsonb_build_object('worker_ids', worker_ids));
 END;
 $$;
 COMMENT ON FUNCTION backfill.force_unlock_workers(text[]) IS
@@ -111,10 +114,15 @@ COMMENT ON FUNCTION backfill.init_dlq() IS 'Does nothing: the dead letter queue 
 -- What can go stale are leases of external consumers.
 CREATE FUNCTION backfill.release_stale_job_locks(older_than interval DEFAULT '0')
 RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT backfill._expire_leases(coalesce(release_stale_job_locks.older_than, '0'));
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    released bigint := backfill._expire_leases(coalesce(older_than, '0'));
+BEGIN
+    PERFORM backfill._audit('release_stale_job_locks', 'job', NULL, released, NULL, NULL);
+    RETURN released;
 END;
+$$;
 COMMENT ON FUNCTION backfill.release_stale_job_locks(interval) IS
     'End leases that ran out longer ago than this: each costs an attempt, and its job is ready again or dead. Returns how many. The dispatcher does it at once. Also releases the jobs of procedures whose worker is gone.';
 
@@ -127,22 +135,41 @@ END;
 COMMENT ON FUNCTION backfill.release_stale_queue_locks(interval) IS
     'Always 0: a queue''s permits are locks of the running transactions and cannot go stale. For users of the crate.';
 
+CREATE FUNCTION backfill._bury_exhausted()
+RETURNS text[]
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT coalesce(pg_catalog.array_agg(b.id::text) FILTER (WHERE b.letter IS NOT NULL), '{}')
+      FROM (SELECT j.id, backfill._bury(j.id, 'no attempts left', j.last_error) AS letter
+              FROM backfill.job j WHERE j.attempts >= j.max_attempts) b; -- leased ones are passed over
+END;
+COMMENT ON FUNCTION backfill._bury_exhausted() IS 'Move waiting jobs that have no attempts left to the dead letter queue; returns their ids.';
+
 CREATE FUNCTION backfill.process_failed_jobs()
 RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT pg_catalog.count(backfill._bury(j.id, 'no attempts left', j.last_error))
-      FROM backfill.job j WHERE j.attempts >= j.max_attempts; -- leased ones are passed over
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    jobs text[] := backfill._bury_exhausted();
+BEGIN
+    PERFORM backfill._audit('process_failed_jobs', 'job', jobs, NULL, NULL, NULL);
+    RETURN pg_catalog.cardinality(jobs);
 END;
+$$;
 COMMENT ON FUNCTION backfill.process_failed_jobs() IS
     'Move waiting jobs that have no attempts left (only an UPDATE by hand can do that to them) to the dead letter queue; returns how many.';
 
 CREATE FUNCTION backfill.cleanup_permanently_failed_jobs()
 RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT backfill.process_failed_jobs();
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    jobs text[] := backfill._bury_exhausted();
+BEGIN
+    PERFORM backfill._audit('cleanup_permanently_failed_jobs', 'job', jobs, NULL, NULL, NULL);
+    RETURN pg_catalog.cardinality(jobs);
 END;
+$$;
 COMMENT ON FUNCTION backfill.cleanup_permanently_failed_jobs() IS
     'The same as process_failed_jobs(): failed jobs never stay among the waiting ones.';
 
@@ -150,10 +177,13 @@ CREATE FUNCTION backfill.startup_cleanup(OUT released_jobs bigint, OUT dead_lett
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    released_jobs := backfill.release_stale_job_locks();
-    dead_lettered_jobs := backfill.process_failed_jobs();
+    released_jobs := backfill._expire_leases('0');
+    dead_lettered_jobs := pg_catalog.cardinality(backfill._bury_exhausted());
     deleted_letters := backfill._apply_dlq_retention();
     DELETE FROM backfill.no_retry n WHERE NOT EXISTS (SELECT FROM backfill.job j WHERE j.id = n.job_id);
+    PERFORM backfill._audit('startup_cleanup', 'job', NULL, released_jobs + dead_lettered_jobs + deleted_letters, NULL,
+                            pg_catalog.jsonb_build_object('released_jobs', released_jobs, 'dead_lettered_jobs', dead_lettered_jobs,
+                                                          'deleted_letters', deleted_letters));
 END;
 $$;
 COMMENT ON FUNCTION backfill.startup_cleanup() IS

@@ -214,11 +214,15 @@ DECLARE
 BEGIN
     check_name := 'oldest_ready_job'; status := 'ok'; detail := 'no job is ready';
     SELECT j.id, j.run_at, now - j.run_at > max_wait AS late INTO seen
-      FROM backfill.job j
-     WHERE j.run_at <= now AND j.lease_expires_at IS NULL
-       AND j.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
-       AND j.task_identifier IN (SELECT t.task_identifier FROM backfill.task t)
-       AND NOT backfill._claimed(j.ctid, j.xmax)
+      FROM backfill._page_job_ranges(2147483647, NULL, NULL, NULL) w
+     CROSS JOIN ROWS FROM (pg_catalog.unnest(w.task_identifiers), pg_catalog.unnest(w.priorities)) AS r (task_identifier, priority)
+     CROSS JOIN LATERAL (
+           SELECT i.id, i.run_at FROM backfill.job i
+            WHERE i.task_identifier = r.task_identifier AND i.priority = r.priority AND i.lease_expires_at IS NULL AND i.run_at <= now
+              AND i.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
+              AND NOT backfill._claimed(i.ctid, i.xmax)
+            ORDER BY i.run_at, i.id LIMIT 1) j
+     WHERE r.task_identifier IN (SELECT t.task_identifier FROM backfill.task t)
      ORDER BY j.run_at, j.id LIMIT 1;
     IF FOUND THEN
         detail := pg_catalog.format('job %s since %s', seen.id, seen.run_at);
@@ -238,9 +242,15 @@ DECLARE
     seen record;
 BEGIN
     check_name := 'unregistered_tasks'; status := 'ok';
-    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', j.task_identifier, j.jobs) ORDER BY j.jobs DESC, j.task_identifier) AS names INTO seen
-      FROM (SELECT k.task_identifier, pg_catalog.count(*) AS jobs FROM backfill.job k GROUP BY k.task_identifier) j
-     WHERE j.task_identifier NOT IN (SELECT t.task_identifier FROM backfill.task t);
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', u.task_identifier, CASE WHEN j.jobs > 10000 THEN '10000 or more' ELSE j.jobs::text END)
+                                ORDER BY j.jobs DESC, u.task_identifier) AS names INTO seen
+      FROM backfill._overview_task_names(2147483647, '') AS u (task_identifier)
+     CROSS JOIN LATERAL (
+           SELECT pg_catalog.count(*) AS jobs
+             FROM (SELECT FROM backfill.job i
+                    WHERE i.task_identifier >= u.task_identifier AND i.task_identifier <= u.task_identifier AND i.lease_expires_at IS NULL
+                    ORDER BY i.task_identifier LIMIT 10001) c) j
+     WHERE j.jobs > 0 AND u.task_identifier NOT IN (SELECT t.task_identifier FROM backfill.task t);
     IF seen.names IS NOT NULL THEN
         status := 'warning';
         detail := 'jobs wait for tasks that are not registered: ' || backfill._listing(seen.names);
@@ -430,9 +440,15 @@ DECLARE
     seen record;
 BEGIN
     check_name := 'paused_queues'; status := 'ok';
-    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', q.queue_name, q.jobs) ORDER BY q.jobs DESC, q.queue_name) AS names INTO seen
-      FROM (SELECT p.queue_name, pg_catalog.count(*) AS jobs
-              FROM backfill.queue p JOIN backfill.job j ON j.queue_name = p.queue_name WHERE p.paused GROUP BY p.queue_name) q;
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s (%s)', p.queue_name, CASE WHEN j.jobs > 10000 THEN '10000 or more' ELSE j.jobs::text END)
+                                ORDER BY j.jobs DESC, p.queue_name) AS names INTO seen
+      FROM backfill.queue p
+     CROSS JOIN LATERAL (
+           SELECT pg_catalog.count(*) AS jobs
+             FROM (SELECT FROM backfill.job i
+                    WHERE i.queue_name >= p.queue_name AND i.queue_name <= p.queue_name AND i.queue_name <> '' AND i.lease_expires_at IS NULL
+                    ORDER BY i.queue_name LIMIT 10001) c) j
+     WHERE p.paused AND j.jobs > 0;
     IF seen.names IS NOT NULL THEN
         status := 'warning'; detail := 'jobs wait in paused queues: ' || backfill._listing(seen.names); hint := 'backfill.resume_queue() lets them go on.';
     END IF;

@@ -15,9 +15,9 @@ BEGIN ATOMIC
            WHEN 'consumer' THEN p.oid = 'backfill.complete_jobs(bigint[],bigint)'::pg_catalog.regprocedure
                OR p.proname = ANY ('{claim_jobs,heartbeat,fail_job,snooze_job,release_jobs,wait_for_jobs,process_available_jobs,current_job,snooze,discard,set_progress,set_result,await_job,get_job,priority,priority_band,backoff_delay,version,_workers,_claimed,_now,_queue_limit,list_jobs,job_details,list_queues,queue_details,list_tasks}'::name[])
                OR p.proname ~ '^_page_'
-           WHEN 'monitor' THEN p.proname = ANY ('{priority,priority_band,backoff_delay,classify_error,version,dlq_stats,cron_next,_next_run_at,metrics,prometheus_metrics,why_not_running,health,_workers,_claimed,_now,_queue_limit,_retry_policies,_builtin_error_rules,overview,list_jobs,job_details,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,list_history,list_schedules}'::name[])
+           WHEN 'monitor' THEN p.proname = ANY ('{priority,priority_band,backoff_delay,classify_error,version,dlq_stats,cron_next,_next_run_at,metrics,prometheus_metrics,list_audit,why_not_running,health,_workers,_claimed,_now,_queue_limit,_retry_policies,_builtin_error_rules,overview,list_jobs,job_details,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,list_history,list_schedules}'::name[])
                OR p.proname ~ '^_page_'
-           WHEN 'admin' THEN p.proname <> ALL ('{grant_producer,grant_consumer,grant_monitor,grant_admin,_bundle,_grant,_requeue,_bury,_letter_deleted,_dlq_matches,_apply_dlq_retention,_config_changed,_limits_changed,_installed,_cron_tick,_expire_leases,_take_leases,_functions,_owner_is_trusted,_pg_cron_job,_clock_problem,_login_problem,_caller_may_read_jobs}'::name[])
+           WHEN 'admin' THEN p.proname <> ALL ('{grant_producer,grant_consumer,grant_monitor,grant_admin,_bundle,_grant,_check_library,_after_upgrade,_requeue,_requeue_letter,_dlq_change,_dlq_filter,_about_letter,_bury,_bury_exhausted,_audit,_audit_error_rules,_letter_deleted,_dlq_matches,_apply_dlq_retention,_config_changed,_limits_changed,_installed,_cron_tick,_expire_leases,_take_leases,_functions,_owner_is_trusted,_pg_cron_job,_clock_problem,_login_problem,_caller_may_read_jobs}'::name[])
                AND p.proname !~ '^_(health|overview)_'
            END
     UNION ALL
@@ -57,6 +57,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     unknown text;
+    before text[] := (SELECT p.tasks FROM backfill.producer p WHERE backfill._role_oid(p.role_name) = role);
 BEGIN
     PERFORM backfill._grant(role, 'producer');
     -- A task may be registered later, so that a misspelt name is no error.
@@ -71,6 +72,8 @@ BEGIN
     INSERT INTO backfill.producer AS p (role_name, tasks)
     VALUES (backfill._role_of(role), grant_producer.tasks)
     ON CONFLICT (role_name) WHERE backfill._role_oid(role_name) <> 0 DO UPDATE SET tasks = excluded.tasks;
+    PERFORM backfill._audit('grant_producer', 'grant', ARRAY[pg_catalog.pg_get_userbyid(role)], 1,
+                            pg_catalog.jsonb_build_object('tasks', before), pg_catalog.jsonb_build_object('tasks', tasks));
 END;
 $$;
 COMMENT ON FUNCTION backfill.grant_producer(regrole, text[]) IS
@@ -81,6 +84,7 @@ RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT backfill._grant(grant_consumer.role, 'consumer');
+    SELECT backfill._audit('grant_consumer', 'grant', ARRAY[pg_catalog.pg_get_userbyid(grant_consumer.role)], 1, NULL, NULL);
 END;
 COMMENT ON FUNCTION backfill.grant_consumer(regrole) IS
     'Let a role claim the jobs of external tasks, run those of its own tasks in its own sessions, and see jobs with their payloads.';
@@ -90,6 +94,7 @@ RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT backfill._grant(grant_monitor.role, 'monitor');
+    SELECT backfill._audit('grant_monitor', 'grant', ARRAY[pg_catalog.pg_get_userbyid(grant_monitor.role)], 1, NULL, NULL);
 END;
 COMMENT ON FUNCTION backfill.grant_monitor(regrole) IS 'Let a role see every view, without payloads.';
 
@@ -101,6 +106,7 @@ BEGIN
     PERFORM backfill._grant(role, 'admin');
     -- A producer of some tasks stays that.
     INSERT INTO backfill.producer (role_name) VALUES (backfill._role_of(role)) ON CONFLICT DO NOTHING;
+    PERFORM backfill._audit('grant_admin', 'grant', ARRAY[pg_catalog.pg_get_userbyid(role)], 1, NULL, NULL);
 END;
 $$;
 COMMENT ON FUNCTION backfill.grant_admin(regrole) IS

@@ -1,8 +1,10 @@
 /* control_api.cpp - SQL functions that act on jobs which wait or are dead, by id or key. They run
  * as their caller, and show of a job what the caller may see. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/config/public_job.hpp"
 #include "backfill/control/control.hpp"
 #include "backfill/enqueue/enqueue.hpp"
+#include "backfill/pg/jsonb.hpp"
 
 using namespace backfill;
 namespace control = backfill::queue::control;
@@ -47,6 +49,53 @@ queue::JobState dead(const queue::JobRow &)
 queue::JobState rescheduled(const queue::JobRow &row)
 {
     return row.attempts() < row.max_attempts() ? queue::state_of(row) : queue::JobState::kDead;
+}
+
+/* What was changed of one job is noted as it was and as it is; of several, what was asked for. */
+void note_changes(FunctionCallInfo fcinfo, const std::vector<control::Changed> &jobs,
+                  Datum asked_for)
+{
+    audit::Entry entry{audit::kind::kJob};
+    for (const control::Changed &job : jobs)
+        entry.add(job.after.id());
+    if (jobs.size() == 1)
+        entry.set_difference(jobs.front().before, jobs.front().after);
+    else
+        entry.after = asked_for;
+    audit::note(fcinfo, entry);
+}
+
+/* Jobs that are gone, or dead: what the only one was. */
+void note_ended(FunctionCallInfo fcinfo, const std::vector<queue::JobRow> &jobs, Datum after)
+{
+    audit::Entry entry{audit::kind::kJob};
+    entry.add(jobs);
+    if (jobs.size() == 1)
+        entry.before = audit::about(jobs.front());
+    entry.after = after;
+    audit::note(fcinfo, entry);
+}
+
+std::vector<queue::JobRow> rows_after(const std::vector<control::Changed> &jobs)
+{
+    std::vector<queue::JobRow> rows;
+    for (const control::Changed &job : jobs)
+        rows.push_back(job.after);
+    return rows;
+}
+
+Datum to_jsonb(const control::Changes &changes)
+{
+    pg::JsonbObject object;
+    if (changes.run_at)
+        object.add_timestamp("run_at", *changes.run_at);
+    if (changes.priority)
+        object.add_integer("priority", *changes.priority);
+    if (changes.attempts)
+        object.add_integer("attempts", *changes.attempts);
+    if (changes.max_attempts)
+        object.add_integer("max_attempts", *changes.max_attempts);
+    return object.finish();
 }
 
 void check_changes(const control::Changes &changes)
@@ -95,7 +144,9 @@ void prevent_if_read_only(const char *function)
 BACKFILL_FUNCTION(backfill_complete_jobs)
 {
     prevent_if_read_only("complete_jobs()");
-    return return_jobs(fcinfo, control::complete(job_ids(pg::Arguments(fcinfo), 0)), gone);
+    const auto jobs = control::complete(job_ids(pg::Arguments(fcinfo), 0));
+    note_ended(fcinfo, jobs, 0);
+    return return_jobs(fcinfo, jobs, gone);
 }
 
 BACKFILL_FUNCTION(backfill_permanently_fail_jobs)
@@ -103,7 +154,11 @@ BACKFILL_FUNCTION(backfill_permanently_fail_jobs)
     prevent_if_read_only("permanently_fail_jobs()");
     const pg::Arguments arguments(fcinfo);
     const auto reason = arguments.text(1).value_or("Manually marked as failed");
-    return return_jobs(fcinfo, control::fail_for_good(job_ids(arguments, 0), reason), dead);
+    const auto jobs = control::fail_for_good(job_ids(arguments, 0), reason);
+    pg::JsonbObject after;
+    after.add_text("reason", reason);
+    note_ended(fcinfo, jobs, after.finish());
+    return return_jobs(fcinfo, jobs, dead);
 }
 
 BACKFILL_FUNCTION(backfill_reschedule_jobs)
@@ -113,7 +168,9 @@ BACKFILL_FUNCTION(backfill_reschedule_jobs)
     const control::Changes changes{arguments.timestamptz(1), arguments.int4(2), arguments.int4(3),
                                    arguments.int4(4)};
     check_changes(changes);
-    return return_jobs(fcinfo, control::reschedule(job_ids(arguments, 0), changes), rescheduled);
+    const auto jobs = control::reschedule(job_ids(arguments, 0), changes);
+    note_changes(fcinfo, jobs, to_jsonb(changes));
+    return return_jobs(fcinfo, rows_after(jobs), rescheduled);
 }
 
 BACKFILL_FUNCTION(backfill_update_job)
@@ -122,11 +179,12 @@ BACKFILL_FUNCTION(backfill_update_job)
     const pg::Arguments arguments(fcinfo);
     const auto id = arguments.int8(0);
     const control::Update update = read_update(arguments);
-    std::vector<queue::JobRow> rows;
+    std::vector<control::Changed> jobs;
     if (id)
-        if (const auto row = control::update(*id, update))
-            rows.push_back(*row);
-    return return_jobs(fcinfo, rows, queue::state_of);
+        if (const auto job = control::update(*id, update))
+            jobs.push_back(*job);
+    note_changes(fcinfo, jobs, 0);
+    return return_jobs(fcinfo, rows_after(jobs), queue::state_of);
 }
 
 BACKFILL_FUNCTION(backfill_remove_job)

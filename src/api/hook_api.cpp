@@ -1,4 +1,5 @@
 /* hook_api.cpp - SQL functions that register hooks. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/call/handler.hpp"
 #include "backfill/call/registration.hpp"
 #include "backfill/core/hook_event.hpp"
@@ -37,19 +38,37 @@ std::string hook_search_path()
     return path + "pg_temp";
 }
 
+audit::Change change_of(std::string_view event, std::string_view schema, std::string_view function,
+                        std::optional<std::string_view> task)
+{
+    const pg::Param params[] = {pg::text_param(event), pg::text_param(schema),
+                                pg::text_param(function), pg::text_param(task)};
+    return {audit::kind::kHook,
+            std::string(event) + " " + std::string(schema) + "." + std::string(function),
+            "SELECT pg_catalog.to_jsonb(h) - 'id' FROM backfill.hook h WHERE h.event = $1"
+            "   AND h.function_schema = $2 AND h.function_name = $3"
+            "   AND h.task_identifier IS NOT DISTINCT FROM $4 FOR UPDATE",
+            params};
+}
+
 /* Removes the hook from the first of these schemas that has it. */
-bool remove_hook(const pg::Arguments &arguments, std::span<const std::string> schemas,
+bool remove_hook(FunctionCallInfo fcinfo, std::span<const std::string> schemas,
                  std::string_view function)
 {
+    const pg::Arguments arguments(fcinfo);
     for (const std::string &schema : schemas) {
         const pg::Param params[] = {pg::text_param(arguments.text(0)), pg::text_param(schema),
                                     pg::text_param(function), pg::text_param(arguments.text(2))};
+        const audit::Change change = change_of(arguments.text(0).value_or(std::string_view()),
+                                               schema, function, arguments.text(2));
         if (pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
                                  " AND h.function_schema = $2 AND h.function_name = $3"
                                  " AND h.task_identifier IS NOT DISTINCT FROM $4",
                                  params)
-                .rows > 0)
+                .rows > 0) {
+            change.note(fcinfo);
             return true;
+        }
     }
     return false;
 }
@@ -95,6 +114,7 @@ BACKFILL_FUNCTION(backfill_register_hook)
         pg::text_param(task),       pg::role_param(run_as),      pg::text_param(search_path),
         pg::role_param(name.owner),
     };
+    const audit::Change change = change_of(event, name.schema, name.name, task);
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier,"
         "   run_as, search_path, function_owner)"
@@ -103,6 +123,7 @@ BACKFILL_FUNCTION(backfill_register_hook)
         "   run_as = excluded.run_as, search_path = excluded.search_path,"
         "   function_owner = excluded.function_owner",
         params);
+    change.note(fcinfo);
     return static_cast<Datum>(0);
 }
 
@@ -120,7 +141,7 @@ BACKFILL_FUNCTION(backfill_unregister_hook)
     if (name.schema == nullptr || name.name == nullptr)
         return BoolGetDatum(false);
     const std::string schema = name.schema;
-    return BoolGetDatum(remove_hook(arguments, std::span(&schema, 1), name.name));
+    return BoolGetDatum(remove_hook(fcinfo, std::span(&schema, 1), name.name));
 }
 
 /* By the name that backfill.hook and error messages have: the function may be gone. */
@@ -146,5 +167,5 @@ BACKFILL_FUNCTION(backfill_unregister_hook_by_name)
     });
     const std::vector<std::string> schemas =
         parsed.schema != nullptr ? std::vector<std::string>{parsed.schema} : search_path_schemas();
-    return BoolGetDatum(remove_hook(arguments, schemas, parsed.name));
+    return BoolGetDatum(remove_hook(fcinfo, schemas, parsed.name));
 }

@@ -1,5 +1,6 @@
 /* job_api.cpp - SQL functions that act on one job: from inside its handler, or on a
  * waiting one from outside. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/call/run_job.hpp"
 #include "backfill/control/control.hpp"
 #include "backfill/enqueue/enqueue.hpp"
@@ -92,7 +93,14 @@ BACKFILL_FUNCTION(backfill_discard)
 BACKFILL_FUNCTION(backfill_cancel_job)
 {
     pg::call([] { PreventCommandIfReadOnly("cancel_job()"); });
-    return BoolGetDatum(queue::cancel_job(*pg::Arguments(fcinfo).int8(0)));
+    const auto job = queue::cancel_job(*pg::Arguments(fcinfo).int8(0));
+    if (job) {
+        audit::Entry entry{audit::kind::kJob};
+        entry.add(job->id());
+        entry.before = audit::about(*job);
+        audit::note(fcinfo, entry);
+    }
+    return BoolGetDatum(job.has_value());
 }
 
 /* Moves a waiting job to the dead letter queue; NULL if it does not wait. */

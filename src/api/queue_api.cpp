@@ -1,4 +1,5 @@
 /* queue_api.cpp - SQL functions about queues. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/config/serial_queues.hpp"
 #include "backfill/dequeue/queue_removal.hpp"
 #include "backfill/enqueue/enqueue.hpp"
@@ -60,6 +61,17 @@ void notice_unknown_queue(std::string_view name)
     });
 }
 
+audit::Change change_of(std::string_view name)
+{
+    const pg::Param param = pg::text_param(name);
+    return {audit::kind::kQueue, name,
+            "SELECT pg_catalog.jsonb_build_object('concurrency', q.concurrency,"
+            "   'rate_limit', q.rate_limit, 'rate_period', q.rate_period,"
+            "   'max_depth', q.max_depth, 'paused', q.paused)"
+            "  FROM backfill.queue q WHERE q.queue_name = $1 FOR UPDATE",
+            std::span(&param, 1)};
+}
+
 Datum set_paused(FunctionCallInfo fcinfo, bool paused)
 {
     const pg::Arguments arguments(fcinfo);
@@ -68,10 +80,12 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     notice_unknown_queue(name);
     const pg::Param params[] = {pg::text_param(name), pg::bool_param(paused)};
     queue::write_serial_queues();
+    const audit::Change change = change_of(name);
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused, automatic)"
                                 " VALUES ($1, $2, true)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
                                 params);
+    change.note(fcinfo);
     return static_cast<Datum>(0);
 }
 
@@ -105,6 +119,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
         pg::int4_param(max_depth),
     };
     queue::write_serial_queues();
+    const audit::Change change = change_of(name);
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
         " VALUES ($1, $2, $3, $4, $5)"
@@ -112,6 +127,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
         "   rate_limit = excluded.rate_limit, rate_period = excluded.rate_period,"
         "   max_depth = excluded.max_depth, automatic = false",
         params);
+    change.note(fcinfo);
     return static_cast<Datum>(0);
 }
 
@@ -125,6 +141,7 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
     queue::write_serial_queues();
+    const audit::Change change = change_of(name);
     const queue::Deletion deletion = queue::delete_queue_row(name);
     if (deletion.use != queue::QueueUse::kNone)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -135,6 +152,8 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "Wait until they have ended, or cancel them with backfill.cancel_job().");
     /* Should this be rolled back, its counters begin anew. */
     stats::forget_queue(name);
+    if (deletion.had_row)
+        change.note(fcinfo);
     return BoolGetDatum(deletion.had_row);
 }
 

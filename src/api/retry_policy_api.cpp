@@ -1,4 +1,5 @@
 /* retry_policy_api.cpp - SQL functions about retry policies. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/enqueue/job_spec.hpp"
 #include "backfill/pg/table.hpp"
 #include "backfill/settle/backoff.hpp"
@@ -102,6 +103,10 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
         pg::float8_param(policy.multiplier),
         pg::float8_param(policy.jitter_factor),
     };
+    const audit::Change change(audit::kind::kRetryPolicy, name,
+                               "SELECT pg_catalog.to_jsonb(p) - 'policy_name'"
+                               "  FROM backfill.retry_policy p WHERE p.policy_name = $1 FOR UPDATE",
+                               std::span(params, 1));
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.retry_policy (policy_name, max_attempts, initial_delay, max_delay,"
         "   multiplier, jitter_factor)"
@@ -111,6 +116,7 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
         "   max_delay = excluded.max_delay, multiplier = excluded.multiplier,"
         "   jitter_factor = excluded.jitter_factor",
         params);
+    change.note(fcinfo);
     return static_cast<Datum>(0);
 }
 

@@ -1,4 +1,5 @@
 /* schedule_api.cpp - the SQL functions about schedules. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/clock.hpp"
 #include "backfill/config/serial_queues.hpp"
 #include "backfill/core/crontab.hpp"
@@ -13,6 +14,16 @@ using queue::ScheduleSpec;
 
 namespace
 {
+
+audit::Change change_of(std::string_view name)
+{
+    const pg::Param param = pg::text_param(name);
+    return {audit::kind::kSchedule, name,
+            "SELECT pg_catalog.to_jsonb(s)"
+            "     - '{name,known_since,checked_until,last_run_at,last_error}'::text[]"
+            "  FROM backfill.cron_schedule s WHERE s.name = $1",
+            std::span(&param, 1)};
+}
 
 /* --- crontabs ----------------------------------------------------------------------- */
 
@@ -123,14 +134,21 @@ BACKFILL_FUNCTION(backfill_schedule)
 
     Enqueuer enqueuer("schedule()");
     queue::prepare_scheduling("schedule()");
+    const audit::Change change = change_of(spec.name);
     const TimestampTz next = queue::save_schedule(enqueuer, spec);
     enqueuer.finish();
+    change.note(fcinfo);
     return TimestampTzGetDatum(next);
 }
 
 BACKFILL_FUNCTION(backfill_unschedule)
 {
-    return BoolGetDatum(queue::remove_schedule(*pg::Arguments(fcinfo).text(0)));
+    const auto name = *pg::Arguments(fcinfo).text(0);
+    const audit::Change change = change_of(name);
+    const bool removed = queue::remove_schedule(name);
+    if (removed)
+        change.note(fcinfo);
+    return BoolGetDatum(removed);
 }
 
 BACKFILL_FUNCTION(backfill_add_cron_schedule)
@@ -141,7 +159,9 @@ BACKFILL_FUNCTION(backfill_add_cron_schedule)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "line must be one line of a crontab",
              "It has " + std::to_string(items.size()) + " that are not comments.",
              "Use backfill.schedule_crontab() for a whole crontab.");
+    const audit::Change change = change_of(items.front().id);
     save_items("add_cron_schedule()", items);
+    change.note(fcinfo);
     return pg::from_text(items.front().id);
 }
 
@@ -149,8 +169,12 @@ BACKFILL_FUNCTION(backfill_schedule_crontab)
 {
     const auto crontab = queue::require_text("crontab", pg::Arguments(fcinfo).text(0));
     const std::vector<core::CrontabItem> items = parse_crontab(crontab);
+    audit::Entry entry{audit::kind::kSchedule};
+    for (const core::CrontabItem &item : items)
+        entry.add(item.id);
     if (!items.empty())
         save_items("schedule_crontab()", items);
+    audit::note(fcinfo, entry);
     pg::ResultSet result(fcinfo);
     for (const core::CrontabItem &item : items) {
         const Datum value = pg::from_text(item.id);

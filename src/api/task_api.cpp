@@ -1,4 +1,5 @@
 /* task_api.cpp - SQL functions that register tasks. */
+#include "backfill/audit/audit.hpp"
 #include "backfill/call/handler.hpp"
 #include "backfill/call/registration.hpp"
 #include "backfill/enqueue/job_spec.hpp"
@@ -94,6 +95,15 @@ void check_settings(const Registration &given)
     check_keep_history(given.keep_history);
 }
 
+audit::Change change_of(std::string_view task_identifier)
+{
+    const pg::Param param = pg::text_param(task_identifier);
+    return {audit::kind::kTask, task_identifier,
+            "SELECT pg_catalog.to_jsonb(t) - '{task_identifier,registered_at}'::text[]"
+            "  FROM backfill.task t WHERE t.task_identifier = $1 FOR UPDATE",
+            std::span(&param, 1)};
+}
+
 queue::FunctionRef check_handler(std::string_view task_identifier, Oid handler, Oid run_as)
 {
     queue::Task task;
@@ -164,7 +174,9 @@ BACKFILL_FUNCTION(backfill_register_task)
     std::optional<queue::FunctionRef> handler;
     if (given.handler)
         handler = check_handler(given.task_identifier, *given.handler, run_as);
+    const audit::Change change = change_of(given.task_identifier);
     save_task(given, run_as, handler);
+    change.note(fcinfo);
     return static_cast<Datum>(0);
 }
 
@@ -178,13 +190,17 @@ BACKFILL_FUNCTION(backfill_owner_is_trusted)
 BACKFILL_FUNCTION(backfill_unregister_task)
 {
     const pg::Arguments arguments(fcinfo);
-    const pg::Param identifier = pg::text_param(arguments.text(0));
+    const auto name = arguments.text(0);
+    const audit::Change change = change_of(name.value_or(std::string_view()));
+    const pg::Param identifier = pg::text_param(name);
     const bool removed = pg::execute_as_owner("DELETE FROM backfill.task t"
                                               " WHERE t.task_identifier = $1",
                                               std::span(&identifier, 1))
                              .rows > 0;
     /* Should this be rolled back, its counters begin anew. */
-    if (removed)
-        stats::forget_task(*arguments.text(0));
+    if (removed) {
+        stats::forget_task(*name);
+        change.note(fcinfo);
+    }
     return BoolGetDatum(removed);
 }

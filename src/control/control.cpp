@@ -190,43 +190,46 @@ std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view messa
     return result;
 }
 
-std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes)
+std::vector<Changed> reschedule(std::vector<int64> ids, const Changes &changes)
 {
     JobTable table;
-    std::vector<JobRow> result;
-    std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+    std::vector<Changed> result;
+    const std::vector<JobRow> dead = take_all(table, std::move(ids), [&](TakenJob &job) {
+        result.push_back({job.row, job.row});
         apply(job.row, changes);
         if (has_attempts_left(job.row))
             put_back(table, *config(), job, job.row);
         else
             (void) bury_taken(table, job, kNoAttemptsLeft);
-        result.push_back(job.row);
+        result.back().after = job.row;
     });
+    std::vector<Changed> letters;
     std::vector<std::string_view> keys;
-    for (JobRow &row : dead) {
-        apply(row, changes);
-        if (has_attempts_left(row) && !row.is_null(Column::kJobKey))
+    for (const JobRow &row : dead) {
+        Changed &letter = letters.emplace_back(Changed{row, row});
+        apply(letter.after, changes);
+        if (has_attempts_left(letter.after) && !row.is_null(Column::kJobKey))
             keys.push_back(row.text_or_empty(Column::kJobKey));
     }
     lock_job_keys(std::move(keys));
-    for (const JobRow &row : dead) {
-        if (!has_attempts_left(row))
-            dead_letter::change_settings(row);
-        else if (!revive(table, row))
+    for (const Changed &letter : letters) {
+        if (!has_attempts_left(letter.after))
+            dead_letter::change_settings(letter.after);
+        else if (!revive(table, letter.after))
             continue;
-        result.push_back(row);
+        result.push_back(letter);
     }
     table.close();
     return result;
 }
 
-std::optional<JobRow> update(int64 id, const Update &update)
+std::optional<Changed> update(int64 id, const Update &update)
 {
     JobTable table;
     /* First: it waits for producers of the queue, and until then executors may have the job. */
     const int max_depth =
         update.queue_name ? lock_queue_depth(*update.queue_name, table).max_depth : 0;
-    std::optional<JobRow> result;
+    std::optional<Changed> result;
     if (Taken job = take_waiting(table, id); job.waiting) {
         JobRow row = job.waiting->row;
         apply(row, update);
@@ -240,7 +243,7 @@ std::optional<JobRow> update(int64 id, const Update &update)
         if (max_depth > 0 && queue_name != job.waiting->row.text_or_empty(Column::kQueueName))
             check_room(queue_name, table.count_in_queue(queue_name, max_depth), max_depth);
         put_back(table, *config(), *job.waiting, row);
-        result = row;
+        result = {job.waiting->row, row};
     }
     table.close();
     return result;

@@ -102,6 +102,58 @@ std::string to_json_text(Datum value)
     });
 }
 
+namespace
+{
+
+Size size_of(const JsonbValue &value)
+{
+    switch (value.type) {
+    case jbvString:
+        return static_cast<Size>(value.val.string.len);
+    case jbvNumeric:
+        return VARSIZE_ANY(value.val.numeric);
+    case jbvBinary:
+        return static_cast<Size>(value.val.binary.len);
+    default:
+        return 0;
+    }
+}
+
+} // namespace
+
+Datum without_large_members(Datum object, Size largest)
+{
+    return call([&] {
+        Jsonb *json = DatumGetJsonbP(object);
+        if (VARSIZE(json) <= largest || !JB_ROOT_IS_OBJECT(json))
+            return JsonbPGetDatum(json);
+        JsonbParseState *state = nullptr;
+        const auto push_omission = [&](Size bytes) {
+            JsonbValue key = string_value("omitted_bytes");
+            JsonbValue count;
+            count.type = jbvNumeric;
+            count.val.numeric = int64_to_numeric(static_cast<int64>(bytes));
+            (void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+            (void) pushJsonbValue(&state, WJB_KEY, &key);
+            (void) pushJsonbValue(&state, WJB_VALUE, &count);
+            (void) pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+        };
+        JsonbIterator *members = JsonbIteratorInit(&json->root);
+        JsonbValue value;
+        (void) JsonbIteratorNext(&members, &value, true); /* the object begins */
+        (void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+        while (JsonbIteratorNext(&members, &value, true) == WJB_KEY) {
+            (void) pushJsonbValue(&state, WJB_KEY, &value);
+            (void) JsonbIteratorNext(&members, &value, true);
+            if (size_of(value) > largest)
+                push_omission(size_of(value));
+            else
+                (void) pushJsonbValue(&state, WJB_VALUE, &value);
+        }
+        return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, nullptr)));
+    });
+}
+
 std::optional<Datum> get_jsonb(Datum object, const char *key)
 {
     bool found = false;

@@ -6,6 +6,25 @@
 namespace backfill::pg
 {
 
+namespace
+{
+
+/* After an update of the library, too: until ALTER EXTENSION its SQL objects are the old ones. */
+constexpr const char *kUpdateHint =
+    "After an update, restart the server and run ALTER EXTENSION backfill UPDATE.";
+
+[[noreturn]] void no_relation(const char *name)
+{
+    const bool installed = call([] { return OidIsValid(get_extension_oid("backfill", true)); });
+    fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+         installed ? "extension \"backfill\" is not as the library knows it"
+                   : "extension \"backfill\" is not installed in this database",
+         "Relation backfill." + std::string(name) + " does not exist.",
+         installed ? kUpdateHint : "Run CREATE EXTENSION backfill.");
+}
+
+} // namespace
+
 Oid relation_oid(const char *name)
 {
     const Oid oid = call([&] {
@@ -13,10 +32,7 @@ Oid relation_oid(const char *name)
         return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
     });
     if (!OidIsValid(oid))
-        fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-             "extension \"backfill\" is not installed in this database",
-             "Relation backfill." + std::string(name) + " does not exist.",
-             "Run CREATE EXTENSION backfill.");
+        no_relation(name);
     return oid;
 }
 
@@ -51,6 +67,17 @@ HeapTuple with_own_values(HeapTuple tuple, TupleDesc columns)
 namespace
 {
 
+/* PostgreSQL calls it while it reports an error of our own statement, which may name what the
+ * extension has not. The statement of a trigger that users have added may be the one that fails; so
+ * the hint says what it is about. Plain. */
+constexpr auto hint_at_update = [](void *) {
+    const int code = geterrcode();
+    if ((code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE ||
+         code == ERRCODE_UNDEFINED_FUNCTION) &&
+        getinternalerrposition() > 0)
+        errhint("If this is an object of the extension: %s", kUpdateHint);
+};
+
 /* Runs sql as the owner; take_result, which is plain code, runs while SPI still has what came
  * of it. */
 template <class Result>
@@ -73,6 +100,8 @@ Result run_as_owner(const char *sql, std::span<const Param> params, Sees sees,
             nulls[i] = params[i].is_null ? 'n' : ' ';
         }
 
+        ErrorContextCallback context{error_context_stack, hint_at_update, nullptr};
+        error_context_stack = &context;
         OwnerScope as_owner(owner);
         /* A worker has none of its own outside of a portal. */
         PushActiveSnapshot(sees == Sees::kLatest ? GetLatestSnapshot() : GetTransactionSnapshot());
@@ -88,6 +117,7 @@ Result run_as_owner(const char *sql, std::span<const Param> params, Sees sees,
         SPI_finish();
         PopActiveSnapshot();
         as_owner.leave();
+        error_context_stack = context.previous;
     });
     return result;
 }

@@ -6,6 +6,7 @@
 #include "backfill/call/run_job.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/cron/pg_cron.hpp"
+#include "backfill/pg_hooks/extension_update.hpp"
 #include "backfill/shmem/set_aside.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/worker_slots.hpp"
@@ -133,6 +134,13 @@ bool ends_at_once(Node *statement, ProcessUtilityContext context, Oid database)
     }
 }
 
+/* A role without the rights to it is refused by the command itself. */
+bool updates_extension(Node *statement)
+{
+    return IsA(statement, AlterExtensionStmt) &&
+           strcmp(castNode(AlterExtensionStmt, statement)->extname, "backfill") == 0 && superuser();
+}
+
 bool drops_extension(Node *statement)
 {
     if (!IsA(statement, DropStmt) || castNode(DropStmt, statement)->removeType != OBJECT_EXTENSION)
@@ -252,8 +260,14 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
         queue::wake::announce_dispatcher(); /* it looks whether the versions are the same */
     const Oid stopped = bgworker::available() ? database_to_stop(statement, context) : InvalidOid;
     if (!OidIsValid(stopped)) {
+        const bool updated = updates_extension(statement);
+        pg::TableRows holders{};
+        if (updated)
+            holders = pg::boundary([] { return bundle_holders(); });
         call_next(planned, query, read_only_tree, context, params, environment, destination,
                   completion);
+        if (updated)
+            pg::boundary([&] { grant_bundles(holders); });
         return;
     }
     /* Not PG_FINALLY, which a session that is terminated passes by. */

@@ -46,14 +46,16 @@ bool stop_run(int64 id)
 
 } // namespace
 
-bool cancel_job(int64 id)
+std::optional<JobRow> cancel_job(int64 id)
 {
     JobTable table;
+    std::optional<JobRow> job;
     bool cancelled = false;
     for (int waited = 0; !cancelled;) {
         const std::vector<FoundJob> rows = table.find_by_id(id);
         if (rows.empty())
             break;
+        job = rows.front().row;
         const Try result = delete_row(table, rows.front());
         cancelled = result == Try::kDone || (result == Try::kRunning && stop_run(id));
         if (result != Try::kRunning || cancelled)
@@ -63,7 +65,7 @@ bool cancel_job(int64 id)
         pg::nap(nullptr, 1);
     }
     table.close();
-    return cancelled;
+    return cancelled ? job : std::nullopt;
 }
 
 } // namespace backfill::queue

@@ -26,8 +26,9 @@ void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::s
 
 std::string label_of(bgworker::set_aside::Kind kind, const Thing &thing)
 {
-    return kind == bgworker::set_aside::Kind::kSchedule ? "\"" + std::string(thing.name) + "\""
-                                                        : std::to_string(thing.id);
+    using bgworker::set_aside::Kind;
+    return kind == Kind::kSchedule || kind == Kind::kQueue ? "\"" + std::string(thing.name) + "\""
+                                                           : std::to_string(thing.id);
 }
 
 int64 time_for(bgworker::set_aside::Kind kind, int64 id)

@@ -123,6 +123,10 @@ const char *kind_name(Kind kind)
         return "schedule";
     case Kind::kLetter:
         return "letter";
+    case Kind::kOldLetter:
+        return "old letter";
+    case Kind::kQueue:
+        return "queue";
     default:
         return "step";
     }

@@ -2,10 +2,10 @@
 # `make test-install`: each way to install, in fresh machines, from nothing to a job that ran. Prints TAP
 # for each; the last line is "N passed, N failed", and the exit code is 0 only if nothing failed.
 #
-#   test/install/run.sh [WAY...]      apt pgxn destdir source docker (default: all)
+#   test/install/run.sh [WAY...]      apt pgxn destdir source docker pg_upgrade (default: all)
 #
-# SUITE is the release of Debian (bookworm). What is tested is what is committed. Each way compiles all
-# sources at least once and needs about 3 GB below TMPDIR. The logs are kept in tmp_check/install, and
+# SUITE is the release of Debian (bookworm); pg_upgrade needs sid, and takes older servers from the other
+# releases. What is tested is what is committed. Each way compiles all sources at least once and needs about 3 GB below TMPDIR. The logs are kept in tmp_check/install, and
 # Debian's packages, too.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
 source "$BACKFILL_ROOT/test/install/machine.sh"
 
 suite=${SUITE:-bookworm}
-known=(apt pgxn destdir source docker)
+known=(apt pgxn destdir source docker pg_upgrade)
 passed=0
 failed=0
 packages=$BACKFILL_ROOT/tmp_check/install/$suite-packages # what the one machine builds and the other installs
@@ -45,6 +45,7 @@ run_way() {
         run_script build_packages '' "$packages"
         run_script apt "$packages" ''
         ;;
+    pg_upgrade) suite=sid run_script pg_upgrade '' '' ;;
     *) run_script "$1" '' '' ;;
     esac
 }

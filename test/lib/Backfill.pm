@@ -40,11 +40,11 @@ max_worker_processes = 16
 };
 
 # A server that is initialised, but not started. Settings that follow override others.
-#   new_server('name', conf => "...", init => { allows_streaming => 1 })
+#   new_server('name', conf => "...", init => { allows_streaming => 1 }, install_path => '/somewhere')
 sub new_server
 {
 	my ($name, %params) = @_;
-	my $node = Backfill::Server->new($name);
+	my $node = Backfill::Server->new($name, defined $params{install_path} ? (install_path => $params{install_path}) : ());
 	$node->init(%{ $params{init} // {} });
 	$node->append_conf('postgresql.conf', $common_conf . ($params{conf} // ''));
 	return $node;

@@ -9,7 +9,7 @@
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
 # (shell, pgtap, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
-# for how long each fuzz driver runs (60), FUZZ_SEED repeats a run.
+# for how long each fuzz driver runs (60), FUZZ_SEED repeats a run, TAP_JOBS how many TAP tests run at a time.
 set -euo pipefail
 shopt -s inherit_errexit
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -18,23 +18,29 @@ cd "$BACKFILL_ROOT"
 
 passed=0
 failed=0
+TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 1))}
 work='' # logs, and the copy of the tree that the TAP tests run in
 
 # Called when the script ends, also by Ctrl-C.
 before_cluster_stop() {
+    local test
     [[ -n $work ]] || return 0
-    stop_leftover_servers
+    for test in $(jobs -rp); do
+        kill -TERM -- "-$test" 2>/dev/null || true
+    done
+    stop_leftover_servers "$work"
     rm -rf -- "$work"
 }
 
 # TAP tests stop their own servers, unless they are killed. Only data directories inside
-# our own work directory are looked at.
+# our own work directory are looked at: stop_leftover_servers DIRECTORY
 stop_leftover_servers() {
+    [[ -d $1 ]] || return 0
     local pid_file
     while read -r pid_file; do
         warn "stopping a server that a test left running: ${pid_file%/postmaster.pid}"
         as_server "$(server_dir bindir)/pg_ctl" -D "${pid_file%/postmaster.pid}" -m immediate -w stop >/dev/null 2>&1 || true
-    done < <(find "$work" -name postmaster.pid 2>/dev/null)
+    done < <(find "$1" -name postmaster.pid 2>/dev/null)
 }
 
 # record KIND NAME PASSED FAILED: count, and print one line.
@@ -208,31 +214,64 @@ run_pgtap() {
     done
 }
 
-# PostgreSQL's own framework: each test makes its servers itself. They cannot run as root
-# and write next to themselves, hence a copy of the tree that the server's owner may write.
+# PostgreSQL's own framework: each test makes its servers itself, and mostly waits for them, so several
+# run at a time. They cannot run as root and write next to themselves, hence a copy of the tree that the
+# server's owner may write.
 run_tap() {
-    local tree=$work/tree pgxs name log status
-    pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+    local tree=$work/tree name names running=()
     rm -rf "$tree"
     mkdir "$tree"
     tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' --exclude='*.gch' -cf - . | tar -C "$tree" -xf -
     if ((EUID == 0)); then
         chown -R postgres: "$tree"
     fi
-    for name in $(files_of test/t pl "$@"); do
-        log=$work/tap-$name.log
-        status=0
-        as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" TESTDATADIR="$tree/tmp_check" \
-            PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
-            TESTLOGDIR="$tree/tmp_check/log" PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
-            prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
-            >"$log" 2>&1 </dev/null || status=$?
-        record_tap tap "$name" "$log" "$status"
-        if ((status != 0)); then
-            show_server_logs "$tree/tmp_check/log" "$name"
-        fi
-        stop_leftover_servers
+    mapfile -t names < <(files_of test/t pl "$@")
+    for name in "${names[@]}"; do
+        while ((${#running[@]} >= TAP_JOBS)); do
+            record_ended_taps
+        done
+        # In a process group of its own, so that it can be ended with all that it has started.
+        set -m
+        start_tap "$name" &
+        set +m
+        running+=("$name")
     done
+    while ((${#running[@]} > 0)); do
+        record_ended_taps
+    done
+}
+
+# Run a TAP test of the copied tree, and leave its exit code beside its log. It has a directory for its
+# servers of its own.
+start_tap() {
+    local name=$1 pgxs status=0
+    pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+    as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" \
+        TESTDATADIR="$tree/tmp_check/$name" TESTLOGDIR="$tree/tmp_check/$name/log" \
+        PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
+        PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
+        prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
+        >"$work/tap-$name.log" 2>&1 </dev/null || status=$?
+    stop_leftover_servers "$tree/tmp_check/$name"
+    printf '%s\n' "$status" >"$work/tap-$name.status"
+}
+
+# Wait until one of the `running` tests has ended, and take those that have out of them.
+record_ended_taps() {
+    local name status left=()
+    wait -n || true
+    for name in "${running[@]}"; do
+        if [[ ! -s $work/tap-$name.status ]]; then
+            left+=("$name")
+            continue
+        fi
+        status=$(<"$work/tap-$name.status")
+        record_tap tap "$name" "$work/tap-$name.log" "$status"
+        if ((status != 0)); then
+            show_server_logs "$tree/tmp_check/$name/log" "$name"
+        fi
+    done
+    running=("${left[@]}")
 }
 
 # Drivers that call and run hostile things at random, each on a server of its own with executors. The

@@ -1,11 +1,12 @@
 #!/usr/bin/perl
-# Prints what is unsafe in the install scripts given as arguments. A session that runs CREATE
-# EXTENSION or calls one of our functions may have functions and operators of another role in its
+# Prints what is unsafe in the install and upgrade scripts given as arguments. A session that runs CREATE
+# or ALTER EXTENSION or calls one of our functions may have functions and operators of another role in its
 # search_path, so
 #   - every call and every relation is named with its schema,
 #   - every function in SQL or PL/pgSQL runs under a pinned search_path, which is what
 #     operators are looked up by,
-#   - nothing is adopted that existed before: only plain CREATE.
+#   - nothing is adopted that existed before: only plain CREATE. An upgrade script may replace: since 15
+#     PostgreSQL refuses that for what does not belong to the extension.
 use strict;
 use warnings;
 
@@ -13,7 +14,7 @@ use warnings;
 my %word = map { $_ => 1 } qw(
   and all any array as between by cast check coalesce conflict distinct exists extract filter from
   greatest in index insert into is join key least lateral limit not nullif offset on operator or order over
-  partition references returning returns row rows select set some table then union unique using values
+  partition references return returning returns row rows select set some table then union unique using values
   when where with within);
 # Types with a modifier.
 $word{$_} = 1 foreach qw(numeric varchar char bit interval timestamp time);
@@ -46,15 +47,18 @@ foreach my $file (@ARGV)
 	close $in;
 	my $code = code_only($text);
 
+	my $upgrades = $file =~ /--.*--/;
 	while ($code =~ /\b(OR\s+REPLACE|IF\s+NOT\s+EXISTS)\b/gi)
 	{
+		next if $upgrades && $1 =~ /^OR/i;
 		complain($file, $text, $-[0], "\"$1\" adopts an object that another role may have made");
 	}
-	while ($code =~ /^\\(?!echo Use "CREATE EXTENSION)/gm)
+	my $guard = $upgrades ? 'ALTER EXTENSION backfill UPDATE' : 'CREATE EXTENSION backfill';
+	while ($code =~ /^\\(?!echo Use "\Q$guard\E" to load this file\. \\quit$)/gm)
 	{
 		complain($file, $text, $-[0], 'psql command in an install script');
 	}
-	while ($code =~ /^CREATE\s+(?:FUNCTION|PROCEDURE)\s+([\w.]+)/gm)
+	while ($code =~ /^CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\s+([\w.]+)/gm)
 	{
 		my ($name, $at) = ($1, $-[0]);
 		my ($head) = substr($code, $at) =~ /^(.*?)(?:\bAS\b\s*(?:\$|\s{2,}|'|,)|\bBEGIN ATOMIC\b|;)/s;

@@ -8,7 +8,7 @@ use warnings FATAL => 'all';
 
 # From the top down. What each of them is for stands in ARCHITECTURE.md.
 my @rooms = qw(module bgworker api pg_hooks cron control consumers run insight enqueue settle dequeue
-  call commit stats config shmem guc clock table pg core);
+  audit call commit stats config shmem guc clock table pg core);
 my %rank = map { $rooms[$_] => $_ } 0 .. $#rooms;
 
 # src/run/batch.cpp and include/backfill/run/batch.hpp are the module run/batch.

@@ -26,8 +26,9 @@ rules=(
     "door             a job is removed by take() only, and ended by settle() only"
     "kept_errors      an error is kept without a subtransaction only where the transaction is then aborted"
     "boundary         SQL functions are defined by BACKFILL_FUNCTION"
-    "install_scripts  install scripts only create, and name everything with its schema"
-    "symbols          every SQL function has its C symbol, and the reverse"
+    "install_scripts  scripts adopt nothing, and name everything with its schema (install_scripts.pl)"
+    "frozen           scripts of released versions do not change (sql/frozen.sha256)"
+    "symbols          every SQL function, of old versions too, has its C symbol, and the reverse"
     "settings         settings are in alphabetical order, and documented"
     "documented       every function, procedure and view is documented"
     "test_files       every test file is picked up, and has what it needs"
@@ -70,6 +71,9 @@ tree_files() {
             sed 's|^\./||' | grep -vE '\.(o|d|so|bc|gch)$|^\.build-id$|^sql/backfill--|^examples/cpp/consumer$|^regression\.'
     fi | sort
 }
+tree_version() { sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control; }
+# Scripts of released versions and those that upgrade, but not the one that make assembles.
+kept_scripts() { find sql -maxdepth 1 -name 'backfill--*.sql' ! -name "backfill--$(tree_version).sql" | sort; }
 sources() { tree_files src bgworker include | grep -E '\.[ch]pp$'; }
 
 # Lines of files that match a pattern, comments left out: grep_code PATTERN FILE...
@@ -201,15 +205,28 @@ plant_kept_errors() { echo 'auto f() { return pg::error_of([] {}); }' >>src/run/
 check_boundary() { grep_code 'PG_FUNCTION_INFO_V1|PG_FUNCTION_ARGS' $(sources | grep -v '^include/backfill/pg/guard.hpp$'); }
 plant_boundary() { echo 'PG_FUNCTION_INFO_V1(backfill_bare);' >>src/api/task_api.cpp; }
 
-check_install_scripts() { perl "$lint_dir/install_scripts.pl" $(tree_files sql/install) || true; }
+# The scripts that upgrade, too. What they may replace belongs to the extension: PostgreSQL sees to that.
+check_install_scripts() { perl "$lint_dir/install_scripts.pl" $(tree_files sql/install) sql/backfill--*--*.sql || true; }
 plant_install_scripts() {
     echo 'CREATE FUNCTION backfill.f(n int) RETURNS int LANGUAGE sql AS $$ SELECT pg_catalog.abs(n) $$;' >>sql/install/50_run.sql
 }
 
+# The script that upgrades to the version in development may still change.
+check_frozen() {
+    local script
+    (cd sql && sha256sum --check --quiet frozen.sha256 2>/dev/null) | sed 's/: FAILED.*/: has changed, or is not there/; s|^|sql/|' || true
+    for script in $(kept_scripts); do
+        [[ $script == *--"$(tree_version)".sql ]] || grep -qF -- "  ${script#sql/}" sql/frozen.sha256 || echo "$script: is not in sql/frozen.sha256"
+    done
+}
+plant_frozen() { echo '-- a better comment' >>sql/backfill--0.1.0.sql; }
+
+# Of functions that a released version has had, the symbols stay: before its update a database calls them,
+# and on the way to a new version an old script may be run.
 check_symbols() {
     local defined declared
     defined=$(grep -hoE '^BACKFILL_FUNCTION\(\w+' $(sources) | sed 's/.*(//' | sort)
-    declared=$(grep -hoE "'MODULE_PATHNAME', *'\w+'" $(tree_files sql/install) | sed "s/.*, *'//; s/'//" | sort -u)
+    declared=$(grep -hoE "'MODULE_PATHNAME', *'\w+'" $(tree_files sql/install) $(kept_scripts) | sed "s/.*, *'//; s/'//" | sort -u)
     uniq -d <<<"$defined" | sed 's/$/: defined twice/'
     comm -23 <(uniq <<<"$defined") <(echo "$declared") | sed 's/$/: defined, but no SQL function uses it/'
     comm -13 <(uniq <<<"$defined") <(echo "$declared") | sed 's/$/: used by an SQL function, but not defined/'
@@ -293,7 +310,7 @@ plant_shell() { echo 'local not_in_a_function' >>bench/plot.sh; }
 
 check_words() {
     local files
-    mapfile -t files < <(tree_files | grep -vE '\.(png|svg|dat)$')
+    mapfile -t files < <(tree_files | grep -vE '\.(png|svg|dat)$|^sql/backfill--[0-9.]+\.sql$')
     perl "$lint_dir/words.pl" "${files[@]}"
 }
 plant_words() { printf '%s\n' '-- A job that nobody' '-- runs.' >>test/sql/queues.sql; }

@@ -184,6 +184,26 @@ INSERT INTO attempt VALUES
     ($$SELECT backfill.requeue_dlq_jobs('{1}'::bigint[])$$, '{admin}'),
     ($$SELECT backfill.delete_dlq_jobs('{1}')$$, '{admin}'),
     ($$SELECT backfill.update_job(1, '{}')$$, '{admin}'),
+    ($$SELECT backfill.overview()$$, '{monitor,admin}'),
+    ($$SELECT backfill.list_jobs()$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.list_jobs(state => 'running', queue_name => 'bulk')$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.list_jobs(payload => '{"secret": 2}')$$, '{consumer,admin}'),
+    ($$SELECT backfill.job_details(2)$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.job_details(1)$$, '{consumer,monitor,admin}'),
+    ($$SELECT * FROM backfill.find_job_ids(10)$$, '{admin}'),
+    ($$SELECT backfill.list_queues()$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.queue_details('bulk')$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.list_tasks()$$, '{consumer,monitor,admin}'),
+    ($$SELECT backfill.list_dlq()$$, '{monitor,admin}'),
+    ($$SELECT backfill.list_dlq(search => 'secret')$$, '{admin}'),
+    ($$SELECT backfill.dlq_groups()$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill.find_dlq_ids(10)$$, '{admin}'),
+    ($$SELECT backfill.list_history()$$, '{monitor,admin}'),
+    ($$SELECT backfill.list_schedules()$$, '{monitor,admin}'),
+    ($$SELECT backfill._overview_jobs()$$, '{}'),
+    ($$SELECT * FROM backfill._job$$, '{consumer,monitor,admin}'),
+    ($$SELECT * FROM backfill._letter$$, '{monitor,admin}'),
+    ($$SELECT * FROM backfill._attempt$$, '{monitor,admin}'),
     ($$SELECT * FROM backfill.job$$, '{consumer,admin}'),
     ($$SELECT * FROM backfill.task$$, '{admin}'),
     ($$SELECT * FROM backfill.dead_letter$$, '{admin}'),
@@ -247,15 +267,25 @@ SELECT results_eq($$SELECT outcome COLLATE "default", headers FROM backfill.hist
 SELECT results_eq($$SELECT failure_reason, (SELECT array_agg(k) FROM jsonb_object_keys(last_error) k) FROM backfill.dlq$$, $$VALUES (NULL::text, '{sqlstate}'::text[])$$, 'a monitor does not see the text of an error, which may quote the payload');
 SELECT results_eq($$SELECT total_jobs, jobs_by_task FROM backfill.dlq_stats()$$, $$VALUES (1::bigint, '{"fail": 1}'::jsonb)$$, 'a monitor sees the figures');
 SELECT results_eq($$SELECT value FROM backfill.metrics('backfill_dlq_size') WHERE labels = '{"task": "fail"}'$$, $$VALUES (1::double precision)$$, 'a monitor sees the metrics of tables that it may not read');
+SELECT is((SELECT count(*) FROM unnest(ARRAY[backfill.list_jobs(), backfill.job_details(1), backfill.job_details(2), backfill.list_dlq(), backfill.dlq_groups(),
+              backfill.list_history(), backfill.list_schedules(), backfill.overview(), backfill.list_tasks(), backfill.list_queues(), to_jsonb(ARRAY(SELECT j FROM backfill._job j)),
+              to_jsonb(ARRAY(SELECT d FROM backfill._letter d)), to_jsonb(ARRAY(SELECT a FROM backfill._attempt a))]) page WHERE page::text LIKE '%secret%'), 0::bigint,
+          'a monitor sees pages without payloads, headers and texts of errors');
+SELECT results_eq($$SELECT j #> '{jobs,0,payload}', j #> '{jobs,0,task_identifier}' FROM backfill.list_jobs() j$$, $$VALUES ('null'::jsonb, '"note"'::jsonb)$$, 'it sees the job');
+SELECT results_eq($$SELECT j #> '{letter,last_error}', j #> '{timeline,2,error}' FROM backfill.job_details(1) j$$, $$VALUES ('{"sqlstate": "22000"}'::jsonb, '{"sqlstate": "22000"}'::jsonb)$$, 'and the SQLSTATE of a letter');
 SELECT ok(backfill.prometheus_metrics() ~ 'backfill_dlq_size{task="fail"} 1' AND backfill.prometheus_metrics() !~ 'secret', 'a monitor sees the text of the metrics, which holds no payload');
 RESET ROLE;
 SET ROLE regress_consumer;
 SELECT results_eq($$SELECT payload, headers FROM backfill.jobs$$, $$VALUES ('{"secret": 2}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'a consumer sees payloads and headers');
+SELECT results_eq($$SELECT j #> '{jobs,0,payload}', j #> '{jobs,0,headers}' FROM backfill.list_jobs(payload => '{"secret": 2}') j$$, $$VALUES ('{"secret": 2}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'also on pages');
+SELECT results_eq($$SELECT backfill.job_details(2) #> '{job,payload}', backfill.job_details(2) -> 'why', backfill.job_details(1)$$, $$VALUES ('{"secret": 2}'::jsonb, 'null'::jsonb, NULL::jsonb)$$, 'but no dead letter, whose view it may not read');
 RESET ROLE;
 SET ROLE regress_admin;
 SELECT results_eq($$SELECT payload, headers FROM backfill.dlq$$, $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'an admin sees payloads and headers of letters');
 SELECT results_eq($$SELECT payload, headers FROM backfill.list_dlq_jobs()$$, $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb)$$, 'an admin lists payloads and headers of letters');
 SELECT results_eq($$SELECT headers FROM backfill.history$$, $$VALUES ('{"baggage": "secret"}'::jsonb)$$, 'an admin sees headers in the history');
+SELECT results_eq($$SELECT backfill.list_dlq(search => 'SECRET') #> '{letters,0,payload}', backfill.job_details(1) #> '{history,headers}', backfill.dlq_groups() #>> '{groups,0,sample}'$$,
+    $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb, 'secret {"secret": 1}')$$, 'an admin sees all that on pages');
 RESET ROLE;
 
 --
@@ -327,6 +357,10 @@ SELECT is(pg_temp.trapped(statement), 'evaded', 'not trapped: ' || statement)
     $$SELECT * FROM backfill.jobs$$,
     $$SELECT * FROM backfill.queues$$,
     $$SELECT * FROM backfill.tasks$$,
+    $$SELECT backfill.overview(), backfill.list_queues('b'), backfill.queue_details('bulk'), backfill.list_tasks('t', true), backfill.list_schedules()$$,
+    $$SELECT backfill.list_jobs('note', queue_name => 'bulk'), backfill.list_jobs(payload => '{}', max_priority => 3), backfill.job_details(1), backfill.job_details(2)$$,
+    $$SELECT backfill.list_jobs(state => s), backfill.list_jobs(cursor => backfill.list_jobs() ->> 'next'), backfill.find_job_ids(3) FROM unnest('{ready,running,leased,scheduled}'::text[]) s$$,
+    $$SELECT backfill.list_dlq(search => 's'), backfill.list_dlq('22000', 'fail', 'bulk'), backfill.dlq_groups(), backfill.find_dlq_ids(3), backfill.list_history()$$,
     $$SELECT backfill.complete_jobs(ARRAY[c.id], c.claim_token) FROM backfill.claim_jobs('w', max_jobs => 9) c$$,
     $$SELECT backfill.fail_job(c.id, c.claim_token, 'not found') FROM (SELECT backfill.enqueue('trapped')) e, backfill.claim_jobs('w', tasks => '{trapped}') c$$,
     $$SELECT backfill.force_unlock_workers('{w}'), backfill.release_stale_job_locks()$$,

@@ -7,17 +7,21 @@ source test/lib/common.sh
 source test/lib/tap.sh
 scratch=$(mktemp -d "$TMPDIR/backfill-build.XXXXXX")
 trap 'rm -rf -- "$scratch"' EXIT
+version=$(sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control)
 elsewhere="$scratch/Meine \"Projekte\" (1), Kurt's"
 mkdir "$elsewhere"
 
 # elsewhere ARGUMENT...: make, there.
 elsewhere() { make -s -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" "$@" 2>&1 </dev/null; }
 
+# Those of released versions, and those that upgrade.
+scripts_in_git() { git -c safe.directory='*' ls-files 'sql/backfill--*.sql' 2>/dev/null; }
+
 compiler=(CC=gcc CXX=g++)
 ! command -v clang++ >/dev/null || compiler=(CC=clang CXX=clang++)
-is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--0.1.0.sql)" '' "make ${compiler[*]} there compiles without a word"
+is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--$version.sql)" '' "make ${compiler[*]} there compiles without a word"
 ok "$([[ -s $elsewhere/src/core/priority.o && -s $elsewhere/src/api/task_api.o ]] && echo yes)" 'what it is asked for is there'
-ok "$(cat sql/install/*.sql | cmp -s - "$elsewhere/sql/backfill--0.1.0.sql" && echo yes)" 'and the install script is whole'
+ok "$(cat sql/install/*.sql | cmp -s - "$elsewhere/sql/backfill--$version.sql" && echo yes)" 'and the install script is whole'
 
 plan=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" install DESTDIR=/nowhere 2>&1)
 missing=
@@ -26,7 +30,7 @@ for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
     [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
 done
 is "$missing" '' 'all others would be compiled and linked'
-for file in backfill.control share/*; do
+for file in backfill.control share/* $(scripts_in_git); do
     [[ $plan == *"$BACKFILL_ROOT/$file "* || $plan == *"$BACKFILL_ROOT//$file "* ]] || missing+=" $file"
 done
 is "$missing" '' 'and what is not built would be installed from the sources'
@@ -51,9 +55,9 @@ done
 
 if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
     is "$(elsewhere dist)" '' 'make dist'
-    files=$(python3 -m zipfile -l "$elsewhere/backfill-0.1.0.zip")
-    for file in Makefile META.json sql/backfill--0.1.0.sql src/module.cpp; do
-        like "$files" "*backfill-0.1.0/$file *" "the archive has $file"
+    files=$(python3 -m zipfile -l "$elsewhere/backfill-$version.zip")
+    for file in Makefile META.json sql/backfill--$version.sql $(scripts_in_git) src/module.cpp; do
+        is "$(grep -cF "backfill-$version/$file " <<<"$files")" 1 "the archive has $file"
     done
 else
     skip 'an archive is made of a repository'

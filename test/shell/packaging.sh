@@ -93,7 +93,7 @@ for script in test/install/on_machine/*.sh; do
     name=$(basename "$script" .sh)
     [[ $name == lib ]] || ok "$(grep -qE "^known=\(.*\b$name\b|run_script $name " test/install/run.sh && echo yes)" "test/install/run.sh runs $name"
 done
-like "$(test/install/run.sh floppy 2>&1)" '*unknown way to install "floppy"; there are: apt pgxn destdir source docker*' 'an unknown way to install'
+like "$(test/install/run.sh floppy 2>&1)" '*unknown way to install "floppy"; there are: apt pgxn destdir source docker pg_upgrade' 'an unknown way to install'
 mkdir "$scratch/tree"
 tar -cf - test/lib test/install | tar -C "$scratch/tree" -xf -
 chmod -R a+rX "$scratch"

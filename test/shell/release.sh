@@ -21,7 +21,9 @@ mkdir "$repo"
 cp -r CHANGELOG.md META.json README.md Makefile backfill.control release.sh sql debian "$repo"
 mkdir -p "$repo/test"
 cp -r test/lib "$repo/test"
-rm -f "$repo"/sql/*.sql
+upgrade=$(cd sql && echo backfill--*--"$version".sql)
+cat sql/install/*.sql >"$repo/sql/backfill--$version.sql"
+(cd "$repo/sql" && sha256sum "backfill--$version.sql" "$upgrade" >>frozen.sha256)
 mv "$repo/Makefile" "$repo/Makefile.real"
 cat >"$repo/Makefile" <<'MAKE'
 test test-install test-matrix:
@@ -34,6 +36,7 @@ printf '/sql/backfill--*.sql\n/backfill-*.zip\n' >"$repo/.gitignore"
 sed -i "1,/^## /s/^## $version.*/## $version (2026-01-31)/" "$repo/CHANGELOG.md"
 sed -i '1s/UNRELEASED/unstable/' "$repo/debian/changelog"
 git -C "$repo" init -q
+git -C "$repo" add -f sql
 commit() { git -C "$repo" add -A && git -C "$repo" commit -q -m "$1"; }
 commit 'A tree to release'
 
@@ -72,6 +75,11 @@ refuses 'another version in CHANGELOG.md' 'the first heading of CHANGELOG.md say
 refuses 'no date in CHANGELOG.md' "does not end in the release's date" "sed -i 's/(2026-01-31)/(in development)/' CHANGELOG.md"
 refuses 'another version in debian/changelog' 'debian/changelog says "9.9.9"' "sed -i '1s/($version-/(9.9.9-/' debian/changelog"
 refuses 'packages that are not released' 'is not for unstable' "sed -i '1s/unstable/UNRELEASED/' debian/changelog"
+refuses 'an install script that is not in git' "sql/backfill--$version.sql is not in git" "git rm -q --cached sql/backfill--$version.sql"
+refuses 'an install script that is not that of sql/install' "sql/backfill--$version.sql in git is not what make assembles" "echo '-- new' >>sql/install/90_privileges.sql"
+refuses 'an install script that is not frozen' "sql/backfill--$version.sql is not frozen" "sed -i '/backfill--$version.sql/d' sql/frozen.sha256"
+refuses 'no script that upgrades' "sql/$upgrade is not in git" "git rm -q 'sql/$upgrade'"
+refuses 'a script that upgrades and is not frozen' "sql/$upgrade is not frozen" "sed -i '/$upgrade/d' sql/frozen.sha256"
 for target in test test-install test-matrix; do
     refuses "make $target fails" "make $target did not pass" "sed -i 's/^\t@echo .@.*/&; [ \$@ != $target ]/' Makefile"
     refuses "make $target counts a failure" "make $target did not pass" "sed -i '1i COUNTS_FAILURE = $target' Makefile"

@@ -21,6 +21,7 @@ $node->safe_psql(
 	SELECT backfill.enqueue('work', '{"what": "one"}'), backfill.enqueue_serial('work', '{"what": "two"}', 'serial')});
 is($node->safe_psql('postgres', q{SELECT string_agg(state, ',') FROM backfill.jobs}), 'ready,ready', 'jobs wait');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM backfill.workers'), 0, 'a server without the library preloaded has no workers');
+is($node->safe_psql('postgres', q{SELECT o -> 'workers', o #> '{jobs,ready,count}', o #> '{counters,enqueued}' FROM backfill.overview() o}), '[]|2|"0"', 'the overview has no workers and counts nothing');
 is($node->safe_psql('postgres', 'CALL backfill.process_available_jobs()'), 2, 'a session runs them');
 is($node->safe_psql('postgres', q{SELECT string_agg(what, ',') FROM done}), 'one,two', 'the session runs the jobs in order');
 

@@ -9,7 +9,7 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = preloaded('one_bad_thing', conf => "backfill.poll_interval = '50ms'\nbackfill.dlq_processor_interval = '1s'\nbackfill.executor_idle_timeout = '1s'\nrestart_after_crash = on\n");
+my $node = preloaded('one_bad_thing', conf => "backfill.poll_interval = '50ms'\nbackfill.dlq_processor_interval = '1s'\nbackfill.dlq_retention = '1h'\nbackfill.executor_idle_timeout = '1s'\nrestart_after_crash = on\n");
 create_extension($node);
 $node->safe_psql('postgres', q{
 	CREATE TABLE ran (what text);
@@ -121,6 +121,43 @@ for my $kind ('BEFORE INSERT ON', 'CONSTRAINT AFTER INSERT ON')
 	healthy($name);
 }
 
+# --- A letter that is old, and a queue that nothing needs, which cannot be deleted.
+
+sub old_letter
+{
+	my ($harm) = @_;
+	return sql(qq{INSERT INTO backfill.dead_letter (original_job_id, task_identifier, payload, priority, max_attempts, failure_reason, failure_count, original_created_at, original_run_at, failed_at)
+		VALUES (0, 'old', '{"harm": "$harm"}', 0, 1, 'planted', 1, now(), now(), now() - interval '2 hours') RETURNING id});
+}
+
+# Its id. Something must keep its row from being deleted.
+sub empty_queue
+{
+	my ($name) = @_;
+	sql(qq{SELECT backfill.enqueue_serial('other', '{"what": "$name"}', '$name')});
+	return sql(qq{SELECT id FROM backfill.queue WHERE queue_name = '$name'});
+}
+
+$session = $node->background_psql('postgres');
+$session->query_safe(q{
+	CREATE FUNCTION refuse_deletion() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'this is not deleted'; END $$;
+	CREATE TRIGGER refuse BEFORE DELETE ON backfill.dead_letter FOR EACH ROW WHEN (old.payload->>'harm' = 'refuse') EXECUTE FUNCTION refuse_deletion();
+	CREATE TRIGGER refuse BEFORE DELETE ON backfill.queue FOR EACH ROW WHEN (old.queue_name = 'kept') EXECUTE FUNCTION refuse_deletion()});
+my @kept = (old_letter('refuse'), empty_queue('kept'));
+my $other = old_letter('none');
+sql(q{SELECT backfill.enqueue_serial('other', '{"what": "another"}', 'another')});
+health_says("old letter $kept[0] \\(old\\) since .*this is not deleted", 'an old letter');
+health_says("queue $kept[1] \\(kept\\) since .*this is not deleted", 'an empty queue');
+wait_until($node, 'postgres', "SELECT (SELECT count(*) FROM backfill.dead_letter WHERE id = $other) + (SELECT count(*) FROM backfill.queue WHERE queue_name = 'another')",
+	'others are deleted', 0);
+others_go_on('what is not deleted');
+is(sql("SELECT (SELECT count(*) FROM backfill.dead_letter WHERE id = $kept[0]) + (SELECT count(*) FROM backfill.queue WHERE id = $kept[1])"), 2, 'these are not');
+$session->query_safe('DROP TRIGGER refuse ON backfill.dead_letter; DROP TRIGGER refuse ON backfill.queue');
+$session->quit;
+wait_until($node, 'postgres', "SELECT (SELECT count(*) FROM backfill.dead_letter WHERE id = $kept[0]) + (SELECT count(*) FROM backfill.queue WHERE id = $kept[1])",
+	'until nothing refuses it any more', 0);
+healthy('what is not deleted');
+
 # --- A step that fails as a whole.
 
 $session = $node->background_psql('postgres');
@@ -140,14 +177,14 @@ sql(q{
 		how text := to_jsonb(harmed)->'payload'->>'harm';
 	BEGIN
 		IF (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()) <> 'backfill dispatcher' THEN RETURN harmed; END IF;
-		IF tg_table_name = 'job_history' THEN SELECT h.how INTO how FROM history_harm h; END IF;
+		IF tg_table_name IN ('job_history', 'queue') THEN SELECT h.how INTO how FROM step_harm h; END IF;
 		IF how = 'end' THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END IF;
 		IF how = 'hang' THEN PERFORM pg_sleep(3600); END IF;
 		IF how = 'hang on' THEN LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END IF;
 		IF how = 'crash' THEN COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'; END IF;
 		RETURN harmed;
 	END $$;
-	CREATE TABLE history_harm (how text);
+	CREATE TABLE step_harm (how text);
 	CREATE PROCEDURE stay(payload jsonb) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1); INSERT INTO ran VALUES ('stayed'); END $$;
 	SELECT backfill.register_task('stay', 'stay(jsonb)');
 });
@@ -170,8 +207,10 @@ my @harms = (
 		sql("SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE job_id = $job");
 		$gate->query_safe('SELECT pg_advisory_unlock(1)');
 		return $job } ],
+	[ 'an old letter', 'old letter', 'BEFORE DELETE ON backfill.dead_letter', \&old_letter ],
+	[ 'an empty queue', 'queue', 'BEFORE DELETE ON backfill.queue', sub { sql(qq{TRUNCATE step_harm; INSERT INTO step_harm VALUES ('$_[0]')}); return empty_queue('harmful') } ],
 	[ 'a step', 'step', 'BEFORE DELETE ON backfill.job_history', sub {
-		sql(qq{TRUNCATE history_harm; INSERT INTO history_harm VALUES ('$_[0]');
+		sql(qq{TRUNCATE step_harm; INSERT INTO step_harm VALUES ('$_[0]');
 			INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, priority, attempt, max_attempts, outcome, task_identifier)
 			VALUES (-1, now(), now() - interval '1 s', now(), 0, 1, 1, 'completed', 'old')});
 		return 6 } ]);
@@ -201,6 +240,8 @@ sub harmful
 	sql("DROP TRIGGER harm ON $table");
 	$node->reload;
 	my $done = $kind eq 'claim' ? q{SELECT count(*) FROM ran WHERE what = 'stayed'}
+		: $kind eq 'old letter' ? "SELECT 1 - count(*) FROM backfill.dead_letter WHERE id = $thing"
+		: $kind eq 'queue' ? "SELECT 1 - count(*) FROM backfill.queue WHERE id = $thing"
 		: $kind eq 'step' ? 'SELECT 1 - count(*) FROM backfill.job_history WHERE job_id = -1' : letters("original_job_id = $thing");
 	wait_until($node, 'postgres', $done, "$name: it is done when nothing keeps it any more", 1);
 	sql('DELETE FROM ran');
@@ -217,7 +258,7 @@ harmful($harms[1], 'hang on', $deadly);
 
 # Several things that never return, tried in one pass again and again: health() says that the dispatcher
 # does not get on. Each reload has them tried at once, with a longer limit.
-for my $harm (@harms[1, 5])
+for my $harm (@harms[1, -1])
 {
 	my (undef, undef, $trigger, $make) = @$harm;
 	sql("CREATE TRIGGER harm $trigger FOR EACH ROW EXECUTE FUNCTION harm()");

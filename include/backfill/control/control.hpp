@@ -16,6 +16,12 @@ std::vector<JobRow> complete(std::vector<int64> ids);
 /* Into the dead letter queue; a letter that is there already gets this reason and error. */
 std::vector<JobRow> fail_for_good(std::vector<int64> ids, std::string_view message);
 
+/* A job as it was, and as it is. */
+struct Changed {
+    JobRow before;
+    JobRow after;
+};
+
 /* Absent: as it is. */
 struct Changes {
     std::optional<TimestampTz> run_at;
@@ -25,7 +31,7 @@ struct Changes {
 };
 /* A dead job has used up its attempts. One that has some left by this waits again; a waiting job
  * that has none left is dead. A letter whose key another job has is passed over. */
-std::vector<JobRow> reschedule(std::vector<int64> ids, const Changes &changes);
+std::vector<Changed> reschedule(std::vector<int64> ids, const Changes &changes);
 
 /* What update() changes of a job; absent, or 0: as it is. The strings point into the caller's
  * memory. */
@@ -38,9 +44,9 @@ struct Update {
     std::optional<int32> timeout_ms;
 };
 /* Changes a waiting job, which keeps its id, key and age; nothing if it does not wait. Errors:
- * Failure JB001 if it is to go to a queue that is full, 22023 if it has had all of the attempts that
- * it is to have. */
-std::optional<JobRow> update(int64 id, const Update &update);
+ * Failure JB001 if it is to go to a queue that is full, 22023 if it has had all of the attempts
+ * that it is to have. */
+std::optional<Changed> update(int64 id, const Update &update);
 
 /* Deletes the waiting job with this key, else lets the running or leased one not be retried, else
  * deletes the dead letters with it. Errors: Failure 42501 if the job is of a task that the current

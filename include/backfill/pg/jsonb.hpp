@@ -32,6 +32,9 @@ bool is_object(Datum value);
 /* A value as JSON text, as messages show it. */
 std::string to_json_text(Datum value);
 
+/* The object with {"omitted_bytes": n} in the place of members that have more than this. */
+Datum without_large_members(Datum object, Size largest);
+
 /* A member of an object as text, a string without its quotes; nothing if it is missing or
  * null, or if the value is no object. */
 std::optional<std::string> get_text(Datum object, const char *key);

@@ -6,13 +6,14 @@
  * job ends also if the caller's transaction is rolled back. */
 #pragma once
 
-#include "backfill/pg/pg.hpp"
+#include "backfill/table/job_row.hpp"
 
 namespace backfill::queue
 {
 
-/* Whether the job was deleted, or told to stop. Waits for a moment where an executor has just
- * taken the job, and for a transaction that is changing a leased job's row. Needs a transaction. */
-bool cancel_job(int64 id);
+/* The job that was deleted, or told to stop; nothing if there is none. Waits for a moment where an
+ * executor has just taken the job, and for a transaction that is changing a leased job's row. Needs
+ * a transaction. */
+std::optional<JobRow> cancel_job(int64 id);
 
 } // namespace backfill::queue

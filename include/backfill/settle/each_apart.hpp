@@ -29,7 +29,7 @@ struct Thing {
 void set_aside_and_say(bgworker::set_aside::Kind kind, Thing thing, const std::string &what,
                        const core::ErrorInfo &error, TimestampTz not_before = 0);
 
-/* As the log calls it: by its id, or a schedule by its name. */
+/* As the log calls it: by its id, or a schedule or queue by its name. */
 std::string label_of(bgworker::set_aside::Kind kind, const Thing &thing);
 
 /* Whose transaction it is. In our own, deferred triggers fire for each thing: at the commit it

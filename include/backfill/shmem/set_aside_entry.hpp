@@ -8,13 +8,15 @@ namespace backfill::bgworker::set_aside
 
 enum class Kind : int {
     kNone,
-    kJob,      /* id: of the job */
-    kLease,    /* of the leased job */
-    kClaim,    /* of a procedure's job */
-    kCharge,   /* of the job that has ended its process */
-    kSchedule, /* hash of the name of the schedule */
-    kLetter,   /* of the dead letter */
-    kStep,     /* number of a step of the dispatcher's pass */
+    kJob,       /* id: of the job */
+    kLease,     /* of the leased job */
+    kClaim,     /* of a procedure's job */
+    kCharge,    /* of the job that has ended its process */
+    kSchedule,  /* hash of the name of the schedule */
+    kLetter,    /* of the job whose dead letter cannot be written */
+    kOldLetter, /* of the dead letter that is to be deleted */
+    kQueue,     /* of the automatic queue that is to be deleted */
+    kStep,      /* number of a step of the dispatcher's pass */
     /* Of each kind, id 0: several of them together. */
 };
 
@@ -30,7 +32,7 @@ struct Entry {
     int failures;         /* one after the other */
     TimestampTz since;    /* the first of them */
     TimestampTz retry_at; /* by the machine's clock */
-    char name[kMaxName];  /* a task's, schedule's or step's */
+    char name[kMaxName];  /* a task's, schedule's, queue's or step's */
     char sqlstate[6];
     char message[kMaxMessage];
 };
