@@ -4,6 +4,8 @@
 #   make install       put both where the server looks (PG_CONFIG chooses the server)
 #   make setup         install the packages that the targets below need, build, install
 #   make demo          set everything up and run the main job on a throwaway cluster
+#   make web           build backfill-web, the dashboard (web/Makefile installs it)
+#   make web-demo      the dashboard on a throwaway cluster with work that goes on, until Ctrl-C
 #   make test          set everything up and pass all tests
 #   make fuzz          an hour of hostile calls and handlers at random (FUZZ_SECONDS=60: two drivers, a minute each)
 #   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
@@ -117,7 +119,7 @@ $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.c
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup demo web web-demo test fuzz sanitize bench lint test-install test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -125,11 +127,19 @@ demo:
 	$(TOP)/test/lib/setup.sh build demo
 	$(TOP)/test/lib/run.sh build
 	$(TOP)/demo/run.sh
+web:
+	$(TOP)/test/lib/setup.sh build web
+	$(MAKE) -C $(TOP)/web page all
+web-demo:
+	$(TOP)/test/lib/setup.sh build web
+	$(TOP)/test/lib/run.sh build
+	$(MAKE) -s -C $(TOP)/web page all
+	$(TOP)/web/demo.sh
 test:
-	$(TOP)/test/lib/setup.sh build test
+	$(TOP)/test/lib/setup.sh build web test
 	$(TOP)/test/lib/run.sh
 fuzz:
-	$(TOP)/test/lib/setup.sh build test
+	$(TOP)/test/lib/setup.sh build web test
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-1800} $(TOP)/test/lib/run.sh fuzz
 sanitize:
 	$(TOP)/test/lib/setup.sh build test

@@ -5,6 +5,7 @@
 #   cluster_start [setting=value ...]   makes and starts it, and sets PGHOST, PGUSER, PGDATABASE
 #   psql ...                            just works from there on
 #   cluster_reload setting=value ...    changes settings of the running server
+#   cluster_require_passwords           lets only the superuser in without one
 #   cluster_stop                        stops it and removes every trace
 #
 # The server listens on a Unix socket in its own private directory and nowhere else. It
@@ -118,6 +119,12 @@ cluster_reload() {
         psql -XqAt -d postgres -v ON_ERROR_STOP=1 -c "ALTER SYSTEM SET ${setting%%=*} = '${setting#*=}'"
     done
     psql -XqAt -d postgres -v ON_ERROR_STOP=1 -c 'SELECT pg_reload_conf()' >/dev/null
+}
+
+# Roles log in with their passwords from now on, except the superuser.
+cluster_require_passwords() {
+    printf '%s\n' 'local all postgres trust' 'local all all scram-sha-256' 'host all all all scram-sha-256' >"$CLUSTER_DIR/data/pg_hba.conf"
+    cluster_reload
 }
 
 # The last lines of the server's log, to be shown when something went wrong.

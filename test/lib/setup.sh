@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
-#   test/lib/setup.sh [build] [demo] [test] [bench]      (default: the first three)
+#   test/lib/setup.sh [build] [demo] [web] [test] [bench]      (default: build, demo and test)
 #   test/lib/setup.sh explain                            only says what is missing to build
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
@@ -94,17 +94,21 @@ packages_of() {
         # Root runs servers as user postgres, which this package makes.
         ((EUID != 0)) || id -u postgres >/dev/null 2>&1 || printf '%s\n' postgresql-common
         ;;
+    web)
+        printf '%s\n' libpq-dev libssl-dev
+        npm_packages
+        ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
             python3-croniter prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
-            python3-psycopg libpqxx-dev jq shellcheck
+            python3-psycopg libpqxx-dev jq shellcheck chromium libclang-rt-dev
         # Those of Debian are for Debian's servers; others are asked for what they have (check_test_server).
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron"
         npm_packages # fetch_example_modules needs them
         ;;
     bench) npm_packages ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
-    *) die "unknown group \"$1\"; there are build, demo, test and bench" ;;
+    *) die "unknown group \"$1\"; there are build, demo, web, test and bench" ;;
     esac
 }
 
@@ -247,6 +251,11 @@ npm_install() {
     cp "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"
 }
 
+# What the dashboard's page is made of.
+fetch_page_modules() {
+    npm_install web/ui || die "npm could not install what the dashboard's page is built from"
+}
+
 # The job queues that the benchmarks compare with. The Node.js that runs them is one of the
 # packages, so it does not matter which one runs npm.
 fetch_peers() {
@@ -281,9 +290,11 @@ main() {
     fi
     server_is_complete || die "$(what_server_lacks)"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
+    [[ " ${groups[*]} " != *" web "* ]] || fetch_page_modules
     if [[ " ${groups[*]} " == *" test "* ]]; then
         check_test_server
         fetch_example_modules
+        npm_install web/test/browser || die "npm could not install what drives the browser in the tests"
     fi
     if [[ " ${groups[*]} " == *" bench "* ]]; then
         fetch_pgq

@@ -1,0 +1,46 @@
+/* throttle.hpp - how often logins may fail: from one address, and with one name. */
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace backfill::web
+{
+
+/* A bucket of tries for each key, which fills up again with time. Keys with a full bucket are
+ * forgotten, and of the others no more than `most` are kept. */
+class Throttle
+{
+  public:
+    using TimePoint = std::chrono::steady_clock::time_point;
+
+    Throttle(double tries, std::chrono::seconds refill, std::size_t most)
+        : tries_(tries), refill_(refill), most_(most)
+    {
+    }
+
+    /* Takes a try; or returns how many seconds to wait for one, with 0 for a try that was taken. */
+    int take(std::string_view key, TimePoint now);
+    /* Gives it back: the login was a success. */
+    void refund(std::string_view key, TimePoint now);
+
+    std::size_t size() const { return buckets_.size(); }
+
+  private:
+    struct Bucket {
+        double left;
+        TimePoint at;
+    };
+    double tries_;
+    std::chrono::seconds refill_; /* of one try */
+    std::size_t most_;
+    std::map<std::string, Bucket, std::less<>> buckets_;
+
+    double left_of(const Bucket &bucket, TimePoint now) const;
+    void forget_some(TimePoint now);
+};
+
+} // namespace backfill::web

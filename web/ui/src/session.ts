@@ -1,0 +1,51 @@
+// The session: which role, which database, and what it may do. The page offers nothing that the database would refuse.
+import { computed, signal } from '@preact/signals';
+import { api, ApiError, sessionEnded } from './api';
+import { databaseParam } from './router';
+import type { Session } from './types';
+
+export const session = signal<Session | undefined>(undefined);
+/** Why there is no session yet although the server was asked. */
+export const sessionProblem = signal<ApiError | undefined>(undefined);
+/** The database that is shown. */
+export const database = computed(() => databaseParam.value ?? session.value?.database ?? '');
+/** Another role or database: what was loaded before must not be shown any more. */
+export const epoch = signal(0);
+
+export function may(right: string): boolean {
+    return session.value?.rights[right] ?? false;
+}
+
+/** Whether payloads are visible. Servers that do not say so leave it to the payload that is null. */
+export function mayReadPayloads(): boolean | undefined {
+    return session.value?.rights.payloads;
+}
+
+function accept(found: Session): void {
+    const before = session.peek();
+    session.value = found;
+    sessionProblem.value = undefined;
+    sessionEnded.value = false;
+    if (before && (before.user !== found.user || before.role !== found.role || before.database !== found.database)) epoch.value++;
+}
+
+/** Asks the server, which knows by the cookie. */
+export async function loadSession(): Promise<void> {
+    try {
+        accept(await api.get<Session>('/session'));
+    } catch (error) {
+        // 401 has set sessionEnded; the page shows the login then.
+        if (error instanceof ApiError && error.status !== 401) sessionProblem.value = error;
+    }
+}
+
+export async function logIn(user: string, password: string, name?: string): Promise<void> {
+    accept(await api.login<Session>({ user, password, database: name }));
+    // The rights are those in the database of the login; the address may show another.
+    if (databaseParam.peek() != null && databaseParam.peek() !== session.peek()!.database) await loadSession();
+}
+
+export async function logOut(): Promise<void> {
+    await api.post('/logout');
+    location.assign('/login');
+}
