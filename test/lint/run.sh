@@ -37,6 +37,7 @@ rules=(
     "shell            shell scripts pass shellcheck"
     "words            prose names the actor, says must or should, and because (words.pl)"
     "links            links between the guides lead somewhere (links.pl)"
+    "page             the dashboard makes no markup of data, asks no other host, and has no long file"
     "white_space      no trailing white space, a newline at the end"
     "hosts            no host names of package registries, no paths of one machine"
 )
@@ -67,7 +68,7 @@ tree_files() {
     if [[ -e .git ]]; then
         git -c safe.directory='*' ls-files -co --exclude-standard -- "$@" | while read -r file; do [[ ! -f $file ]] || echo "$file"; done
     else
-        find "${@:-.}" \( -path ./tmp_check -o -path ./results -o -path ./output_iso -o -name node_modules \) -prune -o -type f -print 2>/dev/null |
+        find "${@:-.}" \( -path ./tmp_check -o -path ./web/ui/dist -o -path ./web/ui/build -o -path ./results -o -path ./output_iso -o -name node_modules \) -prune -o -type f -print 2>/dev/null |
             sed 's|^\./||' | grep -vE '\.(o|d|so|bc|gch)$|^\.build-id$|^sql/backfill--|^examples/cpp/consumer$|^regression\.'
     fi | sort
 }
@@ -317,6 +318,17 @@ plant_words() { printf '%s\n' '-- A job that nobody' '-- runs.' >>test/sql/queue
 
 check_links() { perl "$lint_dir/links.pl" $(tree_files | grep '\.md$'); }
 plant_links() { echo '[all](docs/queues.md#no-such-heading)' >>README.md; }
+
+check_page() {
+    local file count
+    grep_code 'innerHTML|insertAdjacentHTML|document\.write|(^|[^a-zA-Z.])eval\(|new Function| style="' $(tree_files web/ui/src web/ui/index.html)
+    grep_code 'https?://' $(tree_files web/ui/src web/ui/index.html)
+    for file in $(tree_files web/ui | grep -E '\.(tsx?|mjs|css)$'); do
+        count=$(wc -l <"$file")
+        ((count <= 450)) || echo "$file: $count lines"
+    done
+}
+plant_page() { echo 'document.body.innerHTML = location.hash;' >>web/ui/src/main.tsx; }
 
 check_white_space() {
     local files

@@ -56,18 +56,23 @@ const options = {
 };
 
 function runTests() {
-    const out = join(here, 'build/tests.mjs');
+    const out = join(here, 'build');
     const files = readdirSync(join(here, 'test')).filter((file) => file.endsWith('.test.ts'));
+    rmSync(out, { recursive: true, force: true });
     esbuild.buildSync({
-        stdin: { contents: files.map((file) => `import './test/${file}';`).join('\n'), resolveDir: here },
-        outfile: out,
+        entryPoints: files.map((file) => join(here, 'test', file)),
+        outdir: out,
+        outExtension: { '.js': '.mjs' },
         bundle: true,
         format: 'esm',
         platform: 'node',
         sourcemap: 'inline',
         logLevel: 'warning',
     });
-    process.exit(spawnSync(process.execPath, ['--enable-source-maps', '--test', out], { stdio: 'inherit' }).status ?? 1);
+    const bundles = files.map((file) => join(out, file.replace(/ts$/, 'mjs')));
+    process.exit(
+        spawnSync(process.execPath, ['--enable-source-maps', '--test', ...bundles], { stdio: 'inherit' }).status ?? 1,
+    );
 }
 
 if (process.argv.includes('--test')) runTests();
@@ -75,7 +80,10 @@ if (process.argv.includes('--test')) runTests();
 mkdirSync(dist, { recursive: true });
 cpSync(join(here, 'icon.svg'), join(dist, 'icon.svg'));
 if (process.argv.includes('--watch')) {
-    const write = { name: 'page', setup: (build) => build.onEnd((result) => result.errors.length || writePage(result)) };
+    const write = {
+        name: 'page',
+        setup: (build) => build.onEnd((result) => result.errors.length || writePage(result)),
+    };
     const context = await esbuild.context({ ...options, minify: false, sourcemap: true, plugins: [write] });
     await context.watch();
     console.log('watching');

@@ -1,6 +1,6 @@
 // Calls of the API under /api/v1. An answer that is no success is raised as an ApiError.
 import { signal } from '@preact/signals';
-import { parseJson } from './json';
+import { parseJson, toBody } from './json';
 import { databaseParam } from './router';
 import type { Json } from './types';
 
@@ -26,27 +26,16 @@ export const serverAway = signal(false);
 /** The session is over, or there has been none. */
 export const sessionEnded = signal(false);
 
-/** JSON that goes into a body as it is. */
-export class RawJson {
-    constructor(readonly text: string) {}
-}
-export const raw = (text: string) => new RawJson(text);
-
 type Fields = Record<string, unknown>;
 
-/** As JSON.stringify(), with RawJson; fields that are undefined are left out. */
-export function toBody(value: unknown): string {
-    if (value instanceof RawJson) return value.text;
-    if (Array.isArray(value)) return `[${value.map(toBody).join(',')}]`;
-    if (value && typeof value === 'object')
-        return `{${Object.entries(value as Fields)
-            .filter(([, each]) => each !== undefined)
-            .map(([key, each]) => `${JSON.stringify(key)}:${toBody(each)}`)
-            .join(',')}}`;
-    return JSON.stringify(value);
+interface Options {
+    query?: Record<string, string | undefined>;
+    body?: Fields;
+    signal?: AbortSignal;
+    isLogin?: boolean;
+    /** The page asks by itself: that must not keep a session alive that its user has left. */
+    isBackground?: boolean;
 }
-
-interface Options { query?: Record<string, string | undefined>; body?: Fields; signal?: AbortSignal; isLogin?: boolean }
 
 function addressOf(path: string, query: Options['query']): string {
     const params = new URLSearchParams();
@@ -63,7 +52,10 @@ async function send(method: string, path: string, options: Options): Promise<Res
             method,
             signal: options.signal,
             credentials: 'same-origin',
-            headers: options.body ? { 'Content-Type': 'application/json' } : {},
+            headers: {
+                ...(options.body && { 'Content-Type': 'application/json' }),
+                ...(options.isBackground && { 'Backfill-Background': '1' }),
+            },
             body: options.body ? toBody(options.body) : undefined,
         });
         serverAway.value = false;
@@ -71,17 +63,33 @@ async function send(method: string, path: string, options: Options): Promise<Res
     } catch (error) {
         if ((error as Error).name === 'AbortError') throw error;
         serverAway.value = true;
-        throw new ApiError('The dashboard’s server cannot be reached.', 0, 'unreachable', null, 'Is backfill-web running, and is the network there?');
+        throw new ApiError(
+            'The dashboard’s server cannot be reached.',
+            0,
+            'unreachable',
+            null,
+            'Is backfill-web running, and is the network there?',
+        );
     }
 }
 
 async function errorOf(response: Response): Promise<ApiError> {
     try {
         const { error, code, detail, hint } = (await response.json()) as Record<string, string | null>;
-        return new ApiError(error ?? `HTTP ${response.status}`, response.status, code ?? String(response.status), typeof detail === 'string' ? detail : null, hint ?? null);
+        return new ApiError(
+            error ?? `HTTP ${response.status}`,
+            response.status,
+            code ?? String(response.status),
+            typeof detail === 'string' ? detail : null,
+            hint ?? null,
+        );
     } catch {
         // A proxy in between answers with a page of its own.
-        return new ApiError(`The server answered with HTTP status ${response.status}.`, response.status, String(response.status));
+        return new ApiError(
+            `The server answered with HTTP status ${response.status}.`,
+            response.status,
+            String(response.status),
+        );
     }
 }
 
@@ -95,12 +103,19 @@ async function call<T>(method: string, path: string, options: Options = {}): Pro
     try {
         return (text ? parseJson(text) : undefined) as unknown as T;
     } catch {
-        throw new ApiError('The server’s answer is not JSON.', response.status, 'bad_answer', null, 'Something between the browser and backfill-web has answered in its place.');
+        throw new ApiError(
+            'The server’s answer is not JSON.',
+            response.status,
+            'bad_answer',
+            null,
+            'Something between the browser and backfill-web has answered in its place.',
+        );
     }
 }
 
 export const api = {
-    get: <T>(path: string, query?: Options['query'], abort?: AbortSignal) => call<T>('GET', path, { query, signal: abort }),
+    get: <T>(path: string, query?: Options['query'], abort?: AbortSignal, isBackground?: boolean) =>
+        call<T>('GET', path, { query, signal: abort, isBackground }),
     post: <T = Json>(path: string, body?: Fields) => call<T>('POST', path, { body }),
     put: <T = Json>(path: string, body: Fields) => call<T>('PUT', path, { body }),
     patch: <T = Json>(path: string, body: Fields) => call<T>('PATCH', path, { body }),

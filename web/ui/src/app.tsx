@@ -39,7 +39,14 @@ function NoRight({ title, anything = true }: { title: string; anything?: boolean
     return (
         <>
             <PageHead title={title} />
-            <Empty title={anything ? `Role ${role} may not see this.` : `Role ${role} has no rights on backfill in database ${database.value}.`} icon="lock">
+            <Empty
+                title={
+                    anything
+                        ? `Role ${role} may not see this.`
+                        : `Role ${role} has no rights on backfill in database ${database.value}.`
+                }
+                icon="lock"
+            >
                 <p>The owner of the extension, or a superuser, gives it a bundle of rights, such as:</p>
                 <Code text={`SELECT backfill.grant_monitor('${role.replaceAll("'", "''")}');`} />
                 <p>There are grant_admin, grant_consumer and grant_producer, too. Then reload this page.</p>
@@ -50,10 +57,22 @@ function NoRight({ title, anything = true }: { title: string; anything?: boolean
 
 /** The lists, by their path; keys.ts has their names and the rights that they need. */
 const lists: Record<string, () => preact.JSX.Element> = {
-    '/': OverviewPage, '/jobs': Jobs, '/queues': Queues, '/dlq': DeadLetters, '/schedules': Schedules, '/workers': Workers, '/tasks': Tasks, '/history': HistoryPage, '/audit': Audit,
+    '/': OverviewPage,
+    '/jobs': Jobs,
+    '/queues': Queues,
+    '/dlq': DeadLetters,
+    '/schedules': Schedules,
+    '/workers': Workers,
+    '/tasks': Tasks,
+    '/history': HistoryPage,
+    '/audit': Audit,
 };
 
-interface Page { title: string; right?: string; show: () => preact.ComponentChildren }
+interface Page {
+    title: string;
+    right?: string;
+    show: () => preact.ComponentChildren;
+}
 
 const id = /^\d{1,19}$/;
 
@@ -68,9 +87,12 @@ function pageOf(at: string): Page {
     }
     const [, first, name = '', more] = at.split('/').map(decoded);
     if (more === undefined && name) {
-        if (first === 'jobs' && id.test(name)) return { title: `Job ${name}`, right: 'jobs.get', show: () => <JobPage key={name} id={name} /> };
-        if (first === 'dlq' && id.test(name)) return { title: `Dead letter ${name}`, right: 'dlq.get', show: () => <LetterPage key={name} id={name} /> };
-        if (first === 'queues') return { title: `Queue ${name}`, right: 'queues.get', show: () => <QueuePage key={name} name={name} /> };
+        if (first === 'jobs' && id.test(name))
+            return { title: `Job ${name}`, right: 'jobs.get', show: () => <JobPage key={name} id={name} /> };
+        if (first === 'dlq' && id.test(name))
+            return { title: `Dead letter ${name}`, right: 'dlq.get', show: () => <LetterPage key={name} id={name} /> };
+        if (first === 'queues')
+            return { title: `Queue ${name}`, right: 'queues.get', show: () => <QueuePage key={name} name={name} /> };
     }
     return { title: 'Not found', show: () => <NotFound /> };
 }

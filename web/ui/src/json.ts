@@ -46,12 +46,17 @@ class Reader {
         const result: { [key: string]: Json } = {};
         this.at++;
         this.skipSpace();
-        if (this.text[this.at] === '}') return this.at++, result;
+        if (this.text[this.at] === '}') return (this.at++, result);
         do {
             this.skipSpace();
             const key = this.readString();
             this.next(':');
-            Object.defineProperty(result, key, { value: this.read(), enumerable: true, writable: true, configurable: true });
+            Object.defineProperty(result, key, {
+                value: this.read(),
+                enumerable: true,
+                writable: true,
+                configurable: true,
+            });
         } while (this.next(','));
         return result;
     }
@@ -60,7 +65,7 @@ class Reader {
         const result: Json[] = [];
         this.at++;
         this.skipSpace();
-        if (this.text[this.at] === ']') return this.at++, result;
+        if (this.text[this.at] === ']') return (this.at++, result);
         do result.push(this.read());
         while (this.next(','));
         return result;
@@ -95,7 +100,9 @@ export function stringify(value: Json, indent = 0, level = 0): string {
     const isArray = Array.isArray(value);
     const parts = isArray
         ? value.map((each) => stringify(each, indent, level + 1))
-        : Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}:${indent ? ' ' : ''}${stringify(each, indent, level + 1)}`);
+        : Object.entries(value).map(
+              ([key, each]) => `${JSON.stringify(key)}:${indent ? ' ' : ''}${stringify(each, indent, level + 1)}`,
+          );
     const [open, close] = isArray ? '[]' : '{}';
     if (!parts.length) return `${open}${close}`;
     if (!indent) return `${open}${parts.join(',')}${close}`;
@@ -115,4 +122,22 @@ export function jsonProblem(text: string): string | undefined {
         const before = text.slice(0, Number(at[1])).split('\n');
         return `This is not valid JSON: look at line ${before.length}, column ${before.at(-1)!.length + 1}.`;
     }
+}
+
+/** JSON that goes into a body as it is. */
+export class RawJson {
+    constructor(readonly text: string) {}
+}
+export const raw = (text: string) => new RawJson(text);
+
+/** As JSON.stringify(), with RawJson; fields that are undefined are left out. */
+export function toBody(value: unknown): string {
+    if (value instanceof RawJson) return value.text;
+    if (Array.isArray(value)) return `[${value.map(toBody).join(',')}]`;
+    if (value && typeof value === 'object')
+        return `{${Object.entries(value as Record<string, unknown>)
+            .filter(([, each]) => each !== undefined)
+            .map(([key, each]) => `${JSON.stringify(key)}:${toBody(each)}`)
+            .join(',')}}`;
+    return JSON.stringify(value);
 }

@@ -20,7 +20,11 @@ export const helpOpen = signal(false);
 export const findOpen = signal(false);
 
 /** The table that j, k, x and Enter work on. */
-export interface KeyTable { move(step: number): void; open(): void; toggle(): void }
+export interface KeyTable {
+    move(step: number): void;
+    open(): void;
+    toggle(): void;
+}
 const tables: KeyTable[] = [];
 
 export function registerTable(table: KeyTable): () => void {
@@ -29,7 +33,11 @@ export function registerTable(table: KeyTable): () => void {
 }
 
 function isTyping(target: EventTarget | null): boolean {
-    return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) && (target as HTMLInputElement).type !== 'checkbox';
+    return (
+        target instanceof HTMLElement &&
+        (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) &&
+        (target as HTMLInputElement).type !== 'checkbox'
+    );
 }
 
 let waitingFor: number | undefined;
@@ -40,7 +48,14 @@ function onKey(event: KeyboardEvent): void {
         findOpen.value = true;
         return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector('dialog[open]')) return;
+    if (
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey ||
+        isTyping(event.target) ||
+        document.querySelector('dialog[open]')
+    )
+        return;
     if (waitingFor !== undefined) {
         clearTimeout(waitingFor);
         waitingFor = undefined;

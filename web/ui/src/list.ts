@@ -5,7 +5,11 @@ import { historyState, place, setParams } from './router';
 import { useSelection, type Selection } from './selection';
 import type { Count } from './types';
 
-interface PageOf { next: string | null; cut_off: boolean; total?: Count }
+interface PageOf {
+    next: string | null;
+    cut_off: boolean;
+    total?: Count;
+}
 
 export interface List<T> {
     rows: T[] | undefined;
@@ -22,11 +26,20 @@ export interface List<T> {
 }
 
 /** field: the name of the array in the answer. path null: not to be loaded. */
-export function useList<T>(path: string | null, field: string, names: readonly string[], extra: Record<string, string> = {}): List<T> {
+export function useList<T>(
+    path: string | null,
+    field: string,
+    names: readonly string[],
+    extra: Record<string, string> = {},
+): List<T> {
     const query = place.value.query;
     const filter = readFilter(query, names);
     const cursor = query.get('cursor');
-    const resource = useResource<PageOf & Record<string, T[]>>(path, { ...filter, ...extra, ...(cursor ? { cursor } : {}) }, { keep: true });
+    const resource = useResource<PageOf & Record<string, T[]>>(
+        path,
+        { ...filter, ...extra, ...(cursor ? { cursor } : {}) },
+        { keep: true },
+    );
     const selection = useSelection(JSON.stringify(filter));
     const { data } = resource;
     const trail = historyState().trail ?? [];

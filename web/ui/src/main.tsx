@@ -1,7 +1,9 @@
 import { render } from 'preact';
 import './css/base.css';
 import './css/shell.css';
+import './css/notices.css';
 import './css/parts.css';
+import './css/dialogs.css';
 import './css/list.css';
 import './css/pages.css';
 import { App } from './app';

@@ -2,7 +2,12 @@
 import { signal } from '@preact/signals';
 import { ApiError } from './api';
 
-export interface Notice { id: number; kind: 'done' | 'failed'; text: string; hint?: string }
+export interface Notice {
+    id: number;
+    kind: 'done' | 'failed';
+    text: string;
+    hint?: string;
+}
 
 export const notices = signal<Notice[]>([]);
 let lastId = 0;
@@ -23,7 +28,8 @@ export function dismiss(id: number): void {
 export function tellError(error: unknown): void {
     if (error instanceof ApiError) {
         // The page asks for a new login then.
-        if (error.status !== 401) add({ kind: 'failed', text: error.message, hint: [error.detail, error.hint].filter(Boolean).join(' ') });
+        if (error.status !== 401)
+            add({ kind: 'failed', text: error.message, hint: [error.detail, error.hint].filter(Boolean).join(' ') });
     } else {
         add({ kind: 'failed', text: String(error) });
     }
@@ -41,7 +47,14 @@ export async function attempt(action: () => Promise<string | void>): Promise<boo
     }
 }
 
-export interface Question { title: string; text: string; detail?: string; action: string; danger?: boolean; answer: (yes: boolean) => void }
+export interface Question {
+    title: string;
+    text: string;
+    detail?: string;
+    action: string;
+    danger?: boolean;
+    answer: (yes: boolean) => void;
+}
 
 export const question = signal<Question | undefined>(undefined);
 

@@ -3,7 +3,7 @@
 const decimal = [1, 2, 5, 10];
 const seconds = [60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400];
 
-/** A step of round numbers, so that about so many of them reach the maximum. Durations have their own above a minute. */
+/** A step of round numbers, so that about as many as wanted reach the maximum. Durations have their own above a minute. */
 function roundStep(max: number, wanted: number, isDuration: boolean): number {
     const rough = max / wanted;
     if (isDuration && rough > 20) {
@@ -18,11 +18,11 @@ function roundStep(max: number, wanted: number, isDuration: boolean): number {
 export function valueTicks(max: number, wanted = 3, isDuration = false): number[] {
     const step = roundStep(max > 0 ? max : 1, wanted, isDuration);
     const ticks = [0];
-    while (ticks.at(-1)! < max || ticks.length < 2) ticks.push(Number((ticks.length * step).toPrecision(12)));
+    while (ticks.at(-1)! < (max > 0 ? max : 1)) ticks.push(Number((ticks.length * step).toPrecision(12)));
     return ticks;
 }
 
-/** Full minutes or more between two times, in seconds; at most so many. */
+/** Full minutes or more between two times, in seconds; at most as many as given. */
 export function timeTicks(from: number, to: number, most: number): number[] {
     const step = [30, ...seconds].find((each) => (to - from) / each <= most) ?? 86400;
     const ticks: number[] = [];
@@ -31,12 +31,23 @@ export function timeTicks(from: number, to: number, most: number): number[] {
 }
 
 /** A column of pixels: the mean of its values is drawn as a line, their range as a band, so that no peak gets lost. */
-interface Column { x: number; low: number; high: number; sum: number; n: number }
+interface Column {
+    x: number;
+    low: number;
+    high: number;
+    sum: number;
+    n: number;
+}
 
 const columnWidth = 2;
 
 /** The columns of the points that have a value, one list for each stretch without a gap. */
-export function stretches(times: readonly (number | null)[], values: readonly (number | null)[], start: number, x: (time: number) => number): Column[][] {
+export function stretches(
+    times: readonly (number | null)[],
+    values: readonly (number | null)[],
+    start: number,
+    x: (time: number) => number,
+): Column[][] {
     const lines: Column[][] = [];
     let line: Column[] | undefined;
     let column: Column | undefined;
@@ -65,17 +76,29 @@ function through(columns: Column[], y: (column: Column) => number): string {
 
 export function linePath(lines: Column[][], y: Scale): string {
     // A single point is drawn as a dot, by a line to itself.
-    return lines.map((line) => `M${through(line.length > 1 ? line : [...line, ...line], (column) => y(column.sum / column.n))}`).join('');
+    return lines
+        .map((line) => `M${through(line.length > 1 ? line : [...line, ...line], (column) => y(column.sum / column.n))}`)
+        .join('');
 }
 
 /** From the lowest to the highest values. */
 export function bandPath(lines: Column[][], y: Scale): string {
-    return lines.map((line) => `M${through(line, (column) => y(column.high))}L${through([...line].reverse(), (column) => y(column.low))}Z`).join('');
+    return lines
+        .map(
+            (line) =>
+                `M${through(line, (column) => y(column.high))}L${through([...line].reverse(), (column) => y(column.low))}Z`,
+        )
+        .join('');
 }
 
 /** From the bottom to the line. */
 export function areaPath(lines: Column[][], y: Scale): string {
-    return lines.map((line) => `M${line[0]!.x} ${y(0)}L${through(line, (column) => y(column.sum / column.n))}L${line.at(-1)!.x} ${y(0)}Z`).join('');
+    return lines
+        .map(
+            (line) =>
+                `M${line[0]!.x} ${y(0)}L${through(line, (column) => y(column.sum / column.n))}L${line.at(-1)!.x} ${y(0)}Z`,
+        )
+        .join('');
 }
 
 /** The index of the time that is nearest, in an ascending list from start on; -1 if there is none. */

@@ -17,7 +17,13 @@ export interface Resource<T> {
     reload: () => Promise<void>;
 }
 
-interface Shown { key: string; data: unknown; at: number; error: ApiError | undefined; loading: boolean }
+interface Shown {
+    key: string;
+    data: unknown;
+    at: number;
+    error: ApiError | undefined;
+    loading: boolean;
+}
 
 /** What was shown last, by address: going back shows it at once. */
 const cache = new Map<string, { data: unknown; at: number }>();
@@ -37,7 +43,11 @@ interface Options {
 }
 
 /** path null: nothing to load. */
-export function useResource<T>(path: string | null, query: Record<string, string> = {}, { every = 5, keep = false }: Options = {}): Resource<T> {
+export function useResource<T>(
+    path: string | null,
+    query: Record<string, string> = {},
+    { every = 5, keep = false }: Options = {},
+): Resource<T> {
     const key = path == null ? '' : `${epoch.value} ${database.value} ${path}?${new URLSearchParams(query)}`;
     const [, render] = useState(0);
     const shown = useRef<Shown>({ key: '', data: undefined, at: 0, error: undefined, loading: false });
@@ -45,7 +55,7 @@ export function useResource<T>(path: string | null, query: Record<string, string
     const latest = useRef({ key, path, query });
     latest.current = { key, path, query };
 
-    const load = async () => {
+    const load = async (isBackground = false) => {
         const { key: wanted, path: from, query: by } = latest.current;
         if (from == null) return;
         abort.current?.abort();
@@ -53,7 +63,7 @@ export function useResource<T>(path: string | null, query: Record<string, string
         shown.current.loading = true;
         render((n) => n + 1);
         try {
-            const data = await api.get<T>(from, by, controller.signal);
+            const data = await api.get<T>(from, by, controller.signal, isBackground);
             if (controller.signal.aborted) return;
             remember(wanted, data, Date.now());
             shown.current = { key: wanted, data, at: Date.now(), error: undefined, loading: false };
@@ -62,9 +72,15 @@ export function useResource<T>(path: string | null, query: Record<string, string
             const problem = error instanceof ApiError ? error : new ApiError(String(error), 0, 'failed');
             const old = shown.current;
             // A session that has ended is dealt with above the pages; what was shown stays.
-            shown.current = { ...old, key: old.key === wanted || !keep ? wanted : old.key, error: problem, loading: false };
+            shown.current = {
+                ...old,
+                key: old.key === wanted || !keep ? wanted : old.key,
+                error: problem,
+                loading: false,
+            };
             // What is gone must not be shown as if it were there, nor what the role may no longer see.
-            if (problem.status === 404 || problem.status === 403) shown.current = { key: wanted, data: undefined, at: 0, error: problem, loading: false };
+            if (problem.status === 404 || problem.status === 403)
+                shown.current = { key: wanted, data: undefined, at: 0, error: problem, loading: false };
         }
         render((n) => n + 1);
     };
@@ -92,7 +108,7 @@ export function useResource<T>(path: string | null, query: Record<string, string
             // Reading what failed is repeated although the reader has stopped refreshes.
             if (due && (!paused.peek() || error?.isPassing)) {
                 waited = 0;
-                void load();
+                void load(true);
             }
         });
     }, [key, every]);
@@ -106,5 +122,12 @@ export function useResource<T>(path: string | null, query: Record<string, string
 
     const { data, at, error, loading } = shown.current;
     const isOther = shown.current.key !== key;
-    return { data: data as T | undefined, at, error, loading: loading || isOther, pending: isOther && data !== undefined, reload: load };
+    return {
+        data: data as T | undefined,
+        at,
+        error,
+        loading: loading || isOther,
+        pending: isOther && data !== undefined,
+        reload: () => load(),
+    };
 }

@@ -3,7 +3,10 @@
 import { computed, signal } from '@preact/signals';
 import { withParams } from './query';
 
-interface Place { path: string; query: URLSearchParams }
+interface Place {
+    path: string;
+    query: URLSearchParams;
+}
 
 function here(): Place {
     return { path: location.pathname.replace(/(.)\/+$/, '$1'), query: new URLSearchParams(location.search) };
@@ -30,7 +33,10 @@ export function segment(name: string): string {
     return /^\.{1,2}$/.test(name) ? name.replaceAll('.', '%2E') : encodeURIComponent(name);
 }
 
-export interface HistoryState { trail?: string[]; scroll?: number }
+export interface HistoryState {
+    trail?: string[];
+    scroll?: number;
+}
 
 export function historyState(): HistoryState {
     return (history.state ?? {}) as HistoryState;
@@ -49,15 +55,27 @@ export function navigate(to: string, options: { replace?: boolean; state?: Histo
 }
 
 /** Changes parameters of the current address. */
-export function setParams(changes: Record<string, string | null>, options: { replace?: boolean; state?: HistoryState } = {}): void {
+export function setParams(
+    changes: Record<string, string | null>,
+    options: { replace?: boolean; state?: HistoryState } = {},
+): void {
     navigate(href(place.value.path, withParams(place.value.query, changes)), options);
 }
 
 function onClick(event: MouseEvent): void {
-    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    if (
+        event.defaultPrevented ||
+        event.button !== 0 ||
+        event.metaKey ||
+        event.ctrlKey ||
+        event.shiftKey ||
+        event.altKey
+    )
+        return;
     const link = (event.target as Element).closest?.('a');
     if (!link || link.target || link.hasAttribute('download') || link.origin !== location.origin) return;
-    if (link.pathname.startsWith('/api/') || link.pathname === '/metrics' || link.getAttribute('href')!.startsWith('#')) return;
+    if (link.pathname.startsWith('/api/') || link.pathname === '/metrics' || link.getAttribute('href')!.startsWith('#'))
+        return;
     event.preventDefault();
     navigate(link.pathname + link.search);
 }

@@ -1,7 +1,7 @@
 // What is selected of a list: some rows by their keys, or all that its filter shows.
 import { useEffect, useState } from 'preact/hooks';
-import { raw } from './api';
 import { count } from './format';
+import { raw } from './json';
 import { filterForBody } from './query';
 import type { Count } from './types';
 
@@ -55,8 +55,14 @@ export function chosenCount(selection: Selection, total: Count | undefined): num
 }
 
 /** The part of a call's body that says what to act on. */
-export function chosenBody(selection: Selection, filter: Record<string, string>, total: Count | undefined): Record<string, unknown> {
-    return selection.all ? { filter: filterForBody(filter, raw), max: chosenCount(selection, total) } : { ids: [...selection.keys].slice(0, mostAtOnce) };
+export function chosenBody(
+    selection: Selection,
+    filter: Record<string, string>,
+    total: Count | undefined,
+): Record<string, unknown> {
+    return selection.all
+        ? { filter: filterForBody(filter, raw), max: chosenCount(selection, total) }
+        : { ids: [...selection.keys].slice(0, mostAtOnce) };
 }
 
 /** For the question before it: what remains if there are more than one call takes. */

@@ -26,13 +26,14 @@ function accept(found: Session): void {
     session.value = found;
     sessionProblem.value = undefined;
     sessionEnded.value = false;
-    if (before && (before.user !== found.user || before.role !== found.role || before.database !== found.database)) epoch.value++;
+    if (before && (before.user !== found.user || before.role !== found.role || before.database !== found.database))
+        epoch.value++;
 }
 
 /** Asks the server, which knows by the cookie. */
-export async function loadSession(): Promise<void> {
+export async function loadSession(isBackground = false): Promise<void> {
     try {
-        accept(await api.get<Session>('/session'));
+        accept(await api.get<Session>('/session', undefined, undefined, isBackground));
     } catch (error) {
         // 401 has set sessionEnded; the page shows the login then.
         if (error instanceof ApiError && error.status !== 401) sessionProblem.value = error;

@@ -38,7 +38,8 @@ function push(values: (number | null)[]): void {
 
 function onBacklog(text: string): void {
     for (const column of points) column.length = 0;
-    for (const point of (JSON.parse(text) as { points: (number | null)[][] }).points) addPoint([point[0]! / 1000, ...point.slice(1)]);
+    for (const point of (JSON.parse(text) as { points: (number | null)[][] }).points)
+        addPoint([point[0]! / 1000, ...point.slice(1)]);
     pointsVersion.value++;
 }
 
@@ -46,7 +47,15 @@ function onSample(text: string): void {
     const found = JSON.parse(text) as Sample;
     const at = parseTime(found.at) ?? Date.now();
     hearServerTime(at);
-    addPoint([at / 1000, found.jobs.ready.count, found.rates?.enqueued ?? null, found.rates?.completed ?? null, found.rates?.failed ?? null, found.wait_p95, found.run_p95]);
+    addPoint([
+        at / 1000,
+        found.jobs.ready.count,
+        found.rates?.enqueued ?? null,
+        found.rates?.completed ?? null,
+        found.rates?.failed ?? null,
+        found.wait_p95,
+        found.run_p95,
+    ]);
     pointsVersion.value++;
     streamState.value = 'live';
     if (!paused.peek()) sample.value = found;
@@ -77,7 +86,7 @@ function open(): void {
     source.onerror = () => {
         close();
         // EventSource does not tell a status: a session that has ended is noticed by asking for it.
-        if (++failures % 2 === 1) void loadSession();
+        if (++failures % 2 === 1) void loadSession(true);
         const delay = Math.min(15_000, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
         retry = setTimeout(() => visible.peek() && !sessionEnded.peek() && open(), delay);
         if (streamState.peek() !== 'gone') streamState.value = 'waiting';
@@ -94,7 +103,8 @@ export function startStream(): void {
     let shown = '';
     let hiding: ReturnType<typeof setTimeout> | undefined;
     effect(() => {
-        const wanted = session.value && !sessionEnded.value && may('stream') ? `${session.value.user} ${database.value}` : '';
+        const wanted =
+            session.value && !sessionEnded.value && may('stream') ? `${session.value.user} ${database.value}` : '';
         const inSight = visible.value;
         clearTimeout(hiding);
         if (wanted !== shown) {

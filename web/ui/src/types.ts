@@ -2,12 +2,23 @@
 
 /** Any value that JSON can hold; numbers that JavaScript would change are kept as their text (json.ts). */
 export type Json = null | boolean | number | string | RawNumber | Json[] | { [key: string]: Json };
-export interface RawNumber { readonly raw: string }
+export interface RawNumber {
+    readonly raw: string;
+}
 
 /** A count that is not counted to its end says that it is capped. */
-export interface Count { count: number; capped: boolean }
+export interface Count {
+    count: number;
+    capped: boolean;
+}
 
-export interface JobError { sqlstate?: string | null; message?: string | null; detail?: string | null; hint?: string | null; context?: string | null }
+export interface JobError {
+    sqlstate?: string | null;
+    message?: string | null;
+    detail?: string | null;
+    hint?: string | null;
+    context?: string | null;
+}
 
 export type JobState = 'scheduled' | 'ready' | 'running' | 'leased' | 'dead' | 'ended';
 
@@ -77,7 +88,14 @@ export interface Letter {
     waiting: boolean;
 }
 
-export interface LetterGroup { task_identifier: string; sqlstate: string | null; letters: Count; oldest: string; newest: string; sample: string | null }
+export interface LetterGroup {
+    task_identifier: string;
+    sqlstate: string | null;
+    letters: Count;
+    oldest: string;
+    newest: string;
+    sample: string | null;
+}
 
 export interface Ended {
     id: string;
@@ -208,7 +226,10 @@ export interface Sample extends Overview {
 }
 
 export type HealthStatus = 'ok' | 'warning' | 'critical';
-export interface Health { status: HealthStatus; checks: { check: string; status: HealthStatus; detail: string | null; hint: string | null }[] }
+export interface Health {
+    status: HealthStatus;
+    checks: { check: string; status: HealthStatus; detail: string | null; hint: string | null }[];
+}
 
 export interface Session {
     user: string;

@@ -16,7 +16,12 @@ import { timeFilter } from './dead-letters';
 
 /** Where an object of an entry is shown. */
 function ObjectLink({ kind, name }: { kind: string | null; name: string }) {
-    const to = { job: ['jobs.get', '/jobs'], queue: ['queues.get', '/queues'], dead_letter: ['dlq.get', '/dlq'], letter: ['dlq.get', '/dlq'] }[kind ?? ''];
+    const to = {
+        job: ['jobs.get', '/jobs'],
+        queue: ['queues.get', '/queues'],
+        dead_letter: ['dlq.get', '/dlq'],
+        letter: ['dlq.get', '/dlq'],
+    }[kind ?? ''];
     return to && may(to[0]!) ? (
         <a class="mono" href={href(`${to[1]}/${segment(name)}`)}>
             {name}
@@ -52,7 +57,12 @@ function Details({ entry }: { entry: AuditEntry }) {
                     ['Acting as', entry.role],
                     ['From', entry.client_addr ?? <None>a local socket</None>],
                     ['Program', entry.application_name],
-                    ['Objects', <span class="wrap"><Objects entry={entry} most={200} /></span>],
+                    [
+                        'Objects',
+                        <span class="wrap">
+                            <Objects entry={entry} most={200} />
+                        </span>,
+                    ],
                 ]}
             />
             {entry.before != null && (
@@ -84,15 +94,42 @@ export function Audit() {
             name: 'Action',
             lead: true,
             cell: (entry) => (
-                <button type="button" class="expander" aria-expanded={open.has(entry.id)} onClick={() => toggle(entry.id)}>
+                <button
+                    type="button"
+                    class="expander"
+                    aria-expanded={open.has(entry.id)}
+                    onClick={() => toggle(entry.id)}
+                >
                     <Icon name={open.has(entry.id) ? 'down' : 'right'} /> {words(entry.action)}
                 </button>
             ),
         },
-        { name: 'Role', cell: (entry) => (entry.role && entry.role !== entry.actor ? <>{entry.actor} <span class="quiet">as {entry.role}</span></> : entry.actor) },
-        { name: 'Objects', wide: true, cell: (entry) => <span class="cut"><Objects entry={entry} most={3} /></span> },
+        {
+            name: 'Role',
+            cell: (entry) =>
+                entry.role && entry.role !== entry.actor ? (
+                    <>
+                        {entry.actor} <span class="quiet">as {entry.role}</span>
+                    </>
+                ) : (
+                    entry.actor
+                ),
+        },
+        {
+            name: 'Objects',
+            wide: true,
+            cell: (entry) => (
+                <span class="cut">
+                    <Objects entry={entry} most={3} />
+                </span>
+            ),
+        },
         { name: 'Number', number: true, cell: (entry) => (entry.count == null ? <None /> : number(entry.count)) },
-        { name: 'Program', optional: true, cell: (entry) => (entry.application_name ? <Cut text={entry.application_name} /> : <None />) },
+        {
+            name: 'Program',
+            optional: true,
+            cell: (entry) => (entry.application_name ? <Cut text={entry.application_name} /> : <None />),
+        },
         { name: 'From', optional: true, cell: (entry) => entry.client_addr ?? <None>local</None> },
         { name: 'When', cell: (entry) => <Time at={entry.at} /> },
     ];
@@ -122,7 +159,10 @@ export function Audit() {
                         <Empty title="No entry passes this filter." icon="search" />
                     ) : (
                         <Empty title="No role has changed anything yet." icon="pen">
-                            <p>Calls that change jobs, queues, schedules, tasks or dead letters are noted here, also when they come by psql.</p>
+                            <p>
+                                Calls that change jobs, queues, schedules, tasks or dead letters are noted here, also
+                                when they come by psql.
+                            </p>
                         </Empty>
                     )
                 }

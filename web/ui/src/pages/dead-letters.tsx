@@ -22,7 +22,10 @@ import { PageHead } from '../ui/shell';
 import { DataTable, type Column } from '../ui/table';
 import { optional } from './enqueue';
 
-interface Affected { affected: number; more: boolean }
+interface Affected {
+    affected: number;
+    more: boolean;
+}
 const rest = (more: boolean) => (more ? ' There are more that pass the filter.' : '');
 
 export const timeFilter = {
@@ -44,7 +47,19 @@ export function Sqlstate({ code }: { code: string | null | undefined }) {
 }
 
 /** Requeues many letters, with a note. what: the part of the body that says which. */
-function RequeueDialog({ n, note, body, onClose, onDone }: { n: number; note: string; body: () => Record<string, unknown>; onClose: () => void; onDone: () => void }) {
+function RequeueDialog({
+    n,
+    note,
+    body,
+    onClose,
+    onDone,
+}: {
+    n: number;
+    note: string;
+    body: () => Record<string, unknown>;
+    onClose: () => void;
+    onDone: () => void;
+}) {
     const [notes, setNotes] = useState('');
     const [error, setError] = useState<ApiError>();
     const submit = async (event: Event) => {
@@ -63,7 +78,10 @@ function RequeueDialog({ n, note, body, onClose, onDone }: { n: number; note: st
         <Dialog title={`Requeue ${plural(n, 'dead letter')}?`} onClose={onClose} class="dialog-small">
             <form onSubmit={submit} data-testid="requeue-form">
                 <div class="dialog-body">
-                    <p>Their jobs run again, under their old ids and with all their attempts. A letter goes when its job succeeds.</p>
+                    <p>
+                        Their jobs run again, under their old ids and with all their attempts. A letter goes when its
+                        job succeeds.
+                    </p>
                     {note && <p>{note}</p>}
                     <TextField label="Note" value={notes} onChange={setNotes} placeholder="why, if you like" />
                     <FormError error={error} />
@@ -82,7 +100,13 @@ function RequeueDialog({ n, note, body, onClose, onDone }: { n: number; note: st
 }
 
 async function deleteLetters(n: number, note: string, body: () => Record<string, unknown>): Promise<boolean> {
-    const sure = await ask({ title: `Delete ${plural(n, 'dead letter')}?`, text: 'Their payloads and errors are gone for good.', detail: note, action: `Delete ${number(n)}`, danger: true });
+    const sure = await ask({
+        title: `Delete ${plural(n, 'dead letter')}?`,
+        text: 'Their payloads and errors are gone for good.',
+        detail: note,
+        action: `Delete ${number(n)}`,
+        danger: true,
+    });
     return (
         sure &&
         attempt(async () => {
@@ -97,16 +121,35 @@ const groupKey = (group: LetterGroup) => `${group.task_identifier} ${group.sqlst
 function Groups() {
     const groups = useResource<{ groups: LetterGroup[]; cut_off: boolean }>('/dlq/groups', {}, { keep: true });
     const [requeued, setRequeued] = useState<LetterGroup>();
-    const filterOf = (group: LetterGroup) => ({ task_identifier: group.task_identifier, sqlstate: group.sqlstate ?? '' });
+    const filterOf = (group: LetterGroup) => ({
+        task_identifier: group.task_identifier,
+        sqlstate: group.sqlstate ?? '',
+    });
     const numberOf = (group: LetterGroup) => Math.min(group.letters.count, mostAtOnce);
     const bodyOf = (group: LetterGroup) => () => ({ filter: filterOf(group), max: numberOf(group) });
-    const noteOf = (group: LetterGroup) => (group.letters.capped ? `There are ${count(group.letters)}; one call acts on the newest ${number(numberOf(group))}. Repeat it for the rest.` : '');
+    const noteOf = (group: LetterGroup) =>
+        group.letters.capped
+            ? `There are ${count(group.letters)}; one call acts on the newest ${number(numberOf(group))}. Repeat it for the rest.`
+            : '';
     const link = (group: LetterGroup) => href('/dlq', filterOf(group));
     const columns: Column<LetterGroup>[] = [
-        { name: 'Task', lead: true, cell: (group) => <a class="name cut" href={link(group)}>{group.task_identifier}</a> },
+        {
+            name: 'Task',
+            lead: true,
+            cell: (group) => (
+                <a class="name cut" href={link(group)}>
+                    {group.task_identifier}
+                </a>
+            ),
+        },
         { name: 'SQLSTATE', bare: true, cell: (group) => <Sqlstate code={group.sqlstate} /> },
         { name: 'Letters', number: true, beside: true, cell: (group) => <Counted value={group.letters} /> },
-        { name: 'Newest message', wide: true, bare: true, cell: (group) => (group.sample ? <Cut text={group.sample} /> : <None />) },
+        {
+            name: 'Newest message',
+            wide: true,
+            bare: true,
+            cell: (group) => (group.sample ? <Cut text={group.sample} /> : <None />),
+        },
         { name: 'Newest', cell: (group) => <Time at={group.newest} /> },
         { name: 'Oldest', optional: true, cell: (group) => <Time at={group.oldest} /> },
         ...(may('dlq.requeue_many') || may('dlq.delete_many')
@@ -127,7 +170,11 @@ function Groups() {
                                       class="icon-button"
                                       title="Delete all of this group"
                                       aria-label={`Delete all letters of ${group.task_identifier}, ${group.sqlstate ?? 'without SQLSTATE'}`}
-                                      onClick={() => void deleteLetters(numberOf(group), noteOf(group), bodyOf(group)).then(() => groups.reload())}
+                                      onClick={() =>
+                                          void deleteLetters(numberOf(group), noteOf(group), bodyOf(group)).then(() =>
+                                              groups.reload(),
+                                          )
+                                      }
                                   >
                                       <Icon name="trash" />
                                   </button>
@@ -140,7 +187,13 @@ function Groups() {
     ];
     return (
         <>
-            {groups.error && groups.error.status !== 401 && (groups.data ? <Stale error={groups.error} at={groups.at} retry={() => void groups.reload()} /> : <Problem error={groups.error} retry={() => void groups.reload()} />)}
+            {groups.error &&
+                groups.error.status !== 401 &&
+                (groups.data ? (
+                    <Stale error={groups.error} at={groups.at} retry={() => void groups.reload()} />
+                ) : (
+                    <Problem error={groups.error} retry={() => void groups.reload()} />
+                ))}
             <div class="list-head">
                 <div class="list-count">
                     {groups.data && plural(groups.data.groups.length, 'cause')}
@@ -148,9 +201,25 @@ function Groups() {
                 </div>
             </div>
             {!(groups.error && !groups.data) && (
-                <DataTable testid="dlq-groups" label="Dead letters by cause" columns={columns} rows={groups.data?.groups} rowKey={groupKey} href={link} empty={<NoLetters />} />
+                <DataTable
+                    testid="dlq-groups"
+                    label="Dead letters by cause"
+                    columns={columns}
+                    rows={groups.data?.groups}
+                    rowKey={groupKey}
+                    href={link}
+                    empty={<NoLetters />}
+                />
             )}
-            {requeued && <RequeueDialog n={numberOf(requeued)} note={noteOf(requeued)} body={bodyOf(requeued)} onClose={() => setRequeued(undefined)} onDone={() => void groups.reload()} />}
+            {requeued && (
+                <RequeueDialog
+                    n={numberOf(requeued)}
+                    note={noteOf(requeued)}
+                    body={bodyOf(requeued)}
+                    onClose={() => setRequeued(undefined)}
+                    onDone={() => void groups.reload()}
+                />
+            )}
         </>
     );
 }
@@ -158,19 +227,68 @@ function Groups() {
 function NoLetters() {
     return (
         <Empty title="No job has failed for good." icon="ok">
-            <p>A job comes here when its attempts are used up, or when its error would only occur again. It waits here until you requeue or delete it.</p>
+            <p>
+                A job comes here when its attempts are used up, or when its error would only occur again. It waits here
+                until you requeue or delete it.
+            </p>
         </Empty>
     );
 }
 
 const columns: Column<Letter>[] = [
-    { name: 'Letter', lead: true, cell: (letter) => (may('dlq.get') ? <a class="mono" href={href(`/dlq/${letter.id}`)}>{letter.id}</a> : <span class="mono">{letter.id}</span>) },
+    {
+        name: 'Letter',
+        lead: true,
+        cell: (letter) =>
+            may('dlq.get') ? (
+                <a class="mono" href={href(`/dlq/${letter.id}`)}>
+                    {letter.id}
+                </a>
+            ) : (
+                <span class="mono">{letter.id}</span>
+            ),
+    },
     { name: 'Task', cell: (letter) => <TaskName name={letter.task_identifier} /> },
-    { name: 'SQLSTATE', beside: true, cell: (letter) => (letter.last_error?.sqlstate ? <span class="sqlstate" title={conditionName(letter.last_error.sqlstate)}>{letter.last_error.sqlstate}</span> : <None />) },
-    { name: 'Reason', wide: true, bare: true, cell: (letter) => (letter.failure_reason ? <Cut text={letter.failure_reason} /> : <None />) },
+    {
+        name: 'SQLSTATE',
+        beside: true,
+        cell: (letter) =>
+            letter.last_error?.sqlstate ? (
+                <span class="sqlstate" title={conditionName(letter.last_error.sqlstate)}>
+                    {letter.last_error.sqlstate}
+                </span>
+            ) : (
+                <None />
+            ),
+    },
+    {
+        name: 'Reason',
+        wide: true,
+        bare: true,
+        cell: (letter) => (letter.failure_reason ? <Cut text={letter.failure_reason} /> : <None />),
+    },
     { name: 'Queue', optional: true, cell: (letter) => <QueueName name={letter.queue_name} /> },
-    { name: 'Attempts', number: true, optional: true, cell: (letter) => <span class="num">{letter.failure_count} <span class="quiet">/ {letter.max_attempts}</span></span> },
-    { name: 'Job', cell: (letter) => (letter.waiting ? <span class="requeued"><State name="waiting" label="requeued" /> <JobLink id={letter.original_job_id} /></span> : <JobLink id={letter.original_job_id} />) },
+    {
+        name: 'Attempts',
+        number: true,
+        optional: true,
+        cell: (letter) => (
+            <span class="num">
+                {letter.failure_count} <span class="quiet">/ {letter.max_attempts}</span>
+            </span>
+        ),
+    },
+    {
+        name: 'Job',
+        cell: (letter) =>
+            letter.waiting ? (
+                <span class="requeued">
+                    <State name="waiting" label="requeued" /> <JobLink id={letter.original_job_id} />
+                </span>
+            ) : (
+                <JobLink id={letter.original_job_id} />
+            ),
+    },
     { name: 'Failed', cell: (letter) => <Time at={letter.failed_at} /> },
 ];
 
@@ -199,12 +317,24 @@ function Letters() {
             <ListProblem list={list} />
             <ListHead list={list} one="dead letter">
                 {may('dlq.requeue_many') && (
-                    <button type="button" class="button button-small" data-testid="requeue-many" onClick={() => setRequeueing(true)}>
+                    <button
+                        type="button"
+                        class="button button-small"
+                        data-testid="requeue-many"
+                        onClick={() => setRequeueing(true)}
+                    >
                         <Icon name="again" /> Requeue {number(n)} …
                     </button>
                 )}
                 {may('dlq.delete_many') && (
-                    <button type="button" class="button button-small button-danger" data-testid="delete-many" onClick={() => void deleteLetters(n, chosenRest(selection, total), body).then((sure) => sure && done())}>
+                    <button
+                        type="button"
+                        class="button button-small button-danger"
+                        data-testid="delete-many"
+                        onClick={() =>
+                            void deleteLetters(n, chosenRest(selection, total), body).then((sure) => sure && done())
+                        }
+                    >
                         <Icon name="trash" /> Delete {number(n)} …
                     </button>
                 )}
@@ -223,7 +353,11 @@ function Letters() {
                 empty={
                     list.isFiltered ? (
                         <Empty title="No dead letter passes this filter." icon="search">
-                            <button type="button" class="button" onClick={() => setParams(Object.fromEntries(letterFilters.map((name) => [name, null])))}>
+                            <button
+                                type="button"
+                                class="button"
+                                onClick={() => setParams(Object.fromEntries(letterFilters.map((name) => [name, null])))}
+                            >
                                 Clear the filter
                             </button>
                         </Empty>
@@ -232,7 +366,15 @@ function Letters() {
                     )
                 }
             />
-            {requeueing && <RequeueDialog n={n} note={chosenRest(selection, total)} body={body} onClose={() => setRequeueing(false)} onDone={done} />}
+            {requeueing && (
+                <RequeueDialog
+                    n={n}
+                    note={chosenRest(selection, total)}
+                    body={body}
+                    onClose={() => setRequeueing(false)}
+                    onDone={done}
+                />
+            )}
         </>
     );
 }

@@ -1,9 +1,9 @@
 // The form that enqueues a job, opened from many places.
 import { useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
-import { api, ApiError, raw } from '../api';
+import { api, ApiError } from '../api';
 import { fromLocalInput } from '../format';
-import { jsonProblem } from '../json';
+import { jsonProblem, raw } from '../json';
 import { tell } from '../notices';
 import { zone } from '../prefs';
 import { useResource } from '../resource';
@@ -15,7 +15,11 @@ import { JsonField, SelectField, TextField } from '../ui/form';
 import { Icon } from '../ui/icons';
 import { FormError } from '../ui/form-error';
 
-export interface EnqueueStart { task_identifier?: string; payload?: string; queue_name?: string }
+export interface EnqueueStart {
+    task_identifier?: string;
+    payload?: string;
+    queue_name?: string;
+}
 
 /** The form is open, with these values to begin with. */
 export const enqueueOpen = signal<EnqueueStart | undefined>(undefined);
@@ -23,7 +27,12 @@ export const enqueueOpen = signal<EnqueueStart | undefined>(undefined);
 export function EnqueueButton({ start = {} }: { start?: EnqueueStart }) {
     if (!may('jobs.enqueue')) return null;
     return (
-        <button type="button" class="button button-main" data-testid="enqueue" onClick={() => (enqueueOpen.value = start)}>
+        <button
+            type="button"
+            class="button button-main"
+            data-testid="enqueue"
+            onClick={() => (enqueueOpen.value = start)}
+        >
             <Icon name="plus" /> Enqueue a job
         </button>
     );
@@ -48,15 +57,22 @@ export const keyModes: [string, string][] = [
 export const optional = (text: string) => text.trim() || undefined;
 export const optionalNumber = (text: string) => (text.trim() ? Number(text) : undefined);
 
-/** Names of tasks, for completion. */
+/** Names of tasks that a field completes. */
 export function useTaskNames(): string[] {
     const tasks = useResource<{ tasks: Task[] }>(may('tasks.list') ? '/tasks' : null, { limit: '500' }, { every: 0 });
     return tasks.data?.tasks.map((task) => task.task_identifier) ?? [];
 }
 
 export function usePolicies(): [string, string][] {
-    const policies = useResource<{ retry_policies: { policy_name: string }[] }>(may('retry_policies.list') ? '/retry-policies' : null, {}, { every: 0 });
-    return [['', 'as the task says'], ...(policies.data?.retry_policies ?? []).map(({ policy_name: name }): [string, string] => [name, name])];
+    const policies = useResource<{ retry_policies: { policy_name: string }[] }>(
+        may('retry_policies.list') ? '/retry-policies' : null,
+        {},
+        { every: 0 },
+    );
+    return [
+        ['', 'as the task says'],
+        ...(policies.data?.retry_policies ?? []).map(({ policy_name: name }): [string, string] => [name, name]),
+    ];
 }
 
 export function EnqueueDialog() {
@@ -66,7 +82,17 @@ export function EnqueueDialog() {
 
 function Form({ start }: { start: EnqueueStart }) {
     const [fields, setFields] = useState({
-        task: start.task_identifier ?? '', payload: start.payload ?? '{}', queue: start.queue_name ?? '', priority: '', runAt: '', attempts: '', key: '', keyMode: 'replace', policy: '', timeout: '', headers: '',
+        task: start.task_identifier ?? '',
+        payload: start.payload ?? '{}',
+        queue: start.queue_name ?? '',
+        priority: '',
+        runAt: '',
+        attempts: '',
+        key: '',
+        keyMode: 'replace',
+        policy: '',
+        timeout: '',
+        headers: '',
     });
     const [error, setError] = useState<ApiError>();
     const [busy, setBusy] = useState(false);
@@ -107,21 +133,85 @@ function Form({ start }: { start: EnqueueStart }) {
         <Dialog title="Enqueue a job" onClose={close} class="dialog-wide">
             <form onSubmit={submit} data-testid="enqueue-form">
                 <div class="dialog-body">
-                    <TextField label="Task" value={fields.task} onChange={set('task')} options={tasks} required autoFocus mono hint={isUnknown ? 'No task of this name is registered: the job waits until it is.' : undefined} />
+                    <TextField
+                        label="Task"
+                        value={fields.task}
+                        onChange={set('task')}
+                        options={tasks}
+                        required
+                        autoFocus
+                        mono
+                        hint={isUnknown ? 'No task of this name is registered: the job waits until it is.' : undefined}
+                    />
                     <JsonField label="Payload" value={fields.payload} onChange={set('payload')} />
                     <details class="more" open={!!start.queue_name}>
                         <summary>Queue, priority, time and more</summary>
                         <div class="form-grid">
-                            <TextField label="Queue" value={fields.queue} onChange={set('queue')} placeholder="as the task says" />
-                            <SelectField label="Priority" value={fields.priority} onChange={set('priority')} options={priorities} />
-                            <TextField label={`Run at (${zone.value === 'utc' ? 'UTC' : 'local time'})`} type="datetime-local" value={fields.runAt} onChange={set('runAt')} hint="empty: at once" />
-                            <TextField label="Attempts, at most" type="number" min={1} max={32767} value={fields.attempts} onChange={set('attempts')} placeholder="as the task says" />
-                            <SelectField label="Retry policy" value={fields.policy} onChange={set('policy')} options={policies} />
-                            <TextField label="Time limit in seconds" type="number" min={0} step="any" value={fields.timeout} onChange={set('timeout')} placeholder="as the task says" />
-                            <TextField label="Key" value={fields.key} onChange={set('key')} hint="one waiting job per key" mono />
-                            <SelectField label="If a job with the key waits" value={fields.keyMode} onChange={set('keyMode')} options={keyModes} />
+                            <TextField
+                                label="Queue"
+                                value={fields.queue}
+                                onChange={set('queue')}
+                                placeholder="as the task says"
+                            />
+                            <SelectField
+                                label="Priority"
+                                value={fields.priority}
+                                onChange={set('priority')}
+                                options={priorities}
+                            />
+                            <TextField
+                                label={`Run at (${zone.value === 'utc' ? 'UTC' : 'local time'})`}
+                                type="datetime-local"
+                                value={fields.runAt}
+                                onChange={set('runAt')}
+                                hint="empty: at once"
+                            />
+                            <TextField
+                                label="Attempts, at most"
+                                type="number"
+                                min={1}
+                                max={32767}
+                                value={fields.attempts}
+                                onChange={set('attempts')}
+                                placeholder="as the task says"
+                            />
+                            <SelectField
+                                label="Retry policy"
+                                value={fields.policy}
+                                onChange={set('policy')}
+                                options={policies}
+                            />
+                            <TextField
+                                label="Time limit in seconds"
+                                type="number"
+                                min={0}
+                                step="any"
+                                value={fields.timeout}
+                                onChange={set('timeout')}
+                                placeholder="as the task says"
+                            />
+                            <TextField
+                                label="Key"
+                                value={fields.key}
+                                onChange={set('key')}
+                                hint="one waiting job per key"
+                                mono
+                            />
+                            <SelectField
+                                label="If a job with the key waits"
+                                value={fields.keyMode}
+                                onChange={set('keyMode')}
+                                options={keyModes}
+                            />
                         </div>
-                        <TextField label="Headers" value={fields.headers} onChange={set('headers')} mono placeholder='{"traceparent": "…"}' problem={fields.headers.trim() ? jsonProblem(fields.headers) : undefined} />
+                        <TextField
+                            label="Headers"
+                            value={fields.headers}
+                            onChange={set('headers')}
+                            mono
+                            placeholder='{"traceparent": "…"}'
+                            problem={fields.headers.trim() ? jsonProblem(fields.headers) : undefined}
+                        />
                     </details>
                     <FormError error={error} />
                 </div>
@@ -129,7 +219,12 @@ function Form({ start }: { start: EnqueueStart }) {
                     <button type="button" class="button" onClick={close}>
                         Close
                     </button>
-                    <button type="submit" class="button button-main" disabled={busy || !!jsonProblem(fields.payload)} data-testid="enqueue-submit">
+                    <button
+                        type="submit"
+                        class="button button-main"
+                        disabled={busy || !!jsonProblem(fields.payload)}
+                        data-testid="enqueue-submit"
+                    >
                         Enqueue
                     </button>
                 </footer>

@@ -24,8 +24,18 @@ const columns: Column<Ended>[] = [
     { name: 'Outcome', beside: true, cell: (job) => <State name={job.outcome} /> },
     { name: 'Task', cell: (job) => <TaskName name={job.task_identifier} /> },
     { name: 'Queue', optional: true, cell: (job) => <QueueName name={job.queue_name} /> },
-    { name: 'Error', wide: true, bare: true, cell: (job) => (job.error ? <Cut text={[job.error.sqlstate, job.error.message].filter(Boolean).join(' ')} /> : <None />) },
-    { name: 'Runs', number: true, cell: (job) => <span class={job.attempts > 1 ? 'num tone-warn' : 'num'}>{job.attempts}</span> },
+    {
+        name: 'Error',
+        wide: true,
+        bare: true,
+        cell: (job) =>
+            job.error ? <Cut text={[job.error.sqlstate, job.error.message].filter(Boolean).join(' ')} /> : <None />,
+    },
+    {
+        name: 'Runs',
+        number: true,
+        cell: (job) => <span class={job.attempts > 1 ? 'num tone-warn' : 'num'}>{job.attempts}</span>,
+    },
     { name: 'Waited', number: true, optional: true, cell: (job) => duration(seconds(job.created_at, job.started_at)) },
     { name: 'Took', number: true, cell: (job) => duration(seconds(job.started_at, job.finished_at)) },
     { name: 'Worker', optional: true, cell: (job) => job.worker ?? <None /> },
@@ -62,7 +72,11 @@ export function HistoryPage() {
                     ) : (
                         <Empty title="The history is empty." icon="past">
                             <p>A job that is done leaves nothing behind, unless its task keeps a history:</p>
-                            <Code text={"SELECT backfill.register_task('greet', 'greet(jsonb)', keep_history => '7 days');"} />
+                            <Code
+                                text={
+                                    "SELECT backfill.register_task('greet', 'greet(jsonb)', keep_history => '7 days');"
+                                }
+                            />
                         </Empty>
                     )
                 }

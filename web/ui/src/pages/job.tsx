@@ -1,15 +1,28 @@
 // One job: what it is, what has happened to it, why it waits, and what can be done with it.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, raw, type ApiError } from '../api';
+import { api, type ApiError } from '../api';
 import { duration, plural, splitWhy, words } from '../format';
-import { jsonProblem, stringify } from '../json';
+import { jsonProblem, raw, stringify } from '../json';
 import { ask, attempt, tell } from '../notices';
 import { useResource } from '../resource';
 import { href } from '../router';
 import { may, session } from '../session';
 import { sample } from '../stream';
 import type { Job, JobDetails, Json, TimelineEvent, Worker } from '../types';
-import { bandName, CopyButton, Facts, LongTime, None, Panel, Priority, Progress, QueueName, State, TaskName, Time } from '../ui/basics';
+import {
+    bandName,
+    CopyButton,
+    Facts,
+    LongTime,
+    None,
+    Panel,
+    Priority,
+    Progress,
+    QueueName,
+    State,
+    TaskName,
+    Time,
+} from '../ui/basics';
 import { Dialog } from '../ui/dialog';
 import { ErrorView } from '../ui/error-view';
 import { JsonField, TextField } from '../ui/form';
@@ -24,19 +37,40 @@ import { RescheduleDialog } from './reschedule';
 /** A payload, or why there is none to see. */
 export function Payload({ value, label = 'payload' }: { value: Json; label?: string }) {
     // Only roles that may change jobs are sure to see payloads; for others null says nothing.
-    if (value === null && !may('jobs.update') && !may('dlq.update')) return <p class="panel-note">Null, or hidden: role {session.value!.role} may have no right to read payloads.</p>;
+    if (value === null && !may('jobs.update') && !may('dlq.update'))
+        return (
+            <p class="panel-note">Null, or hidden: role {session.value!.role} may have no right to read payloads.</p>
+        );
     return <JsonView value={value} label={label} />;
 }
 
-const events: Record<TimelineEvent['event'], { icon: IconName; tone: string; text: (event: TimelineEvent) => string }> = {
-    created: { icon: 'plus', tone: 'calm', text: () => 'Enqueued' },
-    started: { icon: 'play', tone: 'good', text: (event) => (event.attempt ? `Attempt ${event.attempt} began` : 'Began') },
-    attempt_failed: { icon: 'again', tone: 'warn', text: (event) => (event.attempt ? `Attempt ${event.attempt} failed` : 'An attempt failed') },
-    ended: { icon: 'check', tone: 'good', text: (event) => `Ended: ${words(event.outcome ?? 'done')}` },
-    dead: { icon: 'cross', tone: 'bad', text: (event) => (event.outcome === 'discarded' ? 'Discarded by its handler' : 'Failed for good: a dead letter') },
-    requeued: { icon: 'again', tone: 'ready', text: () => 'Requeued from the dead letters' },
-    next_run: { icon: 'clock', tone: 'later', text: (event) => (event.attempt ? `Attempt ${event.attempt} is due` : 'Due') },
-};
+const events: Record<TimelineEvent['event'], { icon: IconName; tone: string; text: (event: TimelineEvent) => string }> =
+    {
+        created: { icon: 'plus', tone: 'calm', text: () => 'Enqueued' },
+        started: {
+            icon: 'play',
+            tone: 'good',
+            text: (event) => (event.attempt ? `Attempt ${event.attempt} began` : 'Began'),
+        },
+        attempt_failed: {
+            icon: 'again',
+            tone: 'warn',
+            text: (event) => (event.attempt ? `Attempt ${event.attempt} failed` : 'An attempt failed'),
+        },
+        ended: { icon: 'check', tone: 'good', text: (event) => `Ended: ${words(event.outcome ?? 'done')}` },
+        dead: {
+            icon: 'cross',
+            tone: 'bad',
+            text: (event) =>
+                event.outcome === 'discarded' ? 'Discarded by its handler' : 'Failed for good: a dead letter',
+        },
+        requeued: { icon: 'again', tone: 'ready', text: () => 'Requeued from the dead letters' },
+        next_run: {
+            icon: 'clock',
+            tone: 'later',
+            text: (event) => (event.attempt ? `Attempt ${event.attempt} is due` : 'Due'),
+        },
+    };
 
 function Timeline({ items }: { items: TimelineEvent[] }) {
     return (
@@ -45,14 +79,20 @@ function Timeline({ items }: { items: TimelineEvent[] }) {
                 const kind = events[event.event] ?? events.created;
                 const isGood = event.event === 'ended' && event.outcome !== 'completed';
                 return (
-                    <li key={`${event.event} ${event.at} ${i}`} class={`tone-${isGood ? 'calm' : kind.tone}`} data-event={event.event}>
+                    <li
+                        key={`${event.event} ${event.at} ${i}`}
+                        class={`tone-${isGood ? 'calm' : kind.tone}`}
+                        data-event={event.event}
+                    >
                         <span class="timeline-mark">
                             <Icon name={isGood ? 'minus' : kind.icon} filled={event.event === 'started'} />
                         </span>
                         <div>
                             <p class="timeline-what">
                                 <strong>{kind.text(event)}</strong>
-                                <span class="timeline-when">{event.at ? <LongTime at={event.at} /> : <None>time not kept</None>}</span>
+                                <span class="timeline-when">
+                                    {event.at ? <LongTime at={event.at} /> : <None>time not kept</None>}
+                                </span>
                             </p>
                             {event.worker && <p class="quiet">by {event.worker}</p>}
                             {event.error && <ErrorView error={event.error} />}
@@ -80,11 +120,18 @@ function Why({ why }: { why: string }) {
 
 function EditDialog({ job, onClose, onDone }: { job: Job; onClose: () => void; onDone: () => void }) {
     // The values that were there when the form was opened: refreshes in the meantime do not change them.
-    const [start] = useState({ payload: stringify(job.payload, 2), queue: job.queue_name ?? '', priority: String(job.priority), max: String(job.max_attempts), timeout: job.timeout == null ? '' : String(job.timeout) });
+    const [start] = useState({
+        payload: stringify(job.payload, 2),
+        queue: job.queue_name ?? '',
+        priority: String(job.priority),
+        max: String(job.max_attempts),
+        timeout: job.timeout == null ? '' : String(job.timeout),
+    });
     const [fields, setFields] = useState(start);
     const [error, setError] = useState<ApiError>();
     const set = (name: keyof typeof fields) => (value: string) => setFields((old) => ({ ...old, [name]: value }));
     const changed = (name: keyof typeof fields) => fields[name] !== start[name];
+    const cleared = start.timeout !== '' && fields.timeout.trim() === '';
     const isChanged = (Object.keys(fields) as (keyof typeof fields)[]).some(changed);
     const submit = async (event: Event) => {
         event.preventDefault();
@@ -111,9 +158,33 @@ function EditDialog({ job, onClose, onDone }: { job: Job; onClose: () => void; o
                     <JsonField label="Payload" value={fields.payload} onChange={set('payload')} rows={12} />
                     <div class="form-grid">
                         <TextField label="Queue" value={fields.queue} onChange={set('queue')} placeholder="none" />
-                        <TextField label="Priority" type="number" min={-32768} max={32767} value={fields.priority} onChange={set('priority')} hint="smaller runs first" />
-                        <TextField label="Attempts, at most" type="number" min={1} max={32767} value={fields.max} onChange={set('max')} />
-                        <TextField label="Time limit in seconds" type="number" min={0} step="any" value={fields.timeout} onChange={set('timeout')} placeholder="as the task says" />
+                        <TextField
+                            label="Priority"
+                            type="number"
+                            min={-32768}
+                            max={32767}
+                            value={fields.priority}
+                            onChange={set('priority')}
+                            hint="smaller runs first"
+                        />
+                        <TextField
+                            label="Attempts, at most"
+                            type="number"
+                            min={1}
+                            max={32767}
+                            value={fields.max}
+                            onChange={set('max')}
+                        />
+                        <TextField
+                            label="Time limit in seconds"
+                            type="number"
+                            min={0}
+                            step="any"
+                            value={fields.timeout}
+                            onChange={set('timeout')}
+                            placeholder="as the task says"
+                            problem={cleared ? 'It can be changed, but not taken away.' : undefined}
+                        />
                     </div>
                     <FormError error={error} />
                 </div>
@@ -121,7 +192,12 @@ function EditDialog({ job, onClose, onDone }: { job: Job; onClose: () => void; o
                     <button type="button" class="button" onClick={onClose}>
                         Keep as it is
                     </button>
-                    <button type="submit" class="button button-main" disabled={!isChanged || !!jsonProblem(fields.payload)} data-testid="edit-submit">
+                    <button
+                        type="submit"
+                        class="button button-main"
+                        disabled={!isChanged || cleared || !!jsonProblem(fields.payload)}
+                        data-testid="edit-submit"
+                    >
                         Save
                     </button>
                 </footer>
@@ -130,27 +206,46 @@ function EditDialog({ job, onClose, onDone }: { job: Job; onClose: () => void; o
     );
 }
 
-interface ActionsProps { details: JobDetails; reload: () => Promise<void> }
+interface ActionsProps {
+    details: JobDetails;
+    reload: () => Promise<void>;
+}
 
 function Actions({ details, reload }: ActionsProps) {
     const [open, setOpen] = useState<'' | 'edit' | 'reschedule'>('');
     const { job } = details;
     if (!job) return null;
     const waits = job.state === 'ready' || job.state === 'scheduled';
-    const runNow = () => attempt(async () => (await api.post(`/jobs/${job.id}/run`), `Job ${job.id} is ready now.`)).then(reload);
+    const runNow = () =>
+        attempt(async () => (await api.post(`/jobs/${job.id}/run`), `Job ${job.id} is ready now.`)).then(reload);
     const cancel = async () => {
         const sure = await ask({
             title: `Cancel job ${job.id}?`,
-            text: waits ? 'It is removed. There is no way back.' : 'It is told to stop; what it has done is rolled back, unless it is a procedure that has committed. There is no way back.',
+            text: waits
+                ? 'It is removed. There is no way back.'
+                : 'It is told to stop; what it has done is rolled back, unless it is a procedure that has committed. There is no way back.',
             action: 'Cancel the job',
             danger: true,
         });
-        if (sure) await attempt(async () => (await api.post(`/jobs/${job.id}/cancel`), waits ? `Job ${job.id} is cancelled.` : `Job ${job.id} is told to stop.`)).then(reload);
+        if (sure)
+            await attempt(
+                async () => (
+                    await api.post(`/jobs/${job.id}/cancel`),
+                    waits ? `Job ${job.id} is cancelled.` : `Job ${job.id} is told to stop.`
+                ),
+            ).then(reload);
     };
     return (
         <>
             {waits && may('jobs.run_now') && (
-                <button type="button" class="button" data-testid="run-now" disabled={job.state === 'ready'} title={job.state === 'ready' ? 'It is ready already' : undefined} onClick={() => void runNow()}>
+                <button
+                    type="button"
+                    class="button"
+                    data-testid="run-now"
+                    disabled={job.state === 'ready'}
+                    title={job.state === 'ready' ? 'It is ready already' : undefined}
+                    onClick={() => void runNow()}
+                >
                     <Icon name="play" /> Run now
                 </button>
             )}
@@ -193,9 +288,25 @@ function JobFacts({ details }: { details: JobDetails }) {
             items={[
                 ['Task', <TaskName name={any.task_identifier} />],
                 ['Queue', <QueueName name={any.queue_name} />],
-                ['Priority', <><Priority value={any.priority} />{job && <span class="quiet"> {bandName(job.priority_band)}</span>}</>],
+                [
+                    'Priority',
+                    <>
+                        <Priority value={any.priority} />
+                        {job && <span class="quiet"> {bandName(job.priority_band)}</span>}
+                    </>,
+                ],
                 ['Key', any.job_key ? <span class="mono wrap">{any.job_key}</span> : <None>none</None>],
-                ['Attempts', <span class="num">{job ? `${job.attempts} failed` : history ? plural(history.attempts, 'run') : `${letter!.failure_count} failed`}, at most {any.max_attempts}</span>],
+                [
+                    'Attempts',
+                    <span class="num">
+                        {job
+                            ? `${job.attempts} failed`
+                            : history
+                              ? plural(history.attempts, 'run')
+                              : `${letter!.failure_count} failed`}
+                        , at most {any.max_attempts}
+                    </span>,
+                ],
                 ...(job
                     ? ([
                           ['Retry policy', job.retry_policy],
@@ -203,7 +314,12 @@ function JobFacts({ details }: { details: JobDetails }) {
                           ['Enqueued', <LongTime at={job.created_at} />],
                           ['Due', <LongTime at={job.run_at} />],
                           ...(job.worker ? ([['Worker', job.worker]] as [string, string][]) : []),
-                          ...(job.lease_expires_at ? ([['Lease until', <LongTime at={job.lease_expires_at} />]] as [string, preact.JSX.Element][]) : []),
+                          ...(job.lease_expires_at
+                              ? ([['Lease until', <LongTime at={job.lease_expires_at} />]] as [
+                                    string,
+                                    preact.JSX.Element,
+                                ][])
+                              : []),
                       ] as [string, preact.ComponentChildren][])
                     : []),
                 ...(history && !job
@@ -214,7 +330,16 @@ function JobFacts({ details }: { details: JobDetails }) {
                           ['Kept until', <LongTime at={history.keep_until} none="for ever" />],
                       ] as [string, preact.ComponentChildren][])
                     : []),
-                ...(letter && may('dlq.get') ? ([['Dead letter', <a class="mono" href={href(`/dlq/${letter.id}`)}>{letter.id}</a>]] as [string, preact.JSX.Element][]) : []),
+                ...(letter && may('dlq.get')
+                    ? ([
+                          [
+                              'Dead letter',
+                              <a class="mono" href={href(`/dlq/${letter.id}`)}>
+                                  {letter.id}
+                              </a>,
+                          ],
+                      ] as [string, preact.JSX.Element][])
+                    : []),
             ]}
         />
     );
@@ -252,12 +377,18 @@ export function JobPage({ id }: { id: string }) {
                 {error?.status === 404 && wasThere.current ? (
                     <div class="why" data-testid="why">
                         <Icon name="ok" />
-                        <p>This job is done, or was removed. Its task keeps no history, so nothing more is known of it.</p>
+                        <p>
+                            This job is done, or was removed. Its task keeps no history, so nothing more is known of it.
+                        </p>
                     </div>
                 ) : error && error.status !== 401 ? (
                     <Problem error={error} retry={() => void reload()} />
                 ) : (
-                    <div class="skeleton-page"><span class="skeleton" /><span class="skeleton" /><span class="skeleton" /></div>
+                    <div class="skeleton-page">
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                    </div>
                 )}
             </>
         );
@@ -268,7 +399,10 @@ export function JobPage({ id }: { id: string }) {
     const message = worker?.progress_message ?? (job?.state === 'running' ? job.progress_message : null);
     return (
         <>
-            <PageHead title={title} sub={<State name={job ? job.state : letter && !history ? 'dead' : history?.outcome ?? data.state} />}>
+            <PageHead
+                title={title}
+                sub={<State name={job ? job.state : letter && !history ? 'dead' : (history?.outcome ?? data.state)} />}
+            >
                 <Actions details={data} reload={reload} />
             </PageHead>
             {error && error.status !== 401 && <Stale error={error} at={at} retry={() => void reload()} />}

@@ -23,21 +23,42 @@ const isPriority = (text: string) => (/^-?\d{1,5}$/.test(text) ? undefined : 'A 
 
 export function payloadPreview(job: { payload: Job['payload']; payload_size?: number }) {
     if (job.payload !== null) return <Cut text={stringify(job.payload).slice(0, 300)} class="mono payload" />;
-    return job.payload_size !== undefined && job.payload_size > 2000 ? <None>{bytes(job.payload_size)}</None> : <None />;
+    return job.payload_size !== undefined && job.payload_size > 2000 ? (
+        <None>{bytes(job.payload_size)}</None>
+    ) : (
+        <None />
+    );
 }
 
 const columns: Column<Job>[] = [
     { name: 'Job', lead: true, cell: (job) => <JobLink id={job.id} /> },
     { name: 'State', beside: true, cell: (job) => <State name={job.state} /> },
     { name: 'Task', cell: (job) => <TaskName name={job.task_identifier} /> },
-    { name: 'Payload', wide: true, bare: true, cell: (job) => (job.progress != null ? <Progress value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} /> : payloadPreview(job)) },
+    {
+        name: 'Payload',
+        wide: true,
+        bare: true,
+        cell: (job) =>
+            job.progress != null ? (
+                <Progress value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} />
+            ) : (
+                payloadPreview(job)
+            ),
+    },
     { name: 'Queue', cell: (job) => <QueueName name={job.queue_name} /> },
     { name: 'Priority', number: true, cell: (job) => <Priority value={job.priority} band={job.priority_band} /> },
     {
         name: 'Attempts',
         number: true,
         cell: (job) => (
-            <span class={job.attempts ? 'num tone-warn' : 'num'} title={job.attempts ? `${plural(job.attempts, 'failed attempt')}; last error ${job.last_error?.sqlstate ?? ''} ${job.last_error?.message ?? ''}` : 'failed attempts of at most so many'}>
+            <span
+                class={job.attempts ? 'num tone-warn' : 'num'}
+                title={
+                    job.attempts
+                        ? `${plural(job.attempts, 'failed attempt')}; last error ${job.last_error?.sqlstate ?? ''} ${job.last_error?.message ?? ''}`
+                        : 'failed attempts, and how many it has at most'
+                }
+            >
                 {job.attempts} <span class="quiet">/ {job.max_attempts}</span>
             </span>
         ),
@@ -52,7 +73,13 @@ function StateFilter() {
     return (
         <div class="segments" role="group" aria-label="State">
             {['', ...states].map((state) => (
-                <button key={state} type="button" class="segment" aria-pressed={chosen === state} onClick={() => setParams({ state: state || null })}>
+                <button
+                    key={state}
+                    type="button"
+                    class="segment"
+                    aria-pressed={chosen === state}
+                    onClick={() => setParams({ state: state || null })}
+                >
                     {state ? <State name={state} /> : 'all'}
                 </button>
             ))}
@@ -86,7 +113,10 @@ export function Jobs() {
     };
     const runNow = async () => {
         const done = await attempt(async () => {
-            const { affected, more } = await api.post<{ affected: number; more: boolean }>('/jobs/reschedule', { ...body(), run_at: new Date().toISOString() });
+            const { affected, more } = await api.post<{ affected: number; more: boolean }>('/jobs/reschedule', {
+                ...body(),
+                run_at: new Date().toISOString(),
+            });
             return `${plural(affected, 'waiting job')} made ready.${more ? ' There are more that pass the filter.' : ''}`;
         });
         if (done) selection.clear();
@@ -118,22 +148,44 @@ export function Jobs() {
                 <FilterText name="min_priority" label="Priority from" size={4} check={isPriority} />
                 <FilterText name="max_priority" label="to" size={4} check={isPriority} />
                 <FilterText name="id" label="Id" size={10} check={isId} mono />
-                <FilterText name="payload" label="Payload contains" placeholder='{"customer": 42}' size={22} check={jsonProblem} mono />
+                <FilterText
+                    name="payload"
+                    label="Payload contains"
+                    placeholder='{"customer": 42}'
+                    size={22}
+                    check={jsonProblem}
+                    mono
+                />
             </Filters>
             <ListProblem list={list} />
             <ListHead list={list} one="job" canSelectAll={!filter.id}>
                 {may('jobs.reschedule_many') && (
                     <>
-                        <button type="button" class="button button-small" data-testid="run-many" onClick={() => void runNow()}>
+                        <button
+                            type="button"
+                            class="button button-small"
+                            data-testid="run-many"
+                            onClick={() => void runNow()}
+                        >
                             <Icon name="play" /> Run now
                         </button>
-                        <button type="button" class="button button-small" data-testid="reschedule-many" onClick={() => setRescheduling(true)}>
+                        <button
+                            type="button"
+                            class="button button-small"
+                            data-testid="reschedule-many"
+                            onClick={() => setRescheduling(true)}
+                        >
                             <Icon name="clock" /> Reschedule …
                         </button>
                     </>
                 )}
                 {may('jobs.cancel_many') && (
-                    <button type="button" class="button button-small button-danger" data-testid="cancel-many" onClick={() => void cancel()}>
+                    <button
+                        type="button"
+                        class="button button-small button-danger"
+                        data-testid="cancel-many"
+                        onClick={() => void cancel()}
+                    >
                         <Icon name="close" /> Cancel {number(n)} …
                     </button>
                 )}
@@ -153,8 +205,19 @@ export function Jobs() {
                     list.isFiltered ? (
                         <Empty title="No job that waits or runs passes this filter." icon="search">
                             <p>
-                                Jobs that are done are gone{may('history.list') && <>; of tasks that keep one, they are in the <a href={href('/history')}>history</a></>}.
-                                {may('dlq.list') && <> Those that failed for good are <a href={href('/dlq')}>dead letters</a>.</>}
+                                Jobs that are done are gone
+                                {may('history.list') && (
+                                    <>
+                                        ; of tasks that keep one, they are in the <a href={href('/history')}>history</a>
+                                    </>
+                                )}
+                                .
+                                {may('dlq.list') && (
+                                    <>
+                                        {' '}
+                                        Those that failed for good are <a href={href('/dlq')}>dead letters</a>.
+                                    </>
+                                )}
                             </p>
                         </Empty>
                     ) : (
@@ -175,7 +238,10 @@ export function Jobs() {
                         void list.resource.reload();
                     }}
                     send={async (changes) => {
-                        const { affected, more } = await api.post<{ affected: number; more: boolean }>('/jobs/reschedule', { ...body(), ...changes });
+                        const { affected, more } = await api.post<{ affected: number; more: boolean }>(
+                            '/jobs/reschedule',
+                            { ...body(), ...changes },
+                        );
                         return `${plural(affected, 'waiting job')} rescheduled.${more ? ' There are more that pass the filter.' : ''}`;
                     }}
                 />

@@ -1,7 +1,7 @@
 // One dead letter: why its job failed, and what can be done about it.
 import { useState } from 'preact/hooks';
-import { api, raw, type ApiError } from '../api';
-import { jsonProblem, stringify } from '../json';
+import { api, type ApiError } from '../api';
+import { jsonProblem, raw, stringify } from '../json';
 import { ask, attempt, tell } from '../notices';
 import { useResource } from '../resource';
 import { href, navigate } from '../router';
@@ -24,7 +24,10 @@ function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () =
     const [payload, setPayload] = useState(start.payload);
     const [notes, setNotes] = useState(start.notes);
     const [error, setError] = useState<ApiError>();
-    const changes = () => ({ payload: payload === start.payload ? undefined : raw(payload), notes: notes === start.notes ? undefined : notes });
+    const changes = () => ({
+        payload: payload === start.payload ? undefined : raw(payload),
+        notes: notes === start.notes ? undefined : notes,
+    });
     const send = async (action: () => Promise<string>) => {
         setError(undefined);
         try {
@@ -36,8 +39,13 @@ function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () =
             setError(problem as ApiError);
         }
     };
-    const save = () => send(async () => (await api.patch(`/dlq/${letter.id}`, changes()), `Dead letter ${letter.id} is changed.`));
-    const requeue = () => send(async () => `Job ${(await api.post<{ job_id: string }>(`/dlq/${letter.id}/requeue`, changes())).job_id} is requeued.`);
+    const save = () =>
+        send(async () => (await api.patch(`/dlq/${letter.id}`, changes()), `Dead letter ${letter.id} is changed.`));
+    const requeue = () =>
+        send(
+            async () =>
+                `Job ${(await api.post<{ job_id: string }>(`/dlq/${letter.id}/requeue`, changes())).job_id} is requeued.`,
+        );
     const isWrong = !!jsonProblem(payload);
     return (
         <Dialog title={`Edit dead letter ${letter.id}`} onClose={onClose} class="dialog-wide">
@@ -58,12 +66,23 @@ function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () =
                         Keep as it is
                     </button>
                     {may('dlq.update') && (
-                        <button type="button" class="button" disabled={isWrong || (payload === start.payload && notes === start.notes)} data-testid="letter-save" onClick={() => void save()}>
+                        <button
+                            type="button"
+                            class="button"
+                            disabled={isWrong || (payload === start.payload && notes === start.notes)}
+                            data-testid="letter-save"
+                            onClick={() => void save()}
+                        >
                             Save
                         </button>
                     )}
                     {may('dlq.requeue') && (
-                        <button type="submit" class="button button-main" disabled={isWrong || letter.waiting} data-testid="letter-requeue">
+                        <button
+                            type="submit"
+                            class="button button-main"
+                            disabled={isWrong || letter.waiting}
+                            data-testid="letter-requeue"
+                        >
                             <Icon name="again" /> Requeue with this payload
                         </button>
                     )}
@@ -85,19 +104,46 @@ export function LetterPage({ id }: { id: string }) {
         return (
             <>
                 <PageHead title={title} />
-                {error && error.status !== 401 ? <Problem error={error} retry={() => void reload()} /> : <div class="skeleton-page"><span class="skeleton" /><span class="skeleton" /><span class="skeleton" /></div>}
+                {error && error.status !== 401 ? (
+                    <Problem error={error} retry={() => void reload()} />
+                ) : (
+                    <div class="skeleton-page">
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                    </div>
+                )}
             </>
         );
-    const requeue = () => attempt(async () => `Job ${(await api.post<{ job_id: string }>(`/dlq/${id}/requeue`, {})).job_id} is requeued.`).then(reload);
+    const requeue = () =>
+        attempt(
+            async () => `Job ${(await api.post<{ job_id: string }>(`/dlq/${id}/requeue`, {})).job_id} is requeued.`,
+        ).then(reload);
     const remove = async () => {
-        const sure = await ask({ title: `Delete dead letter ${id}?`, text: 'Its payload and errors are gone for good.', action: 'Delete the letter', danger: true });
-        if (sure && (await attempt(async () => (await api.delete(`/dlq/${id}`), `Dead letter ${id} is deleted.`)))) navigate(href('/dlq'), { replace: true });
+        const sure = await ask({
+            title: `Delete dead letter ${id}?`,
+            text: 'Its payload and errors are gone for good.',
+            action: 'Delete the letter',
+            danger: true,
+        });
+        if (sure && (await attempt(async () => (await api.delete(`/dlq/${id}`), `Dead letter ${id} is deleted.`))))
+            navigate(href('/dlq'), { replace: true });
     };
     return (
         <>
-            <PageHead title={title} sub={letter.waiting ? <State name="waiting" label="requeued" /> : <State name="dead" />}>
+            <PageHead
+                title={title}
+                sub={letter.waiting ? <State name="waiting" label="requeued" /> : <State name="dead" />}
+            >
                 {may('dlq.requeue') && (
-                    <button type="button" class="button button-main" data-testid="requeue" disabled={letter.waiting} title={letter.waiting ? 'Its job waits or runs already' : undefined} onClick={() => void requeue()}>
+                    <button
+                        type="button"
+                        class="button button-main"
+                        data-testid="requeue"
+                        disabled={letter.waiting}
+                        title={letter.waiting ? 'Its job waits or runs already' : undefined}
+                        onClick={() => void requeue()}
+                    >
                         <Icon name="again" /> Requeue
                     </button>
                 )}
@@ -107,7 +153,12 @@ export function LetterPage({ id }: { id: string }) {
                     </button>
                 )}
                 {may('dlq.delete') && (
-                    <button type="button" class="button button-danger" data-testid="delete" onClick={() => void remove()}>
+                    <button
+                        type="button"
+                        class="button button-danger"
+                        data-testid="delete"
+                        onClick={() => void remove()}
+                    >
                         <Icon name="trash" /> Delete …
                     </button>
                 )}
@@ -117,15 +168,22 @@ export function LetterPage({ id }: { id: string }) {
                 <div class="why why-runs" data-testid="why">
                     <Icon name="again" />
                     <p>
-                        Requeued: job <JobLink id={letter.original_job_id} /> waits or runs. The letter goes when the job succeeds.
+                        Requeued: job <JobLink id={letter.original_job_id} /> waits or runs. The letter goes when the
+                        job succeeds.
                     </p>
                 </div>
             )}
             <div class="detail-grid">
                 <div>
                     <Panel id="error" title="Last error">
-                        {letter.last_error ? <ErrorView error={letter.last_error} /> : letter.failure_reason ? null : <p class="panel-note">Hidden, or there is none.</p>}
-                        {letter.failure_reason && letter.failure_reason !== letter.last_error?.message && <p class="panel-note wrap">{letter.failure_reason}</p>}
+                        {letter.last_error ? (
+                            <ErrorView error={letter.last_error} />
+                        ) : letter.failure_reason ? null : (
+                            <p class="panel-note">Hidden, or there is none.</p>
+                        )}
+                        {letter.failure_reason && letter.failure_reason !== letter.last_error?.message && (
+                            <p class="panel-note wrap">{letter.failure_reason}</p>
+                        )}
                     </Panel>
                     <Panel id="payload" title="Payload">
                         <Payload value={letter.payload} />
@@ -144,12 +202,29 @@ export function LetterPage({ id }: { id: string }) {
                             ['Job', <JobLink id={letter.original_job_id} />],
                             ['Queue', <QueueName name={letter.queue_name} />],
                             ['Priority', <Priority value={letter.priority} />],
-                            ['Key', letter.job_key ? <span class="mono wrap">{letter.job_key}</span> : <None>none</None>],
-                            ['Attempts', <span class="num">{letter.failure_count} failed, at most {letter.max_attempts}</span>],
+                            [
+                                'Key',
+                                letter.job_key ? <span class="mono wrap">{letter.job_key}</span> : <None>none</None>,
+                            ],
+                            [
+                                'Attempts',
+                                <span class="num">
+                                    {letter.failure_count} failed, at most {letter.max_attempts}
+                                </span>,
+                            ],
                             ['Failed', <LongTime at={letter.failed_at} />],
                             ['Enqueued', <LongTime at={letter.original_created_at} />],
                             ['Last due', <LongTime at={letter.original_run_at} />],
-                            ['Requeued', letter.requeued_count ? <>{letter.requeued_count} ×, last <LongTime at={letter.last_requeued_at} /></> : <None>never</None>],
+                            [
+                                'Requeued',
+                                letter.requeued_count ? (
+                                    <>
+                                        {letter.requeued_count} ×, last <LongTime at={letter.last_requeued_at} />
+                                    </>
+                                ) : (
+                                    <None>never</None>
+                                ),
+                            ],
                             ['Notes', letter.notes ? <span class="wrap">{letter.notes}</span> : <None>none</None>],
                         ]}
                     />

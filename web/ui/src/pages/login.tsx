@@ -28,8 +28,25 @@ function LoginForm({ user: known = '', inDialog }: { user?: string; inDialog?: b
     };
     return (
         <form class={inDialog ? 'dialog-body' : 'login-form'} onSubmit={submit} data-testid="login-form">
-            <TextField label="Role" name="username" value={user} onChange={setUser} required autoFocus={!known} autoComplete="username" />
-            <TextField label="Password" name="password" type="password" value={password} onChange={setPassword} required autoFocus={!!known} autoComplete="current-password" />
+            <TextField
+                label="Role"
+                name="username"
+                value={user}
+                onChange={setUser}
+                required
+                autoFocus={!known}
+                autoComplete="username"
+            />
+            <TextField
+                label="Password"
+                name="password"
+                type="password"
+                value={password}
+                onChange={setPassword}
+                required
+                autoFocus={!!known}
+                autoComplete="current-password"
+            />
             <div class="login-error" role="alert">
                 {error && (
                     <>

@@ -27,7 +27,19 @@ const waits: Line[] = [
 ];
 const depth: Line[] = [{ name: 'ready', column: 1, color: 1, area: true }];
 
-function Tile({ name, value, to, children, tone = '' }: { name: string; value: ComponentChildren; to?: string; children?: ComponentChildren; tone?: string }) {
+function Tile({
+    name,
+    value,
+    to,
+    children,
+    tone = '',
+}: {
+    name: string;
+    value: ComponentChildren;
+    to?: string;
+    children?: ComponentChildren;
+    tone?: string;
+}) {
     const inside = (
         <>
             <span class="tile-name">{name}</span>
@@ -53,9 +65,18 @@ function Tiles({ seen }: { seen: Overview }) {
     return (
         <div class="tiles" data-testid="tiles">
             <Tile name="Ready" value={count(jobs.ready)} to={list('ready')}>
-                {jobs.ready.capped && estimated ? `about ${number(Math.round(estimated / 1000) * 1000)} jobs in all` : rates ? `${compact(rates.enqueued)} enqueued / s` : 'waiting for a worker'}
+                {jobs.ready.capped && estimated
+                    ? `about ${number(Math.round(estimated / 1000) * 1000)} jobs in all`
+                    : rates
+                      ? `${compact(rates.enqueued)} enqueued / s`
+                      : 'waiting for a worker'}
             </Tile>
-            <Tile name="Running" value={number(jobs.running)} to={list('running')} tone={jobs.running ? 'tile-good' : ''}>
+            <Tile
+                name="Running"
+                value={number(jobs.running)}
+                to={list('running')}
+                tone={jobs.running ? 'tile-good' : ''}
+            >
                 {rates ? `${compact(rates.completed)} done / s` : plural(seen.workers.length, 'worker')}
             </Tile>
             <Tile name="Scheduled" value={count(jobs.scheduled)} to={list('scheduled')}>
@@ -64,10 +85,18 @@ function Tiles({ seen }: { seen: Overview }) {
             <Tile name="Leased" value={number(jobs.leased)} to={list('leased')}>
                 by consumers
             </Tile>
-            <Tile name="Oldest ready job" value={oldest === undefined ? '–' : duration(Math.max(0, (now.value - oldest) / 1000))}>
+            <Tile
+                name="Oldest ready job"
+                value={oldest === undefined ? '–' : duration(Math.max(0, (now.value - oldest) / 1000))}
+            >
                 {oldest === undefined ? 'nothing waits' : 'since it was due'}
             </Tile>
-            <Tile name="Dead letters" value={count(jobs.dead)} to={may('dlq.list') ? href('/dlq') : undefined} tone={seen.dead_today.count ? 'tile-bad' : ''}>
+            <Tile
+                name="Dead letters"
+                value={count(jobs.dead)}
+                to={may('dlq.list') ? href('/dlq') : undefined}
+                tone={seen.dead_today.count ? 'tile-bad' : ''}
+            >
                 {seen.dead_today.count ? `${count(seen.dead_today)} today` : 'none today'}
             </Tile>
         </div>
@@ -79,7 +108,13 @@ function Charts() {
         <section class="panel charts" aria-label="Charts">
             <div class="charts-tools" role="group" aria-label="Range of the charts">
                 {(['5', '15', '60'] as const).map((range) => (
-                    <button key={range} type="button" class="segment" aria-pressed={chartRange.value === range} onClick={() => (chartRange.value = range)}>
+                    <button
+                        key={range}
+                        type="button"
+                        class="segment"
+                        aria-pressed={chartRange.value === range}
+                        onClick={() => (chartRange.value = range)}
+                    >
                         {range === '60' ? '1 h' : `${range} min`}
                     </button>
                 ))}
@@ -105,13 +140,21 @@ function Depth({ seen }: { seen: Overview }) {
     const mostInBand = largest(seen.bands.map((band) => band.ready));
     return (
         <>
-            <Panel id="depth-queues" title="Ready by queue" tools={may('queues.list') && <a href={href('/queues')}>all queues</a>}>
+            <Panel
+                id="depth-queues"
+                title="Ready by queue"
+                tools={may('queues.list') && <a href={href('/queues')}>all queues</a>}
+            >
                 {!seen.queues.length && <p class="panel-note">No job is in a queue.</p>}
                 <ul class="bars">
                     {seen.queues.map((queue) => (
                         <li key={queue.queue_name}>
                             {may('queues.get') ? (
-                                <a class="bar-name name cut" href={href(`/queues/${segment(queue.queue_name)}`)} title={queue.queue_name}>
+                                <a
+                                    class="bar-name name cut"
+                                    href={href(`/queues/${segment(queue.queue_name)}`)}
+                                    title={queue.queue_name}
+                                >
                                     {queue.queue_name}
                                 </a>
                             ) : (
@@ -120,7 +163,11 @@ function Depth({ seen }: { seen: Overview }) {
                             <Bar share={queue.ready.count / mostInQueue} />
                             <Counted value={queue.ready} />
                             <span class="bar-note">
-                                {queue.paused ? <State name="paused" /> : `${number(queue.running)}${queue.concurrency == null ? '' : ` of ${number(queue.concurrency)}`} running`}
+                                {queue.paused ? (
+                                    <State name="paused" />
+                                ) : (
+                                    `${number(queue.running)}${queue.concurrency == null ? '' : ` of ${number(queue.concurrency)}`} running`
+                                )}
                             </span>
                         </li>
                     ))}
@@ -130,7 +177,9 @@ function Depth({ seen }: { seen: Overview }) {
                 <ul class="bars">
                     {seen.bands.map((band) => (
                         <li key={band.band}>
-                            <span class="bar-name" title={band.band}>{bandName(band.band)}</span>
+                            <span class="bar-name" title={band.band}>
+                                {bandName(band.band)}
+                            </span>
                             <Bar share={band.ready.count / mostInBand} />
                             <Counted value={band.ready} />
                         </li>
@@ -155,19 +204,35 @@ function HealthPanel({ found }: { found: Health | undefined }) {
     const bad = checks.filter((check) => check.status !== 'ok');
     const shown = isOpen ? checks : bad;
     return (
-        <Panel id="health" title="Health" tools={<State name={found.status} label={found.status === 'ok' ? 'all is well' : plural(bad.length, 'finding')} />}>
-            {shown.length > 0 && <ul class="checks">
-                {shown.map((check) => (
-                    <li key={check.check} class={`check check-${check.status}`}>
-                        <State name={check.status} label={words(check.check)} />
-                        <div class="check-text">
-                            <p>{check.detail}</p>
-                            {check.hint && check.status !== 'ok' && <p class="quiet">{check.hint}</p>}
-                        </div>
-                    </li>
-                ))}
-            </ul>}
-            <button type="button" class="link-button panel-more" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <Panel
+            id="health"
+            title="Health"
+            tools={
+                <State
+                    name={found.status}
+                    label={found.status === 'ok' ? 'all is well' : plural(bad.length, 'finding')}
+                />
+            }
+        >
+            {shown.length > 0 && (
+                <ul class="checks">
+                    {shown.map((check) => (
+                        <li key={check.check} class={`check check-${check.status}`}>
+                            <State name={check.status} label={words(check.check)} />
+                            <div class="check-text">
+                                <p>{check.detail}</p>
+                                {check.hint && check.status !== 'ok' && <p class="quiet">{check.hint}</p>}
+                            </div>
+                        </li>
+                    ))}
+                </ul>
+            )}
+            <button
+                type="button"
+                class="link-button panel-more"
+                aria-expanded={isOpen}
+                onClick={() => setOpen(!isOpen)}
+            >
                 {isOpen ? 'Show findings only' : `Show all ${checks.length} checks`}
             </button>
         </Panel>
@@ -177,7 +242,11 @@ function HealthPanel({ found }: { found: Health | undefined }) {
 function Running({ seen }: { seen: Overview }) {
     const busy = seen.workers.filter((worker) => worker.job_id != null);
     return (
-        <Panel id="running" title="Running now" tools={may('workers.list') && <a href={href('/workers')}>{plural(seen.workers.length, 'worker')}</a>}>
+        <Panel
+            id="running"
+            title="Running now"
+            tools={may('workers.list') && <a href={href('/workers')}>{plural(seen.workers.length, 'worker')}</a>}
+        >
             {!busy.length && <p class="panel-note">No worker runs a job at this moment.</p>}
             <ul class="running">
                 {busy.slice(0, 12).map((worker) => (
@@ -189,7 +258,11 @@ function Running({ seen }: { seen: Overview }) {
                         <span class="running-since">
                             <Time at={worker.state_since} />
                         </span>
-                        <Progress value={worker.progress} message={worker.progress_message} label={`Progress of job ${worker.job_id}`} />
+                        <Progress
+                            value={worker.progress}
+                            message={worker.progress_message}
+                            label={`Progress of job ${worker.job_id}`}
+                        />
                     </li>
                 ))}
             </ul>
@@ -220,7 +293,11 @@ export function OverviewPage() {
     // Asked for once, beside the stream; again and again only where the stream does not come through.
     const isLive = streamState.value === 'live' || streamState.value === 'gone';
     const asked = useResource<Overview>(liveSample.value && isLive ? null : '/overview', {}, { keep: true });
-    const askedHealth = useResource<Health>(liveHealth.value || !may('health') ? null : '/health', {}, { every: 10, keep: true });
+    const askedHealth = useResource<Health>(
+        liveHealth.value || !may('health') ? null : '/health',
+        {},
+        { every: 10, keep: true },
+    );
     const seen = liveSample.value ?? asked.data;
     const empty = seen !== undefined && isEmpty(seen);
     const tasks = useResource<{ tasks: Task[] }>(empty && may('tasks.list') ? '/tasks' : null, { limit: '1' });
@@ -230,7 +307,14 @@ export function OverviewPage() {
             <PageHead title="Overview">
                 <EnqueueButton />
             </PageHead>
-            {asked.error && !isLive && asked.error.status !== 401 && (seen ? <Stale error={asked.error} at={asked.at} retry={() => void asked.reload()} /> : <Problem error={asked.error} retry={() => void asked.reload()} />)}
+            {asked.error &&
+                !isLive &&
+                asked.error.status !== 401 &&
+                (seen ? (
+                    <Stale error={asked.error} at={asked.at} retry={() => void asked.reload()} />
+                ) : (
+                    <Problem error={asked.error} retry={() => void asked.reload()} />
+                ))}
             {seen ? <Tiles seen={seen} /> : <Skeleton />}
             {isNew ? <Guide /> : <Charts />}
             {seen && (

@@ -18,7 +18,9 @@ import { DataTable, type Column } from '../ui/table';
 import { optionalNumber } from './enqueue';
 
 export function rateText(queue: Queue): string | null {
-    return queue.rate_limit == null ? null : `${number(queue.rate_limit)} per ${duration(queue.rate_period ?? 1).replace(/^1 /, '')}`;
+    return queue.rate_limit == null
+        ? null
+        : `${number(queue.rate_limit)} per ${duration(queue.rate_period ?? 1).replace(/^1 /, '')}`;
 }
 
 const names = ['search'] as const;
@@ -29,10 +31,16 @@ export function QueueActions({ queue, reload, small }: { queue: Queue; reload: (
     const name = queue.queue_name;
     const to = `/queues/${segment(name)}`;
     const size = small ? 'button-small' : '';
-    const pause = () => attempt(async () => (await api.post(`${to}/pause`), `Queue ${name} starts no more jobs.`)).then(reload);
+    const pause = () =>
+        attempt(async () => (await api.post(`${to}/pause`), `Queue ${name} starts no more jobs.`)).then(reload);
     const resume = () => attempt(async () => (await api.post(`${to}/resume`), `Queue ${name} goes on.`)).then(reload);
     const remove = async () => {
-        const sure = await ask({ title: `Delete queue ${name}?`, text: 'Its limits are forgotten. The server refuses while jobs are in the queue.', action: 'Delete the queue', danger: true });
+        const sure = await ask({
+            title: `Delete queue ${name}?`,
+            text: 'Its limits are forgotten. The server refuses while jobs are in the queue.',
+            action: 'Delete the queue',
+            danger: true,
+        });
         if (sure) await attempt(async () => (await api.delete(to), `Queue ${name} is deleted.`)).then(reload);
     };
     return (
@@ -54,7 +62,14 @@ export function QueueActions({ queue, reload, small }: { queue: Queue; reload: (
                 </button>
             )}
             {may('queues.delete') && (
-                <button type="button" class="icon-button" data-testid="delete" title={`Delete queue ${name}`} aria-label={`Delete queue ${name}`} onClick={() => void remove()}>
+                <button
+                    type="button"
+                    class="icon-button"
+                    data-testid="delete"
+                    title={`Delete queue ${name}`}
+                    aria-label={`Delete queue ${name}`}
+                    onClick={() => void remove()}
+                >
                     <Icon name="trash" />
                 </button>
             )}
@@ -76,7 +91,12 @@ export function LimitsDialog({ queue, onClose, onDone }: { queue?: Queue; onClos
         event.preventDefault();
         setError(undefined);
         try {
-            await api.put(`/queues/${segment(name)}`, { concurrency: optionalNumber(concurrency), rate_limit: optionalNumber(rate), rate_period: optionalNumber(period), max_depth: optionalNumber(depth) });
+            await api.put(`/queues/${segment(name)}`, {
+                concurrency: optionalNumber(concurrency),
+                rate_limit: optionalNumber(rate),
+                rate_period: optionalNumber(period),
+                max_depth: optionalNumber(depth),
+            });
             onClose();
             tell(`Queue ${name} has new limits.`);
             onDone();
@@ -91,10 +111,31 @@ export function LimitsDialog({ queue, onClose, onDone }: { queue?: Queue; onClos
                     {!queue && <TextField label="Name" value={name} onChange={setName} required mono />}
                     <p class="quiet">What is empty is not limited.</p>
                     <div class="form-grid">
-                        <TextField label="Jobs at once" type="number" min={1} value={concurrency} onChange={setConcurrency} />
-                        <TextField label="Jobs in the queue, at most" type="number" min={1} value={depth} onChange={setDepth} hint="more are refused with JB001" />
+                        <TextField
+                            label="Jobs at once"
+                            type="number"
+                            min={1}
+                            value={concurrency}
+                            onChange={setConcurrency}
+                        />
+                        <TextField
+                            label="Jobs in the queue, at most"
+                            type="number"
+                            min={1}
+                            value={depth}
+                            onChange={setDepth}
+                            hint="more are refused with JB001"
+                        />
                         <TextField label="Starts per period" type="number" min={1} value={rate} onChange={setRate} />
-                        <TextField label="Period in seconds" type="number" min={0} step="any" value={period} onChange={setPeriod} placeholder="1" />
+                        <TextField
+                            label="Period in seconds"
+                            type="number"
+                            min={0}
+                            step="any"
+                            value={period}
+                            onChange={setPeriod}
+                            placeholder="1"
+                        />
                     </div>
                     <FormError error={error} />
                 </div>
@@ -118,7 +159,16 @@ export function Queues() {
     const acts = may('queues.pause') || may('queues.set') || may('queues.delete');
     const columns: Column<Queue>[] = [
         { name: 'Queue', lead: true, cell: (queue) => <QueueName name={queue.queue_name} /> },
-        { name: 'State', beside: true, cell: (queue) => (queue.paused ? <State name="paused" /> : <State name={queue.running + queue.leased ? 'running' : 'idle'} />) },
+        {
+            name: 'State',
+            beside: true,
+            cell: (queue) =>
+                queue.paused ? (
+                    <State name="paused" />
+                ) : (
+                    <State name={queue.running + queue.leased ? 'running' : 'idle'} />
+                ),
+        },
         { name: 'Ready', number: true, cell: (queue) => <Counted value={queue.ready} /> },
         { name: 'Scheduled', number: true, cell: (queue) => <Counted value={queue.scheduled} /> },
         {
@@ -126,14 +176,28 @@ export function Queues() {
             number: true,
             cell: (queue) => (
                 <span class="num">
-                    {number(queue.running + queue.leased)} {queue.concurrency != null && <span class="quiet">/ {number(queue.concurrency)}</span>}
+                    {number(queue.running + queue.leased)}{' '}
+                    {queue.concurrency != null && <span class="quiet">/ {number(queue.concurrency)}</span>}
                 </span>
             ),
         },
         { name: 'Rate', number: true, optional: true, cell: (queue) => rateText(queue) ?? <None /> },
-        { name: 'Max depth', number: true, optional: true, cell: (queue) => (queue.max_depth == null ? <None /> : number(queue.max_depth)) },
+        {
+            name: 'Max depth',
+            number: true,
+            optional: true,
+            cell: (queue) => (queue.max_depth == null ? <None /> : number(queue.max_depth)),
+        },
         { name: 'Oldest ready', cell: (queue) => <Time at={queue.oldest_ready_at} /> },
-        ...(acts ? [{ name: 'Actions', hideName: true, cell: (queue: Queue) => <QueueActions queue={queue} reload={reload} small /> }] : []),
+        ...(acts
+            ? [
+                  {
+                      name: 'Actions',
+                      hideName: true,
+                      cell: (queue: Queue) => <QueueActions queue={queue} reload={reload} small />,
+                  },
+              ]
+            : []),
     ];
     return (
         <>
@@ -159,8 +223,14 @@ export function Queues() {
                 pending={list.resource.pending}
                 failed={!!list.resource.error}
                 empty={
-                    <Empty title={list.isFiltered ? 'No queue has this in its name.' : 'There is no queue.'} icon="layers">
-                        <p>A queue is there as soon as a job names it; limits are needed only where too many of its jobs would run at once.</p>
+                    <Empty
+                        title={list.isFiltered ? 'No queue has this in its name.' : 'There is no queue.'}
+                        icon="layers"
+                    >
+                        <p>
+                            A queue is there as soon as a job names it; limits are needed only where too many of its
+                            jobs would run at once.
+                        </p>
                     </Empty>
                 }
             />

@@ -59,7 +59,13 @@ export function RescheduleDialog({ title, note, onClose, onDone, send }: Props) 
                     {note && <p>{note}</p>}
                     <div class="presets" role="group" aria-label="Run">
                         {presets.map(([name, seconds]) => (
-                            <button key={name} type="button" class="segment" aria-pressed={delay === seconds} onClick={() => (setDelay(delay === seconds ? undefined : seconds), setRunAt(''))}>
+                            <button
+                                key={name}
+                                type="button"
+                                class="segment"
+                                aria-pressed={delay === seconds}
+                                onClick={() => (setDelay(delay === seconds ? undefined : seconds), setRunAt(''))}
+                            >
                                 {name}
                             </button>
                         ))}
@@ -74,9 +80,31 @@ export function RescheduleDialog({ title, note, onClose, onDone, send }: Props) 
                         }}
                     />
                     <div class="form-grid">
-                        <TextField label="Priority" type="number" min={-32768} max={32767} value={priority} onChange={setPriority} hint="smaller runs first" />
-                        <TextField label="Failed attempts so far" type="number" min={0} max={32767} value={attempts} onChange={setAttempts} />
-                        <TextField label="Attempts, at most" type="number" min={1} max={32767} value={maxAttempts} onChange={setMaxAttempts} />
+                        <TextField
+                            label="Priority"
+                            type="number"
+                            min={-32768}
+                            max={32767}
+                            value={priority}
+                            onChange={setPriority}
+                            hint="smaller runs first"
+                        />
+                        <TextField
+                            label="Failed attempts so far"
+                            type="number"
+                            min={0}
+                            max={32767}
+                            value={attempts}
+                            onChange={setAttempts}
+                        />
+                        <TextField
+                            label="Attempts, at most"
+                            type="number"
+                            min={1}
+                            max={32767}
+                            value={maxAttempts}
+                            onChange={setMaxAttempts}
+                        />
                     </div>
                     <FormError error={error} />
                 </div>

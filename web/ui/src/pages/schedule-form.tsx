@@ -1,7 +1,7 @@
 // The form of a schedule, with the times at which it would be due as it is being typed.
 import { useEffect, useState } from 'preact/hooks';
-import { api, raw, type ApiError } from '../api';
-import { jsonProblem } from '../json';
+import { api, type ApiError } from '../api';
+import { jsonProblem, raw } from '../json';
 import { segment } from '../router';
 import { may } from '../session';
 import type { Schedule } from '../types';
@@ -28,11 +28,20 @@ function Preview({ cron, zoneName }: { cron: string; zoneName: string }) {
         const abort = new AbortController();
         const timer = setTimeout(async () => {
             try {
-                const found = await api.get<{ next: string[] }>('/cron/next', { cron, time_zone: zoneName || undefined, count: '5' }, abort.signal);
+                const found = await api.get<{ next: string[] }>(
+                    '/cron/next',
+                    { cron, time_zone: zoneName || undefined, count: '5' },
+                    abort.signal,
+                );
                 setNext(found.next);
                 setProblem('');
             } catch (error) {
-                if (!abort.signal.aborted) setProblem([capital((error as ApiError).message), (error as ApiError).detail, (error as ApiError).hint].filter(Boolean).join(' '));
+                if (!abort.signal.aborted)
+                    setProblem(
+                        [capital((error as ApiError).message), (error as ApiError).detail, (error as ApiError).hint]
+                            .filter(Boolean)
+                            .join(' '),
+                    );
             }
         }, 250);
         return () => {
@@ -42,19 +51,42 @@ function Preview({ cron, zoneName }: { cron: string; zoneName: string }) {
     }, [cron, zoneName]);
     return (
         <div class="cron-preview" aria-live="polite" data-testid="cron-preview">
-            {problem ? <p class="field-problem">{problem}</p> : next && cron.trim() ? <NextRuns runs={next} zoneName={zoneName || 'UTC'} /> : <p class="quiet">The next five runs are shown here.</p>}
+            {problem ? (
+                <p class="field-problem">{problem}</p>
+            ) : next && cron.trim() ? (
+                <NextRuns runs={next} zoneName={zoneName || 'UTC'} />
+            ) : (
+                <p class="quiet">The next five runs are shown here.</p>
+            )}
         </div>
     );
 }
 
-interface Props { schedule?: Schedule; payload: string; onClose: () => void; onDone: (name: string) => void }
+interface Props {
+    schedule?: Schedule;
+    payload: string;
+    onClose: () => void;
+    onDone: (name: string) => void;
+}
 
 export function ScheduleDialog({ schedule, payload, onClose, onDone }: Props) {
     const text = (value: string | number | null | undefined) => (value == null ? '' : String(value));
     const [fields, setFields] = useState({
-        name: schedule?.name ?? '', cron: schedule?.cron ?? '', zone: schedule?.time_zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone, task: schedule?.task_identifier ?? '', payload,
-        queue: text(schedule?.queue_name), priority: text(schedule?.priority), attempts: text(schedule?.max_attempts), key: text(schedule?.job_key), keyMode: schedule?.job_key_mode ?? 'replace',
-        policy: text(schedule?.retry_policy), timeout: text(schedule?.timeout), fill: schedule?.fill ? String(schedule.fill) : '', most: text(schedule?.max_catchup), catchup: schedule?.catchup ?? 'all',
+        name: schedule?.name ?? '',
+        cron: schedule?.cron ?? '',
+        zone: schedule?.time_zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+        task: schedule?.task_identifier ?? '',
+        payload,
+        queue: text(schedule?.queue_name),
+        priority: text(schedule?.priority),
+        attempts: text(schedule?.max_attempts),
+        key: text(schedule?.job_key),
+        keyMode: schedule?.job_key_mode ?? 'replace',
+        policy: text(schedule?.retry_policy),
+        timeout: text(schedule?.timeout),
+        fill: schedule?.fill ? String(schedule.fill) : '',
+        most: text(schedule?.max_catchup),
+        catchup: schedule?.catchup ?? 'all',
     });
     const [error, setError] = useState<ApiError>();
     const tasks = useTaskNames();
@@ -92,26 +124,129 @@ export function ScheduleDialog({ schedule, payload, onClose, onDone }: Props) {
             <form onSubmit={submit} data-testid="schedule-form">
                 <div class="dialog-body">
                     <div class="form-grid form-grid-two">
-                        {!schedule && <TextField label="Name" value={fields.name} onChange={set('name')} required autoFocus mono />}
-                        <TextField label="Task" value={fields.task} onChange={set('task')} options={tasks} required mono />
-                        <TextField label="Cron expression" value={fields.cron} onChange={set('cron')} required mono placeholder="0 3 * * 1-5" hint="minute, hour, day, month, day of the week" />
-                        <TextField label="Time zone" value={fields.zone} onChange={set('zone')} options={zones} placeholder="UTC" />
+                        {!schedule && (
+                            <TextField
+                                label="Name"
+                                value={fields.name}
+                                onChange={set('name')}
+                                required
+                                autoFocus
+                                mono
+                            />
+                        )}
+                        <TextField
+                            label="Task"
+                            value={fields.task}
+                            onChange={set('task')}
+                            options={tasks}
+                            required
+                            mono
+                        />
+                        <TextField
+                            label="Cron expression"
+                            value={fields.cron}
+                            onChange={set('cron')}
+                            required
+                            mono
+                            placeholder="0 3 * * 1-5"
+                            hint="minute, hour, day, month, day of the week"
+                        />
+                        <TextField
+                            label="Time zone"
+                            value={fields.zone}
+                            onChange={set('zone')}
+                            options={zones}
+                            placeholder="UTC"
+                        />
                     </div>
                     <Preview cron={fields.cron} zoneName={fields.zone} />
                     <JsonField label="Payload" value={fields.payload} onChange={set('payload')} rows={5} />
                     <details class="more">
                         <summary>Queue, priority, missed runs and more</summary>
                         <div class="form-grid">
-                            <TextField label="Queue" value={fields.queue} onChange={set('queue')} placeholder="as the task says" />
-                            <SelectField label="Priority" value={fields.priority} onChange={set('priority')} options={priorities.some(([value]) => value === fields.priority) ? priorities : [...priorities, [fields.priority, fields.priority]]} />
-                            <TextField label="Attempts, at most" type="number" min={1} max={32767} value={fields.attempts} onChange={set('attempts')} placeholder="as the task says" />
-                            <SelectField label="Retry policy" value={fields.policy} onChange={set('policy')} options={policies.some(([value]) => value === fields.policy) ? policies : [...policies, [fields.policy, fields.policy]]} />
-                            <TextField label="Time limit in seconds" type="number" min={0} step="any" value={fields.timeout} onChange={set('timeout')} placeholder="as the task says" />
-                            <TextField label="Key" value={fields.key} onChange={set('key')} hint="one waiting job per key" mono />
-                            <SelectField label="If a job with the key waits" value={fields.keyMode} onChange={set('keyMode')} options={keyModes} />
-                            <TextField label="Make up for missed runs of, in seconds" type="number" min={0} step="any" value={fields.fill} onChange={set('fill')} placeholder="0: leave them out" />
-                            <TextField label="Made up for at once, at most" type="number" min={1} value={fields.most} onChange={set('most')} placeholder="1000" />
-                            <SelectField label="Of the missed runs" value={fields.catchup} onChange={set('catchup')} options={[['all', 'all of them'], ['latest', 'only the latest']]} />
+                            <TextField
+                                label="Queue"
+                                value={fields.queue}
+                                onChange={set('queue')}
+                                placeholder="as the task says"
+                            />
+                            <SelectField
+                                label="Priority"
+                                value={fields.priority}
+                                onChange={set('priority')}
+                                options={
+                                    priorities.some(([value]) => value === fields.priority)
+                                        ? priorities
+                                        : [...priorities, [fields.priority, fields.priority]]
+                                }
+                            />
+                            <TextField
+                                label="Attempts, at most"
+                                type="number"
+                                min={1}
+                                max={32767}
+                                value={fields.attempts}
+                                onChange={set('attempts')}
+                                placeholder="as the task says"
+                            />
+                            <SelectField
+                                label="Retry policy"
+                                value={fields.policy}
+                                onChange={set('policy')}
+                                options={
+                                    policies.some(([value]) => value === fields.policy)
+                                        ? policies
+                                        : [...policies, [fields.policy, fields.policy]]
+                                }
+                            />
+                            <TextField
+                                label="Time limit in seconds"
+                                type="number"
+                                min={0}
+                                step="any"
+                                value={fields.timeout}
+                                onChange={set('timeout')}
+                                placeholder="as the task says"
+                            />
+                            <TextField
+                                label="Key"
+                                value={fields.key}
+                                onChange={set('key')}
+                                hint="one waiting job per key"
+                                mono
+                            />
+                            <SelectField
+                                label="If a job with the key waits"
+                                value={fields.keyMode}
+                                onChange={set('keyMode')}
+                                options={keyModes}
+                            />
+                            <TextField
+                                label="Make up for missed runs of, in seconds"
+                                type="number"
+                                min={0}
+                                step="any"
+                                value={fields.fill}
+                                onChange={set('fill')}
+                                placeholder="0: leave them out"
+                            />
+                            <TextField
+                                label="Made up for at once, at most"
+                                type="number"
+                                min={1}
+                                value={fields.most}
+                                onChange={set('most')}
+                                placeholder="1000"
+                            />
+                            <SelectField
+                                label="Of the missed runs"
+                                value={fields.catchup}
+                                onChange={set('catchup')}
+                                options={[
+                                    ['all', 'all of them'],
+                                    ['latest', 'only the latest'],
+                                ]}
+                            />
                         </div>
                     </details>
                     <FormError error={error} />
@@ -120,7 +255,12 @@ export function ScheduleDialog({ schedule, payload, onClose, onDone }: Props) {
                     <button type="button" class="button" onClick={onClose}>
                         {schedule ? 'Keep as it is' : 'Close'}
                     </button>
-                    <button type="submit" class="button button-main" disabled={!!jsonProblem(fields.payload)} data-testid="schedule-submit">
+                    <button
+                        type="submit"
+                        class="button button-main"
+                        disabled={!!jsonProblem(fields.payload)}
+                        data-testid="schedule-submit"
+                    >
                         {schedule ? 'Save' : 'Schedule'}
                     </button>
                 </footer>

@@ -55,17 +55,36 @@ function Details({ schedule }: { schedule: Schedule }) {
             </div>
             <Facts
                 items={[
-                    ['Queue', schedule.queue_name == null ? <None>the task’s</None> : <QueueName name={schedule.queue_name} />],
-                    ['Priority', schedule.priority == null ? <None>the task’s</None> : <Priority value={schedule.priority} />],
+                    [
+                        'Queue',
+                        schedule.queue_name == null ? (
+                            <None>the task’s</None>
+                        ) : (
+                            <QueueName name={schedule.queue_name} />
+                        ),
+                    ],
+                    [
+                        'Priority',
+                        schedule.priority == null ? <None>the task’s</None> : <Priority value={schedule.priority} />,
+                    ],
                     ['Attempts', schedule.max_attempts ?? <None>the task’s</None>],
                     ['Key', schedule.job_key ? <span class="mono">{schedule.job_key}</span> : <None>none</None>],
-                    ['Missed runs', schedule.fill ? `made up for, back to ${duration(schedule.fill)}, ${schedule.catchup === 'latest' ? 'only the latest' : `at most ${schedule.max_catchup}`}` : 'left out'],
+                    [
+                        'Missed runs',
+                        schedule.fill
+                            ? `made up for, back to ${duration(schedule.fill)}, ${schedule.catchup === 'latest' ? 'only the latest' : `at most ${schedule.max_catchup}`}`
+                            : 'left out',
+                    ],
                     ['Scheduled by', schedule.scheduled_by],
                 ]}
             />
             <div>
                 <h2>Payload</h2>
-                {schedule.payload === null && !may('schedules.set') ? <p class="quiet">Hidden from your role, or null.</p> : <JsonView value={schedule.payload} label="payload" />}
+                {schedule.payload === null && !may('schedules.set') ? (
+                    <p class="quiet">Hidden from your role, or null.</p>
+                ) : (
+                    <JsonView value={schedule.payload} label="payload" />
+                )}
             </div>
         </div>
     );
@@ -87,15 +106,31 @@ export function Schedules() {
             return `Job ${id} of schedule ${schedule.name} is enqueued.`;
         });
     const remove = async (schedule: Schedule) => {
-        const sure = await ask({ title: `Delete schedule ${schedule.name}?`, text: 'No more jobs come from it. Those that it has enqueued stay.', action: 'Delete the schedule', danger: true });
-        if (sure) await attempt(async () => (await api.delete(`/schedules/${segment(schedule.name)}`), `Schedule ${schedule.name} is deleted.`)).then(reload);
+        const sure = await ask({
+            title: `Delete schedule ${schedule.name}?`,
+            text: 'No more jobs come from it. Those that it has enqueued stay.',
+            action: 'Delete the schedule',
+            danger: true,
+        });
+        if (sure)
+            await attempt(
+                async () => (
+                    await api.delete(`/schedules/${segment(schedule.name)}`),
+                    `Schedule ${schedule.name} is deleted.`
+                ),
+            ).then(reload);
     };
     const columns: Column<Schedule>[] = [
         {
             name: 'Schedule',
             lead: true,
             cell: (schedule) => (
-                <button type="button" class="expander name" aria-expanded={open.has(schedule.name)} onClick={() => toggle(schedule.name)}>
+                <button
+                    type="button"
+                    class="expander name"
+                    aria-expanded={open.has(schedule.name)}
+                    onClick={() => toggle(schedule.name)}
+                >
                     <Icon name={open.has(schedule.name) ? 'down' : 'right'} /> <span class="cut">{schedule.name}</span>
                 </button>
             ),
@@ -111,17 +146,36 @@ export function Schedules() {
             cell: (schedule) => (
                 <span class="row-actions">
                     {may('schedules.run') && (
-                        <button type="button" class="button button-small" data-testid="schedule-run" onClick={() => void run(schedule)}>
+                        <button
+                            type="button"
+                            class="button button-small"
+                            data-testid="schedule-run"
+                            onClick={() => void run(schedule)}
+                        >
                             <Icon name="play" /> Run now
                         </button>
                     )}
                     {may('schedules.set') && (
-                        <button type="button" class="icon-button" title="Edit" aria-label={`Edit schedule ${schedule.name}`} data-testid="schedule-edit" onClick={() => setEdited(schedule)}>
+                        <button
+                            type="button"
+                            class="icon-button"
+                            title="Edit"
+                            aria-label={`Edit schedule ${schedule.name}`}
+                            data-testid="schedule-edit"
+                            onClick={() => setEdited(schedule)}
+                        >
                             <Icon name="pen" />
                         </button>
                     )}
                     {may('schedules.delete') && (
-                        <button type="button" class="icon-button" title="Delete" aria-label={`Delete schedule ${schedule.name}`} data-testid="schedule-delete" onClick={() => void remove(schedule)}>
+                        <button
+                            type="button"
+                            class="icon-button"
+                            title="Delete"
+                            aria-label={`Delete schedule ${schedule.name}`}
+                            data-testid="schedule-delete"
+                            onClick={() => void remove(schedule)}
+                        >
                             <Icon name="trash" />
                         </button>
                     )}
@@ -137,7 +191,13 @@ export function Schedules() {
     return (
         <>
             <PageHead title="Schedules">{add}</PageHead>
-            {error && error.status !== 401 && (data ? <Stale error={error} at={at} retry={() => void reload()} /> : <Problem error={error} retry={() => void reload()} />)}
+            {error &&
+                error.status !== 401 &&
+                (data ? (
+                    <Stale error={error} at={at} retry={() => void reload()} />
+                ) : (
+                    <Problem error={error} retry={() => void reload()} />
+                ))}
             {!(error && !data) && (
                 <DataTable
                     testid="schedules"
@@ -152,7 +212,8 @@ export function Schedules() {
                             <>
                                 {schedule.last_error && (
                                     <p class="schedule-error">
-                                        <Icon name="warning" /> <span>The last tick could not enqueue it: {schedule.last_error}</span>
+                                        <Icon name="warning" />{' '}
+                                        <span>The last tick could not enqueue it: {schedule.last_error}</span>
                                     </p>
                                 )}
                                 {isOpen && <Details schedule={schedule} />}
@@ -162,7 +223,13 @@ export function Schedules() {
                     empty={
                         <Empty title="Nothing is scheduled." icon="clock">
                             <p>A schedule enqueues a job in every minute that its cron expression names.</p>
-                            {add || <Code text={"SELECT backfill.schedule('nightly', '0 3 * * *', 'greet', '{\"name\": \"night\"}', time_zone => 'Europe/Berlin');"} />}
+                            {add || (
+                                <Code
+                                    text={
+                                        "SELECT backfill.schedule('nightly', '0 3 * * *', 'greet', '{\"name\": \"night\"}', time_zone => 'Europe/Berlin');"
+                                    }
+                                />
+                            )}
                         </Empty>
                     }
                 />

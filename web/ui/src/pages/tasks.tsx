@@ -18,19 +18,54 @@ const names = ['search'] as const;
 
 function columnsFor(reload: () => void): Column<Task>[] {
     const remove = async (task: Task) => {
-        const sure = await ask({ title: `Unregister task ${task.task_identifier}?`, text: 'Its jobs stay, and wait until the task is registered again.', action: 'Unregister the task', danger: true });
-        if (sure) await attempt(async () => (await api.delete(`/tasks/${segment(task.task_identifier)}`), `Task ${task.task_identifier} is unregistered.`)).then(reload);
+        const sure = await ask({
+            title: `Unregister task ${task.task_identifier}?`,
+            text: 'Its jobs stay, and wait until the task is registered again.',
+            action: 'Unregister the task',
+            danger: true,
+        });
+        if (sure)
+            await attempt(
+                async () => (
+                    await api.delete(`/tasks/${segment(task.task_identifier)}`),
+                    `Task ${task.task_identifier} is unregistered.`
+                ),
+            ).then(reload);
     };
     return [
         { name: 'Task', lead: true, cell: (task) => <TaskName name={task.task_identifier} /> },
-        { name: 'Kind', beside: true, cell: (task) => (task.kind === 'unregistered' ? <State name="unregistered" /> : task.kind) },
-        { name: 'Handler', wide: true, bare: true, cell: (task) => (task.handler ? <Cut text={task.handler} class="mono" /> : <None>{task.kind === 'external' ? 'consumers claim its jobs' : '–'}</None>) },
+        {
+            name: 'Kind',
+            beside: true,
+            cell: (task) => (task.kind === 'unregistered' ? <State name="unregistered" /> : task.kind),
+        },
+        {
+            name: 'Handler',
+            wide: true,
+            bare: true,
+            cell: (task) =>
+                task.handler ? (
+                    <Cut text={task.handler} class="mono" />
+                ) : (
+                    <None>{task.kind === 'external' ? 'consumers claim its jobs' : '–'}</None>
+                ),
+        },
         { name: 'Runs as', cell: (task) => task.run_as ?? <None /> },
         { name: 'Queue', optional: true, cell: (task) => <QueueName name={task.queue_name} /> },
         { name: 'Attempts', number: true, optional: true, cell: (task) => task.max_attempts ?? <None /> },
         { name: 'Retry', optional: true, cell: (task) => task.retry_policy ?? <None>default</None> },
-        { name: 'Limit', number: true, optional: true, cell: (task) => (task.timeout == null ? <None /> : duration(task.timeout)) },
-        { name: 'History', number: true, optional: true, cell: (task) => (task.keep_history == null ? <None /> : duration(task.keep_history)) },
+        {
+            name: 'Limit',
+            number: true,
+            optional: true,
+            cell: (task) => (task.timeout == null ? <None /> : duration(task.timeout)),
+        },
+        {
+            name: 'History',
+            number: true,
+            optional: true,
+            cell: (task) => (task.keep_history == null ? <None /> : duration(task.keep_history)),
+        },
         { name: 'Jobs', number: true, cell: (task) => <Counted value={task.jobs} /> },
         {
             name: 'Dead',
@@ -51,12 +86,24 @@ function columnsFor(reload: () => void): Column<Task>[] {
             cell: (task) => (
                 <span class="row-actions">
                     {may('jobs.enqueue') && (
-                        <button type="button" class="icon-button" title="Enqueue a job of it" aria-label={`Enqueue a job of task ${task.task_identifier}`} onClick={() => (enqueueOpen.value = { task_identifier: task.task_identifier })}>
+                        <button
+                            type="button"
+                            class="icon-button"
+                            title="Enqueue a job of it"
+                            aria-label={`Enqueue a job of task ${task.task_identifier}`}
+                            onClick={() => (enqueueOpen.value = { task_identifier: task.task_identifier })}
+                        >
                             <Icon name="plus" />
                         </button>
                     )}
                     {may('tasks.delete') && task.kind !== 'unregistered' && (
-                        <button type="button" class="icon-button" title="Unregister" aria-label={`Unregister task ${task.task_identifier}`} onClick={() => void remove(task)}>
+                        <button
+                            type="button"
+                            class="icon-button"
+                            title="Unregister"
+                            aria-label={`Unregister task ${task.task_identifier}`}
+                            onClick={() => void remove(task)}
+                        >
                             <Icon name="trash" />
                         </button>
                     )}
@@ -81,7 +128,8 @@ export function Tasks() {
         void broken.reload();
     };
     const columns = columnsFor(reload);
-    const toJobs = (task: Task) => (may('jobs.list') ? href('/jobs', { task_identifier: task.task_identifier }) : undefined);
+    const toJobs = (task: Task) =>
+        may('jobs.list') ? href('/jobs', { task_identifier: task.task_identifier }) : undefined;
     const bad = broken.data?.tasks ?? [];
     return (
         <>
@@ -90,8 +138,24 @@ export function Tasks() {
                 <FilterText name="search" label="Name contains" size={24} />
             </Filters>
             {bad.length > 0 && (
-                <Panel id="problems" title={<><Icon name="warning" class="tone-warn" /> {plural(bad.length, 'task')} with a problem</>} class="panel-flush">
-                    <DataTable testid="tasks-problems" label="Tasks with a problem" columns={columns} rows={bad} rowKey={(task) => task.task_identifier} href={toJobs} below={problemBelow} />
+                <Panel
+                    id="problems"
+                    title={
+                        <>
+                            <Icon name="warning" class="tone-warn" /> {plural(bad.length, 'task')} with a problem
+                        </>
+                    }
+                    class="panel-flush"
+                >
+                    <DataTable
+                        testid="tasks-problems"
+                        label="Tasks with a problem"
+                        columns={columns}
+                        rows={bad}
+                        rowKey={(task) => task.task_identifier}
+                        href={toJobs}
+                        below={problemBelow}
+                    />
                 </Panel>
             )}
             <ListProblem list={list} />

@@ -41,7 +41,11 @@ export function State({ name, label }: { name: string; label?: string }) {
     );
 }
 
-interface TimeProps { at: string | null | undefined; /** Show the time itself, and how long ago in the title. */ exact?: boolean; none?: string }
+interface TimeProps {
+    at: string | null | undefined;
+    /** Show the time itself, and how long ago in the title. */ exact?: boolean;
+    none?: string;
+}
 
 export function Time({ at, exact, none = '–' }: TimeProps) {
     const ms = parseTime(at);
@@ -111,7 +115,14 @@ export function QueueName({ name }: { name: string | null | undefined }) {
     );
 }
 
-const bands: Record<string, string> = { EMERGENCY: 'Emergency', FAST_HIGH: 'Fast high', FAST_DEFAULT: 'Fast', BULK_DEFAULT: 'Bulk', BULK_LOW: 'Bulk low', BULK_LOWEST: 'Bulk lowest' };
+const bands: Record<string, string> = {
+    EMERGENCY: 'Emergency',
+    FAST_HIGH: 'Fast high',
+    FAST_DEFAULT: 'Fast',
+    BULK_DEFAULT: 'Bulk',
+    BULK_LOW: 'Bulk low',
+    BULK_LOWEST: 'Bulk lowest',
+};
 export const bandName = (band: string) => bands[band.toUpperCase()] ?? band;
 
 export function Priority({ value, band }: { value: number; band?: string }) {
@@ -125,19 +136,42 @@ export function Priority({ value, band }: { value: number; band?: string }) {
 export function Counted({ value }: { value: Count | number | null | undefined }) {
     const isZero = value != null && (typeof value === 'number' ? value === 0 : value.count === 0);
     return (
-        <span class={isZero ? 'num quiet' : 'num'} title={typeof value === 'object' && value?.capped ? 'at least so many; it is not counted further' : undefined}>
+        <span
+            class={isZero ? 'num quiet' : 'num'}
+            title={
+                typeof value === 'object' && value?.capped
+                    ? 'at least this number; it is not counted further'
+                    : undefined
+            }
+        >
             {count(value)}
         </span>
     );
 }
 
 /** A job's progress, 0 to 1. */
-export function Progress({ value, message, label }: { value: number | null | undefined; message?: string | null; label: string }) {
+export function Progress({
+    value,
+    message,
+    label,
+}: {
+    value: number | null | undefined;
+    message?: string | null;
+    label: string;
+}) {
     if (value == null) return message ? <Cut text={message} class="quiet" /> : null;
     const text = percent(value);
     return (
         <div class="progress-box" title={message ?? text}>
-            <div class="progress" role="progressbar" aria-label={label} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.floor(value * 100)} aria-valuetext={message ? `${text}, ${message}` : text}>
+            <div
+                class="progress"
+                role="progressbar"
+                aria-label={label}
+                aria-valuemin={0}
+                aria-valuemax={100}
+                aria-valuenow={Math.floor(value * 100)}
+                aria-valuetext={message ? `${text}, ${message}` : text}
+            >
                 <div class="progress-bar" style={{ width: `${Math.min(Math.max(value, 0), 1) * 100}%` }} />
             </div>
             <span class="num">{text}</span>
@@ -166,7 +200,9 @@ export function CopyButton({ text, label = 'Copy' }: { text: string; label?: str
     return (
         <button type="button" class="icon-button" title={label} aria-label={label} onClick={copy}>
             <Icon name={done ? 'check' : 'copy'} />
-            <span class="unseen" role="status">{done ? 'Copied' : ''}</span>
+            <span class="unseen" role="status">
+                {done ? 'Copied' : ''}
+            </span>
         </button>
     );
 }
@@ -194,7 +230,19 @@ export function Facts({ items }: { items: [string, ComponentChildren][] }) {
     );
 }
 
-export function Panel({ title, tools, children, class: extra = '', id }: { title: ComponentChildren; tools?: ComponentChildren; children: ComponentChildren; class?: string; id?: string }) {
+export function Panel({
+    title,
+    tools,
+    children,
+    class: extra = '',
+    id,
+}: {
+    title: ComponentChildren;
+    tools?: ComponentChildren;
+    children: ComponentChildren;
+    class?: string;
+    id?: string;
+}) {
     return (
         <section class={`panel ${extra}`} aria-labelledby={id && `${id}-title`} data-testid={id}>
             <header class="panel-head">
@@ -207,7 +255,15 @@ export function Panel({ title, tools, children, class: extra = '', id }: { title
 }
 
 /** An empty list says what to do next. */
-export function Empty({ title, children, icon = 'info' }: { title: string; children?: ComponentChildren; icon?: IconName }) {
+export function Empty({
+    title,
+    children,
+    icon = 'info',
+}: {
+    title: string;
+    children?: ComponentChildren;
+    icon?: IconName;
+}) {
     return (
         <div class="empty" data-testid="empty">
             <Icon name={icon} />

@@ -15,12 +15,18 @@ export interface Line {
     area?: boolean;
 }
 
-interface Props { title: string; lines: Line[]; format?: (value: number) => string; isDuration?: boolean; id: string }
+interface Props {
+    title: string;
+    lines: Line[];
+    format?: (value: number) => string;
+    isDuration?: boolean;
+    id: string;
+}
 
 const height = 140;
 const margin = { left: 44, right: 8, top: 8, bottom: 20 };
 
-/** The time below the pointer, in seconds, for all charts. */
+/** The time below the pointer, in seconds. All charts show it. */
 const cursor = signal<number | undefined>(undefined);
 
 function useWidth() {
@@ -43,7 +49,8 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
     const from = to - Number(chartRange.value) * 60;
     const start = times.length ? nearest(times, from) : 0;
     let max = 0;
-    for (const { column } of lines) for (let i = start; i < times.length; i++) max = Math.max(max, points[column]![i] ?? 0);
+    for (const { column } of lines)
+        for (let i = start; i < times.length; i++) max = Math.max(max, points[column]![i] ?? 0);
     const ticks = valueTicks(max * 1.02, 3, isDuration);
     const right = Math.max(width - margin.right, margin.left + 10);
     const bottom = height - margin.bottom;
@@ -94,7 +101,13 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
                             </g>
                         ))}
                         {timeTicks(from, to, Math.floor(width / 80)).map((tick) => (
-                            <text key={tick} class="tick" x={Math.min(Math.max(x(tick), margin.left + 14), right - 14)} y={height - 5} text-anchor="middle">
+                            <text
+                                key={tick}
+                                class="tick"
+                                x={Math.min(Math.max(x(tick), margin.left + 14), right - 14)}
+                                y={height - 5}
+                                text-anchor="middle"
+                            >
                                 {dateTime(tick * 1000, timeZone()).slice(11, 16)}
                             </text>
                         ))}
@@ -105,7 +118,10 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
                                     <g key={line.name}>
                                         {line.area && <path class={`area area-${line.color}`} d={areaPath(parts, y)} />}
                                         <path class={`band area-${line.color}`} d={bandPath(parts, y)} />
-                                        <path class={`line line-${line.color} ${line.dashed ? 'line-dashed' : ''}`} d={linePath(parts, y)} />
+                                        <path
+                                            class={`line line-${line.color} ${line.dashed ? 'line-dashed' : ''}`}
+                                            d={linePath(parts, y)}
+                                        />
                                     </g>
                                 );
                             })}
@@ -114,7 +130,17 @@ export function Chart({ title, lines, format = compact, isDuration, id }: Props)
                                     <path class="cursor" d={`M${x(times[at]!)} ${margin.top}V${bottom}`} />
                                     {lines.map(({ name, column, color }) => {
                                         const value = points[column]![at];
-                                        return value != null && <circle key={name} class={`dot dot-${color}`} cx={x(times[at]!)} cy={y(value)} r="3" />;
+                                        return (
+                                            value != null && (
+                                                <circle
+                                                    key={name}
+                                                    class={`dot dot-${color}`}
+                                                    cx={x(times[at]!)}
+                                                    cy={y(value)}
+                                                    r="3"
+                                                />
+                                            )
+                                        );
                                     })}
                                 </>
                             )}

@@ -4,7 +4,13 @@ import { useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { question } from '../notices';
 import { Icon } from './icons';
 
-interface Props { title: string; onClose: () => void; children: ComponentChildren; class?: string; /** It stays until what it asks is done. */ stays?: boolean }
+interface Props {
+    title: string;
+    onClose: () => void;
+    children: ComponentChildren;
+    class?: string;
+    /** It stays until what it asks is done. */ stays?: boolean;
+}
 
 export function Dialog({ title, onClose, children, class: extra = '', stays }: Props) {
     const box = useRef<HTMLDialogElement>(null);
@@ -55,7 +61,13 @@ export function QuestionDialog() {
                 <button type="button" class="button" onClick={() => asked.answer(false)}>
                     Keep as it is
                 </button>
-                <button type="button" class={`button ${asked.danger ? 'button-danger' : 'button-main'}`} autofocus data-testid="confirm" onClick={() => asked.answer(true)}>
+                <button
+                    type="button"
+                    class={`button ${asked.danger ? 'button-danger' : 'button-main'}`}
+                    autofocus
+                    data-testid="confirm"
+                    onClick={() => asked.answer(true)}
+                >
                     {asked.action}
                 </button>
             </footer>

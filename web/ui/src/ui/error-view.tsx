@@ -13,7 +13,13 @@ export function ErrorView({ error }: { error: JobError }) {
                         {sqlstate}
                     </span>
                 )}{' '}
-                {message ?? <span class="quiet">{isHidden ? `${conditionName(sqlstate) || 'an error'}; its text is hidden from your role` : 'no message'}</span>}
+                {message ?? (
+                    <span class="quiet">
+                        {isHidden
+                            ? `${conditionName(sqlstate) || 'an error'}; its text is hidden from your role`
+                            : 'no message'}
+                    </span>
+                )}
             </p>
             {detail && (
                 <p>

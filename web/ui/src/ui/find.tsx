@@ -7,16 +7,31 @@ import { may } from '../session';
 import { Dialog } from './dialog';
 import { Icon, type IconName } from './icons';
 
-interface Choice { label: string; detail: string; to: string; icon: IconName }
+interface Choice {
+    label: string;
+    detail: string;
+    to: string;
+    icon: IconName;
+}
 
 function choicesFor(text: string): Choice[] {
     const needle = text.trim().toLowerCase();
     const places = pages
         .filter((page) => may(page.right) && (!needle || page.name.toLowerCase().startsWith(needle)))
-        .map((page) => ({ label: page.name, detail: `page, g ${page.key}`, to: href(page.path), icon: page.icon as IconName }));
+        .map((page) => ({
+            label: page.name,
+            detail: `page, g ${page.key}`,
+            to: href(page.path),
+            icon: page.icon as IconName,
+        }));
     const meanings = suggest(text)
         .filter((found) => !found.right || may(found.right))
-        .map((found) => ({ label: found.label, detail: found.detail, to: found.path && href(found.path, found.params), icon: 'search' as IconName }));
+        .map((found) => ({
+            label: found.label,
+            detail: found.detail,
+            to: found.path && href(found.path, found.params),
+            icon: 'search' as IconName,
+        }));
     return [...meanings, ...places];
 }
 
@@ -56,7 +71,7 @@ export function Find() {
                     autofocus
                     autocomplete="off"
                     spellcheck={false}
-                    placeholder="An id, key, task, queue, SQLSTATE, {&quot;payload&quot;: …} or page"
+                    placeholder='An id, key, task, queue, SQLSTATE, {"payload": …} or page'
                     value={text}
                     onInput={(event) => {
                         setText(event.currentTarget.value);
@@ -67,7 +82,14 @@ export function Find() {
             </div>
             <ul class="find-list" id={`${id}-list`} role="listbox" aria-label="What it may mean">
                 {choices.map((choice, i) => (
-                    <li key={`${choice.label} ${choice.detail}`} id={`${id}-${i}`} role="option" aria-selected={i === at} onMouseMove={() => setAt(i)} onClick={() => go(choice)}>
+                    <li
+                        key={`${choice.label} ${choice.detail}`}
+                        id={`${id}-${i}`}
+                        role="option"
+                        aria-selected={i === at}
+                        onMouseMove={() => setAt(i)}
+                        onClick={() => go(choice)}
+                    >
                         <Icon name={choice.icon} />
                         <span class="cut find-label">{choice.label}</span>
                         <span class="quiet">{choice.detail}</span>

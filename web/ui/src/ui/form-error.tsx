@@ -10,7 +10,11 @@ export function FormError({ error }: { error: ApiError | undefined }) {
                 <>
                     <Icon name="warning" />
                     <div>
-                        <p>{error.status === 401 ? 'The session had ended. Log in again, then send this once more.' : capital(error.message)}</p>
+                        <p>
+                            {error.status === 401
+                                ? 'The session had ended. Log in again, then send this once more.'
+                                : capital(error.message)}
+                        </p>
                         {error.detail && <p>{error.detail}</p>}
                         {error.hint && <p>{error.hint}</p>}
                     </div>

@@ -3,7 +3,11 @@ import type { ComponentChildren } from 'preact';
 import { useId } from 'preact/hooks';
 import { jsonProblem, parseJson, stringify } from '../json';
 
-interface Common { label: string; hint?: ComponentChildren; problem?: string }
+interface Common {
+    label: string;
+    hint?: ComponentChildren;
+    problem?: string;
+}
 
 export function Field({ label, hint, problem, id, children }: Common & { id: string; children: ComponentChildren }) {
     return (
@@ -75,11 +79,23 @@ export function TextField(props: TextProps) {
     );
 }
 
-export function SelectField({ label, hint, problem, value, onChange, options }: Common & { value: string; onChange: (value: string) => void; options: [string, string][] }) {
+export function SelectField({
+    label,
+    hint,
+    problem,
+    value,
+    onChange,
+    options,
+}: Common & { value: string; onChange: (value: string) => void; options: [string, string][] }) {
     const id = useId();
     return (
         <Field id={id} label={label} hint={hint} problem={problem}>
-            <select id={id} value={value} aria-describedby={problem || hint ? `${id}-note` : undefined} onChange={(event) => onChange(event.currentTarget.value)}>
+            <select
+                id={id}
+                value={value}
+                aria-describedby={problem || hint ? `${id}-note` : undefined}
+                onChange={(event) => onChange(event.currentTarget.value)}
+            >
                 {options.map(([option, text]) => (
                     <option key={option} value={option}>
                         {text}
@@ -90,7 +106,13 @@ export function SelectField({ label, hint, problem, value, onChange, options }: 
     );
 }
 
-export function JsonField({ label, hint, value, onChange, rows = 8 }: Common & { value: string; onChange: (value: string) => void; rows?: number }) {
+export function JsonField({
+    label,
+    hint,
+    value,
+    onChange,
+    rows = 8,
+}: Common & { value: string; onChange: (value: string) => void; rows?: number }) {
     const id = useId();
     const problem = jsonProblem(value);
     return (
@@ -105,7 +127,12 @@ export function JsonField({ label, hint, value, onChange, rows = 8 }: Common & {
                 aria-invalid={problem ? true : undefined}
                 onInput={(event) => onChange(event.currentTarget.value)}
             />
-            <button type="button" class="link-button field-tool" disabled={!!problem} onClick={() => onChange(stringify(parseJson(value), 2))}>
+            <button
+                type="button"
+                class="link-button field-tool"
+                disabled={!!problem}
+                onClick={() => onChange(stringify(parseJson(value), 2))}
+            >
                 Indent
             </button>
         </Field>

@@ -14,7 +14,10 @@ export function Guide() {
     return (
         <section class="guide" aria-labelledby="guide-title" data-testid="guide">
             <h2 id="guide-title">Your first job</h2>
-            <p>No task is registered in this database, and no job waits. Three statements, in psql or any other client, change that:</p>
+            <p>
+                No task is registered in this database, and no job waits. Three statements, in psql or any other client,
+                change that:
+            </p>
             <ol class="guide-steps">
                 <li>
                     <h3>A function does the work</h3>
@@ -31,7 +34,13 @@ export function Guide() {
                     <p>When this commits, a worker of the server picks the job up. It appears here by itself.</p>
                     <Code text={enqueue} />
                     {may('jobs.enqueue') && (
-                        <button type="button" class="button button-main" onClick={() => (enqueueOpen.value = { task_identifier: 'greet', payload: '{"name": "world"}' })}>
+                        <button
+                            type="button"
+                            class="button button-main"
+                            onClick={() =>
+                                (enqueueOpen.value = { task_identifier: 'greet', payload: '{"name": "world"}' })
+                            }
+                        >
                             <Icon name="plus" /> Or enqueue it here
                         </button>
                     )}

@@ -41,14 +41,28 @@ const shapes = {
     out: 'M6.5 2.5h-4v11h4M10.5 5l3 3-3 3M13.5 8h-7',
     lock: 'M3.5 7h9v6.5h-9zM5.5 7V5a2.5 2.5 0 0 1 5 0v2',
     key: 'M5.5 6.5a2.8 2.8 0 1 0 0 5.6 2.8 2.8 0 0 0 0-5.6zM7.6 7.4 13 2.5M11 4.3l1.8 1.8',
-    database: 'M8 2c3 0 5.5.8 5.5 2S11 6 8 6 2.5 5.2 2.5 4 5 2 8 2zM2.5 4v8c0 1.2 2.5 2 5.5 2s5.5-.8 5.5-2V4M2.5 8c0 1.2 2.5 2 5.5 2s5.5-.8 5.5-2',
+    database:
+        'M8 2c3 0 5.5.8 5.5 2S11 6 8 6 2.5 5.2 2.5 4 5 2 8 2zM2.5 4v8c0 1.2 2.5 2 5.5 2s5.5-.8 5.5-2V4M2.5 8c0 1.2 2.5 2 5.5 2s5.5-.8 5.5-2',
 } as const;
 
 export type IconName = keyof typeof shapes;
 
-export function Icon({ name, filled = false, class: extra = '' }: { name: IconName; filled?: boolean; class?: string }) {
+export function Icon({
+    name,
+    filled = false,
+    class: extra = '',
+}: {
+    name: IconName;
+    filled?: boolean;
+    class?: string;
+}) {
     return (
-        <svg class={`icon ${filled ? 'icon-filled' : ''} ${extra}`} viewBox="0 0 16 16" aria-hidden="true" focusable="false">
+        <svg
+            class={`icon ${filled ? 'icon-filled' : ''} ${extra}`}
+            viewBox="0 0 16 16"
+            aria-hidden="true"
+            focusable="false"
+        >
             <path d={shapes[name]} />
         </svg>
     );

@@ -23,12 +23,13 @@ function isBranch(value: Json): value is Json[] | { [key: string]: Json } {
 }
 
 function Node({ name, value, depth, last }: { name?: string; value: Json; depth: number; last: boolean }) {
-    const key = name === undefined ? null : (
-        <>
-            <span class="j-key">{JSON.stringify(name)}</span>
-            {': '}
-        </>
-    );
+    const key =
+        name === undefined ? null : (
+            <>
+                <span class="j-key">{JSON.stringify(name)}</span>
+                {': '}
+            </>
+        );
     if (!isBranch(value))
         return (
             <div class="j-line">
@@ -40,7 +41,17 @@ function Node({ name, value, depth, last }: { name?: string; value: Json; depth:
     return <Branch head={key} value={value} depth={depth} last={last} />;
 }
 
-function Branch({ head, value, depth, last }: { head: preact.ComponentChildren; value: Json[] | { [key: string]: Json }; depth: number; last: boolean }) {
+function Branch({
+    head,
+    value,
+    depth,
+    last,
+}: {
+    head: preact.ComponentChildren;
+    value: Json[] | { [key: string]: Json };
+    depth: number;
+    last: boolean;
+}) {
     const isArray = Array.isArray(value);
     const entries: [string, Json][] = Object.entries(value);
     const [isOpen, setOpen] = useState(depth < openDepth && entries.length <= step);
@@ -58,7 +69,13 @@ function Branch({ head, value, depth, last }: { head: preact.ComponentChildren; 
     return (
         <div class="j-branch">
             <div class="j-line">
-                <button type="button" class="j-fold" aria-expanded={isOpen} aria-label={isOpen ? 'Fold' : 'Unfold'} onClick={() => setOpen(!isOpen)}>
+                <button
+                    type="button"
+                    class="j-fold"
+                    aria-expanded={isOpen}
+                    aria-label={isOpen ? 'Fold' : 'Unfold'}
+                    onClick={() => setOpen(!isOpen)}
+                >
                     <Icon name={isOpen ? 'down' : 'right'} />
                 </button>
                 {head}
@@ -66,7 +83,9 @@ function Branch({ head, value, depth, last }: { head: preact.ComponentChildren; 
                 {!isOpen && (
                     <>
                         <button type="button" class="j-more" onClick={() => setOpen(true)}>
-                            {isArray ? `${entries.length} elements` : `${entries.length} ${entries.length === 1 ? 'key' : 'keys'}`}
+                            {isArray
+                                ? `${entries.length} elements`
+                                : `${entries.length} ${entries.length === 1 ? 'key' : 'keys'}`}
                         </button>
                         {close}
                         {!last && ','}
@@ -77,7 +96,13 @@ function Branch({ head, value, depth, last }: { head: preact.ComponentChildren; 
                 <>
                     <div class="j-inside">
                         {entries.slice(0, shown).map(([key, each], i) => (
-                            <Node key={key} name={isArray ? undefined : key} value={each} depth={depth + 1} last={i === entries.length - 1} />
+                            <Node
+                                key={key}
+                                name={isArray ? undefined : key}
+                                value={each}
+                                depth={depth + 1}
+                                last={i === entries.length - 1}
+                            />
                         ))}
                         {entries.length > shown && (
                             <button type="button" class="j-more" onClick={() => setShown(shown + step * 10)}>

@@ -18,7 +18,12 @@ export function Filters({ names, children }: { names: readonly string[]; childre
             </button>
             <div class={`filters-fields ${isOpen ? 'is-open' : ''}`}>
                 {children}
-                <button type="button" class="link-button filters-clear" disabled={!active.length} onClick={() => setParams(Object.fromEntries(names.map((name) => [name, null])))}>
+                <button
+                    type="button"
+                    class="link-button filters-clear"
+                    disabled={!active.length}
+                    onClick={() => setParams(Object.fromEntries(names.map((name) => [name, null])))}
+                >
                     Clear
                 </button>
             </div>
@@ -26,7 +31,14 @@ export function Filters({ names, children }: { names: readonly string[]; childre
     );
 }
 
-interface FieldProps { name: string; label: string; placeholder?: string; size?: number; /** What is wrong with a text. */ check?: (text: string) => string | undefined; mono?: boolean }
+interface FieldProps {
+    name: string;
+    label: string;
+    placeholder?: string;
+    size?: number;
+    /** What is wrong with a text. */ check?: (text: string) => string | undefined;
+    mono?: boolean;
+}
 
 /** A text that filters: as it is typed, with a short delay. */
 export function FilterText({ name, label, placeholder, size = 14, check, mono }: FieldProps) {
@@ -40,7 +52,8 @@ export function FilterText({ name, label, placeholder, size = 14, check, mono }:
     const apply = (to: string) => {
         clearTimeout(timer.current);
         const wanted = to.trim() || null;
-        if (!(wanted && check?.(wanted)) && wanted !== place.peek().query.get(name)) setParams({ [name]: wanted }, { replace: true });
+        if (!(wanted && check?.(wanted)) && wanted !== place.peek().query.get(name))
+            setParams({ [name]: wanted }, { replace: true });
     };
     return (
         <div class="field">
@@ -79,7 +92,12 @@ export function FilterSelect({ name, label, options }: { name: string; label: st
     return (
         <div class="field">
             <label for={id}>{label}</label>
-            <select id={id} name={name} value={value} onChange={(event) => setParams({ [name]: event.currentTarget.value || null })}>
+            <select
+                id={id}
+                name={name}
+                value={value}
+                onChange={(event) => setParams({ [name]: event.currentTarget.value || null })}
+            >
                 <option value="">any</option>
                 {options.map(([option, text]) => (
                     <option key={option} value={option}>
@@ -92,18 +110,40 @@ export function FilterSelect({ name, label, options }: { name: string; label: st
 }
 
 /** Times are typed in the zone that is shown, and stand in the address with their own. */
-export function FilterTime({ name, label, read, write }: { name: string; label: string; read: (at: string) => string; write: (text: string) => string | undefined }) {
+export function FilterTime({
+    name,
+    label,
+    read,
+    write,
+}: {
+    name: string;
+    label: string;
+    read: (at: string) => string;
+    write: (text: string) => string | undefined;
+}) {
     const value = place.value.query.get(name);
     const id = useId();
     return (
         <div class="field">
             <label for={id}>{label}</label>
-            <input id={id} type="datetime-local" name={name} value={value ? read(value) : ''} onChange={(event) => setParams({ [name]: write(event.currentTarget.value) ?? null })} />
+            <input
+                id={id}
+                type="datetime-local"
+                name={name}
+                value={value ? read(value) : ''}
+                onChange={(event) => setParams({ [name]: write(event.currentTarget.value) ?? null })}
+            />
         </div>
     );
 }
 
-interface ListHeadProps<T> { list: List<T>; one: string; many?: string; /** Buttons for what is selected. */ children?: ComponentChildren; canSelectAll?: boolean }
+interface ListHeadProps<T> {
+    list: List<T>;
+    one: string;
+    many?: string;
+    /** Buttons for what is selected. */ children?: ComponentChildren;
+    canSelectAll?: boolean;
+}
 
 export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAll = true }: ListHeadProps<T>) {
     const { selection, total, rows } = list;
@@ -112,9 +152,18 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
         <div class="list-head" data-testid="list-head">
             {some && children ? (
                 <div class="list-selection">
-                    <strong>{selection.all ? `All ${count(total)} ${many}${list.isFiltered ? ' that the filter shows' : ''}` : `${plural(selection.keys.size, one, many)} selected`}</strong>
+                    <strong>
+                        {selection.all
+                            ? `All ${count(total)} ${many}${list.isFiltered ? ' that the filter shows' : ''}`
+                            : `${plural(selection.keys.size, one, many)} selected`}
+                    </strong>
                     {!selection.all && canSelectAll && total && (total.capped || total.count > selection.keys.size) && (
-                        <button type="button" class="link-button" data-testid="select-all" onClick={selection.selectAll}>
+                        <button
+                            type="button"
+                            class="link-button"
+                            data-testid="select-all"
+                            onClick={selection.selectAll}
+                        >
                             Select all {count(total)}
                         </button>
                     )}
@@ -135,7 +184,8 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
                     {list.cutOff && (
                         <span class="cut-off">
                             <Icon name="info" />
-                            The search ended early{list.forward ? ': “Next” goes on from there.' : '; narrow the filter to see all.'}
+                            The search ended early
+                            {list.forward ? ': “Next” goes on from there.' : '; narrow the filter to see all.'}
                         </span>
                     )}
                 </div>
@@ -149,7 +199,14 @@ export function Pager<T>({ list }: { list: List<T> }) {
     if (!list.first && !list.forward) return null;
     return (
         <nav class="pager" aria-label="Pages of the list">
-            <button type="button" class="icon-button" aria-label="First page" title="First page" disabled={!list.first} onClick={list.first}>
+            <button
+                type="button"
+                class="icon-button"
+                aria-label="First page"
+                title="First page"
+                disabled={!list.first}
+                onClick={list.first}
+            >
                 <Icon name="first" />
             </button>
             <button type="button" class="button button-small" disabled={!list.back} onClick={list.back}>
@@ -166,5 +223,9 @@ export function Pager<T>({ list }: { list: List<T> }) {
 export function ListProblem<T>({ list }: { list: List<T> }) {
     const { error, data, at, reload } = list.resource;
     if (!error || error.status === 401) return null;
-    return data === undefined || !error.isPassing ? <Problem error={error} retry={() => void reload()} /> : <Stale error={error} at={at} retry={() => void reload()} />;
+    return data === undefined || !error.isPassing ? (
+        <Problem error={error} retry={() => void reload()} />
+    ) : (
+        <Stale error={error} at={at} retry={() => void reload()} />
+    );
 }

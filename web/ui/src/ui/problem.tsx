@@ -14,10 +14,17 @@ export function Problem({ error, retry }: { error: ApiError; retry?: () => void 
         <div class={`problem ${isGone ? 'problem-calm' : ''}`} role="alert" data-testid="problem">
             <Icon name={isGone ? 'info' : noRight ? 'lock' : 'warning'} />
             <div>
-                <p class="problem-text">{noRight && session.value ? `Role ${session.value.role} may not see this.` : capital(error.message)}</p>
+                <p class="problem-text">
+                    {noRight && session.value ? `Role ${session.value.role} may not see this.` : capital(error.message)}
+                </p>
                 {error.detail && <p>{error.detail}</p>}
                 {error.hint && <p>{error.hint}</p>}
-                {noRight && <p>The database says: {error.message}. backfill.grant_monitor() or backfill.grant_admin() gives the right.</p>}
+                {noRight && (
+                    <p>
+                        The database says: {error.message}. backfill.grant_monitor() or backfill.grant_admin() gives the
+                        right.
+                    </p>
+                )}
                 <p class="quiet">
                     {error.status ? `HTTP ${error.status}, code ${error.code}` : 'no answer'}
                     {error.isPassing && '; it is tried again by itself'}

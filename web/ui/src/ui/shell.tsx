@@ -33,7 +33,15 @@ function Badge({ page }: { page: string }) {
     const seen = sample.value;
     if (!seen) return null;
     const jobs = seen.jobs;
-    if (page === '/jobs') return <span class="badge">{count({ count: jobs.ready.count + jobs.scheduled.count + jobs.running + jobs.leased, capped: jobs.ready.capped || jobs.scheduled.capped })}</span>;
+    if (page === '/jobs')
+        return (
+            <span class="badge">
+                {count({
+                    count: jobs.ready.count + jobs.scheduled.count + jobs.running + jobs.leased,
+                    capped: jobs.ready.capped || jobs.scheduled.capped,
+                })}
+            </span>
+        );
     if (page === '/dlq' && jobs.dead.count) return <span class="badge badge-bad">{count(jobs.dead)}</span>;
     if (page === '/workers') return <span class="badge">{number(seen.workers.length)}</span>;
     const state = health.value?.status;
@@ -57,7 +65,12 @@ function Menu({ onPick }: { onPick: () => void }) {
                     const isHere = page.path === '/' ? at === '/' : at === page.path || at.startsWith(`${page.path}/`);
                     return (
                         <li key={page.path}>
-                            <a href={href(page.path)} aria-current={isHere ? 'page' : undefined} title={`g ${page.key}`} onClick={onPick}>
+                            <a
+                                href={href(page.path)}
+                                aria-current={isHere ? 'page' : undefined}
+                                title={`g ${page.key}`}
+                                onClick={onPick}
+                            >
                                 <Icon name={page.icon} />
                                 {page.name}
                                 <Badge page={page.path} />
@@ -71,18 +84,35 @@ function Menu({ onPick }: { onPick: () => void }) {
 
 function Live() {
     const state = serverAway.value ? 'away' : paused.value ? 'paused' : streamState.value;
-    const text = { off: 'Refreshing', waiting: 'Connecting', live: 'Live', gone: 'Away', away: 'Away', paused: 'Paused' }[state];
+    const text = {
+        off: 'Refreshing',
+        waiting: 'Connecting',
+        live: 'Live',
+        gone: 'Away',
+        away: 'Away',
+        paused: 'Paused',
+    }[state];
     return (
         <button
             type="button"
             class={`live live-${state}`}
             aria-pressed={paused.value}
             data-testid="live"
-            title={paused.value ? 'Nothing is refreshed. Click to go on.' : 'Lists and figures are refreshed by themselves. Click to hold them still.'}
+            title={
+                paused.value
+                    ? 'Nothing is refreshed. Click to go on.'
+                    : 'Lists and figures are refreshed by themselves. Click to hold them still.'
+            }
             onClick={() => (paused.value = !paused.value)}
         >
             <span class="live-mark" aria-hidden="true">
-                {state === 'paused' ? <Icon name="pause" /> : state === 'away' || state === 'gone' ? <Icon name="warning" /> : <span class="live-dot" />}
+                {state === 'paused' ? (
+                    <Icon name="pause" />
+                ) : state === 'away' || state === 'gone' ? (
+                    <Icon name="warning" />
+                ) : (
+                    <span class="live-dot" />
+                )}
             </span>
             <span class="live-text">{text}</span>
         </button>
@@ -95,7 +125,14 @@ const themeIcon = { auto: 'auto', light: 'sun', dark: 'moon' } as const;
 function Choices() {
     return (
         <>
-            <button type="button" class="icon-button zone" title="Times are shown in this zone; click for the other" aria-label={`Time zone: ${zone.value === 'utc' ? 'UTC' : 'local'}`} data-testid="zone" onClick={() => (zone.value = zone.value === 'utc' ? 'local' : 'utc')}>
+            <button
+                type="button"
+                class="icon-button zone"
+                title="Times are shown in this zone; click for the other"
+                aria-label={`Time zone: ${zone.value === 'utc' ? 'UTC' : 'local'}`}
+                data-testid="zone"
+                onClick={() => (zone.value = zone.value === 'utc' ? 'local' : 'utc')}
+            >
                 {zone.value === 'utc' ? 'UTC' : 'Local'}
             </button>
             <button
@@ -114,7 +151,12 @@ function Choices() {
 
 function DatabaseSwitch() {
     const known = session.value!;
-    if (known.databases.length < 2) return <span class="database" title="Database"><Icon name="database" /> <span class="cut">{database.value}</span></span>;
+    if (known.databases.length < 2)
+        return (
+            <span class="database" title="Database">
+                <Icon name="database" /> <span class="cut">{database.value}</span>
+            </span>
+        );
     return (
         <label class="database">
             <Icon name="database" />
@@ -124,7 +166,8 @@ function DatabaseSwitch() {
                 data-testid="database"
                 onChange={(event) => {
                     // Objects of one database are not in another, so lists stay and single objects do not.
-                    const page = pages.find((each) => each.path !== '/' && path.value.startsWith(each.path))?.path ?? '/';
+                    const page =
+                        pages.find((each) => each.path !== '/' && path.value.startsWith(each.path))?.path ?? '/';
                     location.assign(`${page}?database=${encodeURIComponent(event.currentTarget.value)}`);
                 }}
             >
@@ -144,7 +187,10 @@ function UserMenu() {
     useEffect(() => {
         const close = (event: Event) => {
             const isEsc = event instanceof KeyboardEvent && event.key === 'Escape';
-            if (box.current?.open && (isEsc || (event.type === 'click' && !box.current.contains(event.target as Node)))) {
+            if (
+                box.current?.open &&
+                (isEsc || (event.type === 'click' && !box.current.contains(event.target as Node)))
+            ) {
                 box.current.open = false;
                 if (isEsc) box.current.querySelector('summary')!.focus();
             }
@@ -182,7 +228,11 @@ function UserMenu() {
                     <dt>PostgreSQL</dt>
                     <dd>{versions.server}</dd>
                 </dl>
-                <button type="button" class="menu-item" onClick={() => ((box.current!.open = false), (helpOpen.value = true))}>
+                <button
+                    type="button"
+                    class="menu-item"
+                    onClick={() => ((box.current!.open = false), (helpOpen.value = true))}
+                >
                     Keyboard <kbd>?</kbd>
                 </button>
                 <a class="menu-item" href="/api/v1/openapi.json" target="_blank" rel="noopener">
@@ -209,12 +259,15 @@ function Banners() {
         <div class="banners" aria-live="assertive">
             {serverAway.value && (
                 <p class="banner banner-bad" role="alert" data-testid="banner-server">
-                    <Icon name="warning" /> The dashboard’s server cannot be reached. {shownFrom()}; it goes on by itself when the server is back.
+                    <Icon name="warning" /> The dashboard’s server cannot be reached. {shownFrom()}; it goes on by
+                    itself when the server is back.
                 </p>
             )}
             {!serverAway.value && gone && (
                 <p class="banner banner-bad" role="alert" data-testid="banner-database">
-                    <Icon name="warning" /> Database {database.value} is away{goneReason.value ? `: ${goneReason.value}` : ''}. {shownFrom()}; it goes on by itself when the database is back.
+                    <Icon name="warning" /> Database {database.value} is away
+                    {goneReason.value ? `: ${goneReason.value}` : ''}. {shownFrom()}; it goes on by itself when the
+                    database is back.
                 </p>
             )}
             {!serverAway.value && !gone && sessionProblem.value && (
@@ -224,7 +277,8 @@ function Banners() {
             )}
             {sample.value?.in_recovery && (
                 <p class="banner">
-                    <Icon name="info" /> This server is a standby: it shows everything and changes nothing. Jobs run on the primary.
+                    <Icon name="info" /> This server is a standby: it shows everything and changes nothing. Jobs run on
+                    the primary.
                 </p>
             )}
         </div>
@@ -242,7 +296,12 @@ function Notices() {
                             <p>{notice.text}</p>
                             {notice.hint && <p class="quiet">{notice.hint}</p>}
                         </div>
-                        <button type="button" class="icon-button" aria-label="Dismiss" onClick={() => dismiss(notice.id)}>
+                        <button
+                            type="button"
+                            class="icon-button"
+                            aria-label="Dismiss"
+                            onClick={() => dismiss(notice.id)}
+                        >
                             <Icon name="close" />
                         </button>
                     </div>
@@ -252,7 +311,12 @@ function Notices() {
     );
 }
 
-interface Props { title: string; main: RefObject<HTMLElement | null>; waiting?: boolean; children?: ComponentChildren }
+interface Props {
+    title: string;
+    main: RefObject<HTMLElement | null>;
+    waiting?: boolean;
+    children?: ComponentChildren;
+}
 
 export function Shell({ title, main, waiting, children }: Props) {
     const isOpen = useSignal(false);
@@ -262,7 +326,14 @@ export function Shell({ title, main, waiting, children }: Props) {
                 Skip to the content
             </a>
             <header class="bar">
-                <button type="button" class="icon-button menu-button" aria-label="Menu" aria-expanded={isOpen.value} aria-controls="menu" onClick={() => (isOpen.value = !isOpen.value)}>
+                <button
+                    type="button"
+                    class="icon-button menu-button"
+                    aria-label="Menu"
+                    aria-expanded={isOpen.value}
+                    aria-controls="menu"
+                    onClick={() => (isOpen.value = !isOpen.value)}
+                >
                     <Icon name={isOpen.value ? 'close' : 'menu'} />
                 </button>
                 <a class="brand" href={href('/')}>
@@ -276,7 +347,12 @@ export function Shell({ title, main, waiting, children }: Props) {
                                 <Icon name="lock" /> read-only
                             </span>
                         )}
-                        <button type="button" class="find-button" data-testid="find" onClick={() => (findOpen.value = true)}>
+                        <button
+                            type="button"
+                            class="find-button"
+                            data-testid="find"
+                            onClick={() => (findOpen.value = true)}
+                        >
                             <Icon name="search" />
                             <span class="find-text">Find a job, task, queue …</span>
                             <kbd aria-hidden="true">/</kbd>
@@ -294,7 +370,13 @@ export function Shell({ title, main, waiting, children }: Props) {
             </nav>
             <main id="main" class="main" ref={main} tabIndex={-1} aria-label={title || 'Loading'} aria-busy={waiting}>
                 <Banners />
-                {children ?? <div class="skeleton-page"><span class="skeleton" /><span class="skeleton" /><span class="skeleton" /></div>}
+                {children ?? (
+                    <div class="skeleton-page">
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                        <span class="skeleton" />
+                    </div>
+                )}
             </main>
             <Notices />
             <EnqueueDialog />
@@ -306,7 +388,15 @@ export function Shell({ title, main, waiting, children }: Props) {
 }
 
 /** The head of a page. */
-export function PageHead({ title, children, sub }: { title: ComponentChildren; sub?: ComponentChildren; children?: ComponentChildren }) {
+export function PageHead({
+    title,
+    children,
+    sub,
+}: {
+    title: ComponentChildren;
+    sub?: ComponentChildren;
+    children?: ComponentChildren;
+}) {
     return (
         <header class="page-head">
             <div class="page-title">

@@ -79,20 +79,27 @@ export function DataTable<T>(props: Props<T>) {
                     const { rows: all = [], rowKey: key } = latest.current.props;
                     if (!all.length) return;
                     const at = all.findIndex((row) => key(row) === latest.current.active);
-                    const next = key(all[at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(Math.max(at + step, 0), all.length - 1)]!);
+                    const next = key(
+                        all[
+                            at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(Math.max(at + step, 0), all.length - 1)
+                        ]!,
+                    );
                     setActive(next);
                     const line = body.current?.querySelector<HTMLElement>(`[data-key="${CSS.escape(next)}"]`);
                     line?.scrollIntoView({ block: 'nearest' });
                     line?.focus({ preventScroll: true });
                 },
                 open() {
-                    const row = latest.current.props.rows?.find((each) => latest.current.props.rowKey(each) === latest.current.active);
+                    const row = latest.current.props.rows?.find(
+                        (each) => latest.current.props.rowKey(each) === latest.current.active,
+                    );
                     const to = row && latest.current.props.href?.(row);
                     if (to) navigate(to);
                 },
                 toggle() {
                     const { active: key, props: now } = latest.current;
-                    if (key !== undefined && now.selection && now.rows?.some((row) => now.rowKey(row) === key)) now.selection.toggle(key);
+                    if (key !== undefined && now.selection && now.rows?.some((row) => now.rowKey(row) === key))
+                        now.selection.toggle(key);
                 },
             }),
         [],
@@ -104,7 +111,11 @@ export function DataTable<T>(props: Props<T>) {
     const chosen = keys.filter((key) => selection?.has(key)).length;
     return (
         <div class={`table-box ${props.pending ? 'pending' : ''}`} data-testid={props.testid}>
-            <table class={`table ${selection ? 'table-selects' : ''}`} aria-label={props.label} aria-busy={!rows || props.pending}>
+            <table
+                class={`table ${selection ? 'table-selects' : ''}`}
+                aria-label={props.label}
+                aria-busy={!rows || props.pending}
+            >
                 <thead>
                     <tr>
                         {selection && (
@@ -147,11 +158,20 @@ export function DataTable<T>(props: Props<T>) {
                             >
                                 {selection && (
                                     <td class="pick">
-                                        <input type="checkbox" aria-label={`Select ${props.rowName?.(row) ?? key}`} checked={selection.has(key)} onChange={() => selection.toggle(key)} />
+                                        <input
+                                            type="checkbox"
+                                            aria-label={`Select ${props.rowName?.(row) ?? key}`}
+                                            checked={selection.has(key)}
+                                            onChange={() => selection.toggle(key)}
+                                        />
                                     </td>
                                 )}
                                 {columns.map((column) => (
-                                    <td key={column.name} class={classes(column)} data-label={column.hideName || column.bare || column.beside ? '' : column.name}>
+                                    <td
+                                        key={column.name}
+                                        class={classes(column)}
+                                        data-label={column.hideName || column.bare || column.beside ? '' : column.name}
+                                    >
                                         {column.cell(row)}
                                     </td>
                                 ))}
@@ -177,5 +197,14 @@ export function DataTable<T>(props: Props<T>) {
 }
 
 function classes(column: Column<never>): string {
-    return [column.number && 'number', column.lead && 'lead', column.beside && 'beside', column.hideName && 'acts', column.optional && 'optional', column.wide && 'wide'].filter(Boolean).join(' ');
+    return [
+        column.number && 'number',
+        column.lead && 'lead',
+        column.beside && 'beside',
+        column.hideName && 'acts',
+        column.optional && 'optional',
+        column.wide && 'wide',
+    ]
+        .filter(Boolean)
+        .join(' ');
 }
