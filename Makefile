@@ -129,11 +129,11 @@ demo:
 	$(TOP)/demo/run.sh
 web:
 	$(TOP)/test/lib/setup.sh build web
-	$(MAKE) -C $(TOP)/web page all
+	$(MAKE) -j"$$(nproc)" -C $(TOP)/web page all
 web-demo:
 	$(TOP)/test/lib/setup.sh build web
 	$(TOP)/test/lib/run.sh build
-	$(MAKE) -s -C $(TOP)/web page all
+	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web page all
 	$(TOP)/web/demo.sh
 test:
 	$(TOP)/test/lib/setup.sh build web test

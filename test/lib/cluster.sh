@@ -113,6 +113,7 @@ cluster_start() {
 }
 
 # Change settings of the running server that need no restart.
+# shellcheck disable=SC2120 # most callers are in other scripts
 cluster_reload() {
     local setting
     for setting in "$@"; do

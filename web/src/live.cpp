@@ -18,7 +18,7 @@ namespace
 using Json = nlohmann::json;
 
 constexpr Seconds kInterval{1};
-/* Every so many samples come the health checks, and whether the listeners still may listen. */
+/* After this number of samples come the health checks, and whether the listeners still may listen. */
 constexpr int kSamplesPerHealth = 10;
 constexpr std::size_t kMostPoints = 3600;
 constexpr std::int64_t kGapMs = 5000;

@@ -67,8 +67,8 @@ def value(text, *values):
 
 
 def make_roles():
-    """Roles of each bundle, with their name as the password, and nobody, which may only log in."""
-    for role in ROLES + ("nobody",):
+    """Roles of each bundle, with their name as the password, and guest, which may only log in."""
+    for role in ROLES + ("guest",):
         if not value("SELECT count(*) FROM pg_roles WHERE rolname = %s", role):
             sql(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
             if role in ROLES:

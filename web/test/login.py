@@ -13,7 +13,7 @@ def test_login_and_logout():
         ok("HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie, "no script gets the cookie")
         ok("Secure" not in cookie, "over plain HTTP it is not Secure")
         session = reply.json
-        equal((session["user"], session["role"], session["database"]), ("admin", "admin", "main"), "it says who it is")
+        equal((session["user"], session["role"], session["database"]), ("admin", "admin", "main"), "it names its role")
         equal(session["versions"]["server"], value("SHOW server_version"), "it says which server it is")
         client = Client(program, cookie.split(";")[0], reply)
         equal(client.get("/session").json, session, "GET /session says the same as the login")
@@ -88,20 +88,20 @@ def test_expiry():
 
 def test_rights():
     with Program() as program:
-        rights = {role: program.login(role).login.json["rights"] for role in ROLES + ("nobody",)}
+        rights = {role: program.login(role).login.json["rights"] for role in ROLES + ("guest",)}
         ok(all(rights["admin"].values()), "an admin may do everything: "
            + ", ".join(k for k, v in rights["admin"].items() if not v))
         equal([rights[r]["payloads"] for r in ROLES], [True, False, True, False], "admins and consumers see payloads")
         ok(rights["monitor"]["overview"] and rights["monitor"]["jobs.list"], "a monitor looks")
         ok(not any(rights["monitor"][r] for r in ("jobs.cancel", "jobs.enqueue", "queues.pause", "dlq.requeue")),
            "a monitor changes nothing")
-        equal([rights[r]["jobs.enqueue"] for r in ROLES + ("nobody",)], [True, False, False, True, False],
+        equal([rights[r]["jobs.enqueue"] for r in ROLES + ("guest",)], [True, False, False, True, False],
               "admins and producers enqueue")
-        ok(not any(v for k, v in rights["nobody"].items() if k not in ("login", "logout", "session", "openapi")),
+        ok(not any(v for k, v in rights["guest"].items() if k not in ("login", "logout", "session", "openapi")),
            "a role without grants may do nothing")
-        nobody = program.login("nobody")
+        guest = program.login("guest")
         for path in ("/overview", "/jobs", "/jobs/1", "/queues", "/dlq", "/tasks", "/workers", "/health", "/stream"):
-            reply = nobody.get(path)
+            reply = guest.get(path)
             equal((reply.status, reply.json["code"]), (403, "42501"), f"and GET {path} says so")
         producer = program.login("producer")
         sql("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA backfill FROM producer")
@@ -133,7 +133,7 @@ def test_metrics():
               "metrics for Prometheus")
         ok(b"backfill_" in reply.body, "with the queue's metrics")
         equal(metrics("monitor", "wrong").status, 401, "not with a wrong password")
-        equal(metrics("nobody", "nobody").status, 403, "not without the right")
+        equal(metrics("guest", "guest").status, 403, "not without the right")
         for _ in range(5):
             metrics("monitor", "monitor")
         ok(web_connections() <= 2, "all scrapes have one connection")

@@ -132,7 +132,7 @@ def test_unused_connections():
     with Program() as program:
         program.login("admin")
         until(lambda: web_connections() == 0, "a connection that is not used is closed")
-        ok(True, "with nobody asking the database has no connection")
+        ok(True, "without a request the database has no connection")
 
 
 def test_several_databases():

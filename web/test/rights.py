@@ -11,7 +11,7 @@ from harness import *
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rights.txt")
 STATUS = {"no": 403, "login": 401}
 
-# What is sent to routes that need something; {job}, {letter} and {name} are new for each call, for most change them.
+# What is sent to routes that need something; {job}, {letter} and {name} are new for each call, because most change them.
 BODIES = {
     "jobs.enqueue": {"task_identifier": "rights"},
     "jobs.update": {"payload": {"n": 2}},
@@ -127,7 +127,7 @@ def check(caller, column, route, method, path, wanted, statement, objects):
 
 def test_table_is_complete():
     columns, rows = read_table()
-    equal(columns, ["admin", "monitor", "consumer", "producer", "nobody", "without", "read-only"], "the table's columns")
+    equal(columns, ["admin", "monitor", "consumer", "producer", "guest", "without", "read-only"], "the table's columns")
     routes = {route for route, *_ in operations()}
     equal(set(rows) - routes, set(), "every row is a route that the description has")
     equal(routes - set(rows), set(), "every route of the description has a row")
