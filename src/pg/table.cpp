@@ -70,13 +70,14 @@ namespace
 /* PostgreSQL calls it while it reports an error of our own statement, which may name what the
  * extension has not. The statement of a trigger that users have added may be the one that fails; so
  * the hint says what it is about. Plain. */
-constexpr auto hint_at_update = [](void *) {
+void hint_at_update(void *)
+{
     const int code = geterrcode();
     if ((code == ERRCODE_UNDEFINED_COLUMN || code == ERRCODE_UNDEFINED_TABLE ||
          code == ERRCODE_UNDEFINED_FUNCTION) &&
         getinternalerrposition() > 0)
         errhint("If this is an object of the extension: %s", kUpdateHint);
-};
+}
 
 /* Runs sql as the owner; take_result, which is plain code, runs while SPI still has what came
  * of it. */

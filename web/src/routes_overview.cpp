@@ -62,6 +62,21 @@ std::vector<Route> overview_routes()
                 'job_id', w.job_id::text, 'jobs_done', w.jobs_done::text, 'jobs_failed', w.jobs_failed::text)
                 ORDER BY w.kind, w.started_at, w.pid), '[]')) FROM backfill.workers w)",
          .needs = {"view workers"}},
+        {.id = "retry_policies.list",
+         .places = {{Method::get, "/retry-policies"}},
+         .summary = "Retry policies; delays in seconds",
+         .sql =
+             R"(SELECT jsonb_build_object('retry_policies', coalesce(jsonb_agg(to_jsonb(p) || jsonb_build_object(
+                'initial_delay', extract(epoch FROM p.initial_delay)::float8,
+                'max_delay', extract(epoch FROM p.max_delay)::float8) ORDER BY p.policy_name), '[]'))
+                FROM backfill.retry_policies p)",
+         .needs = {"view retry_policies"}},
+    };
+}
+
+std::vector<Route> record_routes()
+{
+    return {
         {.id = "tasks.list",
          .places = {{Method::get, "/tasks"}},
          .summary = "Tasks, with their jobs and what is wrong with them",
@@ -82,15 +97,6 @@ std::vector<Route> overview_routes()
          .changes = true,
          .success = 204,
          .absent_message = "there is no such task"},
-        {.id = "retry_policies.list",
-         .places = {{Method::get, "/retry-policies"}},
-         .summary = "Retry policies; delays in seconds",
-         .sql =
-             R"(SELECT jsonb_build_object('retry_policies', coalesce(jsonb_agg(to_jsonb(p) || jsonb_build_object(
-                'initial_delay', extract(epoch FROM p.initial_delay)::float8,
-                'max_delay', extract(epoch FROM p.max_delay)::float8) ORDER BY p.policy_name), '[]'))
-                FROM backfill.retry_policies p)",
-         .needs = {"view retry_policies"}},
         {.id = "history.list",
          .places = {{Method::get, "/history"}},
          .summary = "Jobs that have ended, newest first",
