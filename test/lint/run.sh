@@ -164,7 +164,7 @@ check_pg_headers() {
     grep_code '#include "[a-z_0-9/]+\.h"' $(sources | grep -v '^include/backfill/pg/') | while IFS= read -r line; do
         file=${line%%:*}
         header=$(sed -E 's/.*"(.*)".*/\1/' <<<"$line")
-        printf '%s\n' "${own_headers[@]}" | grep -qxF "$file $header" || echo "$line"
+        grep -qxF "$file $header" < <(printf '%s\n' "${own_headers[@]}") || echo "$line"
     done
 }
 plant_pg_headers() { sed -i '1i #include "utils/builtins.h"' src/run/batch.cpp; }
