@@ -203,9 +203,15 @@ done
 must 'the server of 18 starts, with the library' start 18
 # The other database has to be updated first.
 must 'the old database is updated on 18' updates_extension 18 old
-is "$(diff <(grep -v '^rows of job|' <<<"${before[old]}") <(everything 18 old | grep -v '^rows of \(job\|job_history\)|'))" '' 'all that is not a job is as it was'
-# After pg_upgrade the row types of tables are members of the extension, which makes no difference.
-catalog() { psql_on 18 "$1" -f /src/backfill/test/lib/catalog.sql | grep -vE ' for (producer|consumer|monitor|admin|app) from ' | sed -E 's/^((composite )?type .*: there), of the extension$/\1/'; }
+# Jobs run at once, and take their rows, write history, count tokens.
+without_jobs() { grep -v '^rows of \(job\|job_history\)|\|^sequence|'; }
+is "$(diff <(without_jobs <<<"${before[old]}") <(everything 18 old | without_jobs))" '' 'all that is not a job is as it was'
+# After pg_upgrade the row types of tables are members of the extension, and what 15 has printed of views and of functions in
+# SQL, and 18 has read, is printed by 18 in a few other words.
+catalog() {
+    psql_on 18 "$1" -f /src/backfill/test/lib/catalog.sql | grep -vE ' for (producer|consumer|monitor|admin|app) from ' |
+        sed -E 's/^((composite )?type .*: there), of the extension$/\1/; s/^(view .*: definition|function .*, definition) .*/\1/'
+}
 psql_on 18 postgres -c 'CREATE DATABASE fresh' && psql_on 18 fresh -c 'CREATE EXTENSION backfill'
 ok "$( (($(catalog fresh | wc -l) > 2000)) && echo yes)" "the catalogs of 18 know a fresh extension"
 for database in updated old; do
@@ -238,8 +244,8 @@ for database in updated old; do
     [[ $database != old ]] || note_new_objects 18 restored_old
     is "$(psql_on 18 "restored_$database" -c "SELECT extversion FROM pg_extension WHERE extname = 'backfill'")" "$version" 'it is of the new version'
 done
-# The dispatcher has released the procedure's job, and no sequence stands behind.
-without_claims() { grep -v '^rows of job|.*procedure\|^sequence|'; }
+# The dispatcher has released the procedure's job, no sequence stands behind, and rates of queues are counted from the restore on.
+without_claims() { grep -v '^rows of job|.*procedure\|^sequence|' | sed -E '/^rows of queue\|/s/"[0-9 :.+-]+"//'; }
 for database in updated old; do
     is "$(diff <(without_claims <<<"${before[$database]}") <(everything 18 "restored_$database" | without_claims))" '' "$database: every job, dead letter, schedule, hook, setting and right is as it was"
 done
