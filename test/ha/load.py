@@ -3,7 +3,9 @@
 
   load.py producer NAME CONNINFO DIRECTORY   enqueues until SIGTERM
   load.py consumer NAME CONNINFO DIRECTORY   claims and completes until SIGTERM
-  load.py check CONNINFO DIRECTORY           prints the ledger; fails if it does not balance
+  load.py check CONNINFO DIRECTORY [LOST]    prints the ledger; fails if it does not balance. The file LOST has
+                                             what clients had been told and an asynchronous standby had not:
+                                             lines of "enqueued TOKEN" and "completed TOKEN CLAIM"
 
 CONNINFO names all servers and target_session_attrs=read-write. A client writes what it knows into
 DIRECTORY/NAME, a line each: the time, what happened, to which token. It behaves as a client should: when
@@ -176,14 +178,17 @@ def count(database, query):
     return database.execute(query).fetchone()[0]
 
 
-def check(conninfo, directory):
+def check(conninfo, directory, lost_file=os.devnull):
     """Compare what the clients were told with what is in the tables."""
     events = list(read_ledger(directory))
+    with open(lost_file) as lines:
+        lost = {tuple(line.split()) for line in lines}
     told = {}
     for _, what, *_ in events:
         told[what] = told.get(what, 0) + 1
-    acknowledged = sorted((at, token) for at, what, token, _ in events if what in ("enqueued", "found", "repeated"))
-    completed = [token for _, what, token, _ in events if what == "completed"]
+    enqueued = sorted((at, token) for at, what, token, _ in events if what in ("enqueued", "found", "repeated"))
+    acknowledged = [token for _, token in enqueued if ("enqueued", token) not in lost]
+    completed = [token for _, what, token, more in events if what == "completed" and (what, token, more[0]) not in lost]
     wrong = 0
 
     def line(text, *faults):
@@ -192,14 +197,17 @@ def check(conninfo, directory):
         wrong += sum(number for number, _ in faults)
 
     with psycopg.connect(conninfo) as database:
-        database.execute("CREATE TEMP TABLE acknowledged (n int, token text); CREATE TEMP TABLE completed (token text)")
+        database.execute("CREATE TEMP TABLE acknowledged (token text); CREATE TEMP TABLE completed (token text)")
         with database.cursor().copy("COPY acknowledged FROM STDIN") as copy:
-            for number, (_, token) in enumerate(acknowledged):
-                copy.write_row((number, token))
+            for token in acknowledged:
+                copy.write_row((token,))
         with database.cursor().copy("COPY completed FROM STDIN") as copy:
             for token in completed:
                 copy.write_row((token,))
 
+        if lost:
+            print(f"known to be lost: {sum(what == 'enqueued' for what, *_ in lost)} enqueues,"
+                  f" {sum(what == 'completed' for what, *_ in lost)} completions")
         line(f"enqueues: {len(acknowledged)} acknowledged; {told.get('doubt', 0)} commits were in doubt:"
              f" {told.get('found', 0)} enqueues were there, {told.get('repeated', 0)} were repeated;"
              f" {told.get('broken', 0)} transactions broke before their commit",
@@ -219,7 +227,7 @@ def check(conninfo, directory):
         line(f"left: {count(database, 'SELECT count(*) FROM backfill.job')} jobs",
              (count(database, "SELECT count(*) FROM backfill.dead_letter"), "dead letters"),
              (told.get("warning", 0), "commits that no standby has confirmed"))
-    gaps = sorted((after - before for (before, _), (after, _) in zip(acknowledged, acknowledged[1:])), reverse=True)
+    gaps = sorted((after - before for (before, _), (after, _) in zip(enqueued, enqueued[1:])), reverse=True)
     print("longest times without an acknowledged enqueue: " + ", ".join(f"{gap:.1f} s" for gap in gaps[:6]))
     return wrong == 0 and len(acknowledged) > 0
 

@@ -1,7 +1,7 @@
 -- What load.py works with: every committed enqueue is a row of intended, every run of an SQL job one of
 -- effect, every job that a consumer has completed one of completion. None of the last two has a key,
 -- so that what happens twice is there twice.
-CREATE TABLE intended (token text PRIMARY KEY, kind text NOT NULL, job_key text, job_id bigint, at xid8 DEFAULT pg_current_xact_id());
+CREATE TABLE intended (token text PRIMARY KEY, kind text NOT NULL, job_key text, job_id bigint, server text DEFAULT current_setting('port'), at xid8 DEFAULT pg_current_xact_id());
 CREATE TABLE effect (token text, attempt int, server text DEFAULT current_setting('port'), at xid8 DEFAULT pg_current_xact_id());
 CREATE TABLE completion (token text, claim bigint, server text DEFAULT current_setting('port'), at xid8 DEFAULT pg_current_xact_id());
 

@@ -124,9 +124,9 @@ sub ledger_events
 # An assertion: what clients were told is what the tables have. The ledger is printed.
 sub ledger_balances
 {
-	my ($conninfo, $directory, $name) = @_;
+	my ($conninfo, $directory, $name, @lost) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $check = start_program({ in => '' }, '/usr/bin/python3', "$load.py", 'check', $conninfo, $directory);
+	my $check = start_program({ in => '' }, '/usr/bin/python3', "$load.py", 'check', $conninfo, $directory, @lost);
 	$check->{run}->finish;
 	diag "$name\n$check->{out}$check->{err}";
 	return is($check->{run}->full_result(0), 0, "$name: the ledger balances");
