@@ -37,6 +37,7 @@ class Client:
         self.name = name
         self.conninfo = conninfo
         self.connection = None
+        self.directory = directory
         self.ledger = open(os.path.join(directory, name), "a", buffering=1)
 
     def note(self, what, token="-", *more):
@@ -48,6 +49,8 @@ class Client:
                 self.connection = psycopg.connect(self.conninfo, autocommit=True, connect_timeout=10)
                 self.connection.add_notice_handler(self.hear)
             except psycopg.OperationalError:
+                if not os.path.isdir(self.directory):
+                    sys.exit("the test that started this client has ended")
                 time.sleep(0.05)
         return self.connection
 
