@@ -23,7 +23,7 @@ sub primary_for_load
 {
 	my ($name, %params) = @_;
 	my $node = preloaded($name,
-		init => { allows_streaming => 1 },
+		init => { allows_streaming => $params{wal_level} // 1 },
 		conf => "wal_keep_size = '1GB'\nbackfill.max_executors = 3\n" . ($params{conf} // ''));
 	create_extension($node);
 	$node->safe_psql('postgres', slurp_file("$load.sql"));
