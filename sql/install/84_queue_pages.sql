@@ -1,8 +1,9 @@
 -- Pages of queues and tasks, by name. These show no payload: they run as the extension's owner.
 
 -- What of a queue is not leased. Its jobs are counted range by range (task and priority), so that what is ready and what
--- is scheduled have counts of their own; no more than 100 ranges. (A volatile function alone is no
--- bound of an index; the result of a subquery is.)
+-- is scheduled have counts of their own; no more than 100 ranges. (The index ends a scan at the
+-- bounds of columns behind =, not at those of a row comparison. A sort by queue_name is none where it must be =; where it must
+-- be one of an array it is, and only one index has that order. A volatile function alone is no bound; a subquery's result is.)
 CREATE FUNCTION backfill._overview_queue_depth(
     queue_name text,
     cap integer,
@@ -30,20 +31,18 @@ BEGIN ATOMIC
           FROM (SELECT l.* FROM leap l LIMIT 100) r
          CROSS JOIN LATERAL (
                SELECT j.run_at, j.tid, j.claimer FROM backfill._job j
-                WHERE (j.queue_name, j.task_identifier, j.priority, j.run_at) >= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, '-infinity')
-                  AND (j.queue_name, j.task_identifier, j.priority, j.run_at) <= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, (SELECT backfill._now()))
-                  AND j.queue_name <> '' AND j.lease_expires_at IS NULL
-                ORDER BY j.queue_name, j.task_identifier, j.priority, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) d
+                WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
+                  AND j.run_at <= (SELECT backfill._now()) AND j.queue_name <> '' AND j.lease_expires_at IS NULL
+                ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) d
          LIMIT 2 * (_overview_queue_depth.cap + 1)),
     later AS (
         SELECT s.run_at
           FROM (SELECT l.* FROM leap l LIMIT 100) r
          CROSS JOIN LATERAL (
                SELECT j.run_at FROM backfill._job j
-                WHERE (j.queue_name, j.task_identifier, j.priority, j.run_at) > (_overview_queue_depth.queue_name, r.task_identifier, r.priority, (SELECT backfill._now()))
-                  AND (j.queue_name, j.task_identifier, j.priority, j.run_at) <= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, 'infinity')
-                  AND j.queue_name <> '' AND j.lease_expires_at IS NULL
-                ORDER BY j.queue_name, j.task_identifier, j.priority, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
+                WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
+                  AND j.run_at > (SELECT backfill._now()) AND j.queue_name <> '' AND j.lease_expires_at IS NULL
+                ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
          LIMIT _overview_queue_depth.cap + 1)
     SELECT pg_catalog.count(*) FILTER (WHERE NOT d.claimed), (SELECT pg_catalog.count(*) FROM later),
            pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed)
