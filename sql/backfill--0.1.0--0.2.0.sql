@@ -1066,9 +1066,8 @@ BEGIN ATOMIC
       FROM (VALUES
            (1, _page_letter_sources.job_key IS NOT NULL, 'd.job_key >= $6 AND d.job_key <= $6 ORDER BY d.job_key, d.task_identifier'),
            (2, _page_letter_sources.task_identifier IS NOT NULL AND _page_letter_sources.sqlstate IS NOT NULL,
-            '(d.task_identifier, d.sqlstate, d.failed_at) >= ($1, $3, coalesce($4, ''-infinity''))
-             AND (d.task_identifier, d.sqlstate, d.failed_at) <= ($1, $3, coalesce($5, ''infinity''))
-             ORDER BY d.task_identifier, d.sqlstate, d.failed_at, d.id'),
+            'd.task_identifier = ANY (ARRAY[$1]) AND d.sqlstate = $3 AND d.failed_at >= coalesce($4, ''-infinity'')
+             AND d.failed_at <= coalesce($5, ''infinity'') ORDER BY d.task_identifier, d.failed_at, d.id'),
            (3, _page_letter_sources.task_identifier IS NOT NULL AND _page_letter_sources.sqlstate IS NULL,
             'd.task_identifier >= $1 AND d.task_identifier <= $1 ORDER BY d.task_identifier, d.sqlstate, d.failed_at, d.id'),
            (4, _page_letter_sources.queue_name <> '', 'd.queue_name >= $2 AND d.queue_name <= $2 ORDER BY d.queue_name'),
@@ -1260,16 +1259,16 @@ BEGIN
          CROSS JOIN LATERAL (
                SELECT pg_catalog.count(*) AS letters, pg_catalog.min(s.failed_at) AS oldest
                  FROM (SELECT d.failed_at FROM backfill._letter d
-                        WHERE (d.task_identifier, d.sqlstate, d.failed_at) >= (k.task_identifier, k.sqlstate, coalesce(dlq_groups.failed_after, '-infinity'))
-                          AND (d.task_identifier, d.sqlstate, d.failed_at) <= (k.task_identifier, k.sqlstate, coalesce(dlq_groups.failed_before, 'infinity'))
-                          AND d.failed_at < coalesce(dlq_groups.failed_before, 'infinity')
-                        ORDER BY d.task_identifier, d.sqlstate, d.failed_at, d.id LIMIT k.cap + 1) s) c
+                        WHERE d.task_identifier = ANY (ARRAY[k.task_identifier]) AND d.sqlstate = k.sqlstate
+                          AND d.failed_at >= coalesce(dlq_groups.failed_after, '-infinity')
+                          AND (dlq_groups.failed_before IS NULL OR d.failed_at < dlq_groups.failed_before)
+                        ORDER BY d.task_identifier, d.failed_at, d.id LIMIT k.cap + 1) s) c
          CROSS JOIN LATERAL (
                SELECT d.failed_at, d.message FROM backfill._letter d
-                WHERE (d.task_identifier, d.sqlstate, d.failed_at) >= (k.task_identifier, k.sqlstate, coalesce(dlq_groups.failed_after, '-infinity'))
-                  AND (d.task_identifier, d.sqlstate, d.failed_at) <= (k.task_identifier, k.sqlstate, coalesce(dlq_groups.failed_before, 'infinity'))
-                  AND d.failed_at < coalesce(dlq_groups.failed_before, 'infinity')
-                ORDER BY d.task_identifier DESC, d.sqlstate DESC, d.failed_at DESC, d.id DESC LIMIT 1) n)
+                WHERE d.task_identifier = ANY (ARRAY[k.task_identifier]) AND d.sqlstate = k.sqlstate
+                  AND d.failed_at >= coalesce(dlq_groups.failed_after, '-infinity')
+                  AND (dlq_groups.failed_before IS NULL OR d.failed_at < dlq_groups.failed_before)
+                ORDER BY d.task_identifier DESC, d.failed_at DESC, d.id DESC LIMIT 1) n)
     SELECT pg_catalog.jsonb_build_object(
                'groups', coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                                               'task_identifier', c.task_identifier, 'sqlstate', nullif(c.sqlstate, ''),
@@ -1309,20 +1308,18 @@ BEGIN ATOMIC
           FROM (SELECT l.* FROM leap l LIMIT 100) r
          CROSS JOIN LATERAL (
                SELECT j.run_at, j.tid, j.claimer FROM backfill._job j
-                WHERE (j.queue_name, j.task_identifier, j.priority, j.run_at) >= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, '-infinity')
-                  AND (j.queue_name, j.task_identifier, j.priority, j.run_at) <= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, (SELECT backfill._now()))
-                  AND j.queue_name <> '' AND j.lease_expires_at IS NULL
-                ORDER BY j.queue_name, j.task_identifier, j.priority, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) d
+                WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
+                  AND j.run_at <= (SELECT backfill._now()) AND j.queue_name <> '' AND j.lease_expires_at IS NULL
+                ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) d
          LIMIT 2 * (_overview_queue_depth.cap + 1)),
     later AS (
         SELECT s.run_at
           FROM (SELECT l.* FROM leap l LIMIT 100) r
          CROSS JOIN LATERAL (
                SELECT j.run_at FROM backfill._job j
-                WHERE (j.queue_name, j.task_identifier, j.priority, j.run_at) > (_overview_queue_depth.queue_name, r.task_identifier, r.priority, (SELECT backfill._now()))
-                  AND (j.queue_name, j.task_identifier, j.priority, j.run_at) <= (_overview_queue_depth.queue_name, r.task_identifier, r.priority, 'infinity')
-                  AND j.queue_name <> '' AND j.lease_expires_at IS NULL
-                ORDER BY j.queue_name, j.task_identifier, j.priority, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
+                WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
+                  AND j.run_at > (SELECT backfill._now()) AND j.queue_name <> '' AND j.lease_expires_at IS NULL
+                ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
          LIMIT _overview_queue_depth.cap + 1)
     SELECT pg_catalog.count(*) FILTER (WHERE NOT d.claimed), (SELECT pg_catalog.count(*) FROM later),
            pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed)
