@@ -1,5 +1,5 @@
 // Which page an address is, and what is shown while there is no session.
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useErrorBoundary, useRef } from 'preact/hooks';
 import { sessionEnded } from './api';
 import { pages } from './keys';
 import { Audit } from './pages/audit';
@@ -16,7 +16,7 @@ import { Schedules } from './pages/schedules';
 import { Tasks } from './pages/tasks';
 import { Workers } from './pages/workers';
 import { databaseParam, href, navigate, path } from './router';
-import { database, loadSession, may, session, sessionProblem } from './session';
+import { database, epoch, loadSession, may, session, sessionProblem } from './session';
 import { Code, Empty } from './ui/basics';
 import { Problem } from './ui/problem';
 import { PageHead, Shell } from './ui/shell';
@@ -115,6 +115,20 @@ function Home() {
     return to ? null : <NoRight title="Welcome" anything={false} />;
 }
 
+/** A fault of the page itself must not leave the screen empty. */
+function Guarded({ children }: { children: preact.ComponentChildren }) {
+    const [fault, again] = useErrorBoundary((error) => console.error(error));
+    if (!fault) return <>{children}</>;
+    return (
+        <Empty title="This page has failed." icon="warning">
+            <p>That is a fault of the dashboard; the database is not affected. The browser’s console has the details.</p>
+            <button type="button" class="button" onClick={again}>
+                Try again
+            </button>
+        </Empty>
+    );
+}
+
 export function App() {
     const at = path.value;
     const main = useRef<HTMLElement>(null);
@@ -156,7 +170,9 @@ export function App() {
     return (
         <>
             <Shell title={title} main={main}>
-                {page.right && !may(page.right) ? <NoRight title={title} /> : page.show()}
+                <Guarded key={`${at} ${epoch.value}`}>
+                    {page.right && !may(page.right) ? <NoRight title={title} /> : page.show()}
+                </Guarded>
             </Shell>
             {sessionEnded.value && <LoginDialog />}
         </>

@@ -10,12 +10,12 @@ import { App } from './app';
 import { startClock } from './clock';
 import { startKeys } from './keys';
 import { startRouter } from './router';
-import { loadSession } from './session';
+import { startSession } from './session';
 import { startStream } from './stream';
 
 startRouter();
 startClock();
 startKeys();
 startStream();
-void loadSession();
+startSession();
 render(<App />, document.body);

@@ -16,12 +16,39 @@ export function may(right: string): boolean {
     return session.value?.rights[right] ?? false;
 }
 
-/** Whether payloads are visible. Servers that do not say so leave it to the payload that is null. */
-export function mayReadPayloads(): boolean | undefined {
-    return session.value?.rights.payloads;
+/** Whether the role sees payloads and texts of errors. */
+export function mayReadPayloads(): boolean {
+    return may('payloads');
+}
+
+/** Whether this browser has had a session. The cookie itself is hidden from scripts. */
+const mark = 'backfill.session';
+
+function remember(isKnown: boolean): void {
+    try {
+        if (isKnown) localStorage.setItem(mark, '1');
+        else localStorage.removeItem(mark);
+    } catch {
+        // Without storage the server is asked each time.
+    }
+}
+
+function isRemembered(): boolean {
+    try {
+        return localStorage.getItem(mark) !== null;
+    } catch {
+        return true;
+    }
+}
+
+/** Where the login is asked of for the first time there is no session to look at. */
+export function startSession(): void {
+    if (location.pathname === '/login' && !isRemembered()) sessionEnded.value = true;
+    else void loadSession();
 }
 
 function accept(found: Session): void {
+    remember(true);
     const before = session.peek();
     session.value = found;
     sessionProblem.value = undefined;
@@ -36,17 +63,26 @@ export async function loadSession(isBackground = false): Promise<void> {
         accept(await api.get<Session>('/session', undefined, undefined, isBackground));
     } catch (error) {
         // 401 has set sessionEnded; the page shows the login then.
-        if (error instanceof ApiError && error.status !== 401) sessionProblem.value = error;
+        if (!(error instanceof ApiError)) throw error;
+        if (error.status === 401) remember(false);
+        else sessionProblem.value = error;
     }
 }
 
 export async function logIn(user: string, password: string, name?: string): Promise<void> {
-    accept(await api.login<Session>({ user, password, database: name }));
+    try {
+        accept(await api.login<Session>({ user, password, database: name }));
+    } catch (error) {
+        // A proxy has logged the browser in already.
+        if (!(error instanceof ApiError && error.code === 'proxy_login')) throw error;
+        await loadSession();
+    }
     // The rights are those in the database of the login; the address may show another.
     if (databaseParam.peek() != null && databaseParam.peek() !== session.peek()!.database) await loadSession();
 }
 
 export async function logOut(): Promise<void> {
     await api.post('/logout');
+    remember(false);
     location.assign('/login');
 }

@@ -220,7 +220,8 @@ export interface Overview {
 }
 
 export interface Sample extends Overview {
-    rates: { enqueued: number; completed: number; failed: number };
+    /** Of the last second; null in the first sample. */
+    rates: { enqueued: number | null; completed: number | null; failed: number | null } | null;
     wait_p95: number | null;
     run_p95: number | null;
 }

@@ -6,7 +6,7 @@ import { jsonProblem, raw, stringify } from '../json';
 import { ask, attempt, tell } from '../notices';
 import { useResource } from '../resource';
 import { href } from '../router';
-import { may, session } from '../session';
+import { may, mayReadPayloads, session } from '../session';
 import { sample } from '../stream';
 import type { Job, JobDetails, Json, TimelineEvent, Worker } from '../types';
 import {
@@ -36,11 +36,8 @@ import { RescheduleDialog } from './reschedule';
 
 /** A payload, or why there is none to see. */
 export function Payload({ value, label = 'payload' }: { value: Json; label?: string }) {
-    // Only roles that may change jobs are sure to see payloads; for others null says nothing.
-    if (value === null && !may('jobs.update') && !may('dlq.update'))
-        return (
-            <p class="panel-note">Null, or hidden: role {session.value!.role} may have no right to read payloads.</p>
-        );
+    if (value === null && !mayReadPayloads())
+        return <p class="panel-note">Role {session.value!.role} may not read payloads.</p>;
     return <JsonView value={value} label={label} />;
 }
 

@@ -40,13 +40,13 @@ const columns: Column<Job>[] = [
         bare: true,
         cell: (job) =>
             job.progress != null ? (
-                <Progress value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} />
+                <Progress brief value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} />
             ) : (
                 payloadPreview(job)
             ),
     },
     { name: 'Queue', cell: (job) => <QueueName name={job.queue_name} /> },
-    { name: 'Priority', number: true, cell: (job) => <Priority value={job.priority} band={job.priority_band} /> },
+    { name: 'Priority', number: true, optional: true, cell: (job) => <Priority value={job.priority} band={job.priority_band} /> },
     {
         name: 'Attempts',
         number: true,

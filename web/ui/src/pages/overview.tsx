@@ -67,7 +67,7 @@ function Tiles({ seen }: { seen: Overview }) {
             <Tile name="Ready" value={count(jobs.ready)} to={list('ready')}>
                 {jobs.ready.capped && estimated
                     ? `about ${number(Math.round(estimated / 1000) * 1000)} jobs in all`
-                    : rates
+                    : rates?.enqueued != null
                       ? `${compact(rates.enqueued)} enqueued / s`
                       : 'waiting for a worker'}
             </Tile>
@@ -77,7 +77,7 @@ function Tiles({ seen }: { seen: Overview }) {
                 to={list('running')}
                 tone={jobs.running ? 'tile-good' : ''}
             >
-                {rates ? `${compact(rates.completed)} done / s` : plural(seen.workers.length, 'worker')}
+                {rates?.completed != null ? `${compact(rates.completed)} done / s` : plural(seen.workers.length, 'worker')}
             </Tile>
             <Tile name="Scheduled" value={count(jobs.scheduled)} to={list('scheduled')}>
                 for later, retries too

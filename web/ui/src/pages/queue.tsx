@@ -74,7 +74,7 @@ export function QueuePage({ name }: { name: string }) {
                     </span>
                 </a>
             </div>
-            <div class="detail-grid">
+            <div class="detail-grid detail-grid-late">
                 <Panel id="limits" title="Limits">
                     <Facts
                         items={[

@@ -12,10 +12,10 @@ import { may } from '../session';
 import type { Schedule } from '../types';
 import { Code, Empty, Facts, None, Priority, QueueName, TaskName, Time } from '../ui/basics';
 import { Icon } from '../ui/icons';
-import { JsonView } from '../ui/json-view';
 import { Problem, Stale } from '../ui/problem';
 import { PageHead } from '../ui/shell';
 import { DataTable, type Column } from '../ui/table';
+import { Payload } from './job';
 import { ScheduleDialog } from './schedule-form';
 
 /** The next times, in both zones if these differ. */
@@ -80,11 +80,7 @@ function Details({ schedule }: { schedule: Schedule }) {
             />
             <div>
                 <h2>Payload</h2>
-                {schedule.payload === null && !may('schedules.set') ? (
-                    <p class="quiet">Hidden from your role, or null.</p>
-                ) : (
-                    <JsonView value={schedule.payload} label="payload" />
-                )}
+                <Payload value={schedule.payload} />
             </div>
         </div>
     );

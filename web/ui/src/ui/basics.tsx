@@ -154,10 +154,13 @@ export function Progress({
     value,
     message,
     label,
+    brief,
 }: {
     value: number | null | undefined;
     message?: string | null;
     label: string;
+    /** On one line: the message is in the title only. */
+    brief?: boolean;
 }) {
     if (value == null) return message ? <Cut text={message} class="quiet" /> : null;
     const text = percent(value);
@@ -175,7 +178,7 @@ export function Progress({
                 <div class="progress-bar" style={{ width: `${Math.min(Math.max(value, 0), 1) * 100}%` }} />
             </div>
             <span class="num">{text}</span>
-            {message && <span class="progress-text cut">{message}</span>}
+            {message && !brief && <span class="progress-text cut">{message}</span>}
         </div>
     );
 }

@@ -1,7 +1,7 @@
 // What surrounds a list: its filters, the line with the count, the pages and what can be done with the selection.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { count, plural } from '../format';
+import { count, number, plural } from '../format';
 import type { List } from '../list';
 import { place, setParams } from '../router';
 import { Icon } from './icons';
@@ -148,6 +148,12 @@ interface ListHeadProps<T> {
 export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAll = true }: ListHeadProps<T>) {
     const { selection, total, rows } = list;
     const some = selection.all || selection.keys.size > 0;
+    // Screen readers hear what a filter has found, not each refresh.
+    const [found, setFound] = useState('');
+    const isThere = rows !== undefined && !list.resource.pending;
+    useEffect(() => {
+        if (isThere) setFound(`${total ? count(total) : number(rows.length)} ${many}`);
+    }, [JSON.stringify(list.filter), isThere]);
     return (
         <div class="list-head" data-testid="list-head">
             {some && children ? (
@@ -173,7 +179,7 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
                     <span class="list-actions">{children}</span>
                 </div>
             ) : (
-                <div class="list-count" aria-live="polite">
+                <div class="list-count">
                     {total ? (
                         <>
                             <strong>{count(total)}</strong> {total.count === 1 && !total.capped ? one : many}
@@ -190,6 +196,9 @@ export function ListHead<T>({ list, one, many = `${one}s`, children, canSelectAl
                     )}
                 </div>
             )}
+            <span class="unseen" role="status">
+                {found}
+            </span>
             <Pager list={list} />
         </div>
     );

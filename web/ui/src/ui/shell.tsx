@@ -256,7 +256,7 @@ function shownFrom(): string {
 function Banners() {
     const gone = streamState.value === 'gone';
     return (
-        <div class="banners" aria-live="assertive">
+        <div class="banners">
             {serverAway.value && (
                 <p class="banner banner-bad" role="alert" data-testid="banner-server">
                     <Icon name="warning" /> The dashboard’s server cannot be reached. {shownFrom()}; it goes on by
