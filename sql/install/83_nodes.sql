@@ -61,7 +61,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION backfill._slot_of_schedule(text, text, text) IS 'The slot of a schedule: that of its jobs, else by its name.';
 
-CREATE FUNCTION backfill._routed(node_key uuid, mark bigint, router_version text, slot integer DEFAULT NULL)
+CREATE FUNCTION backfill._routed(node_key uuid, mark bigint, router_version text, slot integer DEFAULT NULL, headers text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -93,10 +93,13 @@ BEGIN
                 USING ERRCODE = 'JB007', HINT = 'The slot is being moved: try again.';
         END IF;
     END IF;
+    IF headers IS NOT NULL THEN
+        PERFORM pg_catalog.set_config('backfill.headers', headers, true);
+    END IF;
     RETURN true;
 END;
 $$;
-COMMENT ON FUNCTION backfill._routed(uuid, bigint, text, integer) IS 'Refuses a call of a router that is mistaken about this node, or about a slot. Every call of a router begins with it.';
+COMMENT ON FUNCTION backfill._routed(uuid, bigint, text, integer, text) IS 'Refuses a call of a router that is mistaken about this node, or about a slot. Every call of a router begins with it.';
 
 CREATE FUNCTION backfill._oldest_ready_job(tasks text[], queues text[])
 RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -29,6 +29,15 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._queue_of(text, text) IS 'The queue of a job that names this one (NULL: none): else that of its task.';
 
+CREATE FUNCTION backfill._headers()
+RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN nullif(pg_catalog.current_setting('backfill.headers', true), '');
+END;
+$$;
+COMMENT ON FUNCTION backfill._headers() IS 'The headers that this session gives to its jobs.';
+
 -- --- What can go wrong ---
 
 CREATE FUNCTION backfill._failure(state text, message text)

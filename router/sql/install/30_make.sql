@@ -16,7 +16,7 @@ BEGIN ATOMIC
      WHERE d.name IS NOT NULL ORDER BY d.ordinality;
 END;
 
--- $1 is the number of the node, $2 its key, $3 its mark; $4 the slot if there is one. The others have no names, because
+-- $1 is the number of the node, $2 its key, $3 its mark; if there is a slot it is $4, and $5 the headers that the session sets. The others have no names, because
 -- PL/Proxy would put them wherever it meets these names.
 CREATE FUNCTION backfill._make_call(name text, arguments text, result text, columns text DEFAULT NULL, with_slot boolean DEFAULT false, remote text DEFAULT NULL, checked boolean DEFAULT true)
 RETURNS void
@@ -24,12 +24,12 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    first integer := CASE WHEN with_slot THEN 5 ELSE 4 END;
+    first integer := CASE WHEN with_slot THEN 6 ELSE 4 END;
     wire_types text;
     passed text;
     call text;
 BEGIN
-    SELECT concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer' END, string_agg(a.wire_type, ', ' ORDER BY a.n)),
+    SELECT concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, string_agg(a.wire_type, ', ' ORDER BY a.n)),
            string_agg(format('%s => $%s::%s', a.name, first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
       INTO wire_types, passed FROM (SELECT m.*, row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a;
     call := coalesce(remote, format('backfill.%s(%s)', name, passed));
@@ -37,7 +37,7 @@ BEGIN
         name, wire_types, coalesce(', ' || regexp_replace(columns, '(^|, )', '\1OUT ', 'g'), ''), CASE WHEN columns IS NULL THEN result ELSE 'SETOF record' END,
         format(E'CLUSTER ''backfill''; RUN ON $1; SELECT %s FROM %s%s;',
             CASE WHEN columns IS NULL THEN call ELSE regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g') END,
-            CASE WHEN checked THEN format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer' ELSE '' END)
+            CASE WHEN checked THEN format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END)
                  ELSE '(VALUES (true)) v' END,
             CASE WHEN columns IS NULL THEN '' ELSE format(' CROSS JOIN LATERAL %s f', call) END));
     EXECUTE format('COMMENT ON FUNCTION backfill._at_%s(%s) IS %L', name, wire_types, format('Calls %s on a node.', name));
@@ -61,7 +61,7 @@ BEGIN
     body := replace(replace(replace(replace(replace(body,
         '{call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', passed))),
         '{ids_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', replace(passed, name || '.job_ids', 'n.ids')))),
-        '{slot_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(slot, -1 - n.number)', passed))),
+        '{slot_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(slot, -1 - n.number)', 'backfill._headers()', passed))),
         '{failed}', handler), '{raise}', 'PERFORM backfill._raise(n.name, s, m, d, h);');
     EXECUTE format('CREATE FUNCTION backfill.%s(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS %L',
         name, arguments, result, format('

@@ -1,25 +1,14 @@
 -- Enqueue. Each returns the id of the job, which is committed on its node by then.
 
-CREATE FUNCTION backfill._headers()
-RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN nullif(pg_catalog.current_setting('backfill.headers', true), '')::jsonb;
-END;
-$$;
-COMMENT ON FUNCTION backfill._headers() IS 'The headers that this session gives to its jobs.';
-
 SELECT backfill._make_by_slot('enqueue', 'task_identifier text, payload jsonb DEFAULT ''{}'', queue_name text DEFAULT NULL, priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, job_key text DEFAULT NULL, job_key_mode text DEFAULT ''replace'', retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, headers jsonb DEFAULT NULL',
     'bigint', 'backfill._slot_of(backfill._queue_of(enqueue.task_identifier, enqueue.queue_name), enqueue.job_key)',
-    'Enqueue a job on the node of its queue, else of its job_key, else any. It is committed when this returns: a rollback does not undo it.',
-    before => 'headers := coalesce(enqueue.headers, backfill._headers()); ');
+    'Enqueue a job on the node of its queue, else of its job_key, else any. It is committed when this returns: a rollback does not undo it.');
 SELECT backfill._make_by_slot('enqueue_serial', 'task_identifier text, payload jsonb, queue_name text, job_key text DEFAULT NULL',
     'bigint', 'backfill._slot_of(enqueue_serial.queue_name, enqueue_serial.job_key)',
     'Enqueue in a serial queue, on the node of the queue.');
 SELECT backfill._make_by_slot('enqueue_many', 'task_identifier text, payloads jsonb[], queue_name text DEFAULT NULL, priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, headers jsonb DEFAULT NULL',
     'SETOF bigint', 'backfill._slot_of(backfill._queue_of(enqueue_many.task_identifier, enqueue_many.queue_name), NULL)',
-    'Enqueue one job per payload: all on one node, all or none.',
-    before => 'headers := coalesce(enqueue_many.headers, backfill._headers()); ');
+    'Enqueue one job per payload: all on one node, all or none.');
 SELECT backfill._make_by_slot('add_job', 'identifier text, payload json DEFAULT NULL, queue_name text DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, job_key text DEFAULT NULL, priority integer DEFAULT NULL, flags text[] DEFAULT NULL, job_key_mode text DEFAULT ''replace''',
     'backfill.jobs', 'backfill._slot_of(add_job.queue_name, add_job.job_key)',
     'Graphile Worker''s add_job, on the node of the queue, else of the job_key, else any.', backfill._make_job_columns());
@@ -61,7 +50,7 @@ SELECT backfill._make_function('_enqueue_jobs_of_slot', 'jobs jsonb, jobs_slot s
     'tried smallint[] := ''{}'';', 'LOOP
         n := backfill._choose(jobs_slot, tried);
         BEGIN
-            RETURN QUERY SELECT f FROM backfill._at_enqueue_jobs(n.number, n.key, n.mark, coalesce(jobs_slot, -1 - n.number), jobs) f;
+            RETURN QUERY SELECT f FROM backfill._at_enqueue_jobs(n.number, n.key, n.mark, coalesce(jobs_slot, -1 - n.number), backfill._headers(), jobs) f;
             RETURN;
         {failed}
             tried := backfill._tried(jobs_slot, n, tried, s, m, d, h);
@@ -89,10 +78,9 @@ BEGIN
     END IF;
     FOR part IN
         SELECT j.slot, pg_catalog.jsonb_agg(j.job ORDER BY j.position) AS jobs, pg_catalog.array_agg(j.position ORDER BY j.position) AS positions
-          FROM (SELECT CASE WHEN h.headers IS NULL THEN e.job ELSE pg_catalog.jsonb_build_object('headers', h.headers) || e.job END AS job, e.position,
+          FROM (SELECT e.job, e.position,
                        backfill._slot_of(backfill._queue_of(e.job ->> 'task_identifier', e.job ->> 'queue_name'), e.job ->> 'job_key') AS slot
-                  FROM (SELECT backfill._headers() AS headers) h
-                 CROSS JOIN pg_catalog.jsonb_array_elements(jobs) WITH ORDINALITY e (job, position)) j
+                  FROM pg_catalog.jsonb_array_elements(jobs) WITH ORDINALITY e (job, position)) j
          GROUP BY j.slot ORDER BY j.slot
     LOOP
         BEGIN
@@ -153,4 +141,4 @@ COMMENT ON FUNCTION backfill.add_jobs(backfill.job_spec[], boolean) IS 'Graphile
 SELECT backfill._make_by_slot('_enqueue_once', 'id uuid, created_at timestamptz, job jsonb', 'bigint',
     'coalesce(backfill._slot_of(backfill._queue_of(_enqueue_once.job ->> ''task_identifier'', _enqueue_once.job ->> ''queue_name''), _enqueue_once.job ->> ''job_key''), (pg_catalog.hashtextextended(_enqueue_once.id::text COLLATE "C", 3) & 255)::smallint)',
     'Enqueue what an outbox forwards, unless that has been done. A job without a queue and a key goes to the slot of its id, so that it comes to the same node each time.',
-    remote => 'backfill._enqueue_once($5::uuid, $6::timestamptz, $7::jsonb, $4::integer)');
+    remote => 'backfill._enqueue_once($6::uuid, $7::timestamptz, $8::jsonb, $4::integer)');

@@ -20,7 +20,7 @@ SELECT backfill._make_every('remove_job', 'job_key text', 'SETOF backfill.jobs',
 
 -- --- Dead letters ---
 
-SELECT backfill._make_rows('_list_dlq_jobs', 'task_identifier text, queue_name text, failed_after timestamptz, failed_before timestamptz, rows integer', backfill._make_letter_columns() || ', total bigint',
+SELECT backfill._make_rows('_list_dlq_jobs', 'of_task text, of_queue text, after timestamptz, before timestamptz, rows integer', backfill._make_letter_columns() || ', total bigint',
     'The newest dead letters of each node.', 'backfill.list_dlq_jobs($4::text, $5::text, $6::timestamptz, $7::timestamptz, $8::integer, 0)');
 CREATE FUNCTION backfill.list_dlq_jobs(
     task_identifier text DEFAULT NULL,

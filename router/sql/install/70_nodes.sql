@@ -6,8 +6,6 @@ SELECT backfill._make_on_node('_node_join', 'router_id uuid, number integer, nam
 SELECT backfill._make_on_node('_node_leave', '', 'void', 'A database is no node any more.', checked => false);
 SELECT backfill._make_on_node('_node_number', 'number integer, at_least bigint', 'void', 'Have a node give only ids above one.', checked => false);
 
-INSERT INTO backfill.router (id) VALUES (pg_catalog.gen_random_uuid());
-
 -- The foreign server is no member of the extension, because pg_dump would not dump its options.
 CREATE FUNCTION backfill._set_partition(number smallint, conninfo text)
 RETURNS void
@@ -53,7 +51,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    router_id uuid := (SELECT r.id FROM backfill.router r);
+    router_id uuid;
     known smallint;
     free smallint;
     state record;
@@ -65,6 +63,8 @@ BEGIN
     END IF;
     PERFORM backfill._check_conninfo(conninfo);
     LOCK TABLE backfill.node IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO backfill.router (id) SELECT pg_catalog.gen_random_uuid() WHERE NOT EXISTS (SELECT FROM backfill.router);
+    router_id := (SELECT r.id FROM backfill.router r);
     SELECT n.number INTO known FROM backfill.node n WHERE n.name = add_node.name AND NOT n.removed;
     SELECT pg_catalog.min(p) INTO free FROM pg_catalog.generate_series(1, 63) p WHERE p NOT IN (SELECT n.number FROM backfill.node n);
     IF coalesce(known, free) IS NULL THEN
