@@ -7,8 +7,9 @@ use warnings FATAL => 'all';
 use Backfill;
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(new_router new_node conninfo on_all);
+our @EXPORT = qw(new_router new_node conninfo on_all start_calls kill_node);
 
 # How the router reaches a node.
 sub conninfo
@@ -39,6 +40,30 @@ sub new_router
 	}
 	$router->safe_psql('postgres', 'CALL backfill.rebalance()');
 	return $router;
+}
+
+# A session in the background that runs these statements from now on; ends with finish_psql().
+sub start_calls
+{
+	my ($router, @statements) = @_;
+	return start_program({ in => '' }, 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $router->connstr('postgres'),
+		map { ('-c', $_) } 'SET client_min_messages = error', @statements);
+}
+
+# Kills the postmaster (kill -9), and waits until all processes of the server have noticed and are gone.
+sub kill_node
+{
+	my ($node) = @_;
+	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	$node->kill9;
+	try_until(
+		'the processes of node ' . $node->name . ' are gone',
+		sub {
+			my @left = grep { (readlink "$_/cwd" // '') eq $node->data_dir } glob '/proc/[0-9]*';
+			push @left, $pid if -d "/proc/$pid"; # a zombie counts for the next postmaster
+			return (!@left, "@left");
+		});
+	return;
 }
 
 sub on_all

@@ -118,7 +118,8 @@ like(refusal(q{SET backfill_router.slot_wait = '100 ms'; SELECT backfill.enqueue
 like(refusal(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT backfill.enqueue('t', job_key => 'runs')}), qr/ERROR:  40001:/, 'at once, if their snapshot would never change');
 like(refusal("CALL backfill.move_slot($slot, 'b')"), qr/ERROR:  55006: some of the slots are being moved to node "a"/, 'a move must be finished');
 is(ask(q{SELECT detail FROM backfill.health() WHERE check_name = 'moving_slots'}), '1 slots are being moved', 'health() tells of it');
-my $waits = start_psql($router, 'postgres', q{SELECT backfill.enqueue('t', job_key => 'runs') > 0; SELECT node FROM backfill.jobs WHERE job_key = 'runs'});
+my $waits = start_calls($router, q{SELECT backfill.enqueue('t', job_key => 'runs') > 0}, q{SELECT node FROM backfill.jobs WHERE job_key = 'runs'});
+wait_until($router, 'postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'job_key => .runs'}, 'a producer waits');
 is(ask("SELECT backfill.complete_jobs(ARRAY[$leased], $token)"), $leased, 'its consumer completes it where it is');
 ask("CALL backfill.rebalance()");
 my ($code, $out, $err) = finish_psql($waits);
@@ -128,17 +129,22 @@ is(ask(q{SELECT string_agg(name || slots, ' ' ORDER BY name) FROM backfill.nodes
 # --- Two sessions move the same slots; a mover is terminated again and again.
 
 my $rows = all_rows();
-my @movers = map { start_psql($router, 'postgres', "CALL backfill.move_slots($all, 'a')") } 1, 2;
+my @movers = map { start_calls($router, "CALL backfill.move_slots($all, 'a')") } 1, 2;
 is(join('', map { (finish_psql($_))[2] } @movers), '', 'two sessions can move the same slots');
 is_as_before($rows, 'nothing is lost, nothing twice');
+my $terminated = 0;
 foreach my $round (1 .. 8)
 {
 	my $to = $round % 2 ? 'b' : 'a';
-	my $mover = start_psql($router, 'postgres', "CALL backfill.move_slots($all, '$to')");
+	my $mover = start_calls($router, "CALL backfill.move_slots($all, '$to')");
+	# In one of its phases, unless it is over before we look.
+	my $phase = $round % 4 < 2 ? 'draining' : 'copying';
+	wait_until($router, 'postgres', "SELECT bool_or(phase = '$phase') OR bool_and(node = backfill._node_number_of('$to')) FROM backfill.slot WHERE slot >= 0", 'a mover is at work');
 	ask(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query ~ '^CALL backfill.move_slots' AND backend_type = 'client backend' AND pid <> pg_backend_pid()});
-	finish_psql($mover);
+	$terminated++ if (finish_psql($mover))[0] != 0;
 	ask("CALL backfill.move_slots($all, '$to')");
 }
+cmp_ok($terminated, '>', 0, "$terminated movers were terminated");
 is_as_before($rows, 'a mover that is terminated somewhere can be called again');
 
 # --- A node is removed, and may go on by itself.
