@@ -70,7 +70,7 @@ DECLARE
 BEGIN
     SELECT i.name, i.key, s.last_value INTO own
       FROM backfill.job_id_seq s LEFT JOIN backfill.node_identity i ON true;
-    IF own.key IS DISTINCT FROM node_key THEN
+    IF node_key IS DISTINCT FROM own.key THEN
         RAISE EXCEPTION 'database "%" is not the node that the router takes it for', pg_catalog.current_database()
             USING ERRCODE = 'JB008',
                   HINT = 'See backfill.nodes in the router''s database. A database that was added is a node, and no copy of it.';
@@ -88,7 +88,8 @@ BEGIN
     IF slot IS NOT NULL THEN
         -- A move that closes the slot waits until this transaction has ended.
         PERFORM pg_catalog.pg_advisory_xact_lock_shared(1650549611, slot);
-        IF NOT EXISTS (SELECT FROM backfill.held_slot h WHERE h.slot = _routed.slot) THEN
+        PERFORM FROM backfill.held_slot h WHERE h.slot = _routed.slot;
+        IF NOT FOUND THEN
             RAISE EXCEPTION 'node "%" does not hold slot %', own.name, slot
                 USING ERRCODE = 'JB007', HINT = 'The slot is being moved: try again.';
         END IF;

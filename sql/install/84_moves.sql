@@ -54,7 +54,7 @@ DECLARE
     remaining bigint;
 BEGIN
     PERFORM backfill._move_commits_durably();
-    WITH gone AS (
+    WITH RECURSIVE gone AS (
         DELETE FROM backfill.job j
          USING (SELECT w.ctid AS tid FROM backfill.job w
                  WHERE w.lease_expires_at IS NULL AND coalesce(backfill._slot_of(w.queue_name, w.job_key), own) = ANY (slots)
@@ -77,11 +77,11 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    WITH gone AS (DELETE FROM backfill.queue q WHERE backfill._slot_of(q.queue_name, NULL) = ANY (slots) RETURNING q.*)
+    WITH RECURSIVE gone AS (DELETE FROM backfill.queue q WHERE backfill._slot_of(q.queue_name, NULL) = ANY (slots) RETURNING q.*)
     INSERT INTO backfill.departing (slot, kind, name, content)
     SELECT backfill._slot_of(g.queue_name, NULL), 1, g.queue_name, pg_catalog.to_jsonb(g) - 'id' FROM gone g;
 
-    WITH gone AS (
+    WITH RECURSIVE gone AS (
         DELETE FROM backfill.cron_schedule c
          USING (SELECT s.name, backfill._slot_of_schedule(s.name, coalesce(s.queue_name, t.queue_name), s.job_key) AS slot
                   FROM backfill.cron_schedule s LEFT JOIN backfill.task t ON t.task_identifier = s.task_identifier) p
@@ -89,11 +89,11 @@ BEGIN
         RETURNING p.slot, c.name, pg_catalog.to_jsonb(c) AS content)
     INSERT INTO backfill.departing (slot, kind, name, content) SELECT g.slot, 2, g.name, g.content FROM gone g;
 
-    WITH gone AS (DELETE FROM backfill.dead_letter d WHERE coalesce(backfill._slot_of(d.queue_name, d.job_key), own) = ANY (slots) RETURNING d.*)
+    WITH RECURSIVE gone AS (DELETE FROM backfill.dead_letter d WHERE coalesce(backfill._slot_of(d.queue_name, d.job_key), own) = ANY (slots) RETURNING d.*)
     INSERT INTO backfill.departing (slot, kind, name, content)
     SELECT coalesce(backfill._slot_of(g.queue_name, g.job_key), own), 3, g.id, pg_catalog.to_jsonb(g) FROM gone g;
 
-    WITH gone AS (DELETE FROM backfill.forwarded f WHERE f.slot = ANY (slots) RETURNING f.*)
+    WITH RECURSIVE gone AS (DELETE FROM backfill.forwarded f WHERE f.slot = ANY (slots) RETURNING f.*)
     INSERT INTO backfill.departing (slot, kind, name, content)
     SELECT g.slot, 5, g.id, pg_catalog.to_jsonb(g) FROM gone g;
 END;
@@ -135,7 +135,7 @@ DECLARE
     number smallint := (SELECT i.number FROM backfill.node_identity i);
 BEGIN
     PERFORM backfill._move_commits_durably();
-    WITH m AS (SELECT r.* FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text, content jsonb)),
+    WITH RECURSIVE m AS (SELECT r.* FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text, content jsonb)),
          a AS (INSERT INTO backfill.arrived AS i (slot, kind, name) SELECT m.slot, m.kind, m.name FROM m ON CONFLICT DO NOTHING RETURNING i.*)
     SELECT pg_catalog.jsonb_agg(m) INTO fresh FROM m JOIN a ON a.slot = m.slot AND a.kind = m.kind AND a.name = m.name;
     PERFORM backfill._move_put(fresh);

@@ -31,7 +31,7 @@ BEGIN
         UPDATE backfill.forwarded f SET job_id = _note_forwarded.job_id WHERE f.id = _note_forwarded.id AND f.job_id IS NULL;
         RETURN job_id;
     END IF;
-    -- A letter that an operator requeues after months: nobody knows any more whether it was forwarded.
+    -- A letter that an operator requeues after months: it is not known any more whether it was forwarded.
     IF created_at < pg_catalog.now() - interval '29 days' THEN
         RAISE EXCEPTION 'job % was put into its outbox at %, too long ago to know whether it was forwarded', id, created_at
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Look whether it was; if not, enqueue it anew.';
@@ -133,11 +133,13 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'dblink') THEN
+    PERFORM FROM pg_catalog.pg_extension e WHERE e.extname = 'dblink';
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'an outbox needs the extension dblink' USING ERRCODE = 'undefined_object', HINT = 'CREATE EXTENSION dblink;';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server s JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
-                    WHERE s.srvname = server AND w.fdwname = 'dblink_fdw') THEN
+    PERFORM FROM pg_catalog.pg_foreign_server s JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+      WHERE s.srvname = server AND w.fdwname = 'dblink_fdw';
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no foreign server "%" of dblink_fdw', coalesce(server, 'NULL')
             USING ERRCODE = 'undefined_object',
                   HINT = 'CREATE SERVER ... FOREIGN DATA WRAPPER dblink_fdw; CREATE USER MAPPING FOR the role that calls set_outbox().';

@@ -244,7 +244,7 @@ $a->start;
 ask(q{SELECT backfill.register_task('late')});
 is(ask(q{SELECT count(*) FROM backfill.health() WHERE check_name = 'same_tasks'}), 0, 'and it is made up for');
 
-# Lost in the middle of a call: nobody knows.
+# Lost in the middle of a call: the outcome is not known.
 $a->safe_psql('postgres', q{CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
 	CREATE TRIGGER die BEFORE INSERT ON backfill.job FOR EACH ROW EXECUTE FUNCTION die()});
 like(refusal("SELECT backfill.enqueue('t', job_key => '$key_of_a')"), qr/ERROR:  08007: node "a" was lost during the call: it may have done it, or not/, 'a call whose outcome is not known says so');

@@ -2,7 +2,7 @@
 # through the router, slots are moved all the time, and nodes are killed (kill -9) and started again. In the end
 # every job whose enqueue was acknowledged has run exactly once, and one that was refused has not.
 #
-# BACKFILL_ROUTER_JOBS=200000: so many jobs.
+# BACKFILL_ROUTER_JOBS=200000 says how many jobs.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -81,8 +81,10 @@ my $consumer = start_calls($router, 'CALL consume()');
 
 my ($moves, $kills, $failed_moves) = (0, 0, 0);
 wait_until($router, 'postgres', q{SELECT count(*) > 0 FROM acknowledged}, 'the clients are at work');
+my $deadline = time + 4 * $PostgreSQL::Test::Utils::timeout_default;
 while (ask(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'CALL produce' AND pid <> pg_backend_pid()}) > 0)
 {
+	die 'the clients do not come to their end' if time > $deadline;
 	my $to = (qw(a b c))[ int rand 3 ];
 	my $slots = join ',', grep { rand() < 0.2 } 0 .. 255;
 	my $mover = start_calls($router, "CALL backfill.move_slots('{$slots}', '$to', '20 s')");

@@ -56,7 +56,7 @@ is(scalar(keys %ids), 1, 'also at the same time');
 done_all();
 is(effects(), '2 3 4 5', 'with one effect');
 like(($router->psql('postgres', q{SELECT backfill._enqueue_once(gen_random_uuid(), now() - interval '29 days 1 hour', '{"task_identifier": "work"}')}))[2],
-	qr/too long ago to know whether it was forwarded/, 'after 29 days nobody knows');
+	qr/too long ago to know whether it was forwarded/, 'after 29 days that is not known');
 on_all(q{UPDATE backfill.forwarded SET created_at = now() - interval '31 days' WHERE job_id IS NOT NULL}, @nodes);
 $router->safe_psql('postgres', q{SELECT backfill._enqueue_once(gen_random_uuid(), now(), '{"task_identifier": "held"}') FROM generate_series(1, 20)});
 is($nodes[$_]->safe_psql('postgres', q{SELECT count(*) FROM backfill.forwarded WHERE created_at < now() - interval '30 days'}), 0, 'and it is forgotten') for 0, 1;

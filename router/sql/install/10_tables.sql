@@ -4,7 +4,7 @@ CREATE TABLE backfill.router (
     id uuid PRIMARY KEY
 );
 CREATE UNIQUE INDEX router_one_idx ON backfill.router ((true));
-COMMENT ON TABLE backfill.router IS 'Who this router is: its nodes know it by that. One row, from the first add_node() on.';
+COMMENT ON TABLE backfill.router IS 'The identity of this router: its nodes know it by that. One row, from the first add_node() on.';
 
 CREATE TABLE backfill.node (
     number smallint PRIMARY KEY CHECK (number BETWEEN 0 AND 63),

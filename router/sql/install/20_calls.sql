@@ -49,7 +49,7 @@ BEGIN ATOMIC
                 WHEN _failure.state = 'JB007' THEN 'moved'
                 ELSE 'refused' END;
 END;
-COMMENT ON FUNCTION backfill._failure(text, text) IS 'What an error of a call of a node means: nothing was sent (unreachable), nobody knows (unknown), the slot is elsewhere (moved), nothing was done (refused).';
+COMMENT ON FUNCTION backfill._failure(text, text) IS 'What an error of a call of a node means: nothing was sent (unreachable), its outcome is not known (unknown), the slot is elsewhere (moved), nothing was done (refused).';
 
 CREATE FUNCTION backfill._raise(node text, state text, message text, detail text, hint text)
 RETURNS void

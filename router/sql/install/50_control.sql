@@ -87,7 +87,7 @@ SELECT backfill._make_call('unregister_hook', 'event text, hook text, task_ident
 SELECT backfill._make_every('unregister_hook', 'event text, function text, task_identifier text DEFAULT NULL', 'boolean', 'Stop calling a hook on all nodes.', remote => '');
 SELECT backfill._make_every('set_retry_policy', 'policy_name text, max_attempts integer DEFAULT NULL, initial_delay interval DEFAULT NULL, max_delay interval DEFAULT NULL, multiplier double precision DEFAULT NULL, jitter_factor double precision DEFAULT NULL', 'void', 'Create or change a retry policy on all nodes.');
 
--- Executable by those who may register tasks; the nodes decide that.
+-- Roles with the bundle admin may execute it, as register_task(); whether they may register, the nodes decide.
 CREATE FUNCTION backfill._note_task_queue(task_identifier text, queue_name text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
