@@ -51,13 +51,15 @@ SELECT pg_catalog.pg_extension_config_dump('backfill.arrived', '');
 
 -- The router has the same function. The seeds keep a queue and a key of one name apart.
 CREATE FUNCTION backfill._slot_of(queue_name text, job_key text)
-RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT CASE WHEN _slot_of.queue_name NOT IN ('', 'fast', 'bulk')
-                THEN (pg_catalog.hashtextextended(_slot_of.queue_name COLLATE "C", 1) & 255)::smallint
-                WHEN _slot_of.job_key IS NOT NULL
-                THEN (pg_catalog.hashtextextended(_slot_of.job_key COLLATE "C", 0) & 255)::smallint END;
+RETURNS smallint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF queue_name NOT IN ('', 'fast', 'bulk') THEN
+        RETURN pg_catalog.hashtextextended(queue_name COLLATE "C", 1) & 255;
+    END IF;
+    RETURN pg_catalog.hashtextextended(job_key COLLATE "C", 0) & 255;
 END;
+$$;
 COMMENT ON FUNCTION backfill._slot_of(text, text) IS 'The slot of a job: by its queue, unless that is fast or bulk, else by its job_key; NULL: it stays where it is.';
 
 CREATE FUNCTION backfill._slot_of_schedule(name text, queue_name text, job_key text)
@@ -340,12 +342,15 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     fresh jsonb;
-    number smallint := (SELECT i.number FROM backfill.node_identity i);
 BEGIN
     PERFORM backfill._move_commits_durably();
-    WITH RECURSIVE m AS (SELECT r.* FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text, content jsonb)),
-         a AS (INSERT INTO backfill.arrived AS i (slot, kind, name) SELECT m.slot, m.kind, m.name FROM m ON CONFLICT DO NOTHING RETURNING i.*)
-    SELECT pg_catalog.jsonb_agg(m) INTO fresh FROM m JOIN a ON a.slot = m.slot AND a.kind = m.kind AND a.name = m.name;
+    WITH RECURSIVE a AS (
+        INSERT INTO backfill.arrived AS i (slot, kind, name)
+        SELECT r.slot, r.kind, r.name FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text)
+            ON CONFLICT DO NOTHING RETURNING i.*)
+    SELECT pg_catalog.jsonb_agg(m) INTO fresh
+      FROM pg_catalog.jsonb_to_recordset(moved) AS m (slot smallint, kind smallint, name text, content jsonb)
+      JOIN a ON a.slot = m.slot AND a.kind = m.kind AND a.name = m.name;
     PERFORM backfill._move_put(fresh);
     RETURN coalesce(pg_catalog.jsonb_array_length(fresh), 0);
 END;
@@ -512,21 +517,21 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     server text := (SELECT o.server FROM backfill.outbox o);
-    dblink text := (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+    dblink text := (SELECT n.nspname FROM pg_catalog.pg_extension e
                       JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'dblink');
     connected boolean;
     job_id bigint;
 BEGIN
     -- One connection for all jobs that this executor forwards. After an error there is a new one.
-    EXECUTE pg_catalog.format('SELECT coalesce(''backfill_outbox'' = ANY (%s.dblink_get_connections()), false)', dblink) INTO connected;
+    EXECUTE pg_catalog.format('SELECT coalesce(''backfill_outbox'' = ANY (%I.dblink_get_connections()), false)', dblink) INTO connected;
     IF NOT connected THEN
-        EXECUTE pg_catalog.format('SELECT %s.dblink_connect(''backfill_outbox'', %L)', dblink, server);
+        EXECUTE pg_catalog.format('SELECT %I.dblink_connect(''backfill_outbox'', %L)', dblink, server);
     END IF;
     BEGIN
-        EXECUTE pg_catalog.format('SELECT f.job_id FROM %s.dblink(''backfill_outbox'', $1) f (job_id bigint)', dblink) INTO job_id
+        EXECUTE pg_catalog.format('SELECT f.job_id FROM %I.dblink(''backfill_outbox'', $1) f (job_id bigint)', dblink) INTO job_id
           USING pg_catalog.format('SELECT backfill._enqueue_once(%L, %L, %L)', job ->> 'id', job ->> 'created_at', job -> 'job');
     EXCEPTION WHEN OTHERS THEN
-        EXECUTE pg_catalog.format('SELECT %s.dblink_disconnect(''backfill_outbox'')', dblink);
+        EXECUTE pg_catalog.format('SELECT %I.dblink_disconnect(''backfill_outbox'')', dblink);
         RAISE;
     END;
     RETURN pg_catalog.jsonb_build_object('job_id', job_id);

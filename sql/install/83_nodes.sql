@@ -44,13 +44,15 @@ SELECT pg_catalog.pg_extension_config_dump('backfill.arrived', '');
 
 -- The router has the same function. The seeds keep a queue and a key of one name apart.
 CREATE FUNCTION backfill._slot_of(queue_name text, job_key text)
-RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-    SELECT CASE WHEN _slot_of.queue_name NOT IN ('', 'fast', 'bulk')
-                THEN (pg_catalog.hashtextextended(_slot_of.queue_name COLLATE "C", 1) & 255)::smallint
-                WHEN _slot_of.job_key IS NOT NULL
-                THEN (pg_catalog.hashtextextended(_slot_of.job_key COLLATE "C", 0) & 255)::smallint END;
+RETURNS smallint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF queue_name NOT IN ('', 'fast', 'bulk') THEN
+        RETURN pg_catalog.hashtextextended(queue_name COLLATE "C", 1) & 255;
+    END IF;
+    RETURN pg_catalog.hashtextextended(job_key COLLATE "C", 0) & 255;
 END;
+$$;
 COMMENT ON FUNCTION backfill._slot_of(text, text) IS 'The slot of a job: by its queue, unless that is fast or bulk, else by its job_key; NULL: it stays where it is.';
 
 CREATE FUNCTION backfill._slot_of_schedule(name text, queue_name text, job_key text)

@@ -132,12 +132,15 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     fresh jsonb;
-    number smallint := (SELECT i.number FROM backfill.node_identity i);
 BEGIN
     PERFORM backfill._move_commits_durably();
-    WITH RECURSIVE m AS (SELECT r.* FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text, content jsonb)),
-         a AS (INSERT INTO backfill.arrived AS i (slot, kind, name) SELECT m.slot, m.kind, m.name FROM m ON CONFLICT DO NOTHING RETURNING i.*)
-    SELECT pg_catalog.jsonb_agg(m) INTO fresh FROM m JOIN a ON a.slot = m.slot AND a.kind = m.kind AND a.name = m.name;
+    WITH RECURSIVE a AS (
+        INSERT INTO backfill.arrived AS i (slot, kind, name)
+        SELECT r.slot, r.kind, r.name FROM pg_catalog.jsonb_to_recordset(moved) AS r (slot smallint, kind smallint, name text)
+            ON CONFLICT DO NOTHING RETURNING i.*)
+    SELECT pg_catalog.jsonb_agg(m) INTO fresh
+      FROM pg_catalog.jsonb_to_recordset(moved) AS m (slot smallint, kind smallint, name text, content jsonb)
+      JOIN a ON a.slot = m.slot AND a.kind = m.kind AND a.name = m.name;
     PERFORM backfill._move_put(fresh);
     RETURN coalesce(pg_catalog.jsonb_array_length(fresh), 0);
 END;

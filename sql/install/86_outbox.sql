@@ -106,21 +106,21 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     server text := (SELECT o.server FROM backfill.outbox o);
-    dblink text := (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+    dblink text := (SELECT n.nspname FROM pg_catalog.pg_extension e
                       JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'dblink');
     connected boolean;
     job_id bigint;
 BEGIN
     -- One connection for all jobs that this executor forwards. After an error there is a new one.
-    EXECUTE pg_catalog.format('SELECT coalesce(''backfill_outbox'' = ANY (%s.dblink_get_connections()), false)', dblink) INTO connected;
+    EXECUTE pg_catalog.format('SELECT coalesce(''backfill_outbox'' = ANY (%I.dblink_get_connections()), false)', dblink) INTO connected;
     IF NOT connected THEN
-        EXECUTE pg_catalog.format('SELECT %s.dblink_connect(''backfill_outbox'', %L)', dblink, server);
+        EXECUTE pg_catalog.format('SELECT %I.dblink_connect(''backfill_outbox'', %L)', dblink, server);
     END IF;
     BEGIN
-        EXECUTE pg_catalog.format('SELECT f.job_id FROM %s.dblink(''backfill_outbox'', $1) f (job_id bigint)', dblink) INTO job_id
+        EXECUTE pg_catalog.format('SELECT f.job_id FROM %I.dblink(''backfill_outbox'', $1) f (job_id bigint)', dblink) INTO job_id
           USING pg_catalog.format('SELECT backfill._enqueue_once(%L, %L, %L)', job ->> 'id', job ->> 'created_at', job -> 'job');
     EXCEPTION WHEN OTHERS THEN
-        EXECUTE pg_catalog.format('SELECT %s.dblink_disconnect(''backfill_outbox'')', dblink);
+        EXECUTE pg_catalog.format('SELECT %I.dblink_disconnect(''backfill_outbox'')', dblink);
         RAISE;
     END;
     RETURN pg_catalog.jsonb_build_object('job_id', job_id);
