@@ -26,15 +26,15 @@ foreach my $number (1 .. 3)
 }
 my ($host, $port) = ($router->host, $router->port);
 $guide =~ s/host 'router', dbname 'router'/host '$host', port '$port', dbname 'postgres'/;
-my $blocks = 0;
-while ($guide =~ /^```psql (\w+)\n(.*?)^```/msg)
+my @pieces = $guide =~ /^```psql (\w+)\n(.*?)^```/msg;
+my $blocks = @pieces / 2;
+foreach my $number (1 .. $blocks)
 {
-	my ($where, $sql) = ($1, $2);
-	$blocks++;
+	my ($where, $sql) = @pieces[ 2 * $number - 2, 2 * $number - 1 ];
 	foreach my $server ($where eq 'nodes' ? @nodes : $where eq 'router' ? $router : $outbox)
 	{
 		my ($code, $out, $err) = $server->psql($where eq 'nodes' ? 'app' : 'postgres', $sql, on_error_stop => 1);
-		is("$code$err", '0', "block $blocks runs on " . $server->name);
+		is("$code$err", '0', "block $number runs on " . $server->name);
 	}
 }
 is($blocks, 5, 'that is the whole walk-through');
