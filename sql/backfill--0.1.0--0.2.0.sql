@@ -1354,8 +1354,13 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_
 AS $$
 DECLARE
     own record;
+    locked text;
 BEGIN
-    SELECT i.name, i.key, s.last_value INTO own
+    -- A move that closes the slot waits until this transaction has ended. What it has closed is seen after the lock.
+    IF slot IS NOT NULL THEN
+        locked := pg_catalog.pg_advisory_xact_lock_shared(1650549611, slot);
+    END IF;
+    SELECT i.name, i.key, s.last_value, EXISTS (SELECT FROM backfill.held_slot h WHERE h.slot = _routed.slot) AS holds INTO own
       FROM backfill.job_id_seq s LEFT JOIN backfill.node_identity i ON true;
     IF node_key IS DISTINCT FROM own.key THEN
         RAISE EXCEPTION 'database "%" is not the node that the router takes it for', pg_catalog.current_database()
@@ -1372,14 +1377,9 @@ BEGIN
                   DETAIL = 'It was restored from a backup, or promoted without its last transactions.',
                   HINT = 'Call backfill.accept_node() in the router''s database.';
     END IF;
-    IF slot IS NOT NULL THEN
-        -- A move that closes the slot waits until this transaction has ended.
-        PERFORM pg_catalog.pg_advisory_xact_lock_shared(1650549611, slot);
-        PERFORM FROM backfill.held_slot h WHERE h.slot = _routed.slot;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'node "%" does not hold slot %', own.name, slot
-                USING ERRCODE = 'JB007', HINT = 'The slot is being moved: try again.';
-        END IF;
+    IF slot IS NOT NULL AND NOT own.holds THEN
+        RAISE EXCEPTION 'node "%" does not hold slot %', own.name, slot
+            USING ERRCODE = 'JB007', HINT = 'The slot is being moved: try again.';
     END IF;
     IF headers IS NOT NULL THEN
         PERFORM pg_catalog.set_config('backfill.headers', headers, true);

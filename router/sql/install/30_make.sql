@@ -28,6 +28,9 @@ DECLARE
     wire_types text;
     passed text;
     call text;
+    listed text := regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g');
+    -- The node checks before it does anything: of a CASE the condition is evaluated first, and what FROM has before SELECT.
+    check_call text := format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
 BEGIN
     SELECT concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, string_agg(a.wire_type, ', ' ORDER BY a.n)),
            string_agg(format('%s => $%s::%s', a.name, first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
@@ -35,11 +38,11 @@ BEGIN
     call := coalesce(remote, format('backfill.%s(%s)', name, passed));
     EXECUTE format($f$CREATE FUNCTION backfill._at_%s(%s%s) RETURNS %s LANGUAGE plproxy VOLATILE AS %L$f$,
         name, wire_types, coalesce(', ' || regexp_replace(columns, '(^|, )', '\1OUT ', 'g'), ''), CASE WHEN columns IS NULL THEN result ELSE 'SETOF record' END,
-        format(E'CLUSTER ''backfill''; RUN ON $1; SELECT %s FROM %s%s;',
-            CASE WHEN columns IS NULL THEN call ELSE regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g') END,
-            CASE WHEN checked THEN format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END)
-                 ELSE '(VALUES (true)) v' END,
-            CASE WHEN columns IS NULL THEN '' ELSE format(' CROSS JOIN LATERAL %s f', call) END));
+        'CLUSTER ''backfill''; RUN ON $1; SELECT ' || CASE
+            WHEN NOT checked THEN CASE WHEN columns IS NULL THEN call ELSE format('%s FROM %s f', listed, call) END
+            WHEN columns IS NOT NULL THEN format('%s FROM %s CROSS JOIN LATERAL %s f', listed, check_call, call)
+            WHEN result ~ '^SETOF' THEN format('%s FROM %s', call, check_call)
+            ELSE format('CASE WHEN %s THEN %s END', check_call, call) END || ';');
     EXECUTE format('COMMENT ON FUNCTION backfill._at_%s(%s) IS %L', name, wire_types, format('Calls %s on a node.', name));
 END;
 $$;
