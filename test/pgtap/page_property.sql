@@ -248,10 +248,10 @@ INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, p
 SELECT 1000 + n, now() - n * interval '1 s', 'infinity', now(), 0, 1, 8, 'completed', CASE WHEN n BETWEEN 19500 AND 20500 THEN 'edge' ELSE 'big' END FROM generate_series(1, 21000) n;
 CREATE TEMP VIEW edge AS
 SELECT * FROM (VALUES
-    ('jobs', 'backfill.list_jobs(payload => ''{"edge": 1}'', cursor => %s)', 'SELECT id::text FROM backfill.jobs WHERE payload @> ''{"edge": 1}'' ORDER BY id DESC'),
-    ('jobs', 'backfill.list_jobs(queue_name => '''', cursor => %s, "limit" => 500)', 'SELECT id::text FROM backfill.jobs WHERE queue_name IS NULL ORDER BY id DESC'),
-    ('letters', 'backfill.list_dlq(sqlstate => ''EDGE1'', cursor => %s)', 'SELECT id::text FROM backfill.dlq WHERE last_error ->> ''sqlstate'' = ''EDGE1'' ORDER BY failed_at DESC, id DESC'),
-    ('history', 'backfill.list_history(task_identifier => ''edge'', cursor => %s, "limit" => 500)', 'SELECT id::text FROM backfill.history WHERE task_identifier = ''edge'' ORDER BY finished_at DESC, id DESC')
+    ('jobs', 'backfill.list_jobs(payload => ''{"edge": 1}'', cursor => %s)', 'SELECT j.id::text FROM backfill.jobs j WHERE payload @> ''{"edge": 1}'' ORDER BY j.id DESC'),
+    ('jobs', 'backfill.list_jobs(queue_name => '''', cursor => %s, "limit" => 500)', 'SELECT j.id::text FROM backfill.jobs j WHERE queue_name IS NULL ORDER BY j.id DESC'),
+    ('letters', 'backfill.list_dlq(sqlstate => ''EDGE1'', cursor => %s)', 'SELECT d.id::text FROM backfill.dlq d WHERE last_error ->> ''sqlstate'' = ''EDGE1'' ORDER BY failed_at DESC, d.id DESC'),
+    ('history', 'backfill.list_history(task_identifier => ''edge'', cursor => %s, "limit" => 500)', 'SELECT h.id::text FROM backfill.history h WHERE task_identifier = ''edge'' ORDER BY finished_at DESC, h.id DESC')
     ) v (things, call, query);
 SELECT is(pg_temp.page(format(call, 'NULL')) -> 'cut_off', 'true', 'cut off: ' || call) FROM edge;
 SELECT is(pg_temp.walk(call, things), pg_temp.rows(query), 'beyond the edge: ' || call) FROM edge;
