@@ -49,7 +49,9 @@ function Tiles({ seen }: { seen: Overview }) {
     const list = (state: string) => (may('jobs.list') ? href('/jobs', { state }) : undefined);
     const oldest = parseTime(seen.oldest_ready_at);
     const { estimated } = jobs;
-    const rates = (seen as Sample).rates;
+    // A first sample has no rates yet.
+    const known = (seen as Sample).rates;
+    const rates = known?.enqueued == null ? undefined : known;
     return (
         <div class="tiles" data-testid="tiles">
             <Tile name="Ready" value={count(jobs.ready)} to={list('ready')}>
