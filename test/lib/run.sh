@@ -8,7 +8,7 @@
 #   test/lib/run.sh build               only build and install
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
-# (shell, pgtap, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
+# (shell, pgtap, tap, fuzz, web). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
 # for how long each fuzz driver runs (60), FUZZ_SEED repeats a run, TAP_JOBS how many TAP tests run at a time.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -292,6 +292,51 @@ run_fuzz() {
     done
 }
 
+# run_web_test NAME COMMAND...: a driver of the dashboard, with a server of its own, whose roles need passwords.
+run_web_test() {
+    local name=$1 log=$work/web-${1%.*}.log status=0
+    shift
+    cluster_stop
+    cluster_start fsync=off max_worker_processes=16 max_connections=300 password_encryption=scram-sha-256 track_functions=all \
+        backfill.cron_clock=external backfill.max_executors="$executors"
+    psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION backfill'
+    cluster_require_passwords
+    PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$program "$@" >"$log" 2>&1 </dev/null || status=$?
+    record_tap web "$name" "$log" "$status"
+    cluster_stop
+}
+
+# The dashboard: unit tests, drivers that speak HTTP, and the page in a browser. Tests of the program have a
+# page of their own, those in the browser the real one.
+run_web() {
+    local name program executors=0 log=$work/web.log cases status=0
+    if ! make -s -C web -j"$(nproc)" COPT=-Werror UI_DIST="$PWD/web/test/page" PROGRAM_DIR="$PWD/web/build/test" all >"$log" 2>&1 ||
+        ! make -s -C web -j"$(nproc)" COPT=-Werror page all >>"$log" 2>&1; then
+        record_broken web 'does not build' "$log"
+        return
+    fi
+    if (($# == 0)); then
+        make -s -C web -j"$(nproc)" unit >"$log" 2>&1 || status=$?
+        cases=$(sed -nE 's/^\[doctest\] test cases: *[0-9]+ \| *([0-9]+) passed \| *([0-9]+) failed.*/\1 \2/p' "$log")
+        if [[ -z $cases ]]; then
+            record_broken web 'unit tests' "$log"
+        else
+            record web 'unit tests' "${cases% *}" "${cases#* }"
+            ((status == 0)) || tail -n 60 "$log"
+        fi
+    fi
+    program=$PWD/web/build/test/backfill-web
+    for name in $(files_of web/test py "$@"); do
+        [[ $name != harness && -f web/test/$name.py ]] || continue
+        run_web_test "$name.py" /usr/bin/python3 "web/test/$name.py"
+    done
+    program=$PWD/web/build/backfill-web executors=2
+    for name in $(files_of web/test/browser mjs "$@"); do
+        [[ $name != lib && -f web/test/browser/$name.mjs ]] || continue
+        run_web_test "$name.mjs" node "web/test/browser/$name.mjs"
+    done
+}
+
 # What a failed TAP test, and the servers that it had started, said last.
 show_server_logs() {
     local log
@@ -329,10 +374,10 @@ main() {
     if ! build_and_install -Werror; then
         record_broken build 'the extension'
     elif (($# > 0)); then
-        [[ " lint unit shell regress isolation pgtap tap fuzz " == *" $1 "* ]] || die "unknown kind of test \"$1\""
+        [[ " lint unit shell regress isolation pgtap tap fuzz web " == *" $1 "* ]] || die "unknown kind of test \"$1\""
         run_kind "$@"
     else
-        for kind in lint unit shell regress isolation pgtap tap fuzz; do
+        for kind in lint unit shell regress isolation pgtap tap fuzz web; do
             run_kind "$kind"
         done
     fi

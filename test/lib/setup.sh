@@ -95,7 +95,7 @@ packages_of() {
         ((EUID != 0)) || id -u postgres >/dev/null 2>&1 || printf '%s\n' postgresql-common
         ;;
     web)
-        printf '%s\n' libpq-dev libssl-dev
+        printf '%s\n' libpq-dev libssl-dev nlohmann-json3-dev
         npm_packages
         ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
