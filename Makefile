@@ -3,6 +3,7 @@
 #   make               build the library and assemble the install script
 #   make install       put both where the server looks (PG_CONFIG chooses the server)
 #   make setup         install the packages that the targets below need, build, install
+#   make web           build the dashboard and the HTTP API, web/build/backfill-web
 #   make demo          set everything up and run the main job on a throwaway cluster
 #   make test          set everything up and pass all tests
 #   make fuzz          an hour of hostile calls and handlers at random (FUZZ_SECONDS=60: two drivers, a minute each)
@@ -116,10 +117,14 @@ $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.c
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup web demo test fuzz sanitize bench lint test-install test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
+web:
+	$(TOP)/test/lib/setup.sh web
+	cd $(TOP)/web/ui && npm run --silent build
+	$(MAKE) -C $(TOP)/web
 demo:
 	$(TOP)/test/lib/setup.sh build demo
 	$(TOP)/test/lib/run.sh build

@@ -4,11 +4,11 @@
 #
 #   test/lib/run.sh                     everything, as `make test` does
 #   test/lib/run.sh KIND [FILE...]      one kind, or some of its files:
-#                                       lint unit shell regress isolation pgtap tap fuzz
+#                                       lint unit shell regress isolation pgtap web tap fuzz
 #   test/lib/run.sh build               only build and install
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
-# (shell, pgtap, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
+# (shell, pgtap, web, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
 # for how long each fuzz driver runs (60), FUZZ_SEED repeats a run.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -253,6 +253,40 @@ run_fuzz() {
     done
 }
 
+# The program backfill-web: its unit tests, then drivers that start the program beside a server where every
+# role but postgres needs its password.
+run_web() {
+    local name log=$work/web.log status=0 cases
+    if ! make -s -C web -j"$(nproc)" BUILD="$PWD/tmp_check/web" UI_DIST="$PWD/web/test/page" CXXFLAGS='-O0 -g1' COPT="${COPT:-} -Werror" \
+        all "$PWD/tmp_check/web/unit/run" >"$log" 2>&1; then
+        record_broken web 'does not build' "$log"
+        return
+    fi
+    if (($# == 0)); then
+        tmp_check/web/unit/run --no-colors=true >"$log" 2>&1 </dev/null || status=$?
+        cases=$(sed -nE 's/^\[doctest\] test cases: *[0-9]+ \| *([0-9]+) passed \| *([0-9]+) failed.*/\1 \2/p' "$log")
+        if [[ -z $cases ]] || ((status != 0 && ${cases#* } == 0)); then
+            record_broken web 'unit tests ended early' "$log"
+        else
+            record web 'unit test cases' "${cases% *}" "${cases#* }"
+            ((status == 0)) || tail -n 60 "$log"
+        fi
+    fi
+    cluster_stop
+    cluster_start fsync=off max_worker_processes=16 password_encryption=scram-sha-256 backfill.max_executors=0 backfill.cron_clock=external
+    psql -Xq -c 'CREATE EXTENSION backfill'
+    printf 'local all postgres trust\nlocal all all scram-sha-256\n' >"$CLUSTER_DIR/data/pg_hba.conf"
+    psql -Xq -c 'SELECT pg_reload_conf()' >/dev/null
+    for name in $(files_of web/test py "$@"); do
+        [[ $name != harness ]] || continue # what they share
+        log=$work/web-$name.log
+        status=0
+        PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$PWD/tmp_check/web/backfill-web /usr/bin/python3 "web/test/$name.py" >"$log" 2>&1 </dev/null 8>&- || status=$?
+        record_tap web "$name" "$log" "$status"
+    done
+    cluster_stop
+}
+
 # What a failed TAP test, and the servers that it had started, said last.
 show_server_logs() {
     local log
@@ -290,10 +324,10 @@ main() {
     if ! build_and_install -Werror; then
         record_broken build 'the extension'
     elif (($# > 0)); then
-        [[ " lint unit shell regress isolation pgtap tap fuzz " == *" $1 "* ]] || die "unknown kind of test \"$1\""
+        [[ " lint unit shell regress isolation pgtap web tap fuzz " == *" $1 "* ]] || die "unknown kind of test \"$1\""
         run_kind "$@"
     else
-        for kind in lint unit shell regress isolation pgtap tap fuzz; do
+        for kind in lint unit shell regress isolation pgtap web tap fuzz; do
             run_kind "$kind"
         done
     fi

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
-#   test/lib/setup.sh [build] [demo] [test] [bench]      (default: the first three)
+#   test/lib/setup.sh [build] [demo] [test] [bench] [web]      (default: the first three)
 #   test/lib/setup.sh explain                            only says what is missing to build
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
@@ -98,13 +98,17 @@ packages_of() {
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
             python3-croniter prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
-            python3-psycopg libpqxx-dev jq shellcheck
+            python3-psycopg libpqxx-dev jq shellcheck openssl
+        packages_of web
         # Those of Debian are for Debian's servers; others are asked for what they have (check_test_server).
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron"
-        npm_packages # fetch_example_modules needs them
+        ;;
+    web)
+        printf '%s\n' make g++ libboost-dev libpq-dev libssl-dev nlohmann-json3-dev
+        npm_packages
         ;;
     bench) npm_packages ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
-    *) die "unknown group \"$1\"; there are build, demo, test and bench" ;;
+    *) die "unknown group \"$1\"; there are build, demo, test, bench and web" ;;
     esac
 }
 
@@ -172,7 +176,7 @@ install_packages() {
     for package in "${missing[@]}"; do
         is_known "$package" || update_lists
     done
-    if [[ " ${missing[*]} " == *" postgresql-$major "* ]] && ! is_known "postgresql-$major"; then
+    if [[ -n ${major:-} && " ${missing[*]} " == *" postgresql-$major "* ]] && ! is_known "postgresql-$major"; then
         die "no package postgresql-$major is to be had here$([[ $PG_CONFIG == pg_config ]] || printf ', which PG_CONFIG=%s asks for' "$PG_CONFIG");" \
             "apt.postgresql.org has one of every major version"
     fi
@@ -269,21 +273,25 @@ main() {
     ((${#groups[@]})) || groups=(build demo test)
     [[ ${groups[0]} != explain ]] || explain
     command -v dpkg-query >/dev/null || die "this script knows Debian only; see README.md for what to install"
-    find_server
+    # The program backfill-web needs no server on its machine.
+    [[ ${groups[*]} == web ]] || find_server
     for group in "${groups[@]}"; do
         while read -r package; do
-            installed "$package" || missing+=("$package")
+            installed "$package" || [[ " ${missing[*]} " == *" $package "* ]] || missing+=("$package")
         done < <(packages_of "$group")
     done
     if ((${#missing[@]} > 0)); then
         install_packages "${missing[@]}"
         choose_server
     fi
-    server_is_complete || die "$(what_server_lacks)"
+    [[ ${groups[*]} == web ]] || server_is_complete || die "$(what_server_lacks)"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
     if [[ " ${groups[*]} " == *" test "* ]]; then
         check_test_server
         fetch_example_modules
+    fi
+    if [[ " ${groups[*]} " == *" web "* ]]; then
+        npm_install web/ui || die "npm could not install what the page of backfill-web is built with"
     fi
     if [[ " ${groups[*]} " == *" bench "* ]]; then
         fetch_pgq

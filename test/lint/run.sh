@@ -19,7 +19,7 @@ rules=(
     "core             src/core knows nothing of PostgreSQL"
     "rooms            includes run down the rooms of the source tree, never up (rooms.pl)"
     "circles          no modules include each other in a circle (rooms.pl)"
-    "lengths          no source file of src or bgworker is longer than 450 lines"
+    "lengths          no source file of src, bgworker or web is longer than 450 lines"
     "functions        no function of C++ is longer than 60 lines (function_length.pl)"
     "pg_headers       PostgreSQL's headers are included below include/backfill/pg"
     "forbidden        no threads, signals, sleeps, locales, raw new or catch-all in the sources"
@@ -71,6 +71,8 @@ tree_files() {
     fi | sort
 }
 sources() { tree_files src bgworker include | grep -E '\.[ch]pp$'; }
+# Those of the program beside the server, which knows nothing of the server's headers.
+web_sources() { tree_files web/src web/test | grep -E '\.[ch]pp$'; }
 
 # Lines of files that match a pattern, comments left out: grep_code PATTERN FILE...
 grep_code() {
@@ -133,7 +135,7 @@ plant_circles() { sed -i '/^#pragma once/a #include "backfill/shmem/job_waiters.
 # Not asked of why_waiting.cpp: a list of reasons, each of them short.
 check_lengths() {
     local file count
-    for file in $(sources | grep -E '^(src|bgworker)/' | grep -vx 'src/insight/why_waiting.cpp'); do
+    for file in $({ sources && web_sources; } | grep -E '^(src|bgworker|web)/' | grep -vx 'src/insight/why_waiting.cpp'); do
         count=$(wc -l <"$file")
         ((count <= 450)) || echo "$file: $count lines"
     done
@@ -142,7 +144,7 @@ plant_lengths() { printf '\n%.0s' {1..451} >>src/core/priority.cpp; }
 
 check_functions() {
     # shellcheck disable=SC2046 # our files have no spaces in their names
-    perl "$lint_dir/function_length.pl" $(sources)
+    perl "$lint_dir/function_length.pl" $(sources) $(web_sources)
 }
 plant_functions() {
     {

@@ -76,6 +76,8 @@ const std::vector<Route> &all_routes();
 /* Where the entries are written. */
 std::vector<Route> program_routes();
 std::vector<Route> overview_routes();
+std::vector<Route> task_routes();
+std::vector<Route> log_routes();
 std::vector<Route> job_routes();
 std::vector<Route> queue_routes();
 std::vector<Route> dead_letter_routes();

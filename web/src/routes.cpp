@@ -70,8 +70,8 @@ const std::vector<Route> &all_routes()
 {
     static const std::vector<Route> all = [] {
         std::vector<Route> made;
-        for (const auto part : {program_routes, overview_routes, job_routes, queue_routes,
-                                dead_letter_routes, schedule_routes}) {
+        for (const auto part : {program_routes, overview_routes, task_routes, log_routes,
+                                job_routes, queue_routes, dead_letter_routes, schedule_routes}) {
             const std::vector<Route> routes = part();
             made.insert(made.end(), routes.begin(), routes.end());
         }

@@ -62,6 +62,12 @@ std::vector<Route> overview_routes()
                 'job_id', w.job_id::text, 'jobs_done', w.jobs_done::text, 'jobs_failed', w.jobs_failed::text)
                 ORDER BY w.kind, w.started_at, w.pid), '[]')) FROM backfill.workers w)",
          .needs = {"view workers"}},
+    };
+}
+
+std::vector<Route> task_routes()
+{
+    return {
         {.id = "tasks.list",
          .places = {{Method::get, "/tasks"}},
          .summary = "Tasks, with their jobs and what is wrong with them",
@@ -91,6 +97,12 @@ std::vector<Route> overview_routes()
                 'max_delay', extract(epoch FROM p.max_delay)::float8) ORDER BY p.policy_name), '[]'))
                 FROM backfill.retry_policies p)",
          .needs = {"view retry_policies"}},
+    };
+}
+
+std::vector<Route> log_routes()
+{
+    return {
         {.id = "history.list",
          .places = {{Method::get, "/history"}},
          .summary = "Jobs that have ended, newest first",
