@@ -12,6 +12,7 @@
 #   make installcheck  the SQL tests, on a running server that has the library preloaded, no executors and an external clock
 #   make dist          an archive of what is committed, as PGXN takes it
 #   make test-install  each way to install, in fresh machines (root; SUITE=trixie, WAYS="apt docker": only these)
+#   make test-ha       three servers under Patroni: a switchover, crashes, and a ledger that must balance
 #   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one)
 #   make release       check everything and tag VERSION=1.2.3 (DRY_RUN=1: only check)
 #   make help          this list
@@ -117,7 +118,7 @@ $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.c
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup demo test fuzz sanitize bench lint test-install test-ha test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -142,6 +143,9 @@ lint:
 	$(TOP)/test/lint/run.sh
 test-install:
 	$(TOP)/test/install/run.sh $(WAYS)
+test-ha:
+	$(TOP)/test/lib/setup.sh build ha
+	$(TOP)/test/ha/patroni.sh
 test-matrix:
 	$(TOP)/test/install/matrix.sh $(SUITES)
 release:

@@ -258,7 +258,7 @@ main() {
     balance=$(/usr/bin/python3 "$BACKFILL_ROOT/test/ha/load.py" check "$servers" "$work/ledger") && balances=yes || balances=''
     sed 's/^/# /' <<<"$balance"
     ok "$balances" 'the ledger balances'
-    is "$(grep -hE ' XX[0-9]{3} |PANIC:|TRAP:' "$logs"/{anna,berta,clara}.log || true)" '' 'the logs have no internal error'
+    is "$(grep -h -E ' XX[0-9]{3} |PANIC:|TRAP:' "$logs"/{anna,berta,clara}.log || true)" '' 'the logs have no internal error'
     done_testing
 }
 main "$@"
