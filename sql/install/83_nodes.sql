@@ -69,11 +69,10 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_
 AS $$
 DECLARE
     own record;
-    locked text;
 BEGIN
     -- A move that closes the slot waits until this transaction has ended. What it has closed is seen after the lock.
     IF slot IS NOT NULL THEN
-        locked := pg_catalog.pg_advisory_xact_lock_shared(1650549611, slot);
+        PERFORM pg_catalog.pg_advisory_xact_lock_shared(1650549611, slot);
     END IF;
     SELECT i.name, i.key, s.last_value, EXISTS (SELECT FROM backfill.held_slot h WHERE h.slot = _routed.slot) AS holds INTO own
       FROM backfill.job_id_seq s LEFT JOIN backfill.node_identity i ON true;
