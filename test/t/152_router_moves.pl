@@ -65,9 +65,7 @@ sub moves_whatever_dies
 	{
 		my $phase = ask("SELECT coalesce(min(phase), 'none') FROM backfill.slot WHERE slot = ANY ($slots) AND node = $from_number");
 		$phases{$phase} = 1;
-		# The router loses what it has done, twice.
-		step($slots, $to->name, 'ROLLBACK') for 1, 2;
-		# And half of a step.
+		# It dies in the middle of a step: the new node has some rows, and the old one has not been told.
 		if ($phase eq 'draining')
 		{
 			ask("SELECT backfill._move_close(${from_number}::smallint, $slots)");
@@ -77,6 +75,8 @@ sub moves_whatever_dies
 			my $insert = "SELECT backfill._move_insert(${to_number}::smallint, backfill._move_read(${from_number}::smallint, $slots, 70))";
 			ask("BEGIN; $insert; ROLLBACK; $insert");
 		}
+		# The router loses what it has done, twice.
+		step($slots, $to->name, 'ROLLBACK') for 1, 2;
 		# The nodes are killed.
 		$_->stop('immediate') foreach $steps % 3 == 1 ? $from : $steps % 3 == 2 ? $to : @nodes;
 		$_->start foreach $steps % 3 == 1 ? $from : $steps % 3 == 2 ? $to : @nodes;
