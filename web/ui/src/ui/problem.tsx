@@ -46,7 +46,9 @@ export function Problem({ error, retry }: { error: ApiError; retry?: () => void 
 
 /** The database's messages begin in lower case. */
 export function capital(text: string): string {
-    return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+    // Unless they begin with a name, as of an argument.
+    const isName = /^\w*_/.test(text);
+    return (isName ? text : text.charAt(0).toUpperCase() + text.slice(1)) + (/[.!?]$/.test(text) ? '' : '.');
 }
 
 export function Stale({ error, at, retry }: { error: ApiError; at: number; retry: () => void }) {
