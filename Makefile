@@ -44,13 +44,14 @@ EXTRA_CLEAN = $(OBJS:.o=.d) $(PG_HEADER).gch $(PG_HEADER).d .build-id results ou
 override with_llvm := no
 PG_CPPFLAGS = -I$(TOP)/include -isystem $(shell $(PG_CONFIG) --includedir-server) -DBACKFILL_VERSION='"$(EXTVERSION)"'
 # The prefix map makes the library the same in whatever directory it is built; a directory's name may
-# hold spaces and worse. Following every variable through the optimizer for debuggers would take a fifth
-# of the time. Clang does not know that flag, nor some of the server's, which gcc has chosen.
+# hold spaces and worse. Clang does not know some flags of the server's, which gcc has chosen.
 shell_quoted = '$(subst ','\'',$(1))'
 REPRODUCIBLE = -ffile-prefix-map=$(call shell_quoted,$(CURDIR))=. $(if $(filter-out .,$(TOP)),-ffile-prefix-map=$(TOP)/=)
 IS_CLANG := $(shell $(CXX) --version 2>/dev/null | grep clang)
-# COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror.
-PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP $(if $(IS_CLANG),-Wno-unknown-warning-option -Wno-deprecated-volatile,-fno-var-tracking-assignments) $(REPRODUCIBLE) $(COPT)
+# Functions and lines for debuggers; their variables too, as in Debian's packages, would take a third more
+# of the time. COPT holds extra flags, as in PostgreSQL's own build: make COPT=-Werror.
+DEBUG_INFO ?= -g1
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow -Wno-register -MMD -MP $(if $(IS_CLANG),-Wno-unknown-warning-option -Wno-deprecated-volatile) $(DEBUG_INFO) $(REPRODUCIBLE) $(COPT)
 # Where clang is the system's compiler its C++ library has another name. What others may see of the library
 # is told to linkers of ELF files only: that of macOS does not know the list, and two libraries that have a
 # symbol of the same name do not meet there.

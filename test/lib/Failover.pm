@@ -93,10 +93,13 @@ sub both_servers
 	  join(',', map { $_->host } @nodes), join(',', map { $_->port } @nodes);
 }
 
+# It is at work when this returns, so that it knows a request to stop.
 sub start_client
 {
 	my ($kind, $name, $conninfo, $directory) = @_;
-	return start_program({ in => '' }, '/usr/bin/python3', "$load.py", $kind, $name, $conninfo, $directory);
+	my $client = start_program({ in => '' }, '/usr/bin/python3', "$load.py", $kind, $name, $conninfo, $directory);
+	try_until("$name has begun its ledger", sub { return (-e "$directory/$name", $client->{err}); });
+	return $client;
 }
 
 # Assertions: they end in an orderly way.

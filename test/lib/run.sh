@@ -218,7 +218,8 @@ run_pgtap() {
 # run at a time. They cannot run as root and write next to themselves, hence a copy of the tree that the
 # server's owner may write.
 run_tap() {
-    local tree=$work/tree name names running=()
+    local tree=$work/tree name names
+    local -A running=() # the processes of tests, by name
     rm -rf "$tree"
     mkdir "$tree"
     tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' --exclude='*.gch' -cf - . | tar -C "$tree" -xf -
@@ -234,7 +235,7 @@ run_tap() {
         set -m
         start_tap "$name" &
         set +m
-        running+=("$name")
+        running[$name]=$!
     done
     while ((${#running[@]} > 0)); do
         record_ended_taps
@@ -256,22 +257,25 @@ start_tap() {
     printf '%s\n' "$status" >"$work/tap-$name.status"
 }
 
-# Wait until one of the `running` tests has ended, and take those that have out of them.
+# Wait until one of the `running` tests has ended, and take those that have out of them. A test that was
+# killed, and left no exit code, has failed.
 record_ended_taps() {
-    local name status left=()
+    local name status
     wait -n || true
-    for name in "${running[@]}"; do
-        if [[ ! -s $work/tap-$name.status ]]; then
-            left+=("$name")
-            continue
+    for name in "${!running[@]}"; do
+        ! kill -0 "${running[$name]}" 2>/dev/null || continue
+        status=137
+        if [[ -s $work/tap-$name.status ]]; then
+            status=$(<"$work/tap-$name.status")
+        else
+            stop_leftover_servers "$tree/tmp_check/$name"
         fi
-        status=$(<"$work/tap-$name.status")
+        unset "running[$name]"
         record_tap tap "$name" "$work/tap-$name.log" "$status"
         if ((status != 0)); then
             show_server_logs "$tree/tmp_check/$name/log" "$name"
         fi
     done
-    running=("${left[@]}")
 }
 
 # Drivers that call and run hostile things at random, each on a server of its own with executors. The
@@ -372,4 +376,5 @@ main() {
     say "$passed passed, $failed failed"
     ((failed == 0 && passed > 0))
 }
-main "$@"
+# The test of this file reads it, and calls its functions.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"
