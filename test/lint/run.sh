@@ -95,20 +95,36 @@ find_clang_query() {
     return 1
 }
 
-# Applies wall.query to files; prints "file:line: rule", sorted, once each.
+# query_together FILE...: clang-query reads files as one, because it takes longer for the headers than for
+# them. Names that are one file's alone may meet there: then each half is read apart. Uses the variables
+# that query_wall exports, and writes a file into $wall_out.
+query_together() {
+    local output
+    output=$(mktemp "$wall_out/XXXXXX")
+    printf '#include "%s"\n' "${@/#/$PWD/}" >"$output.cpp"
+    "$wall_query" -f "$wall_rules" "$output.cpp" -- -std=c++20 -x c++ -Iinclude -isystem "$wall_server" -D_GNU_SOURCE \
+        '-DBACKFILL_VERSION="0"' -Wno-everything >"$output" 2>&1
+    if (($# > 1)) && grep -q ' error: ' "$output"; then
+        : >"$output"
+        query_together "${@:1:$(($# / 2))}"
+        query_together "${@:$(($# / 2 + 1))}"
+    fi
+}
+
+# Applies wall.query to files; prints "file:line: rule", sorted, once each. Files of one directory have
+# more names in common than others.
 query_wall() {
-    local query out
-    query=$(find_clang_query) || { echo "clang-query is not installed"; return; }
-    out=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
-    # Each process writes a file of its own; as many at a time as there are processors.
-    printf '%s\n' "$@" | xargs -P "$(nproc)" -n 6 bash -c '
-        query=$1 rules=$2 server=$3 out=$4; shift 4
-        "$query" -f "$rules" "$@" -- -std=c++20 -x c++ -Iinclude -isystem "$server" -D_GNU_SOURCE \
-            "-DBACKFILL_VERSION=\"0\"" -Wno-everything >"$out/$$" 2>&1' \
-        _ "$query" "$lint_dir/wall.query" "$("$PG_CONFIG" --includedir-server)" "$out" || echo "clang-query failed"
-    cat "$out"/* | sed -nE -e "s|^$PWD/||" -e 's/^([^: ]+:[0-9]+):[0-9]+: note: "(.*)" binds here$/\1: \2/p' \
+    wall_query=$(find_clang_query) || { echo "clang-query is not installed"; return; }
+    wall_out=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
+    wall_rules=$lint_dir/wall.query
+    wall_server=$("$PG_CONFIG" --includedir-server)
+    export wall_query wall_out wall_rules wall_server
+    export -f query_together
+    printf '%s\n' "$@" | awk -v groups=$((($# + 15) / 16)) '{ line[NR % groups] = line[NR % groups] " " $0 } END { for (g in line) print line[g] }' |
+        xargs -P "$(nproc)" -L 1 bash -c 'query_together "$@"' _ || echo "clang-query failed"
+    cat "$wall_out"/* | sed -nE -e "s|^$PWD/||" -e 's/^([^: ]+:[0-9]+):[0-9]+: note: "(.*)" binds here$/\1: \2/p' \
         -e '/^[^ ]+:[0-9]+:[0-9]+: (fatal )?error: /p' -e '/^[0-9]+:[0-9]+: /p' | sort -u
-    rm -rf "$out"
+    rm -rf "$wall_out"
 }
 
 # --- The rules ---------------------------------------------------------------------------------

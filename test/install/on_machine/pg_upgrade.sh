@@ -139,13 +139,17 @@ for database in updated old; do
 done
 
 # A procedure runs when the server ends; its claim stays. The other database has no executors, and gets the row by hand.
-as_postgres "$(bin 15 psql)" -XqAt -h /tmp -p 5415 -d updated -c 'BEGIN; LOCK TABLE gate; SELECT pg_sleep(3600)' >/dev/null 2>&1 &
+mkfifo /tmp/holder
+as_postgres "$(bin 15 psql)" -XqAt -h /tmp -p 5415 -d updated </tmp/holder >/dev/null 2>&1 &
+exec 7>/tmp/holder
+echo 'BEGIN; LOCK TABLE gate;' >&7
 locks="SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND mode = 'AccessExclusiveLock'"
 wait_for '[[ $(psql_on 15 updated -c "$locks") == 1 ]]' 'a session holds the lock that the procedure wants'
 psql_on 15 updated -c "SELECT backfill.enqueue('steps', '{\"what\": \"procedure\"}')" \
     -c 'ALTER SYSTEM RESET backfill.max_executors' -c 'SELECT pg_reload_conf()' >/dev/null
 wait_for '[[ $(psql_on 15 updated -c "$locks") == 2 ]]' 'the procedure runs' /tmp/server-15.log
 must 'the server is ended as by a power failure' stop 15 immediate
+exec 7>&-
 wait
 must 'and starts without the library' start 15 "$idle"
 psql_on 15 old -c "SELECT backfill.enqueue('steps', '{\"what\": \"procedure\"}')" \
