@@ -90,7 +90,8 @@ machine_find_archive() {
     machine_stop
 }
 
-# What the machine needs of this one: names of hosts, how apt reaches the mirror, the tree.
+# What the machine needs of this one: names of hosts, how apt reaches the mirror, the tree, and the authorities whose
+# certificates an operator has had it trust, because a proxy has one of those. The package ca-certificates reads them.
 machine_prepare() {
     local dir=$1 in=$2 option value bundle
     cp -L /etc/resolv.conf "$dir/etc/resolv.conf"
@@ -100,7 +101,8 @@ machine_prepare() {
         eval "$(apt-config shell value "$option")"
         [[ -z $value ]] || printf '%s "%s";\n' "$option" "$value" >>"$dir/etc/apt/apt.conf.d/90machine"
     done
-    mkdir -p "$dir/src" "$dir/in" "$dir/out"
+    mkdir -p "$dir/src" "$dir/in" "$dir/out" "$dir/usr/local/share/ca-certificates"
+    find /usr/local/share/ca-certificates -name '*.crt' -exec cp -t "$dir/usr/local/share/ca-certificates" {} + 2>/dev/null || true
     [[ -z $in ]] || cp -r "$in/." "$dir/in"
     # A clone would refuse a tree that belongs to another user; a bundle has no owner.
     bundle=$dir/src/bundle
