@@ -46,12 +46,12 @@ EmptyQueues delete_empty_queues(int32 after_id, int limit)
         /* With those whose deletion was undone. */
         std::vector<queue::QueueRow> deleted;
         const queue::Done done = delete_each(queues, deleted);
+        result.more = done.more;
+        result.aside = done.aside;
         contested = queue::is_any_used(deleted);
         if (contested)
             throw core::ErrorInfo{};
         result.deleted = done.count;
-        result.more = done.more;
-        result.aside = done.aside;
     });
     if (error && !contested)
         throw *error;

@@ -224,13 +224,17 @@ void Housekeeping::delete_old_letters(Pass &pass)
                                     pg::int4_param(kLetterBatch)};
         letters = find_named("SELECT d.id, d.task_identifier FROM backfill.dead_letter d"
                              " WHERE d.failed_at < backfill._now() - $1 * interval '1 second'"
-                             " LIMIT $2 FOR UPDATE SKIP LOCKED",
+                             " LIMIT $2",
                              params);
     }
     const queue::Done done = queue::each_apart(
         {set_aside::Kind::kOldLetter, "delete the old dead letter", queue::Transaction::kOurs},
         letters, to_thing, [](queue::JobTable &, const Named &letter) {
-            return execute_for("DELETE FROM backfill.dead_letter d WHERE d.id = $1", letter.id);
+            /* One that a session is working on is left for the next time. */
+            return execute_for("DELETE FROM backfill.dead_letter d"
+                               " WHERE d.id = (SELECT l.id FROM backfill.dead_letter l"
+                               "                WHERE l.id = $1 FOR UPDATE SKIP LOCKED)",
+                               letter.id);
         });
     letters_again_at_ = done.aside ? set_aside::next_retry(set_aside::Kind::kOldLetter) : 0;
     if (letters_again_at_ != 0)

@@ -141,36 +141,27 @@ CREATE FUNCTION backfill.list_audit(
     cursor text DEFAULT NULL,
     "limit" integer DEFAULT 50)
 RETURNS jsonb
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    place text[] := pg_catalog.regexp_match(cursor, '^([0-9]{1,18})-([0-9]{1,18})$');
+    size constant integer := backfill._page_size("limit");
+    place record := backfill._page_place('audit', cursor);
     entry record;
     entries jsonb[] := ARRAY[]::jsonb[];
     looked_at integer := 0;
     last text;
     more boolean := false;
 BEGIN
-    IF cursor IS NOT NULL AND place IS NULL THEN
-        RAISE EXCEPTION 'cursor is malformed: "%"', pg_catalog.left(cursor, 60)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use what the page before has as "next".';
-    END IF;
-    "limit" := coalesce("limit", 50);
-    IF "limit" NOT BETWEEN 1 AND 500 THEN
-        RAISE EXCEPTION 'limit is out of range: %', "limit"
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 500.';
-    END IF;
     FOR entry IN
         SELECT a.* FROM backfill.audit a
-         WHERE (a.at, a.id) < (coalesce('epoch'::timestamptz + place[1]::bigint * interval '1 microsecond', 'infinity'),
-                               coalesce(place[2]::bigint, 0))
+         WHERE (a.at, a.id) < (coalesce(place.at, 'infinity'), coalesce(place.id, 9223372036854775807))
            AND a.at >= coalesce(list_audit.after, '-infinity') AND a.at < coalesce(list_audit.before, 'infinity')
          ORDER BY a.at DESC, a.id DESC LIMIT 10000
     LOOP
-        more := pg_catalog.cardinality(entries) = "limit";
+        more := pg_catalog.cardinality(entries) = size;
         EXIT WHEN more;
         looked_at := looked_at + 1;
-        last := (extract(epoch FROM entry.at) * 1000000)::bigint || '-' || entry.id;
+        last := backfill._page_cursor('audit', entry.at, entry.id, NULL);
         CONTINUE WHEN entry.actor <> list_audit.actor OR entry.action <> list_audit.action
                    OR list_audit.object <> ALL (entry.objects);
         entries := entries || pg_catalog.jsonb_build_object(
@@ -288,7 +279,9 @@ BEGIN ATOMIC
         'original_job_id', (letter).original_job_id::text, 'task_identifier', (letter).task_identifier,
         'queue_name', (letter).queue_name, 'job_key', (letter).job_key, 'failed_at', (letter).failed_at,
         'failure_reason', (letter).failure_reason, 'notes', (letter).notes))
-        || pg_catalog.jsonb_build_object('payload', (letter).payload);
+        || pg_catalog.jsonb_build_object('payload',
+            CASE WHEN pg_catalog.pg_column_size((letter).payload) <= 4096 AND pg_catalog.pg_column_compression((letter).payload) IS NULL THEN (letter).payload
+                 ELSE pg_catalog.jsonb_build_object('omitted_bytes', pg_catalog.pg_column_size((letter).payload)) END);
 END;
 
 COMMENT ON FUNCTION backfill._about_letter(backfill.dead_letter) IS 'What is noted of a letter that is gone.';
@@ -319,17 +312,19 @@ RETURNS SETOF bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- In this order, and the keys of their jobs next and all at once: so no two calls come to wait for each other.
+    letter_ids bigint[] := ARRAY(SELECT d.id FROM backfill.dead_letter d
+                                  WHERE backfill._dlq_matches(d, requeue_dlq_jobs.task_identifier, requeue_dlq_jobs.queue_name,
+                                                              requeue_dlq_jobs.failed_after, requeue_dlq_jobs.failed_before)
+                                  ORDER BY d.failed_at, d.id FOR UPDATE);
     letter_id bigint;
     letter backfill.dead_letter;
     letters text[] := ARRAY[]::text[];
     n bigint := 0;
 BEGIN
-    FOR letter_id IN
-        SELECT d.id FROM backfill.dead_letter d
-         WHERE backfill._dlq_matches(d, requeue_dlq_jobs.task_identifier, requeue_dlq_jobs.queue_name,
-                                     requeue_dlq_jobs.failed_after, requeue_dlq_jobs.failed_before)
-         ORDER BY d.failed_at, d.id
-    LOOP
+    PERFORM backfill._lock_job_keys(ARRAY(SELECT d.job_key FROM backfill.dead_letter d
+                                           WHERE d.id = ANY (letter_ids) AND d.job_key IS NOT NULL));
+    FOREACH letter_id IN ARRAY letter_ids LOOP
         BEGIN
             letter := backfill._requeue_letter(letter_id, NULL, requeue_dlq_jobs.notes);
             RETURN NEXT letter.original_job_id;
@@ -337,8 +332,8 @@ BEGIN
             IF n <= 100 THEN
                 letters := letters || letter_id::text;
             END IF;
-        EXCEPTION WHEN object_not_in_prerequisite_state OR undefined_object THEN
-            NULL; -- it is waiting already, or was deleted meanwhile
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL; -- its job, or another one with its key, is waiting already
         END;
     END LOOP;
     PERFORM backfill._audit('requeue_dlq_jobs', 'dead_letter', letters, n, NULL,
@@ -444,15 +439,15 @@ BEGIN
 END;
 $$;
 
-CREATE FUNCTION backfill._page_count(number bigint, cap bigint)
+CREATE FUNCTION backfill._page_count(number bigint, cap bigint, is_complete boolean DEFAULT true)
 RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap);
+    RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap OR NOT is_complete);
 END;
 $$;
-
-COMMENT ON FUNCTION backfill._page_count(bigint, bigint) IS 'A count as pages show it; beyond the cap only that there are more is known.';
+COMMENT ON FUNCTION backfill._page_count(bigint, bigint, boolean) IS
+    'A count as pages show it: beyond the cap, or if not all was looked at, it is only known that there are not fewer.';
 
 CREATE FUNCTION backfill._page_size(asked integer)
 RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -473,7 +468,8 @@ RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catal
 AS $$
 BEGIN
     IF number IS NULL THEN
-        RAISE EXCEPTION '% must not be null', argument USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION '% must not be null', argument
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Say how many at most, between 1 and 10000.';
     ELSIF number NOT BETWEEN 1 AND 10000 THEN
         RAISE EXCEPTION '% is out of range: %', argument, number
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 10000.';
@@ -527,7 +523,7 @@ BEGIN
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
         parts := NULL;
     END;
-    IF parts IS NULL OR (list IN ('jobs', 'letters', 'history')) = (id IS NULL) OR (list IN ('letters', 'history')) = (at IS NULL)
+    IF parts IS NULL OR (list IN ('jobs', 'letters', 'history', 'audit')) = (id IS NULL) OR (list IN ('letters', 'history', 'audit')) = (at IS NULL)
        OR (list IN ('queues', 'tasks')) = (name IS NULL) THEN
         RAISE EXCEPTION 'cursor is not valid: "%"', pg_catalog.left(cursor, 100)
             USING ERRCODE = 'invalid_parameter_value',
@@ -807,7 +803,8 @@ BEGIN ATOMIC
                    CASE WHEN _page_jobs_json.with_large_payloads OR NOT l.payload_is_large THEN j.payload END AS payload, l.payload_size,
                    j.queue_name, j.priority, j.priority_band, j.run_at, j.attempts, j.max_attempts, j.job_key, j.retry_policy, j.state,
                    j.last_error, j.worker, j.lease_expires_at, extract(epoch FROM j.timeout) AS timeout, j.created_at,
-                   j.progress, j.progress_message, j.flags, j.headers
+                   j.progress, j.progress_message, j.flags,
+                   CASE WHEN _page_jobs_json.with_large_payloads OR pg_catalog.pg_column_size(j.headers) <= 2048 THEN j.headers END AS headers
               FROM backfill.jobs j JOIN backfill._job l ON l.id = j.id
              WHERE j.id = ANY (_page_jobs_json.job_ids) AND l.id = ANY (_page_jobs_json.job_ids)) s;
 END;
@@ -870,7 +867,7 @@ END;
 $$;
 
 COMMENT ON FUNCTION backfill.find_job_ids(integer, text, jsonb, text, integer, integer, text, text) IS
-    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all.';
+    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all (of running jobs among very many others: all that list_jobs() finds).';
 
 CREATE FUNCTION backfill.update_job(
     job_id bigint,
@@ -885,9 +882,9 @@ CREATE FUNCTION backfill.update_job(
 RETURNS SETOF backfill.jobs LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'backfill_update_job';
 
 COMMENT ON FUNCTION backfill.update_job(bigint, jsonb, text, integer, timestamptz, integer, text, interval, jsonb) IS
-    'Change a waiting job, which keeps its id and its key; NULL leaves a value as it is, headers {} means none from now on. Returns the job; no row if it does not wait: a running or leased job is passed over, never waited for.';
+    'Change a waiting job, which keeps its id and its key; NULL leaves a value as it is, headers {} means none from now on. Returns the job; no row if it does not wait: a running or leased job, or one that another transaction is changing, is passed over, never waited for.';
 
-CREATE OR REPLACE FUNCTION backfill.requeue_dlq_jobs(dlq_ids bigint[], notes text DEFAULT NULL)
+CREATE FUNCTION backfill.requeue_dlq_jobs(dlq_ids bigint[], notes text DEFAULT NULL)
 RETURNS SETOF bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1282,12 +1279,10 @@ COMMENT ON FUNCTION backfill.dlq_groups(timestamptz, timestamptz) IS
     'The dead letters grouped by task and SQLSTATE, the largest group first, each with the newest message, as JSON. Of more than 500 groups only the first by name.';
 
 CREATE FUNCTION backfill._overview_queue_depth(
-    queue_name text,
-    cap integer,
-    OUT ready bigint,
-    OUT scheduled bigint,
-    OUT running bigint,
-    OUT oldest_ready_at timestamptz)
+    queue_name text, cap integer,
+    OUT ready bigint, OUT scheduled bigint, OUT running bigint,
+    OUT oldest_ready_at timestamptz,
+    OUT complete boolean)
 LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH RECURSIVE leap AS (
@@ -1303,9 +1298,10 @@ BEGIN ATOMIC
                 WHERE (j.queue_name, j.task_identifier, j.priority) > (_overview_queue_depth.queue_name, l.task_identifier, l.priority)
                   AND j.queue_name <= _overview_queue_depth.queue_name AND j.queue_name <> '' AND j.lease_expires_at IS NULL
                 ORDER BY j.queue_name, j.task_identifier, j.priority LIMIT 1) n),
+    range AS MATERIALIZED (SELECT l.* FROM leap l LIMIT 101),
     due AS (
         SELECT d.run_at, backfill._claimed(d.tid, d.claimer) AS claimed
-          FROM (SELECT l.* FROM leap l LIMIT 100) r
+          FROM range r
          CROSS JOIN LATERAL (
                SELECT j.run_at, j.tid, j.claimer FROM backfill._job j
                 WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
@@ -1314,7 +1310,7 @@ BEGIN ATOMIC
          LIMIT 2 * (_overview_queue_depth.cap + 1)),
     later AS (
         SELECT s.run_at
-          FROM (SELECT l.* FROM leap l LIMIT 100) r
+          FROM range r
          CROSS JOIN LATERAL (
                SELECT j.run_at FROM backfill._job j
                 WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
@@ -1322,11 +1318,12 @@ BEGIN ATOMIC
                 ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
          LIMIT _overview_queue_depth.cap + 1)
     SELECT pg_catalog.count(*) FILTER (WHERE NOT d.claimed), (SELECT pg_catalog.count(*) FROM later),
-           pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed)
+           pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed),
+           (SELECT pg_catalog.count(*) FROM range) <= 100
       FROM due d;
 END;
 
-COMMENT ON FUNCTION backfill._overview_queue_depth(text, integer) IS 'How many jobs of a queue wait or run, up to a cap and one more.';
+COMMENT ON FUNCTION backfill._overview_queue_depth(text, integer) IS 'How many jobs of a queue wait or run, up to a cap and one more, and whether that is of all of its ranges.';
 
 CREATE FUNCTION backfill._overview_queues_json(queue_names text[], cap integer)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1338,15 +1335,18 @@ BEGIN ATOMIC
                             WHEN j.lease_expires_at > backfill._now() THEN 'leased'
                             WHEN backfill._claimed(j.tid, j.claimer) THEN 'running'
                             WHEN j.run_at > backfill._now() THEN 'scheduled' ELSE 'ready' END AS state
-                  FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001) s
-         WHERE s.queue_name = ANY (_overview_queues_json.queue_names))
+                  FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at DESC LIMIT 10001) s),
+    looked_at AS (SELECT pg_catalog.count(*) <= 10000 AS all_leases FROM lease)
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                'queue_name', n.queue_name, 'concurrency', backfill._queue_limit(n.queue_name),
                'rate_limit', q.rate_limit, 'rate_period', extract(epoch FROM q.rate_period), 'max_depth', q.max_depth,
                'paused', coalesce(q.paused, false), 'automatic', coalesce(q.automatic, q.queue_name IS NULL AND n.queue_name NOT IN ('fast', 'bulk')),
-               'ready', backfill._page_count(j.ready + l.ready, _overview_queues_json.cap), 'scheduled', backfill._page_count(j.scheduled + l.scheduled, _overview_queues_json.cap),
-               'running', j.running + l.running, 'leased', l.leased, 'oldest_ready_at', least(j.oldest_ready_at, l.oldest_ready_at)) ORDER BY n.place), '[]')
-      FROM pg_catalog.unnest(_overview_queues_json.queue_names) WITH ORDINALITY AS n (queue_name, place)
+               'ready', backfill._page_count(j.ready + l.ready, _overview_queues_json.cap, j.complete AND a.all_leases),
+               'scheduled', backfill._page_count(j.scheduled + l.scheduled, _overview_queues_json.cap, j.complete AND a.all_leases),
+               'running', j.running + l.running, 'leased', l.leased, 'cut_off', NOT (j.complete AND a.all_leases),
+               'oldest_ready_at', least(j.oldest_ready_at, l.oldest_ready_at)) ORDER BY n.place), '[]')
+      FROM looked_at a
+     CROSS JOIN pg_catalog.unnest(_overview_queues_json.queue_names) WITH ORDINALITY AS n (queue_name, place)
       LEFT JOIN backfill.queue q ON q.queue_name = n.queue_name
      CROSS JOIN LATERAL (
            SELECT pg_catalog.count(*) FILTER (WHERE s.state = 'ready') AS ready, pg_catalog.count(*) FILTER (WHERE s.state = 'scheduled') AS scheduled,
@@ -1494,7 +1494,9 @@ COMMENT ON FUNCTION backfill.list_history(text, text, text, text, timestamptz, t
 CREATE FUNCTION backfill._page_endings_json(runs backfill._attempt[])
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) || pg_catalog.jsonb_build_object('id', h.id::text) ORDER BY h.finished_at DESC, h.id DESC), '[]')
+    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) || pg_catalog.jsonb_build_object(
+                        'id', h.id::text, 'result', CASE WHEN pg_catalog.pg_column_size(h.result) <= 2048 THEN h.result END,
+                        'result_size', pg_catalog.pg_column_size(h.result)) ORDER BY h.finished_at DESC, h.id DESC), '[]')
       FROM backfill.history h
      WHERE h.id = ANY (ARRAY(SELECT r.job_id FROM pg_catalog.unnest(_page_endings_json.runs) AS r))
        AND EXISTS (SELECT FROM pg_catalog.unnest(_page_endings_json.runs) AS r WHERE r.job_id = h.id AND r.finished_at = h.finished_at);
@@ -1591,7 +1593,7 @@ DECLARE
 BEGIN
     ranges := backfill._page_job_ranges(1000, NULL, NULL, NULL);
     SELECT pg_catalog.sum(least(b.ready, cap)) AS jobs, pg_catalog.bool_or(b.ready > cap) AS capped, pg_catalog.sum(b.running) AS running,
-           pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('band', b.band, 'ready', backfill._page_count(b.ready, cap)) ORDER BY b.place) AS bands
+           pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('band', b.band, 'ready', backfill._page_count(b.ready, cap, ranges.complete)) ORDER BY b.place) AS bands
       INTO ready FROM backfill._overview_bands(ranges.task_identifiers, ranges.priorities, cap) b;
     later := (SELECT pg_catalog.count(*)
                 FROM (SELECT FROM ROWS FROM (pg_catalog.unnest(ranges.task_identifiers), pg_catalog.unnest(ranges.priorities)) AS r (task_identifier, priority)
@@ -1607,16 +1609,18 @@ BEGIN
                        WHERE j.task_identifier = r.task_identifier AND j.priority = r.priority AND j.lease_expires_at IS NULL
                          AND j.run_at <= now AND NOT backfill._claimed(j.tid, j.claimer) ORDER BY j.run_at, j.id LIMIT 1) j);
     SELECT pg_catalog.count(*) FILTER (WHERE j.lease_expires_at = 'infinity') AS procedures,
-           pg_catalog.count(*) FILTER (WHERE j.lease_expires_at > now AND j.lease_expires_at < 'infinity') AS leased
+           pg_catalog.count(*) FILTER (WHERE j.lease_expires_at > now AND j.lease_expires_at < 'infinity') AS leased,
+           pg_catalog.count(*) >= cap AS cut_off
       INTO lease
       FROM (SELECT j.lease_expires_at FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at DESC LIMIT cap) j;
     RETURN pg_catalog.jsonb_build_object(
         'jobs', pg_catalog.jsonb_build_object(
             'ready', pg_catalog.jsonb_build_object('count', ready.jobs, 'capped', ready.capped OR NOT ranges.complete),
-            'scheduled', backfill._page_count(later, cap) || CASE WHEN ranges.complete THEN '{}' ELSE '{"capped": true}' END::jsonb,
+            'scheduled', backfill._page_count(later, cap, ranges.complete),
             -- What ran before in an executor's transaction still counts; where not all jobs are looked at, each executor runs one.
             'running', lease.procedures + greatest(ready.running, (SELECT pg_catalog.count(w.job_id) FROM backfill._workers() w) - lease.procedures),
             'leased', lease.leased,
+            'cut_off', lease.cut_off OR NOT ranges.complete,
             'estimated', (SELECT pg_catalog.round(c.reltuples * pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::integer / c.relpages)
                             FROM pg_catalog.pg_class c WHERE c.oid = 'backfill.job'::pg_catalog.regclass AND c.reltuples >= 0 AND c.relpages > 0),
             'dead', (SELECT backfill._page_count(pg_catalog.count(*), cap) FROM (SELECT FROM backfill._letter d ORDER BY d.id LIMIT cap + 1) d)),
@@ -1768,11 +1772,13 @@ BEGIN
       FROM backfill._page_job_ranges(2147483647, NULL, NULL, NULL) w
      CROSS JOIN ROWS FROM (pg_catalog.unnest(w.task_identifiers), pg_catalog.unnest(w.priorities)) AS r (task_identifier, priority)
      CROSS JOIN LATERAL (
-           SELECT i.id, i.run_at FROM backfill.job i
-            WHERE i.task_identifier = r.task_identifier AND i.priority = r.priority AND i.lease_expires_at IS NULL AND i.run_at <= now
-              AND i.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
-              AND NOT backfill._claimed(i.ctid, i.xmax)
-            ORDER BY i.run_at, i.id LIMIT 1) j
+           -- Of a task that has very many jobs in paused queues only the first are looked at.
+           SELECT f.id, f.run_at
+             FROM (SELECT i.id, i.run_at, i.queue_name, i.ctid AS tid, i.xmax AS claimer FROM backfill.job i
+                    WHERE i.task_identifier = r.task_identifier AND i.priority = r.priority AND i.lease_expires_at IS NULL AND i.run_at <= now
+                    ORDER BY i.run_at, i.id LIMIT 10000) f
+            WHERE f.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused) AND NOT backfill._claimed(f.tid, f.claimer)
+            LIMIT 1) j
      WHERE r.task_identifier IN (SELECT t.task_identifier FROM backfill.task t)
      ORDER BY j.run_at, j.id LIMIT 1;
     IF FOUND THEN
@@ -1858,6 +1864,30 @@ BEGIN
 END;
 $$;
 
+CREATE OR REPLACE FUNCTION backfill._health_set_aside(OUT check_name text, OUT status text, OUT detail text, OUT hint text)
+RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    with_texts constant boolean := backfill._caller_may_read_jobs();
+    problems text[];
+BEGIN
+    check_name := 'set_aside'; status := 'ok';
+    SELECT pg_catalog.array_agg(pg_catalog.format('%s %s%s since %s, failed %s times, next try at %s: %s%s', a.kind, a.id, ' (' || a.name || ')',
+                                                  a.since, a.failures, a.retry_at, a.sqlstate, CASE WHEN with_texts THEN ' ' || a.message END) ORDER BY a.since, a.kind, a.id) INTO problems
+      FROM backfill._set_aside() a
+     -- One executor was terminated, perhaps by an operator: that is no trouble. 0: several things together.
+     WHERE NOT (a.sqlstate = '57P01' AND a.failures = 1) AND a.id <> 0
+       AND (a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id))
+       AND (a.kind <> 'old letter' OR EXISTS (SELECT FROM backfill.dead_letter d WHERE d.id = a.id))
+       AND (a.kind <> 'queue' OR EXISTS (SELECT FROM backfill.queue q WHERE q.id = a.id AND q.automatic))
+       AND (a.kind <> 'schedule' OR EXISTS (SELECT FROM backfill.cron_schedule s WHERE pg_catalog.hashtextextended(s.name, 0) = a.id));
+    IF problems IS NOT NULL THEN
+        status := 'warning';
+        detail := backfill._listing(problems);
+        hint := 'Each of them is tried again by itself, and all others go on. What takes long, or has ended a process, waits longer: SELECT pg_reload_conf() has all of them tried at once.';
+    END IF;
+END;
+$$;
+
 CREATE FUNCTION backfill._overview_task_names(max_names integer, after text)
 RETURNS SETOF text LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -1911,7 +1941,8 @@ AS $$
 BEGIN
     RETURN (
     WITH lease AS MATERIALIZED (
-        SELECT j.task_identifier FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001)
+        SELECT j.task_identifier FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001),
+    looked_at AS (SELECT pg_catalog.count(*) <= 10000 AS all_leases FROM lease)
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) ORDER BY s.task_identifier COLLATE "C"), '[]')
       FROM (SELECT n.task_identifier,
                    CASE WHEN t.task_identifier IS NULL THEN 'unregistered' WHEN t.handler_name IS NULL THEN 'external'
@@ -1924,9 +1955,10 @@ BEGIN
                           AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype) END AS handler_exists,
                    t.run_as::text AS run_as, t.queue_name, t.priority, t.max_attempts, t.retry_policy, extract(epoch FROM t.timeout) AS timeout,
                    t.notify_channel, t.registered_at, extract(epoch FROM t.keep_history) AS keep_history, t.savepoint_per_job,
-                   backfill._page_count(j.jobs + (SELECT pg_catalog.count(*) FROM lease l WHERE l.task_identifier = n.task_identifier), _overview_tasks_json.cap) AS jobs,
+                   backfill._page_count(j.jobs + (SELECT pg_catalog.count(*) FROM lease l WHERE l.task_identifier = n.task_identifier), _overview_tasks_json.cap, a.all_leases) AS jobs,
                    backfill._page_count(d.letters, _overview_tasks_json.cap) AS dead, p.problem
-              FROM pg_catalog.unnest(_overview_tasks_json.task_identifiers) AS n (task_identifier)
+              FROM looked_at a
+             CROSS JOIN pg_catalog.unnest(_overview_tasks_json.task_identifiers) AS n (task_identifier)
               LEFT JOIN backfill.task t ON t.task_identifier = n.task_identifier
               LEFT JOIN backfill._overview_task_problems(_overview_tasks_json.task_identifiers) p ON p.task_identifier = n.task_identifier
              CROSS JOIN LATERAL (
@@ -1973,7 +2005,7 @@ BEGIN
     FOR page IN
         SELECT p.oid FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = 'backfill'::pg_catalog.regnamespace
-           AND p.proname = ANY ('{list_jobs,job_details,find_job_ids,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,find_dlq_ids,list_history,list_schedules,overview,_health_oldest_ready_job,_health_unregistered_tasks,_health_paused_queues}'::name[])
+           AND p.proname = ANY ('{list_jobs,job_details,find_job_ids,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,find_dlq_ids,list_history,list_audit,list_schedules,overview,_health_oldest_ready_job,_health_unregistered_tasks,_health_paused_queues}'::name[])
     LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SET enable_indexscan = on SET enable_indexonlyscan = on SET enable_nestloop = on SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
                                        SET enable_incremental_sort = off SET enable_tidscan = off SET plan_cache_mode = force_custom_plan

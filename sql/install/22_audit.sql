@@ -68,36 +68,27 @@ CREATE FUNCTION backfill.list_audit(
     cursor text DEFAULT NULL,
     "limit" integer DEFAULT 50)
 RETURNS jsonb
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    place text[] := pg_catalog.regexp_match(cursor, '^([0-9]{1,18})-([0-9]{1,18})$');
+    size constant integer := backfill._page_size("limit");
+    place record := backfill._page_place('audit', cursor);
     entry record;
     entries jsonb[] := ARRAY[]::jsonb[];
     looked_at integer := 0;
     last text;
     more boolean := false;
 BEGIN
-    IF cursor IS NOT NULL AND place IS NULL THEN
-        RAISE EXCEPTION 'cursor is malformed: "%"', pg_catalog.left(cursor, 60)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use what the page before has as "next".';
-    END IF;
-    "limit" := coalesce("limit", 50);
-    IF "limit" NOT BETWEEN 1 AND 500 THEN
-        RAISE EXCEPTION 'limit is out of range: %', "limit"
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 500.';
-    END IF;
     FOR entry IN
         SELECT a.* FROM backfill.audit a
-         WHERE (a.at, a.id) < (coalesce('epoch'::timestamptz + place[1]::bigint * interval '1 microsecond', 'infinity'),
-                               coalesce(place[2]::bigint, 0))
+         WHERE (a.at, a.id) < (coalesce(place.at, 'infinity'), coalesce(place.id, 9223372036854775807))
            AND a.at >= coalesce(list_audit.after, '-infinity') AND a.at < coalesce(list_audit.before, 'infinity')
          ORDER BY a.at DESC, a.id DESC LIMIT 10000
     LOOP
-        more := pg_catalog.cardinality(entries) = "limit";
+        more := pg_catalog.cardinality(entries) = size;
         EXIT WHEN more;
         looked_at := looked_at + 1;
-        last := (extract(epoch FROM entry.at) * 1000000)::bigint || '-' || entry.id;
+        last := backfill._page_cursor('audit', entry.at, entry.id, NULL);
         CONTINUE WHEN entry.actor <> list_audit.actor OR entry.action <> list_audit.action
                    OR list_audit.object <> ALL (entry.objects);
         entries := entries || pg_catalog.jsonb_build_object(

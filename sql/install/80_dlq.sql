@@ -155,7 +155,9 @@ BEGIN ATOMIC
         'original_job_id', (letter).original_job_id::text, 'task_identifier', (letter).task_identifier,
         'queue_name', (letter).queue_name, 'job_key', (letter).job_key, 'failed_at', (letter).failed_at,
         'failure_reason', (letter).failure_reason, 'notes', (letter).notes))
-        || pg_catalog.jsonb_build_object('payload', (letter).payload);
+        || pg_catalog.jsonb_build_object('payload',
+            CASE WHEN pg_catalog.pg_column_size((letter).payload) <= 4096 AND pg_catalog.pg_column_compression((letter).payload) IS NULL THEN (letter).payload
+                 ELSE pg_catalog.jsonb_build_object('omitted_bytes', pg_catalog.pg_column_size((letter).payload)) END);
 END;
 COMMENT ON FUNCTION backfill._about_letter(backfill.dead_letter) IS 'What is noted of a letter that is gone.';
 
@@ -211,17 +213,19 @@ RETURNS SETOF bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- In this order, and the keys of their jobs next and all at once: so no two calls come to wait for each other.
+    letter_ids bigint[] := ARRAY(SELECT d.id FROM backfill.dead_letter d
+                                  WHERE backfill._dlq_matches(d, requeue_dlq_jobs.task_identifier, requeue_dlq_jobs.queue_name,
+                                                              requeue_dlq_jobs.failed_after, requeue_dlq_jobs.failed_before)
+                                  ORDER BY d.failed_at, d.id FOR UPDATE);
     letter_id bigint;
     letter backfill.dead_letter;
     letters text[] := ARRAY[]::text[];
     n bigint := 0;
 BEGIN
-    FOR letter_id IN
-        SELECT d.id FROM backfill.dead_letter d
-         WHERE backfill._dlq_matches(d, requeue_dlq_jobs.task_identifier, requeue_dlq_jobs.queue_name,
-                                     requeue_dlq_jobs.failed_after, requeue_dlq_jobs.failed_before)
-         ORDER BY d.failed_at, d.id
-    LOOP
+    PERFORM backfill._lock_job_keys(ARRAY(SELECT d.job_key FROM backfill.dead_letter d
+                                           WHERE d.id = ANY (letter_ids) AND d.job_key IS NOT NULL));
+    FOREACH letter_id IN ARRAY letter_ids LOOP
         BEGIN
             letter := backfill._requeue_letter(letter_id, NULL, requeue_dlq_jobs.notes);
             RETURN NEXT letter.original_job_id;
@@ -229,8 +233,8 @@ BEGIN
             IF n <= 100 THEN
                 letters := letters || letter_id::text;
             END IF;
-        EXCEPTION WHEN object_not_in_prerequisite_state OR undefined_object THEN
-            NULL; -- it is waiting already, or was deleted meanwhile
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            NULL; -- its job, or another one with its key, is waiting already
         END;
     END LOOP;
     PERFORM backfill._audit('requeue_dlq_jobs', 'dead_letter', letters, n, NULL,

@@ -1,19 +1,20 @@
 -- Pages: what a dashboard or a tool shows of queues that may hold millions of jobs. The functions of this and the next
--- files return JSON, a page at a time, and look at a bounded number of rows however many there are: none reads
--- backfill.job from end to end. A count that would take longer is capped, and says so: {"count": 10000, "capped": true}
+-- files return JSON, a page at a time, and look at a bounded number of rows however many there are (of schedules, at all): none
+-- reads backfill.job from end to end. A count that would take longer is capped, and says so: {"count": 10000, "capped": true}
 -- means at least 10,000. A search that ends before it has seen all says "cut_off", and goes on from the cursor "next".
 -- Numbers that may exceed 2^53 are strings, as JavaScript rounds others; intervals are seconds.
 
 -- --- What all of them share ---
 
-CREATE FUNCTION backfill._page_count(number bigint, cap bigint)
+CREATE FUNCTION backfill._page_count(number bigint, cap bigint, is_complete boolean DEFAULT true)
 RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap);
+    RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap OR NOT is_complete);
 END;
 $$;
-COMMENT ON FUNCTION backfill._page_count(bigint, bigint) IS 'A count as pages show it; beyond the cap only that there are more is known.';
+COMMENT ON FUNCTION backfill._page_count(bigint, bigint, boolean) IS
+    'A count as pages show it: beyond the cap, or if not all was looked at, it is only known that there are not fewer.';
 
 CREATE FUNCTION backfill._page_size(asked integer)
 RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
@@ -33,7 +34,8 @@ RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catal
 AS $$
 BEGIN
     IF number IS NULL THEN
-        RAISE EXCEPTION '% must not be null', argument USING ERRCODE = 'null_value_not_allowed';
+        RAISE EXCEPTION '% must not be null', argument
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Say how many at most, between 1 and 10000.';
     ELSIF number NOT BETWEEN 1 AND 10000 THEN
         RAISE EXCEPTION '% is out of range: %', argument, number
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It must be between 1 and 10000.';
@@ -86,7 +88,7 @@ BEGIN
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
         parts := NULL;
     END;
-    IF parts IS NULL OR (list IN ('jobs', 'letters', 'history')) = (id IS NULL) OR (list IN ('letters', 'history')) = (at IS NULL)
+    IF parts IS NULL OR (list IN ('jobs', 'letters', 'history', 'audit')) = (id IS NULL) OR (list IN ('letters', 'history', 'audit')) = (at IS NULL)
        OR (list IN ('queues', 'tasks')) = (name IS NULL) THEN
         RAISE EXCEPTION 'cursor is not valid: "%"', pg_catalog.left(cursor, 100)
             USING ERRCODE = 'invalid_parameter_value',

@@ -197,7 +197,7 @@ $$;
 COMMENT ON FUNCTION backfill._page_find_jobs(integer, text, jsonb, text, integer, integer, text, text, bigint) IS
     'The newest jobs below an id that match a filter, from where to go on, and how many match in all.';
 
--- Jobs as JSON, the newest first. A list shows no payload of more than 2 kB.
+-- Jobs as JSON, the newest first. A list shows no payload, and no headers, of more than 2 kB.
 CREATE FUNCTION backfill._page_jobs_json(job_ids bigint[], with_large_payloads boolean)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -206,7 +206,8 @@ BEGIN ATOMIC
                    CASE WHEN _page_jobs_json.with_large_payloads OR NOT l.payload_is_large THEN j.payload END AS payload, l.payload_size,
                    j.queue_name, j.priority, j.priority_band, j.run_at, j.attempts, j.max_attempts, j.job_key, j.retry_policy, j.state,
                    j.last_error, j.worker, j.lease_expires_at, extract(epoch FROM j.timeout) AS timeout, j.created_at,
-                   j.progress, j.progress_message, j.flags, j.headers
+                   j.progress, j.progress_message, j.flags,
+                   CASE WHEN _page_jobs_json.with_large_payloads OR pg_catalog.pg_column_size(j.headers) <= 2048 THEN j.headers END AS headers
               FROM backfill.jobs j JOIN backfill._job l ON l.id = j.id
              WHERE j.id = ANY (_page_jobs_json.job_ids) AND l.id = ANY (_page_jobs_json.job_ids)) s;
 END;
@@ -266,4 +267,4 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION backfill.find_job_ids(integer, text, jsonb, text, integer, integer, text, text) IS
-    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all.';
+    'The ids of the jobs that list_jobs() shows with this filter, the newest first, up to max_jobs of them: to act on all. It goes on until it has max_jobs or has seen all (of running jobs among very many others: all that list_jobs() finds).';

@@ -12,10 +12,9 @@ CREATE FUNCTION backfill.update_job(
     headers jsonb DEFAULT NULL)
 RETURNS SETOF backfill.jobs LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'backfill_update_job';
 COMMENT ON FUNCTION backfill.update_job(bigint, jsonb, text, integer, timestamptz, integer, text, interval, jsonb) IS
-    'Change a waiting job, which keeps its id and its key; NULL leaves a value as it is, headers {} means none from now on. Returns the job; no row if it does not wait: a running or leased job is passed over, never waited for.';
+    'Change a waiting job, which keeps its id and its key; NULL leaves a value as it is, headers {} means none from now on. Returns the job; no row if it does not wait: a running or leased job, or one that another transaction is changing, is passed over, never waited for.';
 
--- Letters are locked in the order in which requeue_dlq_jobs() by filters takes them, the keys of their jobs next and all at
--- once: so no two calls come to wait for each other.
+-- Locks are taken in the order of requeue_dlq_jobs() by filters.
 CREATE FUNCTION backfill.requeue_dlq_jobs(dlq_ids bigint[], notes text DEFAULT NULL)
 RETURNS SETOF bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -1,16 +1,14 @@
 -- Pages of queues and tasks, by name. These show no payload: they run as the extension's owner.
 
 -- What of a queue is not leased. Its jobs are counted range by range (task and priority), so that what is ready and what
--- is scheduled have counts of their own; no more than 100 ranges. (The index ends a scan at the
+-- is scheduled have counts of their own; of a hundred ranges it is known to be all. (The index ends a scan at the
 -- bounds of columns behind =, not at those of a row comparison. A sort by queue_name is none where it must be =; where it must
 -- be one of an array it is, and only one index has that order. A volatile function alone is no bound; a subquery's result is.)
 CREATE FUNCTION backfill._overview_queue_depth(
-    queue_name text,
-    cap integer,
-    OUT ready bigint,
-    OUT scheduled bigint,
-    OUT running bigint,
-    OUT oldest_ready_at timestamptz)
+    queue_name text, cap integer,
+    OUT ready bigint, OUT scheduled bigint, OUT running bigint,
+    OUT oldest_ready_at timestamptz,
+    OUT complete boolean)
 LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     WITH RECURSIVE leap AS (
@@ -26,9 +24,10 @@ BEGIN ATOMIC
                 WHERE (j.queue_name, j.task_identifier, j.priority) > (_overview_queue_depth.queue_name, l.task_identifier, l.priority)
                   AND j.queue_name <= _overview_queue_depth.queue_name AND j.queue_name <> '' AND j.lease_expires_at IS NULL
                 ORDER BY j.queue_name, j.task_identifier, j.priority LIMIT 1) n),
+    range AS MATERIALIZED (SELECT l.* FROM leap l LIMIT 101),
     due AS (
         SELECT d.run_at, backfill._claimed(d.tid, d.claimer) AS claimed
-          FROM (SELECT l.* FROM leap l LIMIT 100) r
+          FROM range r
          CROSS JOIN LATERAL (
                SELECT j.run_at, j.tid, j.claimer FROM backfill._job j
                 WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
@@ -37,7 +36,7 @@ BEGIN ATOMIC
          LIMIT 2 * (_overview_queue_depth.cap + 1)),
     later AS (
         SELECT s.run_at
-          FROM (SELECT l.* FROM leap l LIMIT 100) r
+          FROM range r
          CROSS JOIN LATERAL (
                SELECT j.run_at FROM backfill._job j
                 WHERE j.queue_name = ANY (ARRAY[_overview_queue_depth.queue_name]) AND j.task_identifier = r.task_identifier AND j.priority = r.priority
@@ -45,12 +44,13 @@ BEGIN ATOMIC
                 ORDER BY j.queue_name, j.run_at, j.id LIMIT _overview_queue_depth.cap + 1) s
          LIMIT _overview_queue_depth.cap + 1)
     SELECT pg_catalog.count(*) FILTER (WHERE NOT d.claimed), (SELECT pg_catalog.count(*) FROM later),
-           pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed)
+           pg_catalog.count(*) FILTER (WHERE d.claimed), pg_catalog.min(d.run_at) FILTER (WHERE NOT d.claimed),
+           (SELECT pg_catalog.count(*) FROM range) <= 100
       FROM due d;
 END;
-COMMENT ON FUNCTION backfill._overview_queue_depth(text, integer) IS 'How many jobs of a queue wait or run, up to a cap and one more.';
+COMMENT ON FUNCTION backfill._overview_queue_depth(text, integer) IS 'How many jobs of a queue wait or run, up to a cap and one more, and whether that is of all of its ranges.';
 
--- cap: of each count. Leases are counted among the first 10,000 of all queues.
+-- cap: of each count. Leases are counted among 10,000 of all queues: procedures, then those that last longest.
 CREATE FUNCTION backfill._overview_queues_json(queue_names text[], cap integer)
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -61,15 +61,18 @@ BEGIN ATOMIC
                             WHEN j.lease_expires_at > backfill._now() THEN 'leased'
                             WHEN backfill._claimed(j.tid, j.claimer) THEN 'running'
                             WHEN j.run_at > backfill._now() THEN 'scheduled' ELSE 'ready' END AS state
-                  FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001) s
-         WHERE s.queue_name = ANY (_overview_queues_json.queue_names))
+                  FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at DESC LIMIT 10001) s),
+    looked_at AS (SELECT pg_catalog.count(*) <= 10000 AS all_leases FROM lease)
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                'queue_name', n.queue_name, 'concurrency', backfill._queue_limit(n.queue_name),
                'rate_limit', q.rate_limit, 'rate_period', extract(epoch FROM q.rate_period), 'max_depth', q.max_depth,
                'paused', coalesce(q.paused, false), 'automatic', coalesce(q.automatic, q.queue_name IS NULL AND n.queue_name NOT IN ('fast', 'bulk')),
-               'ready', backfill._page_count(j.ready + l.ready, _overview_queues_json.cap), 'scheduled', backfill._page_count(j.scheduled + l.scheduled, _overview_queues_json.cap),
-               'running', j.running + l.running, 'leased', l.leased, 'oldest_ready_at', least(j.oldest_ready_at, l.oldest_ready_at)) ORDER BY n.place), '[]')
-      FROM pg_catalog.unnest(_overview_queues_json.queue_names) WITH ORDINALITY AS n (queue_name, place)
+               'ready', backfill._page_count(j.ready + l.ready, _overview_queues_json.cap, j.complete AND a.all_leases),
+               'scheduled', backfill._page_count(j.scheduled + l.scheduled, _overview_queues_json.cap, j.complete AND a.all_leases),
+               'running', j.running + l.running, 'leased', l.leased, 'cut_off', NOT (j.complete AND a.all_leases),
+               'oldest_ready_at', least(j.oldest_ready_at, l.oldest_ready_at)) ORDER BY n.place), '[]')
+      FROM looked_at a
+     CROSS JOIN pg_catalog.unnest(_overview_queues_json.queue_names) WITH ORDINALITY AS n (queue_name, place)
       LEFT JOIN backfill.queue q ON q.queue_name = n.queue_name
      CROSS JOIN LATERAL (
            SELECT pg_catalog.count(*) FILTER (WHERE s.state = 'ready') AS ready, pg_catalog.count(*) FILTER (WHERE s.state = 'scheduled') AS scheduled,

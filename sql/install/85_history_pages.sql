@@ -50,7 +50,9 @@ COMMENT ON FUNCTION backfill.list_history(text, text, text, text, timestamptz, t
 CREATE FUNCTION backfill._page_endings_json(runs backfill._attempt[])
 RETURNS jsonb LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) || pg_catalog.jsonb_build_object('id', h.id::text) ORDER BY h.finished_at DESC, h.id DESC), '[]')
+    SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(h) || pg_catalog.jsonb_build_object(
+                        'id', h.id::text, 'result', CASE WHEN pg_catalog.pg_column_size(h.result) <= 2048 THEN h.result END,
+                        'result_size', pg_catalog.pg_column_size(h.result)) ORDER BY h.finished_at DESC, h.id DESC), '[]')
       FROM backfill.history h
      WHERE h.id = ANY (ARRAY(SELECT r.job_id FROM pg_catalog.unnest(_page_endings_json.runs) AS r))
        AND EXISTS (SELECT FROM pg_catalog.unnest(_page_endings_json.runs) AS r WHERE r.job_id = h.id AND r.finished_at = h.finished_at);

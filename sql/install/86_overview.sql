@@ -71,7 +71,7 @@ DECLARE
 BEGIN
     ranges := backfill._page_job_ranges(1000, NULL, NULL, NULL);
     SELECT pg_catalog.sum(least(b.ready, cap)) AS jobs, pg_catalog.bool_or(b.ready > cap) AS capped, pg_catalog.sum(b.running) AS running,
-           pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('band', b.band, 'ready', backfill._page_count(b.ready, cap)) ORDER BY b.place) AS bands
+           pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('band', b.band, 'ready', backfill._page_count(b.ready, cap, ranges.complete)) ORDER BY b.place) AS bands
       INTO ready FROM backfill._overview_bands(ranges.task_identifiers, ranges.priorities, cap) b;
     later := (SELECT pg_catalog.count(*)
                 FROM (SELECT FROM ROWS FROM (pg_catalog.unnest(ranges.task_identifiers), pg_catalog.unnest(ranges.priorities)) AS r (task_identifier, priority)
@@ -87,16 +87,18 @@ BEGIN
                        WHERE j.task_identifier = r.task_identifier AND j.priority = r.priority AND j.lease_expires_at IS NULL
                          AND j.run_at <= now AND NOT backfill._claimed(j.tid, j.claimer) ORDER BY j.run_at, j.id LIMIT 1) j);
     SELECT pg_catalog.count(*) FILTER (WHERE j.lease_expires_at = 'infinity') AS procedures,
-           pg_catalog.count(*) FILTER (WHERE j.lease_expires_at > now AND j.lease_expires_at < 'infinity') AS leased
+           pg_catalog.count(*) FILTER (WHERE j.lease_expires_at > now AND j.lease_expires_at < 'infinity') AS leased,
+           pg_catalog.count(*) >= cap AS cut_off
       INTO lease
       FROM (SELECT j.lease_expires_at FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at DESC LIMIT cap) j;
     RETURN pg_catalog.jsonb_build_object(
         'jobs', pg_catalog.jsonb_build_object(
             'ready', pg_catalog.jsonb_build_object('count', ready.jobs, 'capped', ready.capped OR NOT ranges.complete),
-            'scheduled', backfill._page_count(later, cap) || CASE WHEN ranges.complete THEN '{}' ELSE '{"capped": true}' END::jsonb,
+            'scheduled', backfill._page_count(later, cap, ranges.complete),
             -- What ran before in an executor's transaction still counts; where not all jobs are looked at, each executor runs one.
             'running', lease.procedures + greatest(ready.running, (SELECT pg_catalog.count(w.job_id) FROM backfill._workers() w) - lease.procedures),
             'leased', lease.leased,
+            'cut_off', lease.cut_off OR NOT ranges.complete,
             'estimated', (SELECT pg_catalog.round(c.reltuples * pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::integer / c.relpages)
                             FROM pg_catalog.pg_class c WHERE c.oid = 'backfill.job'::pg_catalog.regclass AND c.reltuples >= 0 AND c.relpages > 0),
             'dead', (SELECT backfill._page_count(pg_catalog.count(*), cap) FROM (SELECT FROM backfill._letter d ORDER BY d.id LIMIT cap + 1) d)),

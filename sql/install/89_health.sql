@@ -217,11 +217,13 @@ BEGIN
       FROM backfill._page_job_ranges(2147483647, NULL, NULL, NULL) w
      CROSS JOIN ROWS FROM (pg_catalog.unnest(w.task_identifiers), pg_catalog.unnest(w.priorities)) AS r (task_identifier, priority)
      CROSS JOIN LATERAL (
-           SELECT i.id, i.run_at FROM backfill.job i
-            WHERE i.task_identifier = r.task_identifier AND i.priority = r.priority AND i.lease_expires_at IS NULL AND i.run_at <= now
-              AND i.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused)
-              AND NOT backfill._claimed(i.ctid, i.xmax)
-            ORDER BY i.run_at, i.id LIMIT 1) j
+           -- Of a task that has very many jobs in paused queues only the first are looked at.
+           SELECT f.id, f.run_at
+             FROM (SELECT i.id, i.run_at, i.queue_name, i.ctid AS tid, i.xmax AS claimer FROM backfill.job i
+                    WHERE i.task_identifier = r.task_identifier AND i.priority = r.priority AND i.lease_expires_at IS NULL AND i.run_at <= now
+                    ORDER BY i.run_at, i.id LIMIT 10000) f
+            WHERE f.queue_name NOT IN (SELECT q.queue_name FROM backfill.queue q WHERE q.paused) AND NOT backfill._claimed(f.tid, f.claimer)
+            LIMIT 1) j
      WHERE r.task_identifier IN (SELECT t.task_identifier FROM backfill.task t)
      ORDER BY j.run_at, j.id LIMIT 1;
     IF FOUND THEN
@@ -683,6 +685,8 @@ BEGIN
      -- One executor was terminated, perhaps by an operator: that is no trouble. 0: several things together.
      WHERE NOT (a.sqlstate = '57P01' AND a.failures = 1) AND a.id <> 0
        AND (a.kind NOT IN ('job', 'lease', 'claim', 'charge') OR EXISTS (SELECT FROM backfill.job j WHERE j.id = a.id))
+       AND (a.kind <> 'old letter' OR EXISTS (SELECT FROM backfill.dead_letter d WHERE d.id = a.id))
+       AND (a.kind <> 'queue' OR EXISTS (SELECT FROM backfill.queue q WHERE q.id = a.id AND q.automatic))
        AND (a.kind <> 'schedule' OR EXISTS (SELECT FROM backfill.cron_schedule s WHERE pg_catalog.hashtextextended(s.name, 0) = a.id));
     IF problems IS NOT NULL THEN
         status := 'warning';

@@ -54,7 +54,8 @@ AS $$
 BEGIN
     RETURN (
     WITH lease AS MATERIALIZED (
-        SELECT j.task_identifier FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001)
+        SELECT j.task_identifier FROM backfill._job j WHERE j.lease_expires_at IS NOT NULL ORDER BY j.lease_expires_at LIMIT 10001),
+    looked_at AS (SELECT pg_catalog.count(*) <= 10000 AS all_leases FROM lease)
     SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) ORDER BY s.task_identifier COLLATE "C"), '[]')
       FROM (SELECT n.task_identifier,
                    CASE WHEN t.task_identifier IS NULL THEN 'unregistered' WHEN t.handler_name IS NULL THEN 'external'
@@ -67,9 +68,10 @@ BEGIN
                           AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.jsonb'::pg_catalog.regtype) END AS handler_exists,
                    t.run_as::text AS run_as, t.queue_name, t.priority, t.max_attempts, t.retry_policy, extract(epoch FROM t.timeout) AS timeout,
                    t.notify_channel, t.registered_at, extract(epoch FROM t.keep_history) AS keep_history, t.savepoint_per_job,
-                   backfill._page_count(j.jobs + (SELECT pg_catalog.count(*) FROM lease l WHERE l.task_identifier = n.task_identifier), _overview_tasks_json.cap) AS jobs,
+                   backfill._page_count(j.jobs + (SELECT pg_catalog.count(*) FROM lease l WHERE l.task_identifier = n.task_identifier), _overview_tasks_json.cap, a.all_leases) AS jobs,
                    backfill._page_count(d.letters, _overview_tasks_json.cap) AS dead, p.problem
-              FROM pg_catalog.unnest(_overview_tasks_json.task_identifiers) AS n (task_identifier)
+              FROM looked_at a
+             CROSS JOIN pg_catalog.unnest(_overview_tasks_json.task_identifiers) AS n (task_identifier)
               LEFT JOIN backfill.task t ON t.task_identifier = n.task_identifier
               LEFT JOIN backfill._overview_task_problems(_overview_tasks_json.task_identifiers) p ON p.task_identifier = n.task_identifier
              CROSS JOIN LATERAL (

@@ -8,7 +8,7 @@ BEGIN
     FOR page IN
         SELECT p.oid FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = 'backfill'::pg_catalog.regnamespace
-           AND p.proname = ANY ('{list_jobs,job_details,find_job_ids,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,find_dlq_ids,list_history,list_schedules,overview,_health_oldest_ready_job,_health_unregistered_tasks,_health_paused_queues}'::name[])
+           AND p.proname = ANY ('{list_jobs,job_details,find_job_ids,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,find_dlq_ids,list_history,list_audit,list_schedules,overview,_health_oldest_ready_job,_health_unregistered_tasks,_health_paused_queues}'::name[])
     LOOP
         EXECUTE pg_catalog.format('ALTER FUNCTION %s SET enable_indexscan = on SET enable_indexonlyscan = on SET enable_nestloop = on SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
                                        SET enable_incremental_sort = off SET enable_tidscan = off SET plan_cache_mode = force_custom_plan

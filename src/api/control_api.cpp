@@ -51,7 +51,8 @@ queue::JobState rescheduled(const queue::JobRow &row)
     return row.attempts() < row.max_attempts() ? queue::state_of(row) : queue::JobState::kDead;
 }
 
-/* What was changed of one job is noted as it was and as it is; of several, what was asked for. */
+/* What was changed of one job is noted as it was and as it is, if anything was; of several, what
+ * was asked for. */
 void note_changes(FunctionCallInfo fcinfo, const std::vector<control::Changed> &jobs,
                   Datum asked_for)
 {
@@ -62,6 +63,8 @@ void note_changes(FunctionCallInfo fcinfo, const std::vector<control::Changed> &
         entry.set_difference(jobs.front().before, jobs.front().after);
     else
         entry.after = asked_for;
+    if (entry.after == 0)
+        return;
     audit::note(fcinfo, entry);
 }
 

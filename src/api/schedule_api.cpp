@@ -4,6 +4,7 @@
 #include "backfill/config/serial_queues.hpp"
 #include "backfill/core/crontab.hpp"
 #include "backfill/core/syntax_error.hpp"
+#include "backfill/cron/pg_cron.hpp"
 #include "backfill/cron/schedule.hpp"
 #include "backfill/pg/subtransaction.hpp"
 #include "backfill/pg/time_zone.hpp"
@@ -144,6 +145,8 @@ BACKFILL_FUNCTION(backfill_schedule)
 BACKFILL_FUNCTION(backfill_unschedule)
 {
     const auto name = *pg::Arguments(fcinfo).text(0);
+    pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
+    queue::lock_schedules(); /* from here on it stays as it is noted */
     const audit::Change change = change_of(name);
     const bool removed = queue::remove_schedule(name);
     if (removed)
@@ -159,6 +162,7 @@ BACKFILL_FUNCTION(backfill_add_cron_schedule)
         fail(ERRCODE_INVALID_PARAMETER_VALUE, "line must be one line of a crontab",
              "It has " + std::to_string(items.size()) + " that are not comments.",
              "Use backfill.schedule_crontab() for a whole crontab.");
+    queue::prepare_scheduling("add_cron_schedule()"); /* from here on it stays as it is noted */
     const audit::Change change = change_of(items.front().id);
     save_items("add_cron_schedule()", items);
     change.note(fcinfo);

@@ -103,6 +103,19 @@ void write(const AuditRow &row)
 }
 
 /* What update_job() and reschedule_jobs() can change. */
+/* A large value would have to be read only to be left out of the log. */
+void add_json(pg::JsonbObject &object, std::string_view name, Datum value)
+{
+    const Size size = pg::call([&] { return toast_raw_datum_size(value); });
+    if (size <= kLargestMember) {
+        object.add_jsonb(name, value);
+        return;
+    }
+    pg::JsonbObject omission;
+    omission.add_integer("omitted_bytes", static_cast<int64>(size));
+    object.add_jsonb(name, omission.finish());
+}
+
 struct JobSetting {
     const char *name;
     queue::Column column;
@@ -124,7 +137,7 @@ void add_setting(pg::JsonbObject &object, const JobSetting &setting, const queue
     switch (setting.column) {
     case Column::kPayload:
     case Column::kHeaders:
-        object.add_jsonb(setting.name, value);
+        add_json(object, setting.name, value);
         break;
     case Column::kRunAt:
         object.add_timestamp(setting.name, DatumGetTimestampTz(value));
@@ -217,7 +230,7 @@ Datum about(const queue::JobRow &job)
     object.add_text("queue_name", job.text_or_empty(Column::kQueueName));
     object.add_text("job_key", job.text_or_empty(Column::kJobKey));
     object.add_timestamp("run_at", DatumGetTimestampTz(job.get(Column::kRunAt)));
-    object.add_jsonb("payload", job.get(Column::kPayload));
+    add_json(object, "payload", job.get(Column::kPayload));
     return object.finish();
 }
 
@@ -264,6 +277,8 @@ void Change::note(FunctionCallInfo fcinfo) const
     entry.after = read();
     if (entry.before != 0 && entry.after != 0)
         keep_differences(entry);
+    if (entry.before == 0 && entry.after == 0)
+        return; /* all is as it was */
     audit::note(fcinfo, entry);
 }
 

@@ -177,7 +177,6 @@ TimestampTz save_schedule(const Enqueuer &enqueuer, const ScheduleSpec &spec)
 
 bool remove_schedule(std::string_view name)
 {
-    pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
     lock_schedules();
     const pg::Param param = pg::text_param(name);
     const bool removed = pg::execute_as_owner("DELETE FROM backfill.cron_schedule s"

@@ -270,5 +270,41 @@ SELECT cmp_ok(jsonb_array_length(pg_temp.page('backfill.list_jobs(payload => ''{
 
 SELECT is_empty('SELECT * FROM expensive', 'no call reads jobs, dead letters or the history from end to end');
 
+--
+-- Counts where not all is looked at say so.
+--
+DELETE FROM backfill.job;
+SELECT set_queue.* FROM backfill.set_queue('wide', 5);
+INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload)
+SELECT now() - n * interval '1 s', now(), 0, 0, 8, 0, 'wide_' || lpad(n::text, 4, '0'), 'wide', '{}' FROM generate_series(1, 100) n;
+SELECT is(backfill.queue_details('wide') - '{concurrency,rate_limit,rate_period,max_depth,paused,automatic,oldest_ready_at}'::text[],
+          '{"queue_name": "wide", "ready": {"count": 100, "capped": false}, "scheduled": {"count": 0, "capped": false}, "running": 0, "leased": 0, "cut_off": false}',
+          'a hundred tasks of a queue are counted');
+INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload)
+SELECT now(), now(), 0, 0, 8, 0, 'wide_0101', 'wide', '{}';
+SELECT is(backfill.queue_details('wide') - '{concurrency,rate_limit,rate_period,max_depth,paused,automatic,oldest_ready_at}'::text[],
+          '{"queue_name": "wide", "ready": {"count": 101, "capped": true}, "scheduled": {"count": 0, "capped": true}, "running": 0, "leased": 0, "cut_off": true}',
+          'one more, and the counts are lower bounds');
+SELECT is((backfill.overview() -> 'jobs') - '{estimated,dead}'::text[],
+          '{"ready": {"count": 101, "capped": false}, "scheduled": {"count": 0, "capped": false}, "running": 0, "leased": 0, "cut_off": false}', 'which the overview counts');
+INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload)
+SELECT now(), now(), 0, 0, 8, 0, 'other_' || lpad(n::text, 4, '0'), 'bulk', '{}' FROM generate_series(1, 900) n;
+SELECT ok((backfill.overview() #>> '{jobs,cut_off}')::boolean AND (backfill.overview() #>> '{jobs,ready,capped}')::boolean
+          AND (backfill.overview() #>> '{bands,3,ready,capped}')::boolean, 'of more than a thousand tasks and priorities the overview says that there are more');
+-- More leases than are looked at. Procedures that run are not among those that are left out.
+INSERT INTO backfill.job (run_at, created_at, priority, attempts, max_attempts, free_retries, task_identifier, queue_name, payload, worker, claim_token, lease_expires_at)
+SELECT now(), now(), 0, 1, 8, 0, 'leased', 'wide', '{}', 'w', 1, CASE WHEN n <= 3 THEN 'infinity' ELSE now() + interval '1 hour' END FROM generate_series(1, 10002) n;
+SELECT results_eq($$SELECT q ->> 'running', q ->> 'cut_off', q #>> '{ready,capped}' FROM backfill.queue_details('wide') q$$, $$VALUES ('3', 'true', 'true')$$,
+                  'the same of a queue with more leases than are looked at');
+SELECT is(backfill.overview() #>> '{jobs,cut_off}', 'true', 'of the overview');
+SELECT is(backfill.list_tasks('leased') #> '{tasks,0,jobs}', '{"count": 1000, "capped": true}', 'and of a task');
+
+-- Results and headers of an unusual size are left out of lists.
+INSERT INTO backfill.job_history (job_id, finished_at, keep_until, created_at, priority, attempt, max_attempts, outcome, task_identifier, result)
+SELECT 5000 + n, now() + n * interval '1 s', 'infinity', now(), 0, 1, 8, 'completed', 'with_result', jsonb_build_object('r', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, n * 60) i))
+  FROM generate_series(1, 2) n;
+SELECT results_eq($$SELECT h ->> 'id', h -> 'result' <> 'null', (h ->> 'result_size')::int > 1900 FROM jsonb_array_elements(backfill.list_history('with_result') -> 'history') h$$,
+                  $$VALUES ('5002', false, true), ('5001', true, true)$$, 'a large result is left out of a list, and its size is not');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -46,7 +46,7 @@ CALL refused($$backfill.list_audit(cursor => repeat('9', 19) || '-1')$$);
 CALL refused($$backfill.list_audit("limit" => 0)$$);
 CALL refused($$backfill.list_audit("limit" => 501)$$);
 SELECT ids FROM page($$"limit" => NULL$$);
-SELECT * FROM page($$cursor => '999999999999999999-1'$$, $$"limit" => 1$$);
+SELECT * FROM page($$cursor => backfill._page_cursor('audit', '2060-01-01', 1, NULL)$$, $$"limit" => 1$$);
 -- A rare name in a long log: a page ends after 10,000 rows, and the next goes on from there. It reads by the index.
 INSERT INTO backfill.audit_log (at, actor, role, action, kind, count, objects)
 SELECT '2031-01-01 13:00+00', 'x', 'x', 'pause_queue', 'queue', 1, '{q}' FROM generate_series(1, 10500);
@@ -65,16 +65,16 @@ RESET enable_sort;
 DELETE FROM backfill.audit_log;
 
 -- A handler's calls name its job.
-CREATE FUNCTION meddle(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT backfill.pause_queue('till') $$;
+CREATE FUNCTION meddle(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT backfill.resume_queue('till') $$;
 SELECT backfill.register_task('meddle', 'meddle(jsonb)');
 SELECT backfill.enqueue('meddle') AS id \gset
 CALL backfill.process_available_jobs();
 SELECT action, job_id = :id AS by_the_job FROM backfill.audit ORDER BY id;
 -- One that fails takes its row away with it.
-CREATE OR REPLACE FUNCTION meddle(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM backfill.resume_queue('till'); RAISE 'after all not'; END $$;
+CREATE OR REPLACE FUNCTION meddle(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM backfill.pause_queue('till'); RAISE 'after all not'; END $$;
 SELECT backfill.enqueue('meddle') > 0 AS enqueued;
 CALL backfill.process_available_jobs();
-SELECT count(*) FROM backfill.audit WHERE action = 'resume_queue';
+SELECT count(*) FROM backfill.audit WHERE action = 'pause_queue';
 
 -- What an administrator does to the table: a column more, also one that is NOT NULL, does no harm; a trigger is fired, and what it
 -- refuses fails the call; without a column of ours calls fail with a hint.
@@ -84,6 +84,10 @@ CALL refused($$backfill.pause_queue('till')$$);
 ALTER TABLE backfill.audit_log RENAME COLUMN job TO job_id;
 SELECT backfill.pause_queue('till');
 SELECT action, ticket, objects FROM backfill.audit_log ORDER BY id DESC LIMIT 1;
+-- What changes nothing leaves no row.
+SELECT count(*) AS rows FROM backfill.audit_log \gset
+SELECT backfill.pause_queue('till'), backfill.set_queue('till', 10), count(u) AS updated FROM backfill.update_job(backfill.enqueue('note', run_at => '2100-01-01'), priority => 0) u;
+SELECT count(*) - :rows AS more FROM backfill.audit_log;
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.action = 'delete_queue' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON backfill.audit_log FOR EACH ROW EXECUTE FUNCTION refuse();
 SELECT backfill.resume_queue('till');
