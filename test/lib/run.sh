@@ -247,6 +247,7 @@ run_tap() {
 start_tap() {
     local name=$1 pgxs status=0
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+    as_server mkdir -p "$tree/tmp_check/$name/log" # from PostgreSQL 17 on the framework makes one level of it only
     as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" \
         TESTDATADIR="$tree/tmp_check/$name" TESTLOGDIR="$tree/tmp_check/$name/log" \
         PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
