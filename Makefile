@@ -34,10 +34,12 @@ OBJS = $(patsubst %.cpp,%.o,$(call files_in_top,src/*.cpp src/*/*.cpp bgworker/*
 PG_HEADER = src/precompiled.hpp
 PG_OBJS = $(filter-out src/core/%,$(OBJS))
 SCHEMA_SCRIPT = sql/backfill--$(EXTVERSION).sql
-DATA_built = $(SCHEMA_SCRIPT)
+# The router, an extension of SQL and PL/Proxy of the same version (docs/scale-out.md).
+ROUTER_SCRIPT = router/sql/backfill_router--$(EXTVERSION).sql
+DATA_built = $(SCHEMA_SCRIPT) $(ROUTER_SCRIPT)
 # The scripts of released versions and those that upgrade, all of them in git; scripts that users run with
 # psql, and what Prometheus and Grafana read: they are installed beside it.
-DATA = $(filter-out $(SCHEMA_SCRIPT),$(call files_in_top,sql/backfill--*.sql)) $(call files_in_top,share/*)
+DATA = $(filter-out $(SCHEMA_SCRIPT),$(call files_in_top,sql/backfill--*.sql)) router/backfill_router.control $(call files_in_top,share/*)
 EXTRA_CLEAN = $(OBJS:.o=.d) $(PG_HEADER).gch $(PG_HEADER).d .build-id results output_iso regression.diffs regression.out tmp_check $(EXTENSION)-*.zip
 
 # No LLVM bitcode: inlining queue functions into queries is worth nothing.
@@ -116,6 +118,9 @@ endif
 $(SCHEMA_SCRIPT): $(sort $(wildcard $(TOP)/sql/install/*.sql)) $(TOP)/backfill.control
 	@mkdir -p $(@D)
 	cat $(filter %.sql,$^) > $@
+$(ROUTER_SCRIPT): $(sort $(wildcard $(TOP)/router/sql/install/*.sql)) $(TOP)/backfill.control
+	@mkdir -p $(@D)
+	cat $(filter %.sql,$^) > $@
 
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
@@ -158,11 +163,12 @@ test-matrix:
 release:
 	$(TOP)/release.sh $(if $(DRY_RUN),--dry-run) $(VERSION)
 
-# With the install script, which META.json names and git does not hold before a release.
+# With the install scripts, which META.json names; git does not hold the router's, nor the other before a release.
 ARCHIVE = $(EXTENSION)-$(EXTVERSION)
-dist: $(SCHEMA_SCRIPT)
-	@set --; git -C $(TOP) cat-file -e HEAD:$(SCHEMA_SCRIPT) 2>/dev/null || \
-		set -- --prefix=$(ARCHIVE)/sql/ --add-file=$(call shell_quoted,$(abspath $(SCHEMA_SCRIPT))); \
+dist: $(SCHEMA_SCRIPT) $(ROUTER_SCRIPT)
+	@set -- --prefix=$(ARCHIVE)/router/sql/ --add-file=$(call shell_quoted,$(abspath $(ROUTER_SCRIPT))); \
+	git -C $(TOP) cat-file -e HEAD:$(SCHEMA_SCRIPT) 2>/dev/null || \
+		set -- "$$@" --prefix=$(ARCHIVE)/sql/ --add-file=$(call shell_quoted,$(abspath $(SCHEMA_SCRIPT))); \
 	git -C $(TOP) archive "$$@" --prefix=$(ARCHIVE)/ --output=$(call shell_quoted,$(CURDIR))/$(ARCHIVE).zip HEAD
 
 help:

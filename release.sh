@@ -47,6 +47,7 @@ check_repository() {
 check_versions() {
     local heading entry
     same 'default_version in backfill.control' "$(sed -n "s/^default_version = '\(.*\)'/\1/p" backfill.control)"
+    same 'default_version in router/backfill_router.control' "$(sed -n "s/^default_version = '\(.*\)'/\1/p" router/backfill_router.control)"
     same 'META.json' "$(python3 -c 'import json; print(json.load(open("META.json")).get("version"))')"
     heading=$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)
     same 'the first heading of CHANGELOG.md' "${heading%% *}"

@@ -15,6 +15,7 @@
 #   wal        bytes of WAL per job     idle       transactions while nothing happens
 #   xids       transaction ids that jobs use up
 #   queues     drain of jobs in very many serial queues
+#   router     an enqueue through a router beside one on the node; how even keys are over nodes
 #   urgent     start of EMERGENCY jobs while executors are busy with others
 #   pages      what dashboards ask for, beside five million jobs (only if it is named)
 #   steady     the same load for half an hour (only if it is named)
@@ -23,7 +24,7 @@
 # From the environment: RUNS (3), JOBS (200000), INSERT_JOBS (50000), WORKERS ("1 2"), BULK_JOBS
 # (100000), HELD_JOBS (500000), BACKLOGS ("1000 100000 1000000"; BIG=1 adds five million), CLAIMS
 # (50000), SCHEDULED (1000000), WAL_JOBS (20000), QUEUE_JOBS (50000), QUEUE_COUNTS ("1000
-# 10000 100000"; BIG=1 adds a million), PAGE_JOBS (5000000), PAGE_CALLS (15), URGENT_JOBS (1000000), STEADY_SECONDS (1800), STEADY_RATE (50000
+# 10000 100000"; BIG=1 adds a million), PAGE_JOBS (5000000), PAGE_CALLS (15), ROUTER_JOBS (5000), URGENT_JOBS (1000000), STEADY_SECONDS (1800), STEADY_RATE (50000
 # jobs/s), SECONDS_EACH (6), SAMPLES (300), IDLE_SECONDS (60). PEERS=0 leaves the other queues out; QUICK=1 makes everything small, to see whether it works.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -32,11 +33,12 @@ source ../test/lib/common.sh
 source ../test/lib/cluster.sh
 source lib.sh
 source measures.sh
+source router.sh
 
-all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues urgent limits)
+all_measures=(latency enqueue external bulk drain insert snapshot backlog scheduled wal idle xids queues router urgent limits)
 if [[ ${QUICK:-0} != 0 ]]; then
     : "${RUNS:=1}" "${JOBS:=20000}" "${INSERT_JOBS:=4000}" "${BULK_JOBS:=20000}" "${HELD_JOBS:=40000}" "${BACKLOGS:=1000 20000}" "${CLAIMS:=10000}"
-    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${URGENT_JOBS:=100000}" "${PAGE_JOBS:=100000}" "${PAGE_CALLS:=5}" "${STEADY_SECONDS:=30}" "${STEADY_RATE:=5000}" "${IDLE_SETTLE:=3}"
+    : "${SCHEDULED:=50000}" "${WAL_JOBS:=4000}" "${SECONDS_EACH:=2}" "${SAMPLES:=40}" "${IDLE_SECONDS:=10}" "${QUEUE_JOBS:=2000}" "${QUEUE_COUNTS:=100}" "${URGENT_JOBS:=100000}" "${PAGE_JOBS:=100000}" "${PAGE_CALLS:=5}" "${STEADY_SECONDS:=30}" "${STEADY_RATE:=5000}" "${IDLE_SETTLE:=3}" "${ROUTER_JOBS:=500}"
 fi
 runs=${RUNS:-3}
 jobs=${JOBS:-200000}
@@ -57,6 +59,7 @@ queue_counts=${QUEUE_COUNTS:-1000 10000 100000}
 urgent_jobs=${URGENT_JOBS:-1000000}
 page_jobs=${PAGE_JOBS:-5000000}
 page_calls=${PAGE_CALLS:-15}
+router_jobs=${ROUTER_JOBS:-5000}
 steady_seconds=${STEADY_SECONDS:-1800}
 steady_rate=${STEADY_RATE:-50000}
 idle_seconds=${IDLE_SECONDS:-60}

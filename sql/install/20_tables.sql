@@ -117,9 +117,10 @@ CREATE TABLE backfill.job (
 );
 ALTER SEQUENCE backfill.job_id_seq OWNED BY backfill.job.id;
 COMMENT ON SEQUENCE backfill.job_id_seq IS 'Ids of jobs.';
--- A promoted standby may be behind, and would issue tokens again. So a token is this sequence's value plus the
--- number of the WAL timeline times 2^35 (include/backfill/core/claim_token.hpp). It stays below 2^47.
-CREATE SEQUENCE backfill.claim_token_seq MAXVALUE 34359738367 CYCLE;
+-- A promoted standby may be behind, and would issue tokens again. So a token is the low 35 bits of this sequence's
+-- value, the number of the WAL timeline, and the number of the node (include/backfill/core/claim_token.hpp). The
+-- sequence has no bounds of its own: a node's begins at its number times 2^47, and a dump restores it from there.
+CREATE SEQUENCE backfill.claim_token_seq;
 ALTER SEQUENCE backfill.claim_token_seq OWNED BY backfill.job.claim_token;
 COMMENT ON SEQUENCE backfill.claim_token_seq IS 'The part of claim tokens that counts claims; the other is the WAL timeline, so that no failover issues a token twice.';
 -- The choice of the next job (src/dequeue/next_job.cpp) reads the first of all jobs of a task, however

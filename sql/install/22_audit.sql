@@ -51,7 +51,7 @@ COMMENT ON VIEW backfill.audit IS 'Which role has done what by administrative ca
 COMMENT ON COLUMN backfill.audit.actor IS 'session_user: the role that logged in.';
 COMMENT ON COLUMN backfill.audit.role IS 'The role that acted: current_user of the call, so the one of SET ROLE. Functions for dead letters do not see that they are called by a SECURITY DEFINER function, and name the session''s role.';
 COMMENT ON COLUMN backfill.audit.action IS 'The function that was called; of changes to backfill.error_rule: insert, update, delete or truncate.';
-COMMENT ON COLUMN backfill.audit.kind IS 'What it acted on: job, dead_letter, queue, task, schedule, hook, retry_policy, error_rule or grant.';
+COMMENT ON COLUMN backfill.audit.kind IS 'What it acted on: job, dead_letter, queue, task, schedule, hook, retry_policy, error_rule, grant, outbox, node or slot.';
 COMMENT ON COLUMN backfill.audit.objects IS 'Ids or names, the first 100 of them.';
 COMMENT ON COLUMN backfill.audit.count IS 'How many objects the call has acted on.';
 COMMENT ON COLUMN backfill.audit.job_id IS 'The job whose handler made the call; NULL: a session did.';

@@ -103,16 +103,18 @@ class Checker:
             self.check_control(name, extension, version)
 
     def check_control(self, name, extension, version):
+        directory = re.match(r"(.*/)?sql/", extension["file"]) if is_text(extension.get("file")) else None
+        directory = directory[1] or "" if directory else ""
         try:
-            control = self.archive.read(f"{self.top}/{name}.control").decode()
+            control = self.archive.read(f"{self.top}/{directory}{name}.control").decode()
         except KeyError:
-            self.problems.append(f"the archive has no {name}.control")
+            self.problems.append(f"the archive has no {directory}{name}.control")
             return
         default = re.search(r"^default_version *= *'([^']*)'", control, re.M)
         found = default and default[1]
         self.expect(extension.get("version") == found == version,
                     f"the versions differ: {name}.control has {found!r}, provides {extension.get('version')!r}, META.json {version!r}")
-        self.expect(extension.get("file") == f"sql/{name}--{found}.sql", f"provides.{name}.file is not the script of version {found}")
+        self.expect(extension.get("file") == f"{directory}sql/{name}--{found}.sql", f"provides.{name}.file is not the script of version {found}")
 
     def check_prereqs(self, prereqs):
         if not self.keys(prereqs, "prereqs", [], PHASES):

@@ -74,7 +74,8 @@ server_major() { "$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/';
 # Whether what has been built is what the server would load now.
 installed_is_current() {
     local built installed
-    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql "$BACKFILL_ROOT"/share/*; do
+    for built in "$BACKFILL_ROOT"/backfill.so "$BACKFILL_ROOT"/backfill.control "$BACKFILL_ROOT"/sql/backfill--*.sql \
+        "$BACKFILL_ROOT"/router/backfill_router.control "$BACKFILL_ROOT"/router/sql/backfill_router--*.sql "$BACKFILL_ROOT"/share/*; do
         case $built in
         *.so) installed=$(server_dir pkglibdir)/${built##*/} ;;
         *) installed=$(server_dir sharedir)/extension/${built##*/} ;;

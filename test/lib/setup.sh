@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
-#   test/lib/setup.sh [build] [demo] [web] [test] [bench]      (default: build, demo and test)
+#   test/lib/setup.sh [build] [demo] [web] [test] [bench] [ha]   (default: build, demo and test)
 #   test/lib/setup.sh explain                            only says what is missing to build
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
@@ -80,7 +80,7 @@ explain() {
 # The extensions that the tests use and the server does not have.
 missing_extensions() {
     local extension
-    for extension in pgtap plpgsql_check pg_cron; do
+    for extension in pgtap plpgsql_check pg_cron plproxy; do
         [[ -f $(server_dir sharedir)/extension/$extension.control ]] || printf '%s\n' "$extension"
     done
 }
@@ -104,11 +104,14 @@ packages_of() {
             python3-croniter prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
             python3-psycopg libpqxx-dev jq shellcheck openssl
         # Those of Debian are for Debian's servers; others are asked for what they have (check_test_server).
-        ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron"
+        ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" "postgresql-$major-plproxy"
         npm_packages # fetch_example_modules needs them
         ;;
-    bench) npm_packages ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
-    *) die "unknown group \"$1\"; there are build, demo, web, test and bench" ;;
+    bench)
+        ! is_debians_server || printf '%s\n' "postgresql-$major-plproxy"
+        npm_packages
+        ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
+    *) die "unknown group \"$1\"; there are build, demo, web, test, bench and ha" ;;
     esac
 }
 

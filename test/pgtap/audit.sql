@@ -74,6 +74,7 @@ INSERT INTO exempt VALUES
     ('backfill.cron_tick()', 'a clock calls it'),
     ('backfill.init_dlq()', 'does nothing'),
     ('backfill.release_stale_queue_locks(interval)', 'does nothing'),
+    ('backfill.set_outbox(text)', 'it registers a task, which is noted, too: tried below'),
     ('backfill._new_queue_id()', 'the default of a column'),
     ('backfill._set_aside()', 'reads memory'),
     ('backfill._counters()', 'reads memory'),
@@ -120,6 +121,34 @@ BEGIN
 END;
 $$;
 SELECT is(pg_temp.wrong(c), NULL, 'is noted: ' || c.statement) FROM call c ORDER BY c.n;
+
+CREATE EXTENSION dblink;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER dblink_fdw;
+CREATE SERVER cluster FOREIGN DATA WRAPPER dblink_fdw;
+SELECT backfill.set_outbox('elsewhere');
+DELETE FROM backfill.audit_log;
+SELECT backfill.set_outbox('cluster');
+SELECT results_eq('SELECT action COLLATE "default", kind COLLATE "default", objects, before, after FROM backfill.audit WHERE kind <> ''task''',
+    $$VALUES ('set_outbox', 'outbox', '{cluster}'::text[], '{"server": "elsewhere"}'::jsonb, '{"server": "cluster"}'::jsonb)$$, 'is noted: set_outbox()');
+
+-- A database that becomes a node, and its slots: a router calls these, one after the other.
+CREATE FUNCTION pg_temp.noted(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM backfill.audit_log;
+    EXECUTE statement;
+    RETURN (SELECT string_agg(concat_ws(' ', action, kind, objects, count, before - 'router_id', '->', after - 'router_id'), ', ' ORDER BY id) FROM backfill.audit);
+END;
+$$;
+SELECT is(pg_temp.noted(statement), noted, 'is noted: ' || statement) FROM (VALUES
+    ($$SELECT backfill._node_join('00000000-0000-0000-0000-000000000001', 0, 'one', '00000000-0000-0000-0000-000000000002', '{1,2,3}')$$,
+     'add_node node {one} 1 -> {"name": "one", "number": 0}, move_slots slot {1,2,3} 3 -> {"held": true}'),
+    ($$SELECT backfill._node_join('00000000-0000-0000-0000-000000000001', 0, 'two', '00000000-0000-0000-0000-000000000003', '{1,2,3}')$$,
+     'add_node node {two} 1 {"name": "one", "number": 0} -> {"name": "two", "number": 0}'),
+    ($$SELECT backfill._move_close('{2,3,4}')$$, 'move_slots slot {2,3} 2 -> {"held": false}'),
+    ($$SELECT backfill._move_close('{2,3}')$$, NULL),
+    ($$SELECT backfill._node_number(0, 1000000)$$, 'accept_node node {two} 1 -> {"at_least": "1000000"}'),
+    ($$DELETE FROM backfill.job; DELETE FROM backfill.dead_letter; DELETE FROM backfill.held_slot; SELECT backfill._node_leave()$$,
+     'remove_node node {two} 1 {"name": "two", "number": 0} ->')) AS c (statement, noted);
 
 -- What has no effect leaves no row.
 DELETE FROM backfill.audit_log;

@@ -38,12 +38,12 @@ SELECT is_empty($$
 $$, 'C functions come from the library of this name');
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND prosecdef
-$$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics,requeue_dlq_jobs,delete_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup,overview,list_queues,queue_details,list_tasks,_audit_error_rules}'::name[], 'these functions are SECURITY DEFINER, and no others');
+$$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,metrics,prometheus_metrics,requeue_dlq_jobs,delete_dlq_jobs,update_dlq_job,delete_dlq_by_job_key,add_to_dlq,cleanup_dlq,_apply_dlq_retention,get_job,force_unlock_workers,release_stale_job_locks,release_stale_queue_locks,process_failed_jobs,cleanup_permanently_failed_jobs,startup_cleanup,overview,list_queues,queue_details,list_tasks,_audit_error_rules,_routed,_node_state,_oldest_ready_job,_note_forwarded}'::name[], 'these functions are SECURITY DEFINER, and no others');
 
 -- Labels.
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND provolatile = 'i'
-$$, '{priority,priority_band,_dlq_matches,_dlq_change,_listing,_builtin_error_rules,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt,_page_count,_page_size,_page_check_max,_page_check_word,_page_job_source,_page_job_sources,_page_job_filter,_page_letter_sources,_page_letter_filter,_overview_page_of_names}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
+$$, '{priority,priority_band,_dlq_matches,_dlq_change,_listing,_builtin_error_rules,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt,_page_count,_page_size,_page_check_max,_page_check_word,_page_job_source,_page_job_sources,_page_job_filter,_page_letter_sources,_page_letter_filter,_overview_page_of_names,_slot_of,_slot_of_schedule}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
      WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue)'

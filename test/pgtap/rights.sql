@@ -81,7 +81,7 @@ CREATE FUNCTION pg_temp.readable(role name) RETURNS SETOF name LANGUAGE sql AS $
     SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(role, oid, 'SELECT')
 $$;
 SELECT set_eq($$SELECT pg_temp.executable('regress_producer')$$,
-    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,remove_job,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
+    '{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,add_job,add_jobs,remove_job,enqueue_via_outbox,_enqueue_once,_note_forwarded,_routed,_lock_job_keys,current_job,snooze,discard,set_progress,set_result,await_job,priority,priority_band,backoff_delay,version}'::name[],
     'what a producer may execute');
 SELECT is_empty($$SELECT pg_temp.readable('regress_producer')$$, 'a producer may read nothing');
 SELECT set_eq($$SELECT pg_temp.readable('regress_consumer')$$, '{jobs,queues,tasks,job,_job}'::name[], 'what a consumer may read');
@@ -90,9 +90,9 @@ SELECT set_eq($$SELECT pg_temp.readable('regress_admin')$$,
     $$SELECT relname FROM pg_class WHERE relnamespace = 'backfill'::regnamespace AND relkind IN ('r', 'v')$$, 'an admin may read everything');
 SELECT is_empty($$
     SELECT p.proname FROM pg_proc p
-     WHERE p.pronamespace = 'backfill'::regnamespace AND left(p.proname, 1) <> '_' AND p.proname NOT LIKE 'grant\_%'
+     WHERE p.pronamespace = 'backfill'::regnamespace AND left(p.proname, 1) <> '_' AND p.proname NOT LIKE 'grant\_%' AND p.proname <> 'set_outbox'
        AND NOT has_function_privilege('regress_admin', p.oid, 'EXECUTE')
-$$, 'an admin may execute every function for users but those that hand out rights');
+$$, 'an admin may execute every function for users but those that hand out rights and that which says where an outbox goes');
 
 --
 -- Tried for real. A table of statements: which roles may execute each, and which may not (42501).

@@ -19,9 +19,10 @@ scripts_in_git() { git -c safe.directory='*' ls-files 'sql/backfill--*.sql' 2>/d
 
 compiler=(CC=gcc CXX=g++)
 ! command -v clang++ >/dev/null || compiler=(CC=clang CXX=clang++)
-is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--$version.sql)" '' "make ${compiler[*]} there compiles without a word"
+is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--$version.sql router/sql/backfill_router--$version.sql)" '' "make ${compiler[*]} there compiles without a word"
 ok "$([[ -s $elsewhere/src/core/priority.o && -s $elsewhere/src/api/task_api.o ]] && echo yes)" 'what it is asked for is there'
 ok "$(cat sql/install/*.sql | cmp -s - "$elsewhere/sql/backfill--$version.sql" && echo yes)" 'and the install script is whole'
+ok "$(cat router/sql/install/*.sql | cmp -s - "$elsewhere/router/sql/backfill_router--$version.sql" && echo yes)" "and the router's"
 
 plan=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" install DESTDIR=/nowhere 2>&1)
 missing=
@@ -30,10 +31,15 @@ for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
     [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
 done
 is "$missing" '' 'all others would be compiled and linked'
-for file in backfill.control share/* $(scripts_in_git); do
+for file in backfill.control router/backfill_router.control share/* $(scripts_in_git); do
     [[ $plan == *"$BACKFILL_ROOT/$file "* || $plan == *"$BACKFILL_ROOT//$file "* ]] || missing+=" $file"
 done
 is "$missing" '' 'and what is not built would be installed from the sources'
+removed=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" uninstall DESTDIR=/nowhere 2>&1)
+for file in backfill.so backfill.control backfill_router.control backfill--$version.sql backfill_router--$version.sql; do
+    grep -qE "/${file//./\\.}('| |$)" <<<"$removed" || missing+=" $file"
+done
+is "$missing" '' 'make uninstall removes what is built, too'
 ok "$([[ -f $(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$plan" | head -n 1) ]] && echo yes)" 'the linker finds the list of symbols'
 
 
@@ -56,7 +62,7 @@ done
 if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
     is "$(elsewhere dist)" '' 'make dist'
     files=$(python3 -m zipfile -l "$elsewhere/backfill-$version.zip")
-    for file in Makefile META.json sql/backfill--$version.sql $(scripts_in_git) src/module.cpp; do
+    for file in Makefile META.json sql/backfill--$version.sql router/backfill_router.control router/sql/backfill_router--$version.sql $(scripts_in_git) src/module.cpp; do
         is "$(grep -cF "backfill-$version/$file " <<<"$files")" 1 "the archive has $file"
     done
 else

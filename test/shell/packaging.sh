@@ -38,9 +38,11 @@ else
 fi
 
 # The same with the tree's META.json, and each fault that the checker has to find.
-mkdir -p "$scratch/good/backfill-$version/sql"
+mkdir -p "$scratch/good/backfill-$version"/{sql,docs,router/sql}
 cp META.json README.md backfill.control "$scratch/good/backfill-$version"
-touch "$scratch/good/backfill-$version/sql/backfill--$version.sql"
+cp docs/scale-out.md "$scratch/good/backfill-$version/docs"
+cp router/backfill_router.control "$scratch/good/backfill-$version/router"
+touch "$scratch/good/backfill-$version/sql/backfill--$version.sql" "$scratch/good/backfill-$version/router/sql/backfill_router--$version.sql"
 make_zip good
 is "$(check_archive "$scratch/good.zip")" '' "the tree's META.json is right"
 for key in name version abstract maintainer license provides meta-spec; do
@@ -49,6 +51,7 @@ done
 like "$(planted "meta['provides']['backfill']['file'] = 'sql/none.sql'")" "*provides.backfill.file names 'sql/none.sql', which is not in the archive*" 'a script that is not there'
 like "$(planted "meta['provides']['backfill']['docfile'] = 'doc/none.md'")" "*docfile names 'doc/none.md', which is not*" 'a document that is not there'
 like "$(planted "meta['provides']['backfill']['version'] = '9.9.9'")" "*the versions differ: *'9.9.9'*" 'another version of the extension'
+like "$(planted "meta['provides']['backfill_router']['file'] = 'sql/backfill--$version.sql'")" "*the archive has no backfill_router.control*" 'a script beside which there is no control file of its extension'
 like "$(planted "meta['version'] = '9.9.9'")" "*the archive's directory is backfill-$version, not backfill-9.9.9*" 'another version of the archive'
 like "$(planted "meta['license'] = 'postgres'")" "*does not know the license 'postgres'*" 'an unknown license'
 like "$(planted "meta['resources'] = {'repository': {'url': 'somewhere'}}")" "*resources.repository.url is no address*" 'an address that is none'

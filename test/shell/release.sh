@@ -18,7 +18,7 @@ printf '[user]\n\tname = a developer\n\temail = developer@backfill.invalid\n[ini
 
 # A repository that can be released: the tree's files, dated, and a Makefile that has the tree's `dist`.
 mkdir "$repo"
-cp -r CHANGELOG.md META.json README.md Makefile backfill.control release.sh sql debian "$repo"
+cp -r CHANGELOG.md META.json README.md Makefile backfill.control release.sh sql debian router docs "$repo"
 mkdir -p "$repo/test"
 cp -r test/lib "$repo/test"
 upgrade=$(cd sql && echo backfill--*--"$version".sql)
@@ -32,7 +32,7 @@ dist:
 	@$(MAKE) -s -f $(dir $(firstword $(MAKEFILE_LIST)))Makefile.real dist
 .PHONY: test test-install test-matrix dist
 MAKE
-printf '/sql/backfill--*.sql\n/backfill-*.zip\n' >"$repo/.gitignore"
+printf '/sql/backfill--*.sql\n/router/sql/backfill_router--*.sql\n/backfill-*.zip\n' >"$repo/.gitignore"
 sed -i "1,/^## /s/^## $version.*/## $version (2026-01-31)/" "$repo/CHANGELOG.md"
 sed -i '1s/UNRELEASED/unstable/' "$repo/debian/changelog"
 git -C "$repo" init -q
@@ -75,6 +75,7 @@ refuses 'another version in CHANGELOG.md' 'the first heading of CHANGELOG.md say
 refuses 'no date in CHANGELOG.md' "does not end in the release's date" "sed -i 's/(2026-01-31)/(in development)/' CHANGELOG.md"
 refuses 'another version in debian/changelog' 'debian/changelog says "9.9.9"' "sed -i '1s/($version-/(9.9.9-/' debian/changelog"
 refuses 'packages that are not released' 'is not for unstable' "sed -i '1s/unstable/UNRELEASED/' debian/changelog"
+refuses 'another version in backfill_router.control' 'default_version in router/backfill_router.control says "9.9.9"' "sed -i '/^default_version/s/$version/9.9.9/' router/backfill_router.control"
 refuses 'an install script that is not in git' "sql/backfill--$version.sql is not in git" "git rm -q --cached sql/backfill--$version.sql"
 refuses 'an install script that is not that of sql/install' "sql/backfill--$version.sql in git is not what make assembles" "echo '-- new' >>sql/install/90_privileges.sql"
 refuses 'an install script that is not frozen' "sql/backfill--$version.sql is not frozen" "sed -i '/backfill--$version.sql/d' sql/frozen.sha256"

@@ -142,10 +142,10 @@ sed -i 's/15\.3/16.3/' "$machine/built/bin/pg_config"
 is "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build demo)" '' \
     'the demo on a server built from source takes the manual that there is'
 like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build test)" \
-    '*tests need extensions that the server of */built/bin/pg_config does not have: pgtap, plpgsql_check, pg_cron;*' \
+    '*tests need extensions that the server of */built/bin/pg_config does not have: pgtap, plpgsql_check, pg_cron, plproxy;*' \
     'the tests ask it for extensions, not Debian for its packages'
 mkdir "$machine/built/share/extension"
-touch "$machine/built/share/extension/"{pgtap,plpgsql_check,pg_cron}.control
+touch "$machine/built/share/extension/"{pgtap,plpgsql_check,pg_cron,plproxy}.control
 like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build test)" '*built without --enable-tap-tests' 'and for the modules of PostgreSQL'\''s tests'
 
 # --- Rights and places ----------------------------------------------------------------------------

@@ -63,6 +63,7 @@ my %writes = (
 		  qw(enqueue_bulk enqueue_bulk_with_retries enqueue_critical enqueue_emergency enqueue_fast enqueue_fast_with_retries)),
 	'enqueue_jobs(jsonb)' => q{backfill.enqueue_jobs('[{"task_identifier": "work"}]')},
 	'enqueue_many(text,jsonb[],text,integer,timestamp with time zone,integer,text,interval,jsonb)' => q{backfill.enqueue_many('work', '{1}')},
+	'enqueue_via_outbox(text,jsonb,text,integer,timestamp with time zone,integer,text,text,text,interval,jsonb)' => q{backfill.enqueue_via_outbox('work')},
 	'enqueue_serial(text,jsonb,text,text)' => q{backfill.enqueue_serial('work', '1', 'q')},
 	'fail_job(bigint,bigint,text,boolean)' => q{backfill.fail_job(3, 1, 'no')},
 	'fail_jobs(bigint[],text)' => q{backfill.fail_jobs('{1}', 'no')},
@@ -85,6 +86,7 @@ my %writes = (
 	'resume_queue(text)' => q{backfill.resume_queue('q')},
 	'schedule(text,text,text,jsonb,text,integer,integer,text,text,text,interval,text,interval,integer,text)' => q{backfill.schedule('s', '@daily', 'work')},
 	'schedule_crontab(text)' => q{backfill.schedule_crontab('* * * * * work')},
+	'set_outbox(text)' => q{backfill.set_outbox('cluster')},
 	'set_queue(text,integer,integer,interval,integer)' => q{backfill.set_queue('q', 1)},
 	'set_retry_policy(text,integer,interval,interval,double precision,double precision)' => q{backfill.set_retry_policy('mine')},
 	'snooze_job(bigint,bigint,interval)' => q{backfill.snooze_job(3, 1, '1 s')},
@@ -115,6 +117,8 @@ create_extension($primary);
 $primary->safe_psql(
 	'postgres', q{
 	CREATE ROLE guest;
+	CREATE EXTENSION dblink;
+	CREATE SERVER cluster FOREIGN DATA WRAPPER dblink_fdw;
 	CREATE FUNCTION watch(event jsonb) RETURNS void LANGUAGE sql AS '';
 	SELECT backfill.register_task('work'), backfill.set_queue('q', 2), backfill.register_hook('job_fail', 'watch(jsonb)');
 	SELECT backfill.enqueue('work', '1', job_key => 'key', priority => 1);

@@ -10,7 +10,7 @@ using backfill::core::claim_token;
 namespace
 {
 
-constexpr std::int64_t kLastCount = (std::int64_t{1} << 35) - 1; /* the sequence's MAXVALUE */
+constexpr std::int64_t kLastCount = (std::int64_t{1} << 35) - 1; /* then it begins anew */
 constexpr std::int64_t kNode = std::int64_t{1} << 47;
 
 } // namespace
@@ -35,6 +35,7 @@ TEST_CASE("a claim token leaves room for a node, and is exact as a double")
     CHECK(claim_token(4096 + 7, 9) == claim_token(7, 9));
     /* A node's sequence begins at a multiple of 2^47. */
     CHECK(claim_token(2, 63 * kNode + 1) == 63 * kNode + claim_token(2, 1));
+    CHECK(claim_token(2, 63 * kNode + kLastCount + 6) == 63 * kNode + claim_token(2, 5));
     const std::int64_t greatest = 63 * kNode + claim_token(4095, kLastCount);
     CHECK(greatest < std::int64_t{1} << 53);
     CHECK(static_cast<std::int64_t>(static_cast<double>(greatest)) == greatest);
