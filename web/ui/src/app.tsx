@@ -121,7 +121,9 @@ function Guarded({ children }: { children: preact.ComponentChildren }) {
     if (!fault) return <>{children}</>;
     return (
         <Empty title="This page has failed." icon="warning">
-            <p>That is a fault of the dashboard; the database is not affected. The browser’s console has the details.</p>
+            <p>
+                That is a fault of the dashboard; the database is not affected. The browser’s console has the details.
+            </p>
             <button type="button" class="button" onClick={again}>
                 Try again
             </button>

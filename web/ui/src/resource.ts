@@ -104,7 +104,9 @@ export function useResource<T>(
             void now.value;
             waited++;
             const { loading, error } = shown.current;
-            const due = waited > every && !loading && visible.peek() && !sessionEnded.peek();
+            // What is gone, or refused, stays so until the reader does something.
+            const isFinal = error !== undefined && !error.isPassing;
+            const due = waited > every && !loading && !isFinal && visible.peek() && !sessionEnded.peek();
             // Reading what failed is repeated although the reader has stopped refreshes.
             if (due && (!paused.peek() || error?.isPassing)) {
                 waited = 0;

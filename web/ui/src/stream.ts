@@ -81,7 +81,10 @@ function open(): void {
     });
     on('gone', (data) => {
         streamState.value = 'gone';
-        goneReason.value = (JSON.parse(data) as { error?: string }).error ?? '';
+        goneReason.value = ((JSON.parse(data) as { error?: string }).error ?? '').replace(
+            /^the database is away: /,
+            '',
+        );
     });
     source.onerror = () => {
         close();

@@ -1,14 +1,13 @@
 // One job: what it is, what has happened to it, why it waits, and what can be done with it.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, type ApiError } from '../api';
+import { api } from '../api';
 import { duration, plural, splitWhy, words } from '../format';
-import { jsonProblem, raw, stringify } from '../json';
-import { ask, attempt, tell } from '../notices';
+import { ask, attempt } from '../notices';
 import { useResource } from '../resource';
 import { href } from '../router';
 import { may, mayReadPayloads, session } from '../session';
 import { sample } from '../stream';
-import type { Job, JobDetails, Json, TimelineEvent, Worker } from '../types';
+import type { JobDetails, Json, TimelineEvent, Worker } from '../types';
 import {
     bandName,
     CopyButton,
@@ -23,15 +22,12 @@ import {
     TaskName,
     Time,
 } from '../ui/basics';
-import { Dialog } from '../ui/dialog';
 import { ErrorView } from '../ui/error-view';
-import { JsonField, TextField } from '../ui/form';
-import { FormError } from '../ui/form-error';
 import { Icon, type IconName } from '../ui/icons';
 import { JsonView } from '../ui/json-view';
 import { Problem, Stale } from '../ui/problem';
 import { PageHead } from '../ui/shell';
-import { optionalNumber } from './enqueue';
+import { EditDialog } from './job-edit';
 import { RescheduleDialog } from './reschedule';
 
 /** A payload, or why there is none to see. */
@@ -112,94 +108,6 @@ function Why({ why }: { why: string }) {
                 {text}
             </p>
         </div>
-    );
-}
-
-function EditDialog({ job, onClose, onDone }: { job: Job; onClose: () => void; onDone: () => void }) {
-    // The values that were there when the form was opened: refreshes in the meantime do not change them.
-    const [start] = useState({
-        payload: stringify(job.payload, 2),
-        queue: job.queue_name ?? '',
-        priority: String(job.priority),
-        max: String(job.max_attempts),
-        timeout: job.timeout == null ? '' : String(job.timeout),
-    });
-    const [fields, setFields] = useState(start);
-    const [error, setError] = useState<ApiError>();
-    const set = (name: keyof typeof fields) => (value: string) => setFields((old) => ({ ...old, [name]: value }));
-    const changed = (name: keyof typeof fields) => fields[name] !== start[name];
-    const cleared = start.timeout !== '' && fields.timeout.trim() === '';
-    const isChanged = (Object.keys(fields) as (keyof typeof fields)[]).some(changed);
-    const submit = async (event: Event) => {
-        event.preventDefault();
-        setError(undefined);
-        try {
-            await api.patch(`/jobs/${job.id}`, {
-                payload: changed('payload') ? raw(fields.payload) : undefined,
-                queue_name: changed('queue') ? fields.queue : undefined,
-                priority: changed('priority') ? optionalNumber(fields.priority) : undefined,
-                max_attempts: changed('max') ? optionalNumber(fields.max) : undefined,
-                timeout: changed('timeout') ? optionalNumber(fields.timeout) : undefined,
-            });
-            onClose();
-            tell(`Job ${job.id} is changed.`);
-            onDone();
-        } catch (problem) {
-            setError(problem as ApiError);
-        }
-    };
-    return (
-        <Dialog title={`Edit job ${job.id}`} onClose={onClose} class="dialog-wide">
-            <form onSubmit={submit} data-testid="edit-form">
-                <div class="dialog-body">
-                    <JsonField label="Payload" value={fields.payload} onChange={set('payload')} rows={12} />
-                    <div class="form-grid">
-                        <TextField label="Queue" value={fields.queue} onChange={set('queue')} placeholder="none" />
-                        <TextField
-                            label="Priority"
-                            type="number"
-                            min={-32768}
-                            max={32767}
-                            value={fields.priority}
-                            onChange={set('priority')}
-                            hint="smaller runs first"
-                        />
-                        <TextField
-                            label="Attempts, at most"
-                            type="number"
-                            min={1}
-                            max={32767}
-                            value={fields.max}
-                            onChange={set('max')}
-                        />
-                        <TextField
-                            label="Time limit in seconds"
-                            type="number"
-                            min={0}
-                            step="any"
-                            value={fields.timeout}
-                            onChange={set('timeout')}
-                            placeholder="as the task says"
-                            problem={cleared ? 'It can be changed, but not taken away.' : undefined}
-                        />
-                    </div>
-                    <FormError error={error} />
-                </div>
-                <footer class="dialog-foot">
-                    <button type="button" class="button" onClick={onClose}>
-                        Keep as it is
-                    </button>
-                    <button
-                        type="submit"
-                        class="button button-main"
-                        disabled={!isChanged || cleared || !!jsonProblem(fields.payload)}
-                        data-testid="edit-submit"
-                    >
-                        Save
-                    </button>
-                </footer>
-            </form>
-        </Dialog>
     );
 }
 

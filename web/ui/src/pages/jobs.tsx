@@ -8,7 +8,7 @@ import { ask, attempt } from '../notices';
 import { jobFilters } from '../query';
 import { href, place, setParams } from '../router';
 import { chosenBody, chosenCount, chosenRest } from '../selection';
-import { may } from '../session';
+import { may, mayReadPayloads } from '../session';
 import type { Job } from '../types';
 import { Cut, Empty, JobLink, None, Priority, Progress, QueueName, State, TaskName, Time } from '../ui/basics';
 import { Icon } from '../ui/icons';
@@ -23,8 +23,9 @@ const isPriority = (text: string) => (/^-?\d{1,5}$/.test(text) ? undefined : 'A 
 
 export function payloadPreview(job: { payload: Job['payload']; payload_size?: number }) {
     if (job.payload !== null) return <Cut text={stringify(job.payload).slice(0, 300)} class="mono payload" />;
-    return job.payload_size !== undefined && job.payload_size > 2000 ? (
-        <None>{bytes(job.payload_size)}</None>
+    // Large ones are left out of lists.
+    return mayReadPayloads() && (job.payload_size ?? 0) > 16 ? (
+        <None>large, {bytes(job.payload_size!)}</None>
     ) : (
         <None />
     );
@@ -40,13 +41,23 @@ const columns: Column<Job>[] = [
         bare: true,
         cell: (job) =>
             job.progress != null ? (
-                <Progress brief value={job.progress} message={job.progress_message} label={`Progress of job ${job.id}`} />
+                <Progress
+                    brief
+                    value={job.progress}
+                    message={job.progress_message}
+                    label={`Progress of job ${job.id}`}
+                />
             ) : (
                 payloadPreview(job)
             ),
     },
     { name: 'Queue', cell: (job) => <QueueName name={job.queue_name} /> },
-    { name: 'Priority', number: true, optional: true, cell: (job) => <Priority value={job.priority} band={job.priority_band} /> },
+    {
+        name: 'Priority',
+        number: true,
+        optional: true,
+        cell: (job) => <Priority value={job.priority} band={job.priority_band} />,
+    },
     {
         name: 'Attempts',
         number: true,

@@ -1,5 +1,5 @@
 // One dead letter: why its job failed, and what can be done about it.
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { api, type ApiError } from '../api';
 import { jsonProblem, raw, stringify } from '../json';
 import { ask, attempt, tell } from '../notices';
@@ -19,7 +19,15 @@ import { PageHead } from '../ui/shell';
 import { Sqlstate } from './dead-letters';
 import { Payload } from './job';
 
-function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () => void; onDone: () => void }) {
+function EditDialog({
+    letter,
+    onClose,
+    onDone,
+}: {
+    letter: Letter;
+    onClose: () => void;
+    onDone: (jobId?: string) => void;
+}) {
     const [start] = useState({ payload: stringify(letter.payload, 2), notes: letter.notes ?? '' });
     const [payload, setPayload] = useState(start.payload);
     const [notes, setNotes] = useState(start.notes);
@@ -28,24 +36,20 @@ function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () =
         payload: payload === start.payload ? undefined : raw(payload),
         notes: notes === start.notes ? undefined : notes,
     });
-    const send = async (action: () => Promise<string>) => {
+    const send = async (action: () => Promise<string | undefined>) => {
         setError(undefined);
         try {
-            const text = await action();
+            const jobId = await action();
             onClose();
-            tell(text);
-            onDone();
+            tell(jobId ? `Job ${jobId} is requeued.` : `Dead letter ${letter.id} is changed.`);
+            onDone(jobId);
         } catch (problem) {
             setError(problem as ApiError);
         }
     };
-    const save = () =>
-        send(async () => (await api.patch(`/dlq/${letter.id}`, changes()), `Dead letter ${letter.id} is changed.`));
+    const save = () => send(async () => void (await api.patch(`/dlq/${letter.id}`, changes())));
     const requeue = () =>
-        send(
-            async () =>
-                `Job ${(await api.post<{ job_id: string }>(`/dlq/${letter.id}/requeue`, changes())).job_id} is requeued.`,
-        );
+        send(async () => (await api.post<{ job_id: string }>(`/dlq/${letter.id}/requeue`, changes())).job_id);
     const isWrong = !!jsonProblem(payload);
     return (
         <Dialog title={`Edit dead letter ${letter.id}`} onClose={onClose} class="dialog-wide">
@@ -95,6 +99,9 @@ function EditDialog({ letter, onClose, onDone }: { letter: Letter; onClose: () =
 export function LetterPage({ id }: { id: string }) {
     const { data: letter, error, at, reload } = useResource<Letter>(`/dlq/${id}`);
     const [editing, setEditing] = useState(false);
+    // The letter of a requeued job goes when the job has succeeded.
+    const requeued = useRef<string | undefined>(undefined);
+    if (letter?.waiting) requeued.current = letter.original_job_id;
     const title = (
         <>
             Dead letter <span class="mono">{id}</span> <CopyButton text={id} label="Copy the id" />
@@ -104,7 +111,14 @@ export function LetterPage({ id }: { id: string }) {
         return (
             <>
                 <PageHead title={title} />
-                {error && error.status !== 401 ? (
+                {error?.status === 404 && requeued.current ? (
+                    <div class="why" data-testid="why">
+                        <Icon name="ok" />
+                        <p>
+                            Job <JobLink id={requeued.current} /> has succeeded, or was removed, and the letter is gone.
+                        </p>
+                    </div>
+                ) : error && error.status !== 401 ? (
                     <Problem error={error} retry={() => void reload()} />
                 ) : (
                     <div class="skeleton-page">
@@ -116,9 +130,10 @@ export function LetterPage({ id }: { id: string }) {
             </>
         );
     const requeue = () =>
-        attempt(
-            async () => `Job ${(await api.post<{ job_id: string }>(`/dlq/${id}/requeue`, {})).job_id} is requeued.`,
-        ).then(reload);
+        attempt(async () => {
+            requeued.current = (await api.post<{ job_id: string }>(`/dlq/${id}/requeue`, {})).job_id;
+            return `Job ${requeued.current} is requeued.`;
+        }).then(reload);
     const remove = async () => {
         const sure = await ask({
             title: `Delete dead letter ${id}?`,
@@ -230,7 +245,16 @@ export function LetterPage({ id }: { id: string }) {
                     />
                 </Panel>
             </div>
-            {editing && <EditDialog letter={letter} onClose={() => setEditing(false)} onDone={() => void reload()} />}
+            {editing && (
+                <EditDialog
+                    letter={letter}
+                    onClose={() => setEditing(false)}
+                    onDone={(jobId) => {
+                        requeued.current = jobId ?? requeued.current;
+                        void reload();
+                    }}
+                />
+            )}
         </>
     );
 }

@@ -79,7 +79,9 @@ function Tiles({ seen }: { seen: Overview }) {
                 to={list('running')}
                 tone={jobs.running ? 'tile-good' : ''}
             >
-                {rates?.completed != null ? `${compact(rates.completed)} done / s` : plural(seen.workers.length, 'worker')}
+                {rates?.completed != null
+                    ? `${compact(rates.completed)} done / s`
+                    : plural(seen.workers.length, 'worker')}
             </Tile>
             <Tile name="Scheduled" value={count(jobs.scheduled)} to={list('scheduled')}>
                 for later, retries too

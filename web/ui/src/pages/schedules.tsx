@@ -35,7 +35,7 @@ export function NextRuns({ runs, zoneName }: { runs: string[]; zoneName: string 
                         <span>{here}</span>
                         {differs && (
                             <span class="quiet">
-                                {dayOf(here) === dayOf(there) ? there.slice(-5) : there} {zoneName}
+                                {dayOf(here) !== dayOf(there) && there.slice(0, 3)} {there.slice(-5)} {zoneName}
                             </span>
                         )}
                         <span class="quiet">{relative(ms, now.value)}</span>

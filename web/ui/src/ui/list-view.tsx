@@ -232,6 +232,8 @@ export function Pager<T>({ list }: { list: List<T> }) {
 export function ListProblem<T>({ list }: { list: List<T> }) {
     const { error, data, at, reload } = list.resource;
     if (!error || error.status === 401) return null;
+    // A cursor that the server does not take (any more) leads nowhere; the first page is always there.
+    if (error.status === 400 && list.first) return <Problem error={error} retry={list.first} label="First page" />;
     return data === undefined || !error.isPassing ? (
         <Problem error={error} retry={() => void reload()} />
     ) : (

@@ -7,7 +7,15 @@ import { streamState } from '../stream';
 import { href } from '../router';
 import { Icon } from './icons';
 
-export function Problem({ error, retry }: { error: ApiError; retry?: () => void }) {
+export function Problem({
+    error,
+    retry,
+    label = 'Try again',
+}: {
+    error: ApiError;
+    retry?: () => void;
+    label?: string;
+}) {
     const noRight = error.status === 403;
     const isGone = error.status === 404;
     return (
@@ -32,7 +40,7 @@ export function Problem({ error, retry }: { error: ApiError; retry?: () => void 
             </div>
             {retry && !isGone && (
                 <button type="button" class="button" onClick={retry}>
-                    Try again
+                    {label}
                 </button>
             )}
             {isGone && (
@@ -46,7 +54,9 @@ export function Problem({ error, retry }: { error: ApiError; retry?: () => void 
 
 /** The database's messages begin in lower case. */
 export function capital(text: string): string {
-    return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+    // Unless they begin with a name, as of an argument.
+    const isName = /^\w*_/.test(text);
+    return (isName ? text : text.charAt(0).toUpperCase() + text.slice(1)) + (/[.!?]$/.test(text) ? '' : '.');
 }
 
 export function Stale({ error, at, retry }: { error: ApiError; at: number; retry: () => void }) {

@@ -129,7 +129,7 @@ function Choices() {
                 type="button"
                 class="icon-button zone"
                 title="Times are shown in this zone; click for the other"
-                aria-label={`Time zone: ${zone.value === 'utc' ? 'UTC' : 'local'}`}
+                aria-label={`Times: ${zone.value === 'utc' ? 'UTC' : 'local'}`}
                 data-testid="zone"
                 onClick={() => (zone.value = zone.value === 'utc' ? 'local' : 'utc')}
             >
