@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <regex>
 
 namespace backfill::web
 {
@@ -34,12 +33,61 @@ bool is_number(std::string_view text)
     return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
-/* A time of the day belongs to a zone, here always to a known one. */
+/* Reads a text from its beginning. */
+class Scanner
+{
+  public:
+    explicit Scanner(std::string_view text) : rest_(text) {}
+
+    bool is_at_end() const { return rest_.empty(); }
+    /* One of these characters. */
+    bool next(std::string_view characters)
+    {
+        if (rest_.empty() || characters.find(rest_.front()) == std::string_view::npos)
+            return false;
+        rest_.remove_prefix(1);
+        return true;
+    }
+    /* As many digits as there are, if their number is between these. */
+    bool digits(int least, int most)
+    {
+        int count = 0;
+        while (next("0123456789"))
+            count++;
+        return count >= least && count <= most;
+    }
+
+  private:
+    std::string_view rest_;
+};
+
+/* Z, +02, +0200, +02:00; or nothing. */
+bool is_zone(Scanner &scanner)
+{
+    if (scanner.is_at_end() || scanner.next("Z"))
+        return scanner.is_at_end();
+    scanner.next(" ");
+    if (!scanner.next("+-") || !scanner.digits(2, 4))
+        return false;
+    return scanner.is_at_end() ||
+           (scanner.next(":") && scanner.digits(2, 2) && scanner.is_at_end());
+}
+
+/* ISO 8601, the date alone or with a time. */
 bool is_timestamp(std::string_view text)
 {
-    static const std::regex pattern(
-        R"(\d{4,6}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z| ?[+-]\d\d(:?\d\d)?)?)?)");
-    return text.size() <= 40 && std::regex_match(text.begin(), text.end(), pattern);
+    Scanner scanner(text);
+    const bool has_date = scanner.digits(4, 6) && scanner.next("-") && scanner.digits(2, 2) &&
+                          scanner.next("-") && scanner.digits(2, 2);
+    if (!has_date || scanner.is_at_end())
+        return has_date;
+    if (!scanner.next("T ") || !scanner.digits(2, 2) || !scanner.next(":") || !scanner.digits(2, 2))
+        return false;
+    if (scanner.next(":") && !scanner.digits(2, 2))
+        return false;
+    if (scanner.next(".") && !scanner.digits(1, 9))
+        return false;
+    return is_zone(scanner);
 }
 
 std::string_view description_of(Type type)

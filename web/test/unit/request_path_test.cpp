@@ -84,6 +84,15 @@ TEST_CASE("a wrong value is refused with the name of its field")
     CHECK(status_of(get("/api/v1/jobs?unknown=1")) == 400);
     CHECK(status_of(get("/api/v1/dlq?failed_after=yesterday")) == 400);
     CHECK(status_of(get("/api/v1/dlq?failed_after=2030-01-01")) == 0);
+    for (const char *time :
+         {"2030-01-01", "2030-01-02T03:04Z", "2030-01-02 03:04:05.678901 +02",
+          "2030-01-02T03:04:05-0330", "2030-01-02T03:04:05+05:30", "012345-01-01"})
+        CHECK_MESSAGE(convert_text(Type::timestamp, time).value, std::string(time));
+    for (const char *time :
+         {"", "now", "2030", "2030-1-1", "2030-01-01T", "2030-01-01T03",
+          "2030-01-01T03:04:", "2030-01-01T03:04:05.", "2030-01-01T03:04Zx", "2030-01-01T03:04+1",
+          "2030-01-01x", "2030-01-01T03:04+02:0", "infinity", "2030-01-01 03:04 Europe/Berlin"})
+        CHECK_MESSAGE(!convert_text(Type::timestamp, time).value, std::string(time));
     for (const char *body :
          {R"({})", R"({"task_identifier":5})", R"({"task_identifier":"t","priority":"5"})",
           R"({"task_identifier":"t","priority":1.5})", R"({"task_identifier":"t","x":1})",
