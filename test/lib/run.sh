@@ -4,12 +4,13 @@
 #
 #   test/lib/run.sh                     everything, as `make test` does
 #   test/lib/run.sh KIND [FILE...]      one kind, or some of its files:
-#                                       lint unit shell regress isolation pgtap tap fuzz
+#                                       lint unit shell regress isolation pgtap web tap fuzz
 #   test/lib/run.sh build               only build and install
 #
 # A test is: a rule (lint), a test case (unit), a script (regress, isolation), an assertion
-# (shell, pgtap, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
-# for how long each fuzz driver runs (60), FUZZ_SEED repeats a run, TAP_JOBS how many TAP tests run at a time.
+# (shell, pgtap, web, tap, fuzz). Servers are throwaway ones; when this ends none is left. FUZZ_SECONDS says
+# for how long each fuzz driver runs (60; 10 or 20 for those of kind web), FUZZ_SEED repeats a run, TAP_JOBS how many
+# TAP tests run at a time.
 set -euo pipefail
 shopt -s inherit_errexit
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -297,37 +298,67 @@ run_fuzz() {
     done
 }
 
-# The program backfill-web: its unit tests, then drivers that start the program beside a server where every
-# role but postgres needs its password.
+# The program backfill-web, built with sanitizers: its unit tests, the fuzz drivers of its request path, then drivers
+# that start it beside a server. Those in web/test speak HTTP, and the page is one for tests; those in web/test/browser
+# look at the real page in Chromium, with jobs that run.
 run_web() {
-    local name log=$work/web.log status=0 cases
-    if ! make -s -C web -j"$(nproc)" BUILD="$PWD/tmp_check/web" UI_DIST="$PWD/web/test/page" CXXFLAGS='-O0 -g1' COPT="${COPT:-} -Werror" \
-        all "$PWD/tmp_check/web/unit/run" >"$log" 2>&1; then
+    local name driver log=$work/web.log build=$PWD/tmp_check/web
+    local options=(-s -C web -j"$(nproc)" BUILD="$build" COPT="${COPT:-} -Werror"
+        CXXFLAGS='-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all')
+    if ! make "${options[@]}" UI_DIST="$PWD/web/test/page" all "$build/unit/run" mutate >"$log" 2>&1 ||
+        ! make "${options[@]}" PROGRAM_DIR="$build/real" page all >>"$log" 2>&1; then
         record_broken web 'does not build' "$log"
         return
     fi
     if (($# == 0)); then
-        tmp_check/web/unit/run --no-colors=true >"$log" 2>&1 </dev/null || status=$?
-        cases=$(sed -nE 's/^\[doctest\] test cases: *[0-9]+ \| *([0-9]+) passed \| *([0-9]+) failed.*/\1 \2/p' "$log")
-        if [[ -z $cases ]] || ((status != 0 && ${cases#* } == 0)); then
-            record_broken web 'unit tests ended early' "$log"
-        else
-            record web 'unit test cases' "${cases% *}" "${cases#* }"
-            ((status == 0)) || tail -n 60 "$log"
-        fi
+        run_web_units "$build"
     fi
-    cluster_stop
-    cluster_start fsync=off max_worker_processes=16 password_encryption=scram-sha-256 backfill.max_executors=0 backfill.cron_clock=external
-    psql -Xq -c 'CREATE EXTENSION backfill'
-    cluster_require_passwords
+    need_web_cluster 0
     for name in $(files_of web/test py "$@"); do
-        [[ $name != harness ]] || continue # what they share
-        log=$work/web-$name.log
-        status=0
-        PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$PWD/tmp_check/web/backfill-web /usr/bin/python3 "web/test/$name.py" >"$log" 2>&1 </dev/null 8>&- || status=$?
-        record_tap web "$name" "$log" "$status"
+        [[ $name != harness && -f web/test/$name.py ]] || continue # what they share
+        run_web_driver "$name" "$build/backfill-web" /usr/bin/python3 "web/test/$name.py"
+    done
+    for name in $(files_of web/test/browser mjs "$@"); do
+        [[ $name != lib && -f web/test/browser/$name.mjs ]] || continue
+        need_web_cluster 2
+        run_web_driver "$name" "$build/real/backfill-web" node "web/test/browser/$name.mjs"
     done
     cluster_stop
+}
+
+# What needs no server: run_web_units BUILD
+run_web_units() {
+    local log=$work/web-unit.log status=0 cases driver
+    "$1/unit/run" --no-colors=true >"$log" 2>&1 </dev/null || status=$?
+    cases=$(sed -nE 's/^\[doctest\] test cases: *[0-9]+ \| *([0-9]+) passed \| *([0-9]+) failed.*/\1 \2/p' "$log")
+    if [[ -z $cases ]] || ((status != 0 && ${cases#* } == 0)); then
+        record_broken web 'unit tests ended early' "$log"
+    else
+        record web 'unit test cases' "${cases% *}" "${cases#* }"
+        ((status == 0)) || tail -n 60 "$log"
+    fi
+    for driver in "$1"/fuzz/*_mutate; do
+        status=0
+        "$driver" "${FUZZ_SECONDS:-10}" "${FUZZ_SEED:-$RANDOM}" "web/test/fuzz/$(basename "$driver" _mutate).seeds" web/test/fuzz/words.dict \
+            >"$log" 2>&1 </dev/null || status=$?
+        record_tap web "fuzz: $(basename "$driver" _mutate)" "$log" "$status"
+    done
+}
+
+# A server where every role but postgres needs its password: need_web_cluster EXECUTORS
+need_web_cluster() {
+    cluster_stop
+    cluster_start fsync=off max_worker_processes=16 password_encryption=scram-sha-256 backfill.max_executors="$1" backfill.cron_clock=external
+    psql -Xq -c 'CREATE EXTENSION backfill'
+    cluster_require_passwords
+}
+
+# run_web_driver NAME PROGRAM COMMAND...: what the sanitizers keep of freed memory is bounded, because tests look at it.
+run_web_driver() {
+    local name=$1 log=$work/web-$1.log status=0
+    PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$2 ASAN_OPTIONS=quarantine_size_mb=8 "${@:3}" >"$log" 2>&1 </dev/null 8>&- || status=$?
+    grep -E '^# (seed|calls|memory|a call|the slow)' "$log" || true
+    record_tap web "$name" "$log" "$status"
 }
 
 # What a failed TAP test, and the servers that it had started, said last.

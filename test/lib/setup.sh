@@ -102,7 +102,7 @@ packages_of() {
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
             python3-croniter prometheus prometheus-postgres-exporter python3-prometheus-client pgbouncer \
-            python3-psycopg libpqxx-dev jq shellcheck openssl
+            python3-psycopg libpqxx-dev jq shellcheck openssl chromium
         # Those of Debian are for Debian's servers; others are asked for what they have (check_test_server).
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" "postgresql-$major-plproxy"
         npm_packages # fetch_example_modules needs them
