@@ -351,7 +351,7 @@ plant_page() { echo 'document.body.innerHTML = location.hash;' >>web/ui/src/main
 
 check_white_space() {
     local files
-    mapfile -t files < <(tree_files | grep -vE '^expected/|\.png$|^regression\.')
+    mapfile -t files < <(tree_files | grep -vE '^expected/|\.png$|^regression\.|\.seeds/')
     grep -nHE '[[:space:]]+$' "${files[@]}" || true
     for file in "${files[@]}"; do
         [[ ! -s $file || -z $(tail -c 1 "$file") ]] || echo "$file: no newline at the end"

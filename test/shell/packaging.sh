@@ -70,8 +70,20 @@ if command -v pg_buildext >/dev/null; then
 else
     skip 'pg_buildext is not installed'
 fi
-is "$(diff <(sed -n '5,$p' LICENSE) <(sed -n '/^License: PostgreSQL$/,$p' debian/copyright | sed -n '/^ Permission/,$p' | sed 's/^ //; s/^\.$//'))" '' \
+is "$(diff <(sed -n '5,$p' LICENSE) <(sed -n '/^License: PostgreSQL$/,/^$/p' debian/copyright | sed -n '/^ Permission/,$p' | sed 's/^ //; s/^\.$//'))" '' \
     'debian/copyright has the text of the licence'
+for holder in preact @preact/signals; do
+    if [[ -f web/ui/node_modules/$holder/LICENSE ]]; then
+        like "$(<debian/copyright)" "*$(sed -nE 's/^Copyright \(c\) //p' "web/ui/node_modules/$holder/LICENSE")*" "it names the holder of the rights in $holder"
+        is "$(diff <(sed -n '/^Permission/,$p' "web/ui/node_modules/$holder/LICENSE") <(sed -n '/^License: Expat$/,/^$/p' debian/copyright | sed -e 1d -e '$d' -e 's/^ //; s/^\.$//'))" '' \
+            'with its text'
+    else
+        skip 'npm has not installed what the page is made of'
+    fi
+done
+for option in $(sed -nE 's/^ *(\{|[a-z]+_option\()"([a-z-]+)", .*/\2/p' web/src/options.cpp); do
+    like "$(tr -d '\\' <web/backfill-web.1)" "*--$option*" "the manual's page has --$option"
+done
 is "$(sed -nE '1s/^backfill \((.*)-[^-]*\) .*/\1/p' debian/changelog)" "$version" 'debian/changelog begins with the version of the control file'
 is "$(sed -n 's/^## \([^ ]*\).*/\1/p' CHANGELOG.md | head -n 1)" "$version" 'and so does CHANGELOG.md'
 
