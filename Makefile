@@ -6,6 +6,7 @@
 #   make demo          set everything up and run the main job on a throwaway cluster
 #   make web           build backfill-web, the dashboard (web/Makefile installs it)
 #   make web-demo      the dashboard on a throwaway cluster with work that goes on, until Ctrl-C
+#   make web-pictures  take the pictures of docs/pictures, of that
 #   make test          set everything up and pass all tests
 #   make fuzz          an hour of hostile calls and handlers at random (FUZZ_SECONDS=60: two drivers, a minute each)
 #   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
@@ -125,7 +126,7 @@ $(ROUTER_SCRIPT): $(sort $(wildcard $(TOP)/router/sql/install/*.sql)) $(TOP)/bac
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo web web-demo test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup demo web web-demo web-pictures test fuzz sanitize bench lint test-install test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -141,6 +142,11 @@ web-demo:
 	$(TOP)/test/lib/run.sh build
 	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web page all
 	$(TOP)/web/demo.sh
+web-pictures:
+	$(TOP)/test/lib/setup.sh build web test
+	$(TOP)/test/lib/run.sh build
+	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web page all
+	$(TOP)/web/demo.sh node pictures.mjs
 test:
 	$(TOP)/test/lib/setup.sh build web test
 	$(TOP)/test/lib/run.sh

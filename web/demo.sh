@@ -3,6 +3,7 @@
 #
 #   web/demo.sh                            http://127.0.0.1:8080
 #   WEB_LISTEN=127.0.0.1:9000 web/demo.sh  another address
+#   web/demo.sh COMMAND...                 until the command ends, which finds the address in WEB_URL
 #
 # "make web-demo" installs and builds before what this needs.
 set -euo pipefail
@@ -43,6 +44,15 @@ start "$program" --listen "$listen" --database "shop=host=$CLUSTER_DIR dbname=po
 dashboard=$!
 repeat producer 0.8 'SELECT shop.customers_come()'
 repeat consumer 0.5 'CALL shop.consume()'
+
+if (($# > 0)); then
+    while ! (: >"/dev/tcp/${listen%:*}/${listen##*:}") 2>/dev/null; do
+        kill -0 "$dashboard" 2>/dev/null || die "backfill-web has ended"
+        sleep 0.1
+    done
+    WEB_URL=http://$listen "$@" 8>&-
+    exit
+fi
 
 printf '%s\n' "The dashboard is at http://$listen" \
     "" \

@@ -4,7 +4,7 @@
 /* A row d of the view dlq, as list_dlq() shows it. */
 #define LETTER_OF_ROW                                                                              \
     "to_jsonb(d) || jsonb_build_object('id', d.id::text, 'original_job_id', "                      \
-    "d.original_job_id::text, 'payload_size', pg_column_size(d.payload), 'waiting', "               \
+    "d.original_job_id::text, 'payload_size', pg_column_size(d.payload), 'waiting', "              \
     "coalesce(backfill.job_details(d.original_job_id) ->> 'state' IN "                             \
     "('scheduled', 'ready', 'running', 'leased'), false))"
 /* The letters that a call acts on: those in $1, or those that pass the filter $3 ... $9. */

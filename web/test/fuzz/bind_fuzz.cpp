@@ -1,5 +1,5 @@
-/* bind_fuzz.cpp - libFuzzer's driver of what clients send to a route: a query and a body, whose values
- * must come out as text that the database can take, or be refused. */
+/* bind_fuzz.cpp - libFuzzer's driver of what clients send to a route: a query and a body, whose
+ * values must come out as text that the database can take, or be refused. */
 #include "bind.hpp"
 #include "json_fields.hpp"
 #include "routes.hpp"
@@ -25,7 +25,8 @@ void check_fields(std::string_view body)
     if (!sent.is_object() || sent.size() != fields->size())
         std::abort();
     for (const auto &[name, value] : *fields)
-        if (!sent.contains(name) || nlohmann::json::parse(to_json(value), nullptr, false) != sent[name])
+        if (!sent.contains(name) ||
+            nlohmann::json::parse(to_json(value), nullptr, false) != sent[name])
             std::abort();
 }
 

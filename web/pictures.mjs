@@ -1,0 +1,70 @@
+// Takes the pictures of the guides, from the demo: "make web-pictures" starts it. They go to docs/pictures.
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+const { chromium } = createRequire(new URL('test/browser/package.json', import.meta.url))('playwright-core');
+
+const url = process.env.WEB_URL;
+const directory = fileURLToPath(new URL('../docs/pictures/', import.meta.url));
+const wide = { width: 1280, height: 800 };
+const phone = { width: 390, height: 780 };
+// Seconds that the charts show before they are pictured.
+const watched = Number(process.env.WATCH ?? 240);
+
+const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
+});
+
+async function logIn(viewport, colorScheme) {
+    const context = await browser.newContext({ viewport, colorScheme, locale: 'en-GB', timezoneId: 'UTC', reducedMotion: 'reduce' });
+    context.setDefaultTimeout(300_000);
+    const page = await context.newPage();
+    await page.goto(url);
+    await page.getByLabel('Role').fill('admin');
+    await page.getByLabel('Password').fill('admin');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByTestId('user-menu').waitFor();
+    return page;
+}
+
+async function take(page, name, path) {
+    if (path) await page.goto(url + path);
+    await page.locator('h1').first().waitFor();
+    await page.waitForFunction(() => !document.querySelector('.skeleton'));
+    await page.evaluate(() => document.fonts.ready);
+    await page.screenshot({ path: `${directory}${name}.png` });
+    console.log(`docs/pictures/${name}.png`);
+}
+
+/** The first job of a kind that has a page of its own. */
+const find = (page, path, field) =>
+    page.evaluate(async ([from, name]) => (await (await fetch(`/api/v1${from}`)).json())[name][0]?.id, [path, field]);
+
+const light = await logIn(wide, 'light');
+await light.evaluate(
+    (wanted) =>
+        new Promise((resolve) => {
+            const source = new EventSource('/api/v1/stream');
+            let seen = 0;
+            source.addEventListener('sample', () => {
+                seen += 1;
+                if (seen >= wanted) resolve(source.close());
+            });
+        }),
+    watched,
+);
+const dark = await logIn(wide, 'dark');
+for (const [page, name] of [[light, 'light'], [dark, 'dark']]) await take(page, `overview-${name}`, '/');
+await take(light, 'jobs', '/jobs');
+await take(light, 'dead-letters', '/dlq');
+await take(dark, 'dead-letter', `/dlq/${await find(dark, '/dlq?task_identifier=charge_card&limit=1', 'letters')}`);
+await take(light, 'queues', '/queues');
+await take(light, 'schedules', '/schedules');
+const report = '/jobs?task_identifier=make_report&state=running&limit=1';
+while (!(await find(dark, report, 'jobs'))) await new Promise((resolve) => setTimeout(resolve, 500));
+await dark.goto(`${url}/jobs/${await find(dark, report, 'jobs')}`);
+await dark.getByTestId('progress').getByText(/page \d\d /).waitFor();
+await take(dark, 'job');
+await take(await logIn(phone, 'dark'), 'phone-overview', '/');
+await take(await logIn(phone, 'light'), 'phone-jobs', '/jobs');
+await browser.close();
