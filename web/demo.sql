@@ -63,7 +63,7 @@ SELECT backfill.register_task('resize_image', keep_history => '1 day');
 SELECT backfill.register_task('send_postcard');
 
 SELECT backfill.set_queue('reports', concurrency => 2);
-SELECT backfill.set_queue('mail', concurrency => 3, rate_limit => 20, rate_period => '10 seconds');
+SELECT backfill.set_queue('mail', concurrency => 3, rate_limit => 40, rate_period => '10 seconds');
 SELECT backfill.set_queue('images', max_depth => 500);
 SELECT backfill.set_queue('newsletter', concurrency => 1);
 SELECT backfill.pause_queue('newsletter');

@@ -6,6 +6,7 @@ const { chromium } = createRequire(new URL('test/browser/package.json', import.m
 const url = process.env.WEB_URL;
 const directory = fileURLToPath(new URL('../docs/pictures/', import.meta.url));
 const wide = { width: 1280, height: 800 };
+const low = { width: 1280, height: 500 };
 const phone = { width: 390, height: 780 };
 // Seconds that the charts show before they are pictured.
 const watched = Number(process.env.WATCH ?? 240);
@@ -31,7 +32,8 @@ async function take(page, name, path) {
     if (path) await page.goto(url + path);
     await page.locator('h1').first().waitFor();
     await page.waitForFunction(() => !document.querySelector('.skeleton'));
-    await page.evaluate(() => document.fonts.ready);
+    await page.locator('.live-live').waitFor();
+    await page.mouse.move(0, 0);
     await page.screenshot({ path: `${directory}${name}.png` });
     console.log(`docs/pictures/${name}.png`);
 }
@@ -54,17 +56,27 @@ await light.evaluate(
     watched,
 );
 const dark = await logIn(wide, 'dark');
-for (const [page, name] of [[light, 'light'], [dark, 'dark']]) await take(page, `overview-${name}`, '/');
+for (const page of [light, dark]) {
+    await page.goto(url);
+    await page.getByRole('button', { name: '5 min' }).click();
+}
+await take(light, 'overview-light');
+await take(dark, 'overview-dark');
+await light.setViewportSize(low);
 await take(light, 'jobs', '/jobs');
 await take(light, 'dead-letters', '/dlq');
+await light.goto(`${url}/schedules`);
+await light.getByRole('button', { name: 'nightly clean-up', exact: true }).click();
+await take(light, 'schedules');
+await take(light, 'queue', '/queues/mail');
 await take(dark, 'dead-letter', `/dlq/${await find(dark, '/dlq?task_identifier=charge_card&limit=1', 'letters')}`);
-await take(light, 'queues', '/queues');
-await take(light, 'schedules', '/schedules');
 const report = '/jobs?task_identifier=make_report&state=running&limit=1';
 while (!(await find(dark, report, 'jobs'))) await new Promise((resolve) => setTimeout(resolve, 500));
 await dark.goto(`${url}/jobs/${await find(dark, report, 'jobs')}`);
 await dark.getByTestId('progress').getByText(/page \d\d /).waitFor();
 await take(dark, 'job');
-await take(await logIn(phone, 'dark'), 'phone-overview', '/');
+const small = await logIn(phone, 'dark');
+await small.getByRole('button', { name: '5 min' }).click();
+await take(small, 'phone-overview');
 await take(await logIn(phone, 'light'), 'phone-jobs', '/jobs');
 await browser.close();
