@@ -47,7 +47,7 @@ def from_address(program, source=None):
 
 
 def samples_until(tabs, wanted):
-    """Reads all streams until each has brought so many samples."""
+    """Reads all streams until each has brought that number of samples."""
     deadline = time.monotonic() + DEADLINE
     missing = len(tabs)
     with selectors.DefaultSelector() as selector:
@@ -83,7 +83,7 @@ def test_tabs():
         many = cost_of(tabs)
         ok(one >= 20, "each sample is read from the database")
         # Roles that may read errors see other checks of health than those that may not.
-        ok(many <= one * 1.25, f"20 samples for 200 tabs of 8 sessions take {many} statements, for one tab {one}")
+        ok(many <= one * 1.25, f"20 samples for 200 tabs of 8 sessions take {many} statements, and for one tab {one}")
         for tab in tabs:
             tab.close()
         until(lambda: web_connections() == 0, "the connections are closed")

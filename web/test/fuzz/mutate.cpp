@@ -1,5 +1,5 @@
-/* mutate.cpp - runs a driver of libFuzzer's without libFuzzer: the seeds, with random changes, for
- * a time. It does not see which code an input reaches, but any compiler can build it. Prints TAP; a
+/* mutate.cpp - runs a driver of libFuzzer's without libFuzzer: the seeds with random changes, during
+ * SECONDS. It does not see which code an input reaches, but any compiler can build it. Prints TAP; a
  * sanitizer ends it.
  *
  *   DRIVER_mutate SECONDS SEED SEEDS_DIRECTORY DICTIONARY */
