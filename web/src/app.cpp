@@ -17,24 +17,11 @@ namespace
 {
 
 constexpr Seconds kTidyInterval{5};
-/* Failed logins: of an address, and with a name from whatever address. */
-constexpr double kTriesOfAddress = 20;
-constexpr Seconds kAddressRefill{3};
-constexpr double kTriesOfName = 10;
-constexpr Seconds kNameRefill{6};
-constexpr std::size_t kMostThrottled = 10000;
-
-std::vector<std::string> known_hosts(const Options &options)
-{
-    std::vector<std::string> hosts = options.allowed_hosts;
-    for (const Endpoint &endpoint : options.listen)
-        hosts.push_back(endpoint.address.to_string());
-    return hosts;
-}
 
 SessionLimits session_limits(const Options &options)
 {
-    return {options.idle_timeout, options.session_lifetime, options.max_sessions};
+    return {options.idle_timeout, options.session_lifetime, options.max_sessions,
+            options.max_sessions_per_role};
 }
 
 PoolLimits pool_limits(const Options &options)
@@ -43,8 +30,16 @@ PoolLimits pool_limits(const Options &options)
     limits.of_session = options.session_db_connections;
     limits.in_all = options.max_db_connections;
     limits.statement = options.statement_timeout;
+    limits.longest_use = options.login_check;
     limits.read_only = options.read_only;
     return limits;
+}
+
+Reply openapi_reply()
+{
+    Reply reply;
+    reply.fixed_body = openapi_document();
+    return reply;
 }
 
 Reply no_session()
@@ -64,24 +59,27 @@ std::optional<Reply> refuse_length(const Request &request, std::size_t most)
     return problem(413, "too_large", "the body is too large");
 }
 
-/* Requests that a page makes by itself, not because of its user, do not keep the session alive. */
-bool is_of_user(const Request &request)
+/* Requests that a page makes by itself, not because of its user, do not keep the session alive. A browser
+ * opens a stream again by itself, too, and sends no header of ours then. */
+bool is_of_user(const Route &route, const Request &request)
 {
-    return count_of(request, "Backfill-Background") == 0;
+    return route.kind != Kind::stream && count_of(request, "Backfill-Background") == 0;
 }
 
 } // namespace
 
 App::App(asio::io_context &io, const Options &options, std::vector<Database> databases)
     : io_(io), options_(options), databases_(std::move(databases)),
-      guard_(known_hosts(options), options.trusted_proxies, options.proxy_user_header),
+      guard_(options.allowed_hosts, options.trusted_proxies, options.proxy_user_header),
       sessions_(session_limits(options)), pool_(io.get_executor(), pool_limits(options), sessions_),
-      tries_of_address_(kTriesOfAddress, kAddressRefill, kMostThrottled),
-      tries_of_name_(kTriesOfName, kNameRefill, kMostThrottled), tidy_timer_(io)
+      tidy_timer_(io)
 {
     const auto run = [this](std::string_view sql, const SqlValues &values, SessionPtr session,
-                            const Database &database) {
-        return run_statement(sql, values, std::move(session), database);
+                            const Database &database, Pool::Patience patience) {
+        return run_statement(sql, values, std::move(session), database, patience);
+    };
+    const auto is_check_due = [this](const Session &session, const Database &database) {
+        return pool_.is_check_due(session, database);
     };
     const auto explain = [this](const SessionPtr &session, const Database &database,
                                 const SqlError &error) {
@@ -90,12 +88,7 @@ App::App(asio::io_context &io, const Options &options, std::vector<Database> dat
                    : to_reply(to_problem(error)).body;
     };
     for (const Database &database : databases_)
-        live_.emplace_back(io_, database, run, explain);
-}
-
-bool App::is_secure(const Request &request, const Address &peer, bool by_tls) const
-{
-    return guard_.client_of(request, peer, by_tls).secure;
+        live_.emplace_back(io_, database, run, explain, is_check_due);
 }
 
 const Database *App::find_database(std::string_view name) const
@@ -127,40 +120,41 @@ SessionPtr App::session_of(const Request &request, const Client &client)
 {
     if (client.proxy_user)
         return proxy_session(*client.proxy_user);
-    const std::string_view key = session_key(header_of(request, "Cookie"));
+    const std::string_view key = session_key(header_of(request, "Cookie"), client.secure);
     SessionPtr session = key.empty() ? nullptr : sessions_.find(key);
     if (session && session->secure && !client.secure)
         return nullptr;
     return session;
 }
 
-std::optional<Reply> App::refuse_unread(const Request &request, const Address &peer, bool by_tls)
+std::variant<App::Call, Reply> App::examine(const Request &head, const Client &client)
 {
-    if (auto reply = refuse_framing(request))
-        return reply;
-    auto asked = understand(request, guard_);
+    if (auto reply = refuse_framing(head))
+        return std::move(*reply);
+    auto asked = understand(head, guard_);
     if (auto *reply = std::get_if<Reply>(&asked))
         return std::move(*reply);
-    const Route *route = std::get<Asked>(asked).match.route;
+    Call call{client, std::get<Asked>(std::move(asked)), nullptr, options_.max_body};
+    if (call.asked.what == Asked::What::api || call.asked.what == Asked::What::metrics)
+        call.session = session_of(head, client);
+    const Route *route = call.asked.match.route;
     if (route == nullptr)
-        return {};
-    if (route->kind == Kind::login)
-        return refuse_length(request, kMostLoginBytes);
-    const Client client = guard_.client_of(request, peer, by_tls);
-    if (route->kind != Kind::openapi && !session_of(request, client))
+        return call;
+    if (route->kind == Kind::login) {
+        call.most_body = std::min(kMostLoginBytes, options_.max_body);
+        if (auto reply = refuse_length(head, call.most_body))
+            return std::move(*reply);
+        return call;
+    }
+    if (route->kind != Kind::openapi && !call.session)
         return no_session();
     if (route->changes && options_.read_only)
         return problem(403, "read_only", "this program was started to change nothing");
-    return {};
+    return call;
 }
 
-Task<Reply> App::answer(const Request &request, const Address &peer, bool by_tls)
+Task<Reply> App::answer(Call &call, Request &request)
 {
-    if (auto reply = refuse_unread(request, peer, by_tls))
-        co_return std::move(*reply);
-    auto asked = understand(request, guard_);
-    const Client client = guard_.client_of(request, peer, by_tls);
-    Call call{request, client, std::get<Asked>(std::move(asked)), session_of(request, client)};
     switch (call.asked.what) {
     case Asked::What::healthz: {
         Reply reply;
@@ -169,11 +163,11 @@ Task<Reply> App::answer(const Request &request, const Address &peer, bool by_tls
         co_return reply;
     }
     case Asked::What::metrics: {
-        Reply reply = co_await answer_metrics(call);
+        Reply reply = co_await answer_metrics(call, request);
         co_return reply;
     }
     case Asked::What::api: {
-        Reply reply = co_await answer_api(call);
+        Reply reply = co_await answer_api(call, request);
         co_return reply;
     }
     default:
@@ -189,27 +183,26 @@ Task<Reply> App::answer(const Request &request, const Address &peer, bool by_tls
     co_return page_reply(request);
 }
 
-Task<Reply> App::answer_api(Call &call)
+Task<Reply> App::answer_api(Call &call, Request &request)
 {
     const Route &route = *call.asked.match.route;
     if (route.kind == Kind::openapi)
-        co_return json_reply(200, openapi_document());
+        co_return openapi_reply();
     auto bound =
-        bind_values(route, call.asked.match.path_values, call.asked.target, call.request.body());
+        bind_values(route, call.asked.match.path_values, call.asked.target, request.body());
+    wipe(request.body());
     if (const auto *wrong = std::get_if<Problem>(&bound))
         co_return to_reply(*wrong);
-    const SqlValues &values = std::get<SqlValues>(bound);
+    SqlValues &values = std::get<SqlValues>(bound);
     if (route.kind == Kind::login) {
         Reply reply = co_await log_in(call, values);
         co_return reply;
     }
-    if (!call.session)
-        co_return no_session();
     const auto name = call.asked.target.find("database");
     const Database *database = name ? find_database(*name) : call.session->database;
     if (database == nullptr)
         co_return problem(404, "no_database", "there is no database of this name");
-    if (is_of_user(call.request))
+    if (is_of_user(route, request))
         call.session->used = Clock::now();
     if (route.kind == Kind::logout)
         co_return log_out(call);
@@ -218,7 +211,7 @@ Task<Reply> App::answer_api(Call &call)
         co_return reply;
     }
     if (route.kind == Kind::stream) {
-        if (call.request.method() != http::verb::get)
+        if (request.method() != http::verb::get)
             co_return json_reply(200, std::string());
         Reply reply = co_await answer_stream(call.session, *database);
         co_return reply;
@@ -247,13 +240,13 @@ Task<Reply> App::answer_stream(SessionPtr session, const Database &database)
     co_return problem(404, "no_database", "there is no database of this name");
 }
 
-Task<Reply> App::answer_metrics(Call &call)
+Task<Reply> App::answer_metrics(Call &call, Request &request)
 {
     std::optional<Reply> refused;
     SessionPtr session = call.session;
     if (!session)
         session =
-            co_await basic_session(header_of(call.request, "Authorization"), call.client, refused);
+            co_await basic_session(header_of(request, "Authorization"), call.client, refused);
     if (refused)
         co_return std::move(*refused);
     const Database &database = databases_.front();
@@ -271,14 +264,9 @@ Task<Reply> App::answer_metrics(Call &call)
     co_return reply;
 }
 
-bool App::is_login(const Request &request)
-{
-    return view(request.target()).starts_with("/api/v1/login");
-}
-
 void App::start()
 {
-    asio::co_spawn(io_, tidy_up(), asio::detached);
+    spawn(io_.get_executor(), tidy_up());
 }
 
 void App::stop()
@@ -301,6 +289,7 @@ Task<> App::tidy_up()
 {
     while (!stopping_) {
         pool_.sweep();
+        tries_.sweep(Clock::now());
         tidy_timer_.expires_after(kTidyInterval);
         ErrorCode ignored;
         co_await tidy_timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));

@@ -1,5 +1,7 @@
 /* app_login.cpp - logins, and what a session is told of itself. */
 #include "app.hpp"
+
+#include "address.hpp"
 #include "credentials.hpp"
 #include "log.hpp"
 #include "version.hpp"
@@ -63,41 +65,43 @@ Reply wrong_login()
 
 } // namespace
 
-/* Opens the session's first connection. Success costs no try. */
+Reply busy()
+{
+    Reply reply = problem(503, "busy", "too many logins are in progress", "Try again.");
+    reply.headers.emplace_back("Retry-After", "1");
+    return reply;
+}
+
+/* Opens the session's first connection. Success costs no try, nor does a login that nothing has judged. */
 Task<std::optional<Reply>> App::check_login(SessionPtr session, const Client &client)
 {
-    const std::string address = client.address.to_string();
-    const TimePoint now = Clock::now();
-    if (const int seconds = tries_of_address_.take(address, now); seconds > 0)
-        co_return too_many_tries(seconds);
-    if (const int seconds = tries_of_name_.take(session->user, now); seconds > 0)
-        co_return too_many_tries(seconds);
-    if (logins_in_progress_ >= kMostLoginsAtOnce)
-        co_return too_many_tries(1);
     if (session->user.empty() || session->user.size() > kLongestName ||
         session->password.text().empty())
         co_return wrong_login();
-    logins_in_progress_++;
+    if (logins_in_progress_ >= kMostLoginsAtOnce)
+        co_return busy();
+    const std::string address = counted_as(client.address).to_string();
+    if (const int seconds = tries_.take(session->user, address, Clock::now()); seconds > 0)
+        co_return too_many_tries(seconds);
+    const Counted counted(logins_in_progress_);
     auto borrowed = co_await pool_.borrow(session, *session->database);
-    logins_in_progress_--;
     if (const auto *error = std::get_if<SqlError>(&borrowed)) {
-        const std::string line = "login as \"" + session->user + "\" from " + address;
+        const std::string line =
+            "login as \"" + session->user + "\" from " + client.address.to_string();
         if (error->is_refused_login()) {
             log_line(line + " refused: " + error->message + (error->hint.empty() ? "" : ": ") +
                      error->hint);
             co_return wrong_login();
         }
-        tries_of_address_.refund(address, Clock::now());
-        tries_of_name_.refund(session->user, Clock::now());
+        tries_.refund(session->user, address, Clock::now());
         co_return unreachable(session, *session->database, *error);
     }
-    tries_of_address_.refund(address, Clock::now());
-    tries_of_name_.refund(session->user, Clock::now());
+    tries_.refund(session->user, address, Clock::now());
     co_return std::nullopt;
 }
 
 /* Under a new key, so that a key which was planted in the browser before is of no use. */
-Task<Reply> App::log_in(Call &call, const SqlValues &values)
+Task<Reply> App::log_in(Call &call, SqlValues &values)
 {
     if (call.client.proxy_user)
         co_return problem(409, "proxy_login", "the proxy has logged this client in");
@@ -105,6 +109,7 @@ Task<Reply> App::log_in(Call &call, const SqlValues &values)
     if (database == nullptr)
         co_return problem(404, "no_database", "there is no database of this name");
     auto session = std::make_shared<Session>(*values[0], *values[1], database);
+    wipe(*values[1]);
     session->secure = call.client.secure;
     auto refused = co_await check_login(session, call.client);
     if (refused) {
@@ -174,7 +179,7 @@ Task<Reply> App::describe_session(SessionPtr session, const Database &database)
     co_return json_reply(200, session_json(*session, database, rows.front().front().value()));
 }
 
-/* Its key is the header itself, which nothing but that client knows. */
+/* Its key is the name and the password, which nothing but that client knows. */
 Task<SessionPtr> App::basic_session(std::string_view authorization, const Client &client,
                                     std::optional<Reply> &refused)
 {
@@ -185,9 +190,10 @@ Task<SessionPtr> App::basic_session(std::string_view authorization, const Client
                                       "Basic realm=\"backfill\", charset=\"UTF-8\"");
         co_return nullptr;
     }
-    const std::string key = "basic:" + std::string(authorization);
-    SessionPtr session = sessions_.find(key);
+    const Secret key("basic:" + credentials->first + ":" + credentials->second);
+    SessionPtr session = sessions_.find(key.text());
     if (session) {
+        wipe(credentials->second);
         session->used = Clock::now();
         co_return session;
     }
@@ -195,7 +201,7 @@ Task<SessionPtr> App::basic_session(std::string_view authorization, const Client
         std::make_shared<Session>(credentials->first, credentials->second, &databases_.front());
     wipe(credentials->second);
     refused = co_await check_login(session, client);
-    if (!refused && !sessions_.add_as(key, session))
+    if (!refused && !sessions_.add_as(key.text(), session))
         refused = problem(503, "too_many_sessions", "there are too many sessions");
     if (refused)
         sessions_.end(session);

@@ -41,6 +41,15 @@ Reply reply_of(const Route &route, const SqlRows &rows)
     return reply;
 }
 
+/* The object as it is after a change. The change is done, also if the object cannot be shown: the role may
+ * not see it, or it has gone since. */
+Reply reply_after_change(const Route &route, const SqlResult &after)
+{
+    const auto *rows = std::get_if<SqlRows>(&after);
+    Reply reply = reply_of(route, rows == nullptr ? SqlRows() : *rows);
+    return reply.status == route.success ? reply : json_reply(route.success, "{}");
+}
+
 } // namespace
 
 /* Names of hosts are the operator's business. */
@@ -65,15 +74,15 @@ Reply App::unreachable(const SessionPtr &session, const Database &database, cons
 /* A route that may take longer than others has its connection for itself meanwhile. */
 Task<SqlResult> App::run_once(const Route &route, const SqlValues &values, Lease &lease)
 {
-    const TimePoint deadline = pool_.statement_deadline(route.timeout);
-    if (route.timeout > 0) {
-        const SqlValues longer = milliseconds(Seconds(route.timeout));
+    const TimePoint deadline = pool_.statement_deadline(route.times);
+    if (route.times > 1) {
+        const SqlValues longer = milliseconds(pool_.limits().statement * route.times);
         auto set = co_await lease->query(kSetTimeout, longer, deadline);
         if (std::holds_alternative<SqlError>(set))
             co_return set;
     }
     auto result = co_await lease->query(route.sql, values, deadline);
-    if (route.timeout > 0 && lease->is_usable()) {
+    if (route.times > 1 && lease->is_usable()) {
         const SqlValues usual = milliseconds(pool_.limits().statement);
         auto set = co_await lease->query(kSetTimeout, usual, deadline);
         if (std::holds_alternative<SqlError>(set))
@@ -102,23 +111,22 @@ Task<Reply> App::run_route(const Route &route, const SqlValues &values, SessionP
         if (reply.status != route.success || route.then_sql.empty())
             co_return reply;
         const SqlValues first{values.front()};
-        auto after = co_await lease->query(route.then_sql, first, pool_.statement_deadline(0));
-        if (const auto *error = std::get_if<SqlError>(&after))
-            co_return to_reply(to_problem(*error));
-        co_return reply_of(route, std::get<SqlRows>(after));
+        auto after = co_await lease->query(route.then_sql, first, pool_.statement_deadline());
+        co_return reply_after_change(route, after);
     }
 }
 
 /* The same for a statement that reads. */
 Task<SqlResult> App::run_statement(std::string_view sql, const SqlValues &values,
-                                   SessionPtr session, const Database &database)
+                                   SessionPtr session, const Database &database,
+                                   Pool::Patience patience)
 {
     for (;;) {
-        auto borrowed = co_await pool_.borrow(session, database);
+        auto borrowed = co_await pool_.borrow(session, database, patience);
         if (const auto *error = std::get_if<SqlError>(&borrowed))
             co_return *error;
         Lease &lease = std::get<Lease>(borrowed);
-        auto result = co_await lease->query(sql, values, pool_.statement_deadline(0));
+        auto result = co_await lease->query(sql, values, pool_.statement_deadline());
         const auto *error = std::get_if<SqlError>(&result);
         if (error == nullptr || !error->is_disconnection() || !lease.is_used())
             co_return result;

@@ -2,19 +2,21 @@
  * gives the thread to others. */
 #pragma once
 
+#include "log.hpp"
+
 /* Boost 1.74 uses of it without including it. */
 #include <utility>
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 
@@ -27,6 +29,32 @@ template <class T = void> using Task = asio::awaitable<T>;
 using Clock = std::chrono::steady_clock;
 using TimePoint = Clock::time_point;
 using Seconds = std::chrono::seconds;
+
+/* Counts as long as it lives. */
+template <class Number> class Counted
+{
+  public:
+    explicit Counted(Number &count) : count_(count) { count_++; }
+    ~Counted() { count_--; }
+    Counted(const Counted &) = delete;
+    Counted &operator=(const Counted &) = delete;
+
+  private:
+    Number &count_;
+};
+
+/* Starts a coroutine that nothing waits for; the log has what ends it early. */
+inline void spawn(const asio::any_io_executor &executor, Task<> task)
+{
+    asio::co_spawn(executor, std::move(task), [](std::exception_ptr end) {
+        try {
+            if (end)
+                std::rethrow_exception(end);
+        } catch (const std::exception &error) {
+            log_line(std::string("internal error: ") + error.what());
+        }
+    });
+}
 
 /* Calls a function at a time, unless it is destroyed before. */
 class Alarm

@@ -213,7 +213,8 @@ value_of(const Parameter &parameter, const Sources &sources, std::size_t &next_o
         converted = convert_text(parameter.type, sources.path_values.at(next_of_path++));
     } else if (parameter.from == From::query) {
         const auto text = sources.target.find(parameter.name);
-        if (text && (!text->empty() || parameter.required))
+        /* An empty text is a value: a filter for what has none. */
+        if (text && (!text->empty() || parameter.required || parameter.type == Type::text))
             converted = convert_text(parameter.type, *text);
     } else {
         const JsonFields &fields = parameter.from == From::body ? sources.body : sources.filter;

@@ -1,6 +1,8 @@
 /* clients.cpp - see clients.hpp. */
 #include "clients.hpp"
 
+#include "address.hpp"
+
 namespace backfill::web
 {
 
@@ -9,7 +11,7 @@ namespace backfill::web
 bool Clients::close_one(const boost::asio::ip::address *address)
 {
     for (ClientConnection &connection : all_) {
-        if (!connection.waits || connection.is_last ||
+        if (connection.doing == Doing::working || connection.is_last ||
             (address != nullptr && connection.address != *address))
             continue;
         connection.is_last = true;
@@ -19,16 +21,18 @@ bool Clients::close_one(const boost::asio::ip::address *address)
     return false;
 }
 
-bool Clients::admit(const boost::asio::ip::address &address)
+bool Clients::admit(const boost::asio::ip::address &address, bool is_proxy)
 {
-    const auto entry = of_address_.find(address);
-    if (entry != of_address_.end() && entry->second >= most_of_address_)
-        return close_one(&address);
+    const auto counted = counted_as(address);
+    const auto entry = of_address_.find(counted);
+    if (!is_proxy && entry != of_address_.end() && entry->second >= most_of_address_)
+        return close_one(&counted);
     return all_.size() < most_ || close_one(nullptr);
 }
 
 Clients::Place Clients::add(ClientConnection connection)
 {
+    connection.address = counted_as(connection.address);
     of_address_[connection.address]++;
     all_.push_back(std::move(connection));
     return std::prev(all_.end());
@@ -42,9 +46,9 @@ void Clients::remove(Place place)
     all_.erase(place);
 }
 
-void Clients::now_waits(Place place)
+void Clients::now(Doing doing, Place place)
 {
-    place->waits = true;
+    place->doing = doing;
     all_.splice(all_.end(), all_, place);
 }
 
@@ -52,7 +56,7 @@ void Clients::end_all()
 {
     for (ClientConnection &connection : all_) {
         connection.is_last = true;
-        if (connection.waits)
+        if (connection.doing == Doing::reading)
             connection.close();
     }
 }

@@ -15,8 +15,9 @@ namespace backfill::web
 struct ClientConnection {
     boost::asio::ip::address address;
     std::function<void()> close;
-    /* No complete request of it is being answered. */
-    bool waits = true;
+    /* Reading or waiting for a request, working on it, or sending a reply. Only while the program works
+     * on a request does the connection not have to make room: the rest is up to the client. */
+    enum class Doing { reading, working, sending } doing = Doing::reading;
     /* It ends after the present reply. */
     bool is_last = false;
 };
@@ -25,23 +26,23 @@ class Clients
 {
   public:
     using Place = std::list<ClientConnection>::iterator;
+    using Doing = ClientConnection::Doing;
 
     Clients(std::size_t most, std::size_t most_of_address)
         : most_(most), most_of_address_(most_of_address)
     {
     }
 
-    /* Whether one more of this address may come; to make room, the connection that has waited for
-     * longest is closed. */
-    bool admit(const boost::asio::ip::address &address);
+    /* Whether one more of this address may come; to make room, the connection is closed that has not
+     * got on for longest. A proxy's address stands for many clients, so it has no limit of its own. */
+    bool admit(const boost::asio::ip::address &address, bool is_proxy);
 
     Place add(ClientConnection connection);
     void remove(Place place);
-    /* It waits again; those that have waited for longest stand first. */
-    void now_waits(Place place);
-    void now_busy(Place place) { place->waits = false; }
+    /* It has got on: those that have not for longest stand first. */
+    void now(Doing doing, Place place);
 
-    /* Closes those that wait; the others end with their reply. */
+    /* Closes those that read; the others end with their reply. */
     void end_all();
 
     std::size_t count() const { return all_.size(); }

@@ -32,6 +32,9 @@ constexpr Seconds kEventTime{20};
 constexpr Seconds kLingerTime{2};
 constexpr std::size_t kMostLingered = 256 * 1024;
 constexpr std::size_t kReadSize = 4096;
+/* Bytes on the way to the parser: at most a header, or what stands around a chunk of a body. The body itself
+ * does not stay there. */
+constexpr std::size_t kMostBuffered = 2 * kMostHeaderBytes;
 
 template <class Stream>
 Task<bool> send(Stream &stream, std::string_view head, std::string_view body)
@@ -49,6 +52,7 @@ Task<bool> send_reply(Stream &stream, Conversation &conversation, const Reply &r
     manner.keep_alive = manner.keep_alive && !reply.close && !conversation.place->is_last;
     const bool has_body = !manner.head_only && reply.status != 204 && reply.status != 304;
     const std::string head = head_of(reply, manner);
+    conversation.clients.now(Clients::Doing::sending, conversation.place);
     conversation.plain.expires_after(kReplyTime);
     const bool sent = co_await send(stream, head, has_body ? reply.content() : std::string_view());
     co_return sent &&manner.keep_alive;
@@ -59,6 +63,7 @@ template <class Stream>
 Task<> send_events(Stream &stream, Conversation &conversation, const Reply &reply, Manner manner)
 {
     manner.endless = true;
+    conversation.clients.now(Clients::Doing::sending, conversation.place);
     conversation.plain.expires_after(kEventTime);
     const std::string head = head_of(reply, manner);
     bool sent = co_await send(stream, head, std::string_view());
@@ -69,16 +74,18 @@ Task<> send_events(Stream &stream, Conversation &conversation, const Reply &repl
         conversation.plain.expires_after(kEventTime);
         sent = co_await send(stream, text ? std::string_view(*text) : std::string_view(": \n\n"),
                              std::string_view());
+        conversation.clients.now(Clients::Doing::sending, conversation.place);
     }
     reply.events->close();
 }
 
 /* An error of the program must not end it. */
-Task<Reply> answer_safely(Conversation &conversation, const Request &request)
+Task<Reply> answer_safely(Conversation &conversation, App::Call &call, Request &request)
 {
+    conversation.plain.expires_never();
+    conversation.clients.now(Clients::Doing::working, conversation.place);
     try {
-        Reply reply =
-            co_await conversation.app.answer(request, conversation.peer, conversation.by_tls);
+        Reply reply = co_await conversation.app.answer(call, request);
         co_return reply;
     } catch (const std::exception &error) {
         log_line(std::string("internal error: ") + error.what());
@@ -140,6 +147,35 @@ void wipe_all(flat_buffer &buffer)
     OPENSSL_cleanse(area.data(), area.size());
 }
 
+/* Reads the body and answers; false when the connection is to end. */
+template <class Stream>
+Task<bool> answer_call(Stream &stream, Conversation &conversation, flat_buffer &buffer,
+                       Parser &parser, App::Call &call, Manner manner)
+{
+    parser.body_limit(call.most_body);
+    const std::size_t headers = headers_of(parser.get());
+    const ErrorCode error = co_await read_body(stream, conversation, buffer, parser);
+    if (error) {
+        if (deserves_reply(error))
+            co_await send_reply(stream, conversation, reply_to_parse_error(error), Manner());
+        co_return false;
+    }
+    Request request = parser.release();
+    if (auto refused = refuse_trailers(request, headers)) {
+        co_await send_reply(stream, conversation, *refused, manner);
+        co_return false;
+    }
+    const Reply reply = co_await answer_safely(conversation, call, request);
+    wipe(request.body());
+    wipe_all(buffer);
+    if (reply.events) {
+        co_await send_events(stream, conversation, reply, manner);
+        co_return false;
+    }
+    const bool goes_on = co_await send_reply(stream, conversation, reply, manner);
+    co_return goes_on;
+}
+
 /* One request and its reply; false when the connection is to end. */
 template <class Stream>
 Task<bool> converse_once(Stream &stream, Conversation &conversation, flat_buffer &buffer,
@@ -149,38 +185,24 @@ Task<bool> converse_once(Stream &stream, Conversation &conversation, flat_buffer
     Parser parser;
     parser.header_limit(kMostHeaderBytes);
     parser.body_limit(conversation.options.max_body);
-    ErrorCode error = co_await read_head(stream, conversation, buffer, parser, is_first);
+    const ErrorCode error = co_await read_head(stream, conversation, buffer, parser, is_first);
     if (error) {
         if (deserves_reply(error))
             co_await send_reply(stream, conversation, reply_to_parse_error(error), Manner());
         co_return false;
     }
-    conversation.clients.now_busy(conversation.place);
     const Request &head = parser.get();
-    Manner manner = manner_of(head, app.is_secure(head, conversation.peer, conversation.by_tls));
-    if (auto refused = app.refuse_unread(head, conversation.peer, conversation.by_tls)) {
+    const Client client = app.client_of(head, conversation.peer, conversation.by_tls);
+    const Manner manner = manner_of(head, client.secure);
+    auto examined = app.examine(head, client);
+    bool goes_on = false;
+    if (auto *refused = std::get_if<Reply>(&examined)) {
         refused->close = refused->close || announces_body(head);
-        const bool goes_on = co_await send_reply(stream, conversation, *refused, manner);
-        co_return goes_on;
+        goes_on = co_await send_reply(stream, conversation, *refused, manner);
+    } else {
+        goes_on = co_await answer_call(stream, conversation, buffer, parser,
+                                       std::get<App::Call>(examined), manner);
     }
-    if (app.is_login(head))
-        parser.body_limit(std::min(kMostLoginBytes, conversation.options.max_body));
-    error = co_await read_body(stream, conversation, buffer, parser);
-    if (error) {
-        if (deserves_reply(error))
-            co_await send_reply(stream, conversation, reply_to_parse_error(error), Manner());
-        co_return false;
-    }
-    Request request = parser.release();
-    conversation.plain.expires_never();
-    const Reply reply = co_await answer_safely(conversation, request);
-    wipe(request.body());
-    wipe_all(buffer);
-    if (reply.events) {
-        co_await send_events(stream, conversation, reply, manner);
-        co_return false;
-    }
-    const bool goes_on = co_await send_reply(stream, conversation, reply, manner);
     co_return goes_on;
 }
 
@@ -198,12 +220,12 @@ Task<> linger(Conversation &conversation)
 
 template <class Stream> Task<> talk_on(Stream &stream, Conversation &conversation)
 {
-    flat_buffer buffer(kMostHeaderBytes + conversation.options.max_body);
+    flat_buffer buffer(kMostBuffered);
     bool is_first = true;
     bool goes_on = true;
     while (goes_on && !conversation.place->is_last) {
         goes_on = co_await converse_once(stream, conversation, buffer, is_first);
-        conversation.clients.now_waits(conversation.place);
+        conversation.clients.now(Clients::Doing::reading, conversation.place);
         is_first = false;
     }
     co_await linger(conversation);

@@ -1,6 +1,7 @@
 /* credentials.cpp - see credentials.hpp. */
 #include "credentials.hpp"
 
+#include "secret.hpp"
 #include "url.hpp"
 
 #include <algorithm>
@@ -17,6 +18,11 @@ bool is_key(std::string_view text)
 {
     return text.size() == kKeyLength &&
            text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+std::string_view cookie_name(bool secure)
+{
+    return secure ? kSecureCookieName : kCookieName;
 }
 
 int base64_digit(char c)
@@ -52,7 +58,7 @@ std::optional<std::string> base64_decode(std::string_view text)
 
 } // namespace
 
-std::string_view session_key(std::string_view cookies)
+std::string_view session_key(std::string_view cookies, bool secure)
 {
     while (!cookies.empty()) {
         const std::string_view cookie = trim(cookies.substr(0, cookies.find(';')));
@@ -60,7 +66,7 @@ std::string_view session_key(std::string_view cookies)
                                                            ? cookies.size()
                                                            : cookies.find(';') + 1));
         const std::size_t equals = cookie.find('=');
-        if (equals != std::string_view::npos && cookie.substr(0, equals) == kCookieName &&
+        if (equals != std::string_view::npos && cookie.substr(0, equals) == cookie_name(secure) &&
             is_key(cookie.substr(equals + 1)))
             return cookie.substr(equals + 1);
     }
@@ -69,7 +75,7 @@ std::string_view session_key(std::string_view cookies)
 
 std::string set_cookie(std::string_view key, bool secure)
 {
-    std::string cookie(kCookieName);
+    std::string cookie(cookie_name(secure));
     cookie.append("=").append(key).append("; Path=/; HttpOnly; SameSite=Strict");
     if (secure)
         cookie += "; Secure";
@@ -83,13 +89,15 @@ std::optional<std::pair<std::string, std::string>> basic_credentials(std::string
     header = trim(header);
     if (lower(header.substr(0, 6)) != "basic ")
         return {};
-    const auto decoded = base64_decode(trim(header.substr(6)));
+    auto decoded = base64_decode(trim(header.substr(6)));
     if (!decoded || !is_text(*decoded))
         return {};
     const std::size_t colon = decoded->find(':');
     if (colon == std::string::npos)
         return {};
-    return std::pair{decoded->substr(0, colon), decoded->substr(colon + 1)};
+    std::pair credentials{decoded->substr(0, colon), decoded->substr(colon + 1)};
+    wipe(*decoded);
+    return credentials;
 }
 
 } // namespace backfill::web

@@ -10,9 +10,12 @@ namespace backfill::web
 {
 
 constexpr std::string_view kCookieName = "backfill_session";
+/* Under TLS. Browsers take a cookie of such a name from this very host by TLS only, so neither a host beside
+ * it nor plain HTTP can plant one. */
+constexpr std::string_view kSecureCookieName = "__Host-backfill_session";
 
 /* The session's key in a header Cookie; empty if there is none, or it is no key. */
-std::string_view session_key(std::string_view cookies);
+std::string_view session_key(std::string_view cookies, bool secure = false);
 
 /* The header Set-Cookie. An empty key makes the browser forget it. */
 std::string set_cookie(std::string_view key, bool secure);

@@ -7,7 +7,10 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include <algorithm>
+#include <cstdlib>
+#include <iterator>
 #include <memory>
+#include <new>
 #include <stdexcept>
 
 namespace backfill::web
@@ -16,12 +19,14 @@ namespace backfill::web
 namespace
 {
 
-std::string *find_option(ConnectionOptions &options, std::string_view keyword)
+constexpr std::string_view kImpossible = "?";
+
+template <class Options> auto *find_option(Options &options, std::string_view keyword)
 {
     for (auto &[name, value] : options)
         if (name == keyword)
             return &value;
-    return nullptr;
+    return static_cast<decltype(&options.front().second)>(nullptr);
 }
 
 void set_option(ConnectionOptions &options, std::string_view keyword, std::string_view value)
@@ -65,6 +70,83 @@ Task<std::vector<std::string>> addresses_of(std::string host, TimePoint deadline
     co_return addresses;
 }
 
+using OptionList = std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption *)>;
+
+[[noreturn]] void fail_to_read(const Database &database, const std::string &what)
+{
+    throw std::invalid_argument("the connection string of database \"" + database.name +
+                                "\" cannot be read: " + what.substr(0, what.find('\n')));
+}
+
+ConnectionOptions given_in(const PQconninfoOption *options)
+{
+    ConnectionOptions given;
+    for (; options->keyword != nullptr; options++)
+        if (options->val != nullptr && *options->val != '\0')
+            given.emplace_back(options->keyword, options->val);
+    return given;
+}
+
+/* What libpq would use to connect. A value that it does not know makes it stop before it does so. */
+struct Gathered {
+    ConnectionOptions options;
+    std::string stopped_by;
+};
+Gathered gather(ConnectionOptions options)
+{
+    set_option(options, "gssencmode", kImpossible);
+    const PqArguments arguments(options);
+    const std::unique_ptr<PGconn, void (*)(PGconn *)> connection(
+        PQconnectStartParams(arguments.keywords(), arguments.values(), 0), PQfinish);
+    const OptionList found(PQconninfo(connection.get()), PQconninfoFree);
+    if (!found)
+        throw std::bad_alloc();
+    return {given_in(found.get()), PQerrorMessage(connection.get())};
+}
+
+/* libpq would look up a service in files, and the names of hosts that the service or the environment add by
+ * asking a name server, each time that it connects, and wait for that. What it makes up itself for a user
+ * and a database that are not given is left out. */
+ConnectionOptions expand(const Database &database, const ConnectionOptions &given)
+{
+    ConnectionOptions nobody = given;
+    set_option(nobody, "user", kImpossible);
+    Gathered all = gather(nobody);
+    if (all.stopped_by.find("gssencmode") == std::string::npos)
+        fail_to_read(database, all.stopped_by);
+    const ConnectionOptions with_user = gather(given).options;
+    ConnectionOptions expanded;
+    for (auto &[keyword, value] : all.options) {
+        const bool is_ours = keyword == "gssencmode" || keyword == "service" ||
+                             keyword == "servicefile" || keyword == "user" ||
+                             (keyword == "dbname" && value == kImpossible);
+        if (!is_ours)
+            expanded.emplace_back(keyword, std::move(value));
+    }
+    for (const auto &[keyword, value] : with_user)
+        if (keyword == "user")
+            expanded.emplace_back(keyword, value);
+    for (const auto &[keyword, value] : given)
+        if (keyword == "gssencmode")
+            expanded.emplace_back(keyword, value);
+    return expanded;
+}
+
+/* Two servers of "prefer-standby": all are asked whether they are one before any will do. */
+std::vector<ConnectionOptions> in_order(std::vector<ConnectionOptions> attempts)
+{
+    const std::string *wanted = find_option(attempts.front(), "target_session_attrs");
+    if (wanted == nullptr || *wanted != "prefer-standby")
+        return attempts;
+    std::vector<ConnectionOptions> again = attempts;
+    for (ConnectionOptions &options : attempts)
+        set_option(options, "target_session_attrs", "standby");
+    for (ConnectionOptions &options : again)
+        set_option(options, "target_session_attrs", "any");
+    std::move(again.begin(), again.end(), std::back_inserter(attempts));
+    return attempts;
+}
+
 } // namespace
 
 Database parse_database(std::string_view text)
@@ -77,17 +159,13 @@ Database parse_database(std::string_view text)
         throw std::invalid_argument("the name of a database must be UTF-8");
     const std::string conninfo(text.substr(equals + 1));
     char *message = nullptr;
-    const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption *)> options(
-        PQconninfoParse(conninfo.c_str(), &message), PQconninfoFree);
+    const OptionList options(PQconninfoParse(conninfo.c_str(), &message), PQconninfoFree);
     if (!options) {
         const std::string what = message == nullptr ? "out of memory" : message;
         PQfreemem(message);
-        throw std::invalid_argument("the connection string of database \"" + database.name +
-                                    "\" cannot be read: " + std::string(what, 0, what.find('\n')));
+        fail_to_read(database, what);
     }
-    for (const PQconninfoOption *option = options.get(); option->keyword != nullptr; option++)
-        if (option->val != nullptr)
-            database.options.emplace_back(option->keyword, option->val);
+    database.options = expand(database, given_in(options.get()));
     return database;
 }
 
@@ -108,37 +186,55 @@ ConnectionOptions login_options(const Database &database, std::string_view user,
     return options;
 }
 
-Task<std::variant<ConnectionOptions, SqlError>> resolve_hosts(ConnectionOptions options,
-                                                              TimePoint deadline)
+Task<std::variant<std::vector<ConnectionOptions>, SqlError>>
+attempts_of(const ConnectionOptions &options, TimePoint deadline)
 {
-    const std::string *host = find_option(options, "host");
-    if (host == nullptr || host->empty() || find_option(options, "hostaddr") != nullptr)
-        co_return options;
-    const std::vector<std::string> hosts = split(*host);
-    const std::string *port = find_option(options, "port");
-    std::vector<std::string> ports = split(port == nullptr ? std::string() : *port);
+    const auto value = [&](std::string_view keyword) {
+        const std::string *found = find_option(options, keyword);
+        return found == nullptr ? std::string() : *found;
+    };
+    const std::vector<std::string> hosts = split(value("host"));
+    const std::vector<std::string> given_addresses = split(value("hostaddr"));
+    std::vector<std::string> ports = split(value("port"));
+    const std::size_t count = std::max(hosts.size(), given_addresses.size());
     if (ports.size() == 1)
-        ports.resize(hosts.size(), ports.front());
-    if (ports.size() != hosts.size())
-        co_return options; /* libpq says what is wrong */
-    std::string names;
-    std::string addresses;
-    std::string all_ports;
-    for (std::size_t i = 0; i < hosts.size(); i++) {
-        const std::vector<std::string> found = co_await addresses_of(hosts[i], deadline);
-        for (const std::string &address : found) {
-            const std::string comma = names.empty() && addresses.empty() ? "" : ",";
-            names += comma + hosts[i];
-            addresses += comma + address;
-            all_ports += comma + ports[i];
+        ports.resize(count, ports.front());
+    std::vector<ConnectionOptions> attempts;
+    for (std::size_t i = 0; i < count; i++) {
+        const std::string host = i < hosts.size() ? hosts[i] : std::string();
+        std::vector<std::string> addresses{given_addresses.size() == count ? given_addresses[i]
+                                                                           : std::string()};
+        if (addresses.front().empty())
+            addresses = co_await addresses_of(host, deadline);
+        for (const std::string &address : addresses) {
+            attempts.push_back(options);
+            set_option(attempts.back(), "host", host);
+            set_option(attempts.back(), "hostaddr", address);
+            set_option(attempts.back(), "port", i < ports.size() ? ports[i] : std::string());
         }
     }
-    if (names.empty())
-        co_return SqlError{"08001", "no address is known of host " + *host, {}, {}};
-    set_option(options, "host", names);
-    set_option(options, "hostaddr", addresses);
-    set_option(options, "port", all_ports);
-    co_return options;
+    if (attempts.empty())
+        co_return SqlError{"08001", "no address is known of host " + value("host"), {}, {}};
+    co_return in_order(std::move(attempts));
+}
+
+TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left, TimePoint now,
+                              TimePoint deadline)
+{
+    TimePoint end = now + (deadline - now) / static_cast<int>(attempts_left);
+    for (const auto &[keyword, value] : options) {
+        const int seconds = keyword == "connect_timeout" ? std::atoi(value.c_str()) : 0;
+        if (seconds > 0)
+            end = std::min(end, now + Seconds(seconds));
+    }
+    return end;
+}
+
+void wipe_passwords(std::vector<ConnectionOptions> &attempts)
+{
+    for (ConnectionOptions &options : attempts)
+        if (std::string *password = find_option(options, "password"))
+            wipe(*password);
 }
 
 } // namespace backfill::web

@@ -15,11 +15,12 @@ namespace backfill::web
 struct Database {
     /* As in the page and in ?database=. */
     std::string name;
-    /* The connection string, taken apart. */
+    /* The connection string, taken apart, with what a service and the environment add. */
     ConnectionOptions options;
 };
 
-/* From "NAME=CONNINFO"; throws std::invalid_argument that says what is wrong with it. */
+/* From "NAME=CONNINFO"; throws std::invalid_argument that says what is wrong with it. May wait for
+ * files: it is for the start of the program. */
 Database parse_database(std::string_view text);
 
 /* libpq's options for a login with a name and a password; without a name for the one that the
@@ -27,9 +28,17 @@ Database parse_database(std::string_view text);
 ConnectionOptions login_options(const Database &database, std::string_view user,
                                 std::string_view password);
 
-/* The same options with addresses instead of names of hosts, found without blocking. If no name can
- * be resolved: an error. */
-Task<std::variant<ConnectionOptions, SqlError>> resolve_hosts(ConnectionOptions options,
-                                                              TimePoint deadline);
+/* The same options for each address of each host, in the order in which they are to be tried; names are
+ * resolved without blocking. If none can be: an error. */
+Task<std::variant<std::vector<ConnectionOptions>, SqlError>>
+attempts_of(const ConnectionOptions &options, TimePoint deadline);
+
+/* How long an attempt may take of the time for all that are left: its share, or connect_timeout if that is
+ * less. A host that does not answer must leave time for the next one. */
+TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left, TimePoint now,
+                              TimePoint deadline);
+
+/* Overwrites the passwords in them. */
+void wipe_passwords(std::vector<ConnectionOptions> &attempts);
 
 } // namespace backfill::web

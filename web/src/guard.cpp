@@ -1,6 +1,7 @@
 /* guard.cpp - see guard.hpp. */
 #include "guard.hpp"
 
+#include "address.hpp"
 #include "url.hpp"
 
 #include <algorithm>
@@ -14,14 +15,6 @@ namespace ip = boost::asio::ip;
 namespace
 {
 
-/* An IPv4 address in IPv6's clothes is what a listener on :: sees. */
-ip::address plain(const ip::address &address)
-{
-    if (address.is_v6() && address.to_v6().is_v4_mapped())
-        return ip::make_address_v4(ip::v4_mapped, address.to_v6());
-    return address;
-}
-
 template <class Bytes> bool same_bits(const Bytes &a, const Bytes &b, unsigned bits)
 {
     for (std::size_t i = 0; i < a.size() && bits > 0; i++) {
@@ -31,6 +24,13 @@ template <class Bytes> bool same_bits(const Bytes &a, const Bytes &b, unsigned b
         bits -= here;
     }
     return true;
+}
+
+/* Of a list with commas: what a proxy adds stands at the end. */
+std::string_view last_item(std::string_view list)
+{
+    const std::size_t comma = list.rfind(',');
+    return comma == std::string_view::npos ? list : list.substr(comma + 1);
 }
 
 Reply cross_site()
@@ -87,12 +87,10 @@ ip::address Guard::forwarded_for(std::string_view list, const ip::address &peer)
 {
     ip::address client = peer;
     while (!list.empty()) {
-        const std::size_t comma = list.rfind(',');
-        const std::string_view item =
-            trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
-        list = comma == std::string_view::npos ? std::string_view() : list.substr(0, comma);
+        const std::string_view item = last_item(list);
+        list.remove_suffix(std::min(list.size(), item.size() + 1));
         boost::system::error_code error;
-        const ip::address address = ip::make_address(std::string(item), error);
+        const ip::address address = ip::make_address(std::string(trim(item)), error);
         if (error)
             break;
         client = address;
@@ -107,10 +105,11 @@ Client Guard::client_of(const Request &request, const ip::address &peer, bool by
     Client client{plain(peer), by_tls, {}};
     if (!is_proxy(peer))
         return client;
-    client.address = plain(forwarded_for(header_of(request, "X-Forwarded-For"), peer));
-    client.secure = by_tls || lower(trim(header_of(request, "X-Forwarded-Proto"))) == "https";
+    client.address = plain(forwarded_for(list_of(request, "X-Forwarded-For"), peer));
+    const std::string protocols = list_of(request, "X-Forwarded-Proto");
+    client.secure = by_tls || lower(trim(last_item(protocols))) == "https";
     /* Two of them: one may be the client's own. */
-    if (count_of(request, user_header_) == 1)
+    if (!user_header_.empty() && count_of(request, user_header_) == 1)
         client.proxy_user = std::string(trim(header_of(request, user_header_)));
     return client;
 }

@@ -38,6 +38,7 @@ struct Client {
 class Guard
 {
   public:
+    /* user_header: in which proxies name a role; empty: in none. */
     Guard(const std::vector<std::string> &allowed_hosts, std::vector<AddressRange> proxies,
           std::string user_header);
 
@@ -52,14 +53,13 @@ class Guard
     /* Of requests to the API: pages of other sites may neither change nor embed anything. */
     std::optional<Reply> refuse_site(const Request &request, bool changes) const;
 
-    bool has_proxies() const { return !proxies_.empty(); }
+    bool is_proxy(const boost::asio::ip::address &address) const;
 
   private:
     std::set<std::string> hosts_;
     std::vector<AddressRange> proxies_;
     std::string user_header_;
 
-    bool is_proxy(const boost::asio::ip::address &address) const;
     boost::asio::ip::address forwarded_for(std::string_view list,
                                            const boost::asio::ip::address &peer) const;
 };

@@ -1,6 +1,7 @@
 /* openapi.cpp - see openapi.hpp. */
 #include "openapi.hpp"
 
+#include "credentials.hpp"
 #include "routes.hpp"
 #include "url.hpp"
 #include "version.hpp"
@@ -153,12 +154,16 @@ Json components()
             {"content",
              {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}}}}},
         {"securitySchemes",
-         {{"session", {{"type", "apiKey"}, {"in", "cookie"}, {"name", "backfill_session"}}}}}};
+         {{"session", {{"type", "apiKey"}, {"in", "cookie"}, {"name", kCookieName},
+            {"description", "under TLS its name is " + std::string(kSecureCookieName)}}}}}};
 }
 
 } // namespace
 
-std::string openapi_document()
+namespace
+{
+
+std::string make_document()
 {
     Json paths = Json::object();
     for (const Route &route : all_routes())
@@ -172,6 +177,14 @@ std::string openapi_document()
                            {"paths", paths},
                            {"components", components()}};
     return document.dump(2) + "\n";
+}
+
+} // namespace
+
+const std::string &openapi_document()
+{
+    static const std::string document = make_document();
+    return document;
 }
 
 } // namespace backfill::web

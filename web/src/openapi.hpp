@@ -7,6 +7,6 @@ namespace backfill::web
 {
 
 /* JSON, OpenAPI 3.1. */
-std::string openapi_document();
+const std::string &openapi_document();
 
 } // namespace backfill::web

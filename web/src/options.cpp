@@ -55,6 +55,15 @@ Option seconds_option(std::string_view name, std::string_view help,
             }};
 }
 
+void add_host(Options &options, const std::string &value)
+{
+    const std::string host = host_of(value);
+    if (host.empty() || host.find_first_of("/ ") != std::string::npos)
+        fail("--allowed-host must be the name of a host, such as queue.example.com, not \"" + value +
+             "\"");
+    options.allowed_hosts.push_back(host);
+}
+
 void add_proxy(Options &options, const std::string &value)
 {
     const auto range = parse_range(value);
@@ -104,11 +113,11 @@ std::vector<Option> address_options()
         {"allowed-host", "NAME",
          "a host name that browsers use for this program; several times; localhost and addresses "
          "always are",
-         [](Options &o, const std::string &v) { o.allowed_hosts.push_back(v); }},
+         add_host},
         {"trusted-proxy", "ADDRESS[/BITS]", "believe the headers of a proxy there; several times",
          add_proxy},
         {"proxy-user-header", "NAME",
-         "the header in which it names the role; X-Forwarded-User if left out", set_user_header},
+         "the header in which it names the role of a user that it has logged in", set_user_header},
         {"config", "FILE", "read options from a file, lines of name = value", read_config_file},
     };
 }
@@ -120,12 +129,20 @@ std::vector<Option> limit_options()
                        &Options::idle_timeout, 10, 31536000),
         seconds_option("session-lifetime", "end every session after this time (43200)",
                        &Options::session_lifetime, 10, 31536000),
+        seconds_option("login-check",
+                       "ask the server at least this often whether a session's role may still log "
+                       "in (300)",
+                       &Options::login_check, 1, 3600),
         seconds_option("statement-timeout", "longest time of a statement (5)",
                        &Options::statement_timeout, 1, 3600),
         number_option("max-sessions", "most sessions (1000)", &Options::max_sessions, 1, 1000000),
+        number_option("max-sessions-per-role",
+                      "most of one role; when it has more, the one ends that was not used for "
+                      "longest (100)",
+                      &Options::max_sessions_per_role, 1, 1000000),
         number_option("max-connections", "most connections of clients (4096)",
                       &Options::max_connections, 1, 1000000),
-        number_option("max-connections-per-address", "most of one address (2048)",
+        number_option("max-connections-per-address", "most of one address, or of one network of IPv6 with 64 bits (256)",
                       &Options::max_connections_per_address, 1, 1000000),
         number_option("session-db-connections", "most connections to databases of a session (2)",
                       &Options::session_db_connections, 1, 100),
@@ -175,6 +192,8 @@ void check(const Options &options)
 {
     if (options.tls_cert.empty() != options.tls_key.empty())
         fail("--tls-cert and --tls-key belong together");
+    if (!options.proxy_user_header.empty() && options.trusted_proxies.empty())
+        fail("--proxy-user-header needs --trusted-proxy: a header of other clients means nothing");
     if (options.databases.empty())
         fail("no database is given; for example: --database main='host=/var/run/postgresql "
              "dbname=postgres'");

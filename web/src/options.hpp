@@ -27,13 +27,15 @@ struct Options {
     std::string tls_key;
     std::vector<std::string> allowed_hosts;
     std::vector<AddressRange> trusted_proxies;
-    std::string proxy_user_header = "X-Forwarded-User";
+    std::string proxy_user_header; /* empty: proxies name no roles */
     std::chrono::seconds idle_timeout{1800};
     std::chrono::seconds session_lifetime{12 * 3600};
+    std::chrono::seconds login_check{300};
     std::chrono::seconds statement_timeout{5};
     std::size_t max_sessions = 1000;
+    std::size_t max_sessions_per_role = 100;
     std::size_t max_connections = 4096;
-    std::size_t max_connections_per_address = 2048;
+    std::size_t max_connections_per_address = 256;
     std::size_t session_db_connections = 2;
     std::size_t max_db_connections = 100;
     std::size_t max_body = 1024 * 1024;

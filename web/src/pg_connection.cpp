@@ -1,6 +1,8 @@
 /* pg_connection.cpp - see pg_connection.hpp. */
 #include "pg_connection.hpp"
 
+#include "database.hpp"
+
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 #include <fcntl.h>
@@ -79,19 +81,29 @@ Task<bool> PgConnection::wait(For what, TimePoint deadline)
     co_return !error;
 }
 
-/* The verbose form of errors has the SQLSTATE, which libpq does not tell in another way. */
-Task<std::optional<SqlError>> PgConnection::open(const ConnectionOptions &options,
+/* libpq would try several hosts itself, but knows no time for each when it is used without blocking. Like
+ * libpq, go on where there is no server, or it is just starting or ending, and believe all others. */
+Task<std::optional<SqlError>> PgConnection::open(const std::vector<ConnectionOptions> &attempts,
                                                  TimePoint deadline)
 {
-    std::vector<const char *> keywords;
-    std::vector<const char *> values;
-    for (const auto &[keyword, value] : options) {
-        keywords.push_back(keyword.c_str());
-        values.push_back(value.c_str());
+    std::optional<SqlError> failure;
+    for (std::size_t i = 0; i < attempts.size(); i++) {
+        const TimePoint end =
+            deadline_of_attempt(attempts[i], attempts.size() - i, Clock::now(), deadline);
+        failure = co_await try_to_open(attempts[i], end);
+        if (!failure || !failure->is_disconnection())
+            break;
     }
-    keywords.push_back(nullptr);
-    values.push_back(nullptr);
-    connection_.reset(PQconnectStartParams(keywords.data(), values.data(), 0));
+    co_return failure;
+}
+
+/* The verbose form of errors has the SQLSTATE, which libpq does not tell in another way. */
+Task<std::optional<SqlError>> PgConnection::try_to_open(const ConnectionOptions &options,
+                                                        TimePoint deadline)
+{
+    const PqArguments arguments(options);
+    broken_ = false;
+    connection_.reset(PQconnectStartParams(arguments.keywords(), arguments.values(), 0));
     if (!connection_)
         co_return lost("53200", "out of memory");
     PQsetErrorVerbosity(connection_.get(), PQERRORS_VERBOSE);

@@ -23,13 +23,36 @@ using SqlResult = std::variant<SqlRows, SqlError>;
 /* Keywords of libpq and their values. */
 using ConnectionOptions = std::vector<std::pair<std::string, std::string>>;
 
+/* Options as libpq takes them: two arrays that end with NULL. The options must live as long. */
+class PqArguments
+{
+  public:
+    explicit PqArguments(const ConnectionOptions &options)
+    {
+        for (const auto &[keyword, value] : options) {
+            keywords_.push_back(keyword.c_str());
+            values_.push_back(value.c_str());
+        }
+        keywords_.push_back(nullptr);
+        values_.push_back(nullptr);
+    }
+    const char *const *keywords() const { return keywords_.data(); }
+    const char *const *values() const { return values_.data(); }
+
+  private:
+    std::vector<const char *> keywords_;
+    std::vector<const char *> values_;
+};
+
 class PgConnection
 {
   public:
     explicit PgConnection(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
-    /* Host names must have been resolved: libpq would wait for that. */
-    Task<std::optional<SqlError>> open(const ConnectionOptions &options, TimePoint deadline);
+    /* Each attempt in its turn, until a server lets us in, or refuses. Names of hosts must have been
+     * resolved: libpq would wait for that. */
+    Task<std::optional<SqlError>> open(const std::vector<ConnectionOptions> &attempts,
+                                       TimePoint deadline);
 
     /* The rows of the last statement of one, or what went wrong. After the deadline the connection
      * is of no use any more. */
@@ -54,6 +77,7 @@ class PgConnection
     bool broken_ = false;
 
     enum class For { reading, writing };
+    Task<std::optional<SqlError>> try_to_open(const ConnectionOptions &options, TimePoint deadline);
     Task<bool> wait(For what, TimePoint deadline);
     Task<bool> flush(TimePoint deadline);
     Task<std::optional<SqlError>> send(std::string_view sql, const SqlValues &values,

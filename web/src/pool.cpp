@@ -11,9 +11,6 @@ namespace
 
 constexpr Seconds kConnectTime{10};
 constexpr Seconds kWaitTime{10};
-/* The server checks a login only when a connection is opened. So that it is checked now and then, a
- * connection that is in use all the time is replaced. */
-constexpr Seconds kLongestUse{300};
 /* More requests of one session than that do not wait, but fail. */
 constexpr std::size_t kMostWaiting = 64;
 /* What the server's cancelling of a statement may take besides its time. */
@@ -52,9 +49,16 @@ Pool::Pool(asio::any_io_executor executor, PoolLimits limits, Sessions &sessions
     };
 }
 
-TimePoint Pool::statement_deadline(int timeout_s) const
+TimePoint Pool::statement_deadline(int times) const
 {
-    return Clock::now() + (timeout_s > 0 ? Seconds(timeout_s) : limits_.statement) + kGrace;
+    return Clock::now() + limits_.statement * times + kGrace;
+}
+
+bool Pool::is_check_due(const Session &session, const Database &database) const
+{
+    const auto checked = session.checked.find(&database);
+    return checked == session.checked.end() ||
+           Clock::now() - checked->second > limits_.longest_use;
 }
 
 void Pool::forget(Session &session, IdleConnection connection)
@@ -109,7 +113,7 @@ std::unique_ptr<PgConnection> Pool::take_idle(Session &session, const Database &
             continue;
         found = std::move(session.idle[i]);
         session.idle.erase(session.idle.begin() + static_cast<std::ptrdiff_t>(i));
-        if (Clock::now() - found.opened < kLongestUse && found.connection->is_usable())
+        if (Clock::now() - found.opened < limits_.longest_use && found.connection->is_usable())
             return std::move(found.connection);
         forget(session, std::move(found));
     }
@@ -117,7 +121,8 @@ std::unique_ptr<PgConnection> Pool::take_idle(Session &session, const Database &
 }
 
 /* All that wait are woken when a connection comes back, in the order of their coming. */
-Task<std::variant<Lease, SqlError>> Pool::borrow(SessionPtr session, const Database &database)
+Task<std::variant<Lease, SqlError>> Pool::borrow(SessionPtr session, const Database &database,
+                                                 Patience patience)
 {
     const TimePoint deadline = Clock::now() + kWaitTime;
     for (;;) {
@@ -130,16 +135,16 @@ Task<std::variant<Lease, SqlError>> Pool::borrow(SessionPtr session, const Datab
         }
         if (make_room(*session))
             break;
-        if (session->waiting >= kMostWaiting || Clock::now() >= deadline)
+        if (patience == Patience::goes || session->waiting >= kMostWaiting ||
+            Clock::now() >= deadline)
             co_return SqlError{"53300", "too many requests at once", {}, {}};
-        session->waiting++;
+        const Counted counted(session->waiting);
         co_await returned_.wait(deadline);
-        session->waiting--;
     }
-    session->connections++;
-    connections_++;
     const TimePoint now = Clock::now();
     IdleConnection held{std::make_unique<PgConnection>(executor_), &database, now, now};
+    session->connections++;
+    connections_++;
     Lease lease(*this, session, std::move(held));
     auto failure = co_await open(*lease, *session, database);
     if (failure)
@@ -147,20 +152,20 @@ Task<std::variant<Lease, SqlError>> Pool::borrow(SessionPtr session, const Datab
     co_return std::move(lease);
 }
 
-Task<std::optional<SqlError>> Pool::open(PgConnection &connection, const Session &session,
+Task<std::optional<SqlError>> Pool::open(PgConnection &connection, Session &session,
                                          const Database &database)
 {
     const TimePoint deadline = Clock::now() + kConnectTime;
     const std::string_view user = session.by_proxy ? std::string_view() : session.user;
-    auto resolved =
-        co_await resolve_hosts(login_options(database, user, session.password.text()), deadline);
-    if (const auto *error = std::get_if<SqlError>(&resolved))
+    std::vector<ConnectionOptions> options;
+    options.push_back(login_options(database, user, session.password.text()));
+    auto attempts = co_await attempts_of(options.front(), deadline);
+    wipe_passwords(options);
+    if (const auto *error = std::get_if<SqlError>(&attempts))
         co_return *error;
-    auto &options = std::get<ConnectionOptions>(resolved);
-    auto failure = co_await connection.open(options, deadline);
-    for (auto &[keyword, value] : options)
-        if (keyword == "password")
-            wipe(value);
+    auto &known = std::get<std::vector<ConnectionOptions>>(attempts);
+    auto failure = co_await connection.open(known, deadline);
+    wipe_passwords(known);
     if (failure)
         co_return failure;
     if (!session.by_proxy && !connection.has_used_password())
@@ -171,6 +176,8 @@ Task<std::optional<SqlError>> Pool::open(PgConnection &connection, const Session
             "pg_hba.conf lets this role in without one (trust, peer, cert), so any password would "
             "do: use scram-sha-256 for the connections of this program."};
     failure = co_await prepare(connection, session, deadline);
+    if (!failure)
+        session.checked[&database] = Clock::now();
     co_return failure;
 }
 
@@ -189,11 +196,12 @@ Task<std::optional<SqlError>> Pool::prepare(PgConnection &connection, const Sess
     auto acting = co_await connection.query("SELECT pg_catalog.set_config('role', $1, false)", role,
                                             deadline);
     if (const auto *error = std::get_if<SqlError>(&acting))
-        co_return SqlError{
-            "28000", "cannot act as role \"" + session.user + "\": " + error->message, {}, {}};
+        co_return refused_role(session.user, *error);
     auto current = co_await connection.query("SELECT current_user::text", SqlValues(), deadline);
-    const auto *rows = std::get_if<SqlRows>(&current);
-    if (rows == nullptr || rows->size() != 1 || rows->front().front() != session.user)
+    if (const auto *error = std::get_if<SqlError>(&current))
+        co_return *error;
+    const SqlRows &rows = std::get<SqlRows>(current);
+    if (rows.size() != 1 || rows.front().front() != session.user)
         co_return SqlError{"28000", "cannot act as role \"" + session.user + "\"", {}, {}};
     co_return std::nullopt;
 }

@@ -18,6 +18,9 @@ struct PoolLimits {
     std::size_t of_session = 2;
     std::size_t in_all = 100;
     Seconds unused{30};
+    /* The server checks a login only when a connection is opened. So that it is checked now and then, a
+     * connection that is in use all the time is replaced. */
+    Seconds longest_use{300};
     Seconds statement{5};
     bool read_only = false;
 };
@@ -52,15 +55,21 @@ class Pool
   public:
     Pool(asio::any_io_executor executor, PoolLimits limits, Sessions &sessions);
 
-    /* A connection of the session to a database, as soon as there may be one. */
-    Task<std::variant<Lease, SqlError>> borrow(SessionPtr session, const Database &database);
+    /* A connection of the session to a database, as soon as there may be one, or only if there may be one
+     * now. */
+    enum class Patience { waits, goes };
+    Task<std::variant<Lease, SqlError>> borrow(SessionPtr session, const Database &database,
+                                               Patience patience = Patience::waits);
 
     /* Closes what has not been used for a while, and what belonged to sessions that have ended. */
     void sweep();
 
     const PoolLimits &limits() const { return limits_; }
     std::size_t connections() const { return connections_; }
-    TimePoint statement_deadline(int timeout_s) const;
+    /* When a statement must have ended that may take that many times as long as others. */
+    TimePoint statement_deadline(int times = 1) const;
+    /* Whether the database has not been asked for long whether the session may log in. */
+    bool is_check_due(const Session &session, const Database &database) const;
 
   private:
     friend class Lease;
@@ -68,7 +77,6 @@ class Pool
     PoolLimits limits_;
     Sessions &sessions_;
     std::size_t connections_ = 0;
-    std::size_t waiting_ = 0;
     Bell returned_;
 
     bool make_room(Session &session);
@@ -76,7 +84,7 @@ class Pool
                                             IdleConnection &found);
     void forget(Session &session, IdleConnection connection);
     void give_back(const SessionPtr &session, IdleConnection connection);
-    Task<std::optional<SqlError>> open(PgConnection &connection, const Session &session,
+    Task<std::optional<SqlError>> open(PgConnection &connection, Session &session,
                                        const Database &database);
     Task<std::optional<SqlError>> prepare(PgConnection &connection, const Session &session,
                                           TimePoint deadline);

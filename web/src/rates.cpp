@@ -57,12 +57,12 @@ std::optional<double> rate(const std::optional<double> &before, const std::optio
     return (*after - *before) * 1000 / static_cast<double>(ms);
 }
 
+} // namespace
+
 Json or_null(const std::optional<double> &value)
 {
     return value ? Json(*value) : Json(nullptr);
 }
-
-} // namespace
 
 std::string Figures::to_json() const
 {

@@ -1,6 +1,8 @@
 /* rates.hpp - from the counters of one overview and those before it to figures per second. */
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -35,6 +37,9 @@ struct Histogram {
 /* The value that 95 of 100 observations between two moments do not exceed, as far as buckets tell.
  */
 std::optional<double> p95_between(const Histogram &before, const Histogram &after);
+
+/* null where there is no value. */
+nlohmann::json or_null(const std::optional<double> &value);
 
 class Rates
 {

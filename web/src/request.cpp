@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 
 namespace backfill::web
 {
@@ -40,6 +41,16 @@ std::string_view header_of(const Request &request, std::string_view name)
     return field == request.end() ? std::string_view() : view(field->value());
 }
 
+std::string list_of(const Request &request, std::string_view name)
+{
+    std::string list;
+    const auto [first, last] =
+        request.equal_range(boost::beast::string_view(name.data(), name.size()));
+    for (auto field = first; field != last; ++field)
+        list.append(field == first ? "" : ",").append(view(field->value()));
+    return list;
+}
+
 std::size_t count_of(const Request &request, std::string_view name)
 {
     return request.count(boost::beast::string_view(name.data(), name.size()));
@@ -66,6 +77,18 @@ std::optional<Reply> refuse_framing(const Request &request)
         (request.version() == 11 && count_of(request, "Host") == 0))
         return refused(400, "bad_host", "the request must name one host");
     return {};
+}
+
+std::size_t headers_of(const Request &request)
+{
+    return static_cast<std::size_t>(std::distance(request.begin(), request.end()));
+}
+
+std::optional<Reply> refuse_trailers(const Request &request, std::size_t headers)
+{
+    if (headers_of(request) == headers)
+        return {};
+    return refused(400, "bad_request", "headers after the body are not known here");
 }
 
 Reply reply_to_parse_error(const boost::system::error_code &error)

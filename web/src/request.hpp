@@ -31,12 +31,22 @@ inline std::string_view view(boost::beast::string_view text)
 /* A header's value; empty if it is not there. */
 std::string_view header_of(const Request &request, std::string_view name);
 
+/* The values of all headers of a name in their order, as one list. */
+std::string list_of(const Request &request, std::string_view name);
+
 /* How often a header is there. */
 std::size_t count_of(const Request &request, std::string_view name);
 
 /* What of an unread request is against HTTP, or could be read in another way by a proxy: then the
  * connection must end. */
 std::optional<Reply> refuse_framing(const Request &request);
+
+/* How many headers there are. */
+std::size_t headers_of(const Request &request);
+
+/* Of a request that has been read, when it had that many headers before its body. What came after a body in
+ * chunks stands among them now, but has not been looked at by anything. */
+std::optional<Reply> refuse_trailers(const Request &request, std::size_t headers);
 
 /* The answer to bytes that are no request. */
 Reply reply_to_parse_error(const boost::system::error_code &error);

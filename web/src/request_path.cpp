@@ -95,12 +95,16 @@ Understood understand_bytes(std::string_view bytes, const Guard &guard)
     Parser parser;
     parser.header_limit(kMostHeaderBytes);
     parser.body_limit(1 << 20);
-    parser.eager(true);
     boost::system::error_code error;
+    std::size_t headers = 0;
     while (!bytes.empty() && !parser.is_done() && !error) {
         const std::size_t taken =
             parser.put(boost::asio::buffer(bytes.data(), bytes.size()), error);
         bytes.remove_prefix(taken);
+        if (parser.is_header_done() && !parser.eager()) {
+            headers = headers_of(parser.get());
+            parser.eager(true);
+        }
         if (taken == 0)
             break;
     }
@@ -114,6 +118,8 @@ Understood understand_bytes(std::string_view bytes, const Guard &guard)
     }
     const Request request = parser.release();
     result.refused = refuse_framing(request);
+    if (!result.refused)
+        result.refused = refuse_trailers(request, headers);
     if (result.refused)
         return result;
     auto asked = understand(request, guard);

@@ -44,10 +44,10 @@ struct Route {
     std::vector<Parameter> parameters = {};
     /* Returns one row: the JSON to answer with, and perhaps the status to use if that is NULL. */
     std::string_view sql = {};
-    /* Run after it, with $1 alone; its JSON is the answer. A statement does not see what its own
-     * functions have changed. */
+    /* Run after it, with $1 alone; its JSON is the answer, or {} if there is none. A statement does not see
+     * what its own functions have changed. */
     std::string_view then_sql = {};
-    /* Functions of schema backfill that a role must be allowed to execute, and views ("view NAME")
+    /* Functions of schema backfill that a role must be allowed to execute for `sql`, and views ("view NAME")
      * that it must be allowed to read. The database decides; pages ask what to offer. */
     std::vector<std::string_view> needs = {};
     bool changes = false;
@@ -55,11 +55,14 @@ struct Route {
     /* When the statement returns NULL or false, or no row. */
     int absent = 404;
     std::string_view absent_message = {};
-    /* How long it may run, in seconds, if not as long as others. */
-    int timeout = 0;
+    /* It may run this many times as long as others. */
+    int times = 1;
 
     bool acts_on_many() const;
 };
+
+/* For calls that act on many objects. */
+constexpr int kTimesForMany = 12;
 
 /* How many objects a call may act on, and how many it does if it does not say. */
 constexpr int kMostAtOnce = 10000;

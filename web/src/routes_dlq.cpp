@@ -73,7 +73,7 @@ Route dlq_list()
             "AND ($5::timestamptz IS NULL OR d.failed_at < $5::timestamptz) ORDER BY d.failed_at "
             "DESC, d.id DESC "
             "LIMIT least(coalesce($9::integer, 50), 500) OFFSET $10::integer) l) END",
-        .needs = {"list_dlq"}};
+        .needs = {"list_dlq", "job_details", "view dlq"}};
 }
 
 Route requeue_many()
@@ -90,7 +90,7 @@ Route requeue_many()
             "ARRAY(SELECT i FROM chosen LIMIT $2::integer), notes => $10)), " THERE_ARE_MORE,
             .needs = {"requeue_dlq_jobs", "find_dlq_ids"},
             .changes = true,
-            .timeout = 60};
+            .times = kTimesForMany};
 }
 
 Route delete_many()
@@ -104,7 +104,7 @@ Route delete_many()
             "ARRAY(SELECT i FROM chosen LIMIT $2::integer)), " THERE_ARE_MORE,
             .needs = {"delete_dlq_jobs", "find_dlq_ids"},
             .changes = true,
-            .timeout = 60};
+            .times = kTimesForMany};
 }
 
 Route cleanup()
@@ -120,7 +120,7 @@ Route cleanup()
                    "task_identifier => $2, queue_name => $3))",
             .needs = {"cleanup_dlq"},
             .changes = true,
-            .timeout = 60};
+            .times = kTimesForMany};
 }
 
 } // namespace

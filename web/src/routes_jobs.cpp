@@ -63,7 +63,7 @@ Route jobs_list()
                 ELSE (SELECT jsonb_build_object('jobs', coalesce(jsonb_agg(d.job) FILTER (WHERE d.job IS NOT NULL), '[]'), 'next', NULL,
                 'cut_off', false, 'total', jsonb_build_object('count', count(d.job), 'capped', false))
                 FROM (SELECT nullif(backfill.job_details($8::bigint) -> 'job', 'null') AS job) d) END)",
-        .needs = {"list_jobs"}};
+        .needs = {"list_jobs", "job_details"}};
 }
 
 Route jobs_enqueue()
@@ -115,7 +115,7 @@ Route jobs_update()
                    "max_attempts => $6::integer, "
                    "timeout => make_interval(secs => $7::float8), retry_policy => $8, headers => "
                    "$9::jsonb) j), " GONE_OR_NOT_WAITING,
-            .needs = {"update_job"},
+            .needs = {"update_job", "get_job"},
             .changes = true,
             .absent_message = "the job does not wait"};
 }
@@ -134,7 +134,7 @@ Route jobs_reschedule()
                    " FROM backfill.reschedule_jobs(ARRAY[$1::bigint], run_at => $2::timestamptz, "
                    "priority => $3::integer, attempts => $4::integer, max_attempts => $5::integer) "
                    "j), " GONE_OR_NOT_WAITING,
-            .needs = {"reschedule_jobs"},
+            .needs = {"reschedule_jobs", "get_job"},
             .changes = true,
             .absent_message = "the job does not wait"};
 }
@@ -147,7 +147,7 @@ Route jobs_run_now()
             .parameters = {kId},
             .sql = "SELECT (SELECT " JOB_OF_ROW " FROM backfill.reschedule_jobs(ARRAY[$1::bigint], "
                    "run_at => now()) j), " GONE_OR_NOT_WAITING,
-            .needs = {"reschedule_jobs"},
+            .needs = {"reschedule_jobs", "get_job"},
             .changes = true,
             .absent_message = "the job does not wait"};
 }
@@ -162,7 +162,7 @@ Route jobs_cancel_many()
                                "(WHERE backfill.cancel_job(i)) FROM acted), " THERE_ARE_MORE,
             .needs = {"cancel_job", "find_job_ids"},
             .changes = true,
-            .timeout = 60};
+            .times = kTimesForMany};
 }
 
 Route jobs_reschedule_many()
@@ -181,7 +181,7 @@ Route jobs_reschedule_many()
             "attempts => $12::integer, max_attempts => $13::integer)), " THERE_ARE_MORE,
             .needs = {"reschedule_jobs", "find_job_ids"},
             .changes = true,
-            .timeout = 60};
+            .times = kTimesForMany};
 }
 
 } // namespace

@@ -56,7 +56,7 @@ Route schedules_run()
                 queue_name => s.queue_name, priority => s.priority, max_attempts => s.max_attempts, job_key => s.job_key,
                 job_key_mode => s.job_key_mode, retry_policy => s.retry_policy, timeout => s.timeout)::text)
                 FROM backfill.schedules s WHERE s.name = $1)",
-        .needs = {"enqueue", "schedule"},
+        .needs = {"enqueue", "schedule", "view schedules"},
         .changes = true,
         .success = 201,
         .absent_message = "there is no such schedule"};

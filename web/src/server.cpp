@@ -84,7 +84,7 @@ void Server::listen()
         const tcp::endpoint bound = acceptor.local_endpoint();
         log_line("listening on " + std::string(tls_ ? "https://" : "http://") +
                  to_text({bound.address(), bound.port()}));
-        asio::co_spawn(io_, accept(acceptor), asio::detached);
+        spawn(io_.get_executor(), accept(acceptor));
     }
 }
 
@@ -119,23 +119,28 @@ Task<> Server::accept(tcp::acceptor &acceptor)
             co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
         if (stopping_)
             break;
-        if (!error) {
-            admit(std::move(socket));
+        if (!error && try_to_admit(std::move(socket)))
             continue;
-        }
         pause.expires_after(kAcceptPause);
         co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
     }
 }
 
-void Server::admit(tcp::socket socket)
+/* False if there is no memory for one more now; the program goes on. */
+bool Server::try_to_admit(tcp::socket socket)
 {
-    ErrorCode error;
-    const tcp::endpoint peer = socket.remote_endpoint(error);
-    if (error || !clients_.admit(peer.address()))
-        return;
-    socket.set_option(tcp::no_delay(true), error);
-    asio::co_spawn(io_, run(std::move(socket), tls_), asio::detached);
+    try {
+        ErrorCode error;
+        const tcp::endpoint peer = socket.remote_endpoint(error);
+        if (error || !clients_.admit(peer.address(), app_.is_proxy(peer.address())))
+            return true;
+        socket.set_option(tcp::no_delay(true), error);
+        spawn(io_.get_executor(), run(std::move(socket), tls_));
+        return true;
+    } catch (const std::exception &error) {
+        log_line(std::string("internal error: ") + error.what());
+        return false;
+    }
 }
 
 Task<> Server::run(tcp::socket socket, std::shared_ptr<asio::ssl::context> tls)
@@ -149,7 +154,7 @@ Task<> Server::run(tcp::socket socket, std::shared_ptr<asio::ssl::context> tls)
         ErrorCode ignored;
         plain.socket().close(ignored);
     };
-    const Registration registration(clients_, {peer.address(), close, true, stopping_});
+    const Registration registration(clients_, {peer.address(), close, Clients::Doing::reading, stopping_});
     Conversation conversation{app_,  options_,       clients_,      registration.place(),
                               plain, peer.address(), tls != nullptr};
     if (!tls) {

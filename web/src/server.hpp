@@ -37,7 +37,7 @@ class Server
     bool stopping_ = false;
 
     Task<> accept(asio::ip::tcp::acceptor &acceptor);
-    void admit(asio::ip::tcp::socket socket);
+    bool try_to_admit(asio::ip::tcp::socket socket);
     Task<> run(asio::ip::tcp::socket socket, std::shared_ptr<asio::ssl::context> tls);
 };
 

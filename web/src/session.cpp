@@ -55,8 +55,24 @@ void Sessions::finish(Session &session)
         on_end(session);
 }
 
+void Sessions::make_room_for(const std::string &user)
+{
+    SessionPtr oldest;
+    std::size_t count = 0;
+    for (const auto &[key, session] : sessions_) {
+        if (session->user != user)
+            continue;
+        count++;
+        if (!oldest || session->used < oldest->used)
+            oldest = session;
+    }
+    if (count >= limits_.most_of_role)
+        end(oldest);
+}
+
 bool Sessions::add_as(std::string_view key, const SessionPtr &session)
 {
+    make_room_for(session->user);
     if (sessions_.size() >= limits_.most)
         sweep();
     if (sessions_.size() >= limits_.most)

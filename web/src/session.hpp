@@ -41,6 +41,8 @@ struct Session {
     bool secure = false;
     TimePoint created = Clock::now();
     TimePoint used = created;
+    /* When a database has let it in for the last time. */
+    std::map<const Database *, TimePoint> checked = {};
     bool ended = false;
 
     /* Those below belong to the pool. */
@@ -54,6 +56,7 @@ struct SessionLimits {
     Seconds idle{1800};
     Seconds lifetime{12 * 3600};
     std::size_t most = 1000;
+    std::size_t most_of_role = 100;
 };
 
 /* Sessions by a key that only their clients know. The table is ordered by a hash of it, so that the
@@ -66,7 +69,8 @@ class Sessions
     /* What is called when one ends. */
     std::function<void(Session &)> on_end;
 
-    /* A new key of 256 random bits; empty if there are too many sessions already. */
+    /* A new key of 256 random bits; empty if there are too many sessions already. If its role has too many,
+     * the one goes that was not used for longest. */
     std::string add(const SessionPtr &session);
     /* Under a key of the caller's, such as the credentials that came with a request. */
     bool add_as(std::string_view key, const SessionPtr &session);
@@ -80,7 +84,6 @@ class Sessions
 
     std::size_t count() const { return sessions_.size(); }
     bool is_over(const Session &session) const;
-    const SessionLimits &limits() const { return limits_; }
     template <class F> void each(F f)
     {
         for (const auto &[key, session] : sessions_)
@@ -92,6 +95,7 @@ class Sessions
     std::map<std::string, SessionPtr, std::less<>> sessions_;
 
     void finish(Session &session);
+    void make_room_for(const std::string &user);
 };
 
 } // namespace backfill::web

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 
 namespace backfill::web
 {
@@ -60,6 +61,19 @@ bool is_sqlstate(std::string_view text)
            });
 }
 
+/* A line 'severity:  SQLSTATE: message', the severity in the server's language, perhaps after
+ * 'connection to server at ... failed: '. What libpq itself says has no SQLSTATE. */
+std::optional<SqlError> parse_line(std::string_view line)
+{
+    for (std::size_t at = line.find(":  "); at != std::string_view::npos;
+         at = line.find(":  ", at + 1)) {
+        const std::string_view code = line.substr(std::min(at + 3, line.size()), 5);
+        if (is_sqlstate(code) && line.substr(at + 8, 2) == ": ")
+            return SqlError{std::string(code), std::string(line.substr(at + 10)), {}, {}};
+    }
+    return {};
+}
+
 } // namespace
 
 bool SqlError::is_disconnection() const
@@ -89,23 +103,27 @@ Problem to_problem(const SqlError &error)
     return result;
 }
 
-/* Its lines are 'severity:  SQLSTATE: message', the severity in the server's language, perhaps
- * after 'connection to server at ... failed: '. What libpq itself says has no SQLSTATE. */
+/* libpq writes one text after the other for what it has tried, such as with and without TLS. A server
+ * that has judged the login has the last word, otherwise the last that has said anything. */
 SqlError parse_connection_error(std::string_view text)
 {
-    SqlError error{"08001", {}, {}, {}};
-    const std::string_view first_line = text.substr(0, text.find('\n'));
-    for (std::size_t at = first_line.find(":  "); at != std::string_view::npos;
-         at = first_line.find(":  ", at + 1)) {
-        const std::string_view code = first_line.substr(std::min(at + 3, first_line.size()), 5);
-        if (is_sqlstate(code) && first_line.substr(at + 8, 2) == ": ") {
-            error.sqlstate = code;
-            error.message = first_line.substr(at + 10);
-            return error;
-        }
+    SqlError error{"08001", std::string(text.substr(0, text.find('\n'))), {}, {}};
+    while (!text.empty()) {
+        const std::string_view line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(text.size(), line.size() + 1));
+        auto found = parse_line(line);
+        if (found && !error.is_refused_login())
+            error = std::move(*found);
     }
-    error.message = first_line;
     return error;
+}
+
+SqlError refused_role(const std::string &role, const SqlError &error)
+{
+    /* 22023 and 42704: it does not exist; 42501: it may not be used. */
+    if (error.sqlstate != "22023" && error.sqlstate != "42704" && error.sqlstate != "42501")
+        return error;
+    return {"28000", "cannot act as role \"" + role + "\": " + error.message, {}, {}};
 }
 
 } // namespace backfill::web

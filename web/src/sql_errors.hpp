@@ -20,6 +20,8 @@ struct SqlError {
     bool is_disconnection() const;
     /* The server does not let this role in, or not with this password. */
     bool is_refused_login() const { return sqlstate.starts_with("28"); }
+    /* There is no room for a connection now: of this session, of its role, or of all. */
+    bool is_busy() const { return sqlstate == "53300"; }
 };
 
 int http_status_of(std::string_view sqlstate);
@@ -29,5 +31,9 @@ Problem to_problem(const SqlError &error);
 
 /* The error of a connection that was not made, from libpq's text of it in its verbose form. */
 SqlError parse_connection_error(std::string_view text);
+
+/* The error of SET ROLE. A role that is not there, or not the login's, is a refused login; that the
+ * connection was lost, or the server is slow, is not. */
+SqlError refused_role(const std::string &role, const SqlError &error);
 
 } // namespace backfill::web

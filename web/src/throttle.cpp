@@ -19,8 +19,7 @@ double Throttle::left_of(const Bucket &bucket, TimePoint now) const
  * alone. */
 void Throttle::forget_some(TimePoint now)
 {
-    std::erase_if(buckets_,
-                  [&](const auto &entry) { return left_of(entry.second, now) >= tries_; });
+    sweep(now);
     while (buckets_.size() >= most_) {
         const auto fullest =
             std::max_element(buckets_.begin(), buckets_.end(), [&](const auto &a, const auto &b) {
@@ -28,6 +27,12 @@ void Throttle::forget_some(TimePoint now)
             });
         buckets_.erase(fullest);
     }
+}
+
+void Throttle::sweep(TimePoint now)
+{
+    std::erase_if(buckets_,
+                  [&](const auto &entry) { return left_of(entry.second, now) >= tries_; });
 }
 
 int Throttle::take(std::string_view key, TimePoint now)
@@ -55,6 +60,47 @@ void Throttle::refund(std::string_view key, TimePoint now)
     entry->second = {std::min(tries_, left_of(entry->second, now) + 1), now};
     if (entry->second.left >= tries_)
         buckets_.erase(entry);
+}
+
+namespace
+{
+
+/* No address has a blank in it. */
+std::string both(const std::string &name, const std::string &address)
+{
+    return address + " " + name;
+}
+
+} // namespace
+
+int LoginThrottle::take(const std::string &name, const std::string &address, TimePoint now)
+{
+    if (const int seconds = of_address_.take(address, now); seconds > 0)
+        return seconds;
+    if (const int seconds = of_both_.take(both(name, address), now); seconds > 0) {
+        of_address_.refund(address, now);
+        return seconds;
+    }
+    if (const int seconds = of_name_.take(name, now); seconds > 0) {
+        of_address_.refund(address, now);
+        of_both_.refund(both(name, address), now);
+        return seconds;
+    }
+    return 0;
+}
+
+void LoginThrottle::refund(const std::string &name, const std::string &address, TimePoint now)
+{
+    of_address_.refund(address, now);
+    of_both_.refund(both(name, address), now);
+    of_name_.refund(name, now);
+}
+
+void LoginThrottle::sweep(TimePoint now)
+{
+    of_address_.sweep(now);
+    of_both_.sweep(now);
+    of_name_.sweep(now);
 }
 
 } // namespace backfill::web

@@ -70,7 +70,8 @@ def proxied(*options):
 def test_proxy():
     make_authenticator()
     conninfo = f"main=host={SOCKET_DIR} dbname=postgres user=authenticator password=authenticator"
-    with Program("--trusted-proxy", "127.0.0.1", "--database", conninfo, databases=()) as program:
+    with Program("--trusted-proxy", "127.0.0.1", "--proxy-user-header", "X-Forwarded-User", "--database", conninfo,
+                 databases=()) as program:
         def get(path, user, **headers):
             return program.request("GET", "/api/v1" + path, headers={"X-Forwarded-User": user, **headers})
         session = get("/session", "monitor").json
@@ -96,7 +97,11 @@ def test_proxy():
         equal(program.request("POST", "/api/v1/logout", headers={"X-Forwarded-User": "admin"}).status, 409, "the proxy logs out")
         events = Events(Client(program, "", None), "/stream")
         equal(events.status, 401, "events need the header, too")
-    with Program("--trusted-proxy", "127.0.0.2", "--database", conninfo, databases=()) as program:
+    with Program("--trusted-proxy", "127.0.0.1", "--database", conninfo, databases=()) as program:
+        equal(program.request("GET", "/api/v1/session", headers={"X-Forwarded-User": "admin"}).status, 401,
+              "a proxy that was not said to name roles names none")
+    with Program("--trusted-proxy", "127.0.0.2", "--proxy-user-header", "X-Forwarded-User", "--database", conninfo,
+                 databases=()) as program:
         equal(program.request("GET", "/api/v1/session", headers={"X-Forwarded-User": "admin"}).status, 401,
               "the header of an address that is not the proxy's means nothing")
         reply = program.request("POST", "/api/v1/login", {"user": "admin", "password": "admin"}, {"X-Forwarded-Proto": "https"})

@@ -163,7 +163,13 @@ def test_limits():
         ok(program.raw(start + "Transfer-Encoding: chunked\r\n\r\n" + chunks * 40).startswith(b"HTTP/1.1 413"), "nor in chunks")
         login = "POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         ok(program.raw(login + "Content-Length: 100000\r\n\r\n").startswith(b"HTTP/1.1 413"), "a login is small")
-        ok(program.raw(login + "Transfer-Encoding: chunked\r\n\r\n" + chunks).startswith(b"HTTP/1.1 413"), "also in chunks")
+        for path in ("/api/v1/login", "/api//v1/login", "/api/v1/%6cogin", "//api/v1//login?x="):
+            reply = program.raw(login.replace("/api/v1/login", path) + "Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            ok(reply.startswith(b"HTTP/1.1 413"), f"also in chunks, as {path}")
+        reply = program.raw(login + "Transfer-Encoding: chunked\r\n\r\n2;" + "x" * 200000 + "\r\n{}\r\n0\r\n\r\n")
+        ok(reply.startswith(b"HTTP/1.1 400"), f"what stands around a chunk is small: {reply[:60]}")
+        reply = program.raw(login + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + "X: y\r\n" * 40000 + "\r\n")
+        ok(reply.startswith(b"HTTP/1.1 4"), f"and so is what follows the last one: {reply[:60]}")
         start = "POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         ok(program.raw(start + "Content-Length: 1000000\r\n\r\n").startswith(b"HTTP/1.1 401"),
            "without a session the body is not waited for")
@@ -172,6 +178,54 @@ def test_limits():
         equal(reply.status, 201, "nearly a megabyte is not too much")
         ok(program.raw("NONSENSE\r\n\r\n").startswith(b"HTTP/1.1 400"), "bytes that are no request")
         ok(program.raw(b"\x16\x03\x01\x02\x00\x01\x00").startswith(b"HTTP/1.1 400"), "nor is a handshake of TLS")
+
+
+def test_trailers():
+    """Headers after the body come when it has been decided what the request is."""
+    with Program() as program:
+        client = program.login("admin")
+        start = f"POST /api/v1/jobs/987654321/cancel HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\n" \
+                "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+        ok(program.raw(start + "\r\n").startswith(b"HTTP/1.1 404"), "a body in chunks")
+        for trailer in ("X: y\r\n", "Cookie: a=b\r\n", "Backfill-Background: 1\r\n"):
+            received = program.raw(start + trailer + "\r\n" + "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            ok(received.startswith(b"HTTP/1.1 400") and received.count(b"HTTP/1.1 ") == 1, f"{trailer!r}: {received[:60]!r}")
+
+
+def from_address(program, address, data):
+    connection = socket.create_connection(("127.0.0.1", program.port), source_address=(address, 0))
+    connection.sendall(data.encode())
+    return connection
+
+
+def test_clients_that_hold_on():
+    """Connections that send no body, do not read their reply, or listen, make room for others."""
+    login = "POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with Program("--max-connections", "40", "--max-connections-per-address", "20", "--max-sessions-per-role", "3") as program:
+        held = [from_address(program, address, login) for address in ("127.0.0.2", "127.0.0.3") for _ in range(20)]
+        client = program.login("admin")
+        ok(True, "a login beside connections of two addresses that send no body")
+        stream = f"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\nCookie: {client.cookie}\r\n\r\n"
+        held += [from_address(program, address, stream) for address in ("127.0.0.4", "127.0.0.5") for _ in range(20)]
+        for _ in range(50):
+            client.get("/session")
+        equal(client.get("/session").status, 200, "requests beside as many that listen")
+        page = f"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+        held += [from_address(program, address, page) for address in ("127.0.0.6", "127.0.0.7") for _ in range(20)]
+        equal(client.get("/session").status, 200, "beside as many that do not read")
+        equal(program.login("monitor").get("/session").status, 200, "and another login")
+        for connection in held:
+            connection.close()
+
+
+def test_streams_of_a_session():
+    with Program() as program:
+        client = program.login("admin")
+        streams = [client.events() for _ in range(17)]
+        equal([stream.status for stream in streams], [200] * 16 + [503], "a session has not more than 16 streams")
+        ok(streams[15].next("sample") is not None, "and all of those are fed")
+        for stream in streams:
+            stream.close()
 
 
 def test_slow_clients():

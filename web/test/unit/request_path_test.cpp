@@ -240,6 +240,50 @@ TEST_CASE("only a proxy is believed")
     CHECK(!client("10.1.2.3", all + "X-Forwarded-User: other\r\n").proxy_user);
     CHECK(client("10.1.2.3", "X-Forwarded-For: nonsense\r\n").address.to_string() == "10.1.2.3");
     CHECK(!client("11.1.2.3", all).proxy_user);
+    /* A proxy that adds a line of its own to the client's. */
+    const Client twice = client("10.1.2.3", "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+                                            "X-Forwarded-For: 5.6.7.8\r\nX-Forwarded-Proto: http\r\n");
+    CHECK(twice.address.to_string() == "5.6.7.8");
+    CHECK(!twice.secure);
+}
+
+TEST_CASE("a proxy names a role only in the header that it was given")
+{
+    Parser parser;
+    boost::system::error_code error;
+    const std::string bytes = get("/", "X-Forwarded-User: admin\r\n");
+    parser.put(boost::asio::buffer(bytes), error);
+    REQUIRE(parser.is_header_done());
+    const Guard without({}, {*parse_range("10.0.0.0/8")}, "");
+    CHECK(!without.client_of(parser.get(), boost::asio::ip::make_address("10.1.2.3"), false)
+               .proxy_user);
+}
+
+TEST_CASE("an empty text is a filter for what has none, and other empty values are left out")
+{
+    const auto list = go(get("/api/v1/dlq?sqlstate=&queue_name=&limit=&failed_after="));
+    REQUIRE(!list.refused);
+    CHECK(list.values[1] == "");
+    CHECK(list.values[2] == "");
+    CHECK(!list.values[0]);
+    CHECK(!list.values[3]);
+    const auto many =
+        go(with_body("POST /api/v1/dlq/delete", R"({"filter":{"sqlstate":"","queue_name":""}})"));
+    REQUIRE(!many.refused);
+    CHECK(many.values[3] == "");
+    CHECK(many.values[4] == "");
+}
+
+TEST_CASE("headers after the body are refused")
+{
+    const auto post = [](const std::string &trailer) {
+        return status_of("POST /api/v1/jobs/5/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                         "application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" +
+                         trailer + "\r\n");
+    };
+    CHECK(post("") == 0);
+    CHECK(post("X-Forwarded-User: admin\r\n") == 400);
+    CHECK(post("Cookie: a=b\r\n") == 400);
 }
 
 TEST_CASE("headers and bodies have limits")

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <regex>
 #include <set>
 #include <string>
 
@@ -133,4 +134,27 @@ TEST_CASE("the description of the API has every place")
     for (const auto &[path, methods] : document["paths"].items())
         for (const auto &[method, operation] : methods.items())
             CHECK(ids.insert(operation["operationId"].get<std::string>()).second);
+}
+
+/* The server asks for the right to execute every function of a statement when it begins, whether its
+ * branch is reached or not. */
+TEST_CASE("a route needs all functions and views of its statement")
+{
+    static const std::regex pattern(R"((from|join)?\s*\bbackfill\.(\w+)(\s*\()?)",
+                                    std::regex::icase);
+    for (const Route &route : all_routes()) {
+        const std::string sql(route.sql);
+        for (std::sregex_iterator found(sql.begin(), sql.end(), pattern), end; found != end;
+             ++found) {
+            const bool is_function = (*found)[3].matched;
+            const std::string need = (is_function ? "" : "view ") + (*found)[2].str();
+            CHECK_MESSAGE(std::count(route.needs.begin(), route.needs.end(), need) == 1,
+                          (std::string(route.id) + " needs " + need));
+        }
+    }
+}
+
+TEST_CASE("the description of the API is made once")
+{
+    CHECK(&openapi_document() == &openapi_document());
 }

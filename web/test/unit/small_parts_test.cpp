@@ -1,4 +1,5 @@
 /* small_parts_test.cpp - cookies, credentials, throttles, options, errors, figures. */
+#include "address.hpp"
 #include "clients.hpp"
 #include "credentials.hpp"
 #include "database.hpp"
@@ -10,6 +11,11 @@
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <unistd.h>
 
 using namespace backfill::web;
 using namespace std::chrono_literals;
@@ -29,9 +35,15 @@ TEST_CASE("the session's key is found among other cookies")
 
 TEST_CASE("the cookie is for this site and no script")
 {
-    CHECK(set_cookie("k", true) == "backfill_session=k; Path=/; HttpOnly; SameSite=Strict; Secure");
+    CHECK(set_cookie("k", true) ==
+          "__Host-backfill_session=k; Path=/; HttpOnly; SameSite=Strict; Secure");
     CHECK(set_cookie("k", false).find("Secure") == std::string::npos);
     CHECK(set_cookie("", false).find("Max-Age=0") != std::string::npos);
+    const std::string key(64, 'a');
+    const std::string secure = "__Host-backfill_session=" + key;
+    CHECK(session_key(secure, true) == key);
+    CHECK(session_key(secure, false).empty());
+    CHECK(session_key("backfill_session=" + key, true).empty()); /* perhaps planted by plain HTTP */
 }
 
 TEST_CASE("credentials of HTTP Basic")
@@ -60,6 +72,29 @@ TEST_CASE("tries come back with time, and are kept of not too many keys")
     for (int i = 0; i < 1000; i++)
         throttle.take(std::to_string(i), now);
     CHECK(throttle.size() <= 100);
+    throttle.sweep(now + 60s);
+    CHECK(throttle.size() == 0);
+}
+
+TEST_CASE("one address cannot keep a name out everywhere")
+{
+    LoginThrottle tries;
+    const auto now = LoginThrottle::TimePoint(1000s);
+    for (int i = 0; i < 10; i++)
+        CHECK(tries.take("admin", "10.0.0.1", now) == 0);
+    CHECK(tries.take("admin", "10.0.0.1", now) > 0);
+    CHECK(tries.take("admin", "10.0.0.2", now) == 0);
+    /* What was refused has cost the address nothing: ten are left of its twenty. */
+    for (int i = 0; i < 10; i++)
+        CHECK(tries.take("role" + std::to_string(i), "10.0.0.1", now) == 0);
+    CHECK(tries.take("another", "10.0.0.1", now) > 0);
+    /* Very many addresses together have an end, too. */
+    int taken = 0;
+    for (int i = 0; i < 2000; i++)
+        taken += tries.take("admin", "address" + std::to_string(i), now) == 0 ? 1 : 0;
+    CHECK(taken == 989);
+    tries.sweep(now + 3600s);
+    CHECK(tries.size() == 0);
 }
 
 TEST_CASE("sessions are found by their key only, and end")
@@ -86,6 +121,26 @@ TEST_CASE("sessions are found by their key only, and end")
     sessions.sweep();
     CHECK(sessions.count() == 0);
     CHECK(ended == 2);
+}
+
+TEST_CASE("a role that has too many sessions loses its oldest one")
+{
+    Sessions sessions({60s, 600s, 100, 2});
+    const Database database{"main", {}};
+    const auto log_in = [&](const char *role) {
+        return sessions.find(
+            sessions.add(std::make_shared<Session>(role, "secret", &database)));
+    };
+    const auto first = log_in("greedy");
+    const auto other = log_in("other");
+    const auto second = log_in("greedy");
+    first->used = Clock::now();
+    second->used = first->used - 5s;
+    const auto third = log_in("greedy");
+    CHECK(second->ended);
+    CHECK(!first->ended);
+    CHECK(!other->ended);
+    CHECK(sessions.count() == 3);
 }
 
 TEST_CASE("options of the command line and of a file are the same")
@@ -118,6 +173,9 @@ TEST_CASE("options of the command line and of a file are the same")
                                                {"--idle-timeout", "0"},
                                                {"--idle-timeout", "1x"},
                                                {"--trusted-proxy", "10.0.0.0/33"},
+                                               {"--database", "a=", "--proxy-user-header", "A"},
+                                               {"--database", "a=", "--allowed-host", "https://x"},
+                                               {"--database", "a=", "--allowed-host", ""},
                                                {"--proxy-user-header", "A: b"}})
         CHECK_THROWS_AS(parse_options(wrong), std::invalid_argument);
     CHECK_THROWS_WITH(read_config(file, "\nnothing = 1\n", "f"),
@@ -143,6 +201,102 @@ TEST_CASE("a database is a name and a connection string")
     CHECK(value("application_name") == "backfill-web");
     for (const char *wrong : {"", "main", "=host=a", "main=nonsense=1", "main=host"})
         CHECK_THROWS_AS(parse_database(wrong), std::invalid_argument);
+    CHECK_THROWS_AS(parse_database("main=host=a,b port=1,2,3"), std::invalid_argument);
+}
+
+namespace
+{
+
+/* Sets a variable of the environment as long as it lives. */
+class Variable
+{
+  public:
+    Variable(const char *name, const std::string &value) : name_(name)
+    {
+        if (const char *before = std::getenv(name))
+            before_ = before;
+        setenv(name, value.c_str(), 1);
+    }
+    ~Variable()
+    {
+        if (before_)
+            setenv(name_, before_->c_str(), 1);
+        else
+            unsetenv(name_);
+    }
+
+  private:
+    const char *name_;
+    std::optional<std::string> before_;
+};
+
+std::string value_in(const ConnectionOptions &options, std::string_view keyword)
+{
+    for (const auto &[name, value] : options)
+        if (name == keyword)
+            return value;
+    return "";
+}
+
+/* The hosts, ports and wanted servers of all attempts, in their order. */
+std::string attempts_in(const std::string &conninfo)
+{
+    boost::asio::io_context io;
+    const auto options = login_options(parse_database("main=" + conninfo), "role", "secret");
+    std::string text;
+    boost::asio::co_spawn(
+        io,
+        [&]() -> Task<> {
+            auto attempts = co_await attempts_of(options, Clock::now() + 10s);
+            for (const auto &attempt : std::get<std::vector<ConnectionOptions>>(attempts))
+                text += value_in(attempt, "host") + "=" + value_in(attempt, "hostaddr") + ":" +
+                        value_in(attempt, "port") + value_in(attempt, "target_session_attrs") + " ";
+        },
+        [](std::exception_ptr) {});
+    io.run();
+    return text;
+}
+
+} // namespace
+
+TEST_CASE("a service and the environment are read at the start")
+{
+    const std::string file = "backfill_web_test_service." + std::to_string(getpid());
+    std::ofstream(file) << "[queue]\nhost=10.0.0.1,10.0.0.2\nuser=app\ndbname=app\n";
+    const Variable services("PGSERVICEFILE", file);
+    const Variable port("PGPORT", "7777");
+    const Database database = parse_database("main=service=queue connect_timeout=3");
+    std::remove(file.c_str());
+    CHECK(value_in(database.options, "host") == "10.0.0.1,10.0.0.2");
+    CHECK(value_in(database.options, "port") == "7777");
+    CHECK(value_in(database.options, "user") == "app");
+    CHECK(value_in(database.options, "dbname") == "app");
+    CHECK(value_in(database.options, "connect_timeout") == "3");
+    CHECK(value_in(database.options, "service").empty());
+    CHECK(value_in(database.options, "gssencmode").empty());
+    CHECK_THROWS_AS(parse_database("main=service=queue"), std::invalid_argument); /* it is gone */
+    const Variable host("PGHOST", "10.0.0.3");
+    CHECK(value_in(parse_database("main=gssencmode=prefer").options, "host") == "10.0.0.3");
+    CHECK(value_in(parse_database("main=gssencmode=prefer").options, "gssencmode") == "prefer");
+    /* libpq takes the user's name for a database that is not named. */
+    CHECK(value_in(parse_database("main=user=app").options, "dbname").empty());
+}
+
+TEST_CASE("hosts are tried one after the other, each in its time")
+{
+    CHECK(attempts_in("host=10.0.0.1,/tmp,10.0.0.2 port=1,2,3") ==
+          "10.0.0.1=10.0.0.1:1any /tmp=:2any 10.0.0.2=10.0.0.2:3any ");
+    CHECK(attempts_in("host=a,b hostaddr=10.0.0.1,10.0.0.2 port=5") ==
+          "a=10.0.0.1:5any b=10.0.0.2:5any ");
+    CHECK(attempts_in("host=10.0.0.1,10.0.0.2 port=5 target_session_attrs=prefer-standby") ==
+          "10.0.0.1=10.0.0.1:5standby 10.0.0.2=10.0.0.2:5standby "
+          "10.0.0.1=10.0.0.1:5any 10.0.0.2=10.0.0.2:5any ");
+    const TimePoint now{};
+    CHECK(deadline_of_attempt({}, 4, now, now + 10s) == now + 2500ms);
+    CHECK(deadline_of_attempt({}, 1, now, now + 10s) == now + 10s);
+    CHECK(deadline_of_attempt({{"connect_timeout", "2"}}, 1, now, now + 10s) == now + 2s);
+    CHECK(deadline_of_attempt({{"connect_timeout", "60"}}, 2, now, now + 10s) == now + 5s);
+    CHECK(deadline_of_attempt({{"connect_timeout", "0"}}, 2, now, now + 10s) == now + 5s);
 }
 
 TEST_CASE("SQLSTATEs become statuses")
@@ -183,6 +337,35 @@ TEST_CASE("the SQLSTATE of a failed connection is in libpq's text")
     CHECK(away.is_disconnection());
     CHECK(parse_connection_error("").sqlstate == "08001");
     CHECK(parse_connection_error("x:  ").sqlstate == "08001");
+}
+
+TEST_CASE("a server that judged the login is heard among hosts that are away")
+{
+    const std::string refused =
+        "connection to server at \"localhost\" (::1), port 5432 failed: Connection refused\n"
+        "\tIs the server running on that host and accepting TCP/IP connections?\n";
+    const std::string wrong = "connection to server at \"localhost\" (127.0.0.1), port 5432 "
+                              "failed: FATAL:  28P01: password authentication failed\n"
+                              "LOCATION:  auth_failed, auth.c:338\n";
+    const std::string starting = "connection to server at \"c\", port 5432 failed: FATAL:  57P03: "
+                                 "the database system is starting up\n";
+    CHECK(parse_connection_error(refused + wrong).sqlstate == "28P01");
+    CHECK(parse_connection_error(refused + wrong).message == "password authentication failed");
+    CHECK(parse_connection_error(refused + starting).sqlstate == "57P03");
+    CHECK(parse_connection_error(refused + refused).sqlstate == "08001");
+    CHECK(parse_connection_error(starting + refused + wrong).sqlstate == "28P01");
+    /* A name of a role cannot say anything else. */
+    CHECK(parse_connection_error("FATAL:  28P01: password authentication failed for user \"a\n"
+                                 "FATAL:  57P03: b\"\n")
+              .sqlstate == "28P01");
+}
+
+TEST_CASE("only a role that may not be used is a refused login")
+{
+    for (const char *sqlstate : {"22023", "42501", "42704"})
+        CHECK(refused_role("r", {sqlstate, "m", {}, {}}).is_refused_login());
+    for (const char *sqlstate : {"57014", "57P01", "08006", "53300", "XX000"})
+        CHECK(refused_role("r", {sqlstate, "m", {}, {}}).sqlstate == sqlstate);
 }
 
 TEST_CASE("rates follow from two overviews, and nothing from a server that was restarted")
@@ -228,14 +411,55 @@ TEST_CASE("a client that waits makes room for others")
     };
     add(a, 1);
     auto second = add(a, 2);
-    clients.now_busy(second);
-    CHECK(clients.admit(a)); /* the first of a has to go */
+    clients.now(Clients::Doing::working, second);
+    CHECK(clients.admit(a, false)); /* the first of a has to go */
     CHECK(closed == std::vector{1});
-    CHECK(!clients.admit(a)); /* it is closed only once, and the second is busy */
+    CHECK(!clients.admit(a, false)); /* it is closed only once, and the second is worked for */
     add(b, 3);
-    CHECK(clients.admit(b));
+    CHECK(clients.admit(b, false));
     CHECK(closed == std::vector{1, 3});
-    clients.now_waits(second);
+    clients.now(Clients::Doing::reading, second);
     clients.end_all();
     CHECK(closed.back() == 2);
+}
+
+TEST_CASE("the connection that has not got on for longest makes room, reading or sending")
+{
+    Clients clients(3, 3);
+    std::vector<int> closed;
+    const auto add = [&](int number) {
+        return clients.add({boost::asio::ip::make_address("10.0.0.1"),
+                            [&closed, number] { closed.push_back(number); }});
+    };
+    auto working = add(1);
+    auto stalled = add(2);
+    auto listener = add(3);
+    clients.now(Clients::Doing::working, working);
+    clients.now(Clients::Doing::sending, stalled);
+    clients.now(Clients::Doing::sending, listener);
+    const auto other = boost::asio::ip::make_address("10.0.0.2");
+    CHECK(clients.admit(other, false));
+    CHECK(closed == std::vector{2});
+    CHECK(clients.admit(other, false));
+    CHECK(closed == std::vector{2, 3});
+    CHECK(!clients.admit(other, false));
+    clients.end_all(); /* lets those finish that are sent a reply */
+    CHECK(closed == std::vector{2, 3});
+}
+
+TEST_CASE("addresses of one network of IPv6 count as one, a proxy's is not limited")
+{
+    Clients clients(10, 2);
+    int closed = 0;
+    const auto address = [](const char *text) { return boost::asio::ip::make_address(text); };
+    for (const char *text : {"2001:db8::1", "2001:db8::2:1"})
+        clients.add({address(text), [&] { closed++; }});
+    CHECK(clients.admit(address("2001:db8:0:1::1"), false));
+    CHECK(closed == 0);
+    CHECK(clients.admit(address("2001:db8::3"), true));
+    CHECK(closed == 0);
+    CHECK(clients.admit(address("2001:db8::3"), false));
+    CHECK(closed == 1);
+    CHECK(counted_as(address("::ffff:10.0.0.1")) == address("10.0.0.1"));
+    CHECK(counted_as(address("10.0.0.1")) == address("10.0.0.1"));
 }
