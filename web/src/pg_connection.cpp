@@ -54,6 +54,14 @@ SqlRows rows_of(const PGresult *result)
     return rows;
 }
 
+/* What the server says to a connection that asks nothing comes as a notice, also that it ends. Its end is seen
+ * a moment later only: what was asked meanwhile would be lost. */
+void note_end(void *broken, const PGresult *notice)
+{
+    if (field_of(notice, PG_DIAG_SEVERITY_NONLOCALIZED) == "FATAL")
+        *static_cast<bool *>(broken) = true;
+}
+
 } // namespace
 
 SqlError PgConnection::lost(std::string_view sqlstate, std::string message)
@@ -107,8 +115,7 @@ Task<std::optional<SqlError>> PgConnection::try_to_open(const ConnectionOptions 
     if (!connection_)
         co_return lost("53200", "out of memory");
     PQsetErrorVerbosity(connection_.get(), PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(
-        connection_.get(), [](void *, const PGresult *) {}, nullptr);
+    PQsetNoticeReceiver(connection_.get(), note_end, &broken_);
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     while (PQstatus(connection_.get()) != CONNECTION_BAD && state != PGRES_POLLING_OK &&
            state != PGRES_POLLING_FAILED) {
@@ -191,13 +198,13 @@ bool PgConnection::is_usable()
         PQtransactionStatus(connection_.get()) != PQTRANS_IDLE)
         return false;
     /* To a connection that asks nothing the server says little: that a setting has changed, or why
-     * it ends; the end itself is seen only after that. */
+     * it ends (note_end). */
     pollfd socket{PQsocket(connection_.get()), POLLIN, 0};
     while (poll(&socket, 1, 0) != 0)
         if (PQconsumeInput(connection_.get()) != 1 ||
             PQstatus(connection_.get()) != CONNECTION_OK || PQisBusy(connection_.get()) == 1)
             return false;
-    return true;
+    return !broken_;
 }
 
 bool PgConnection::has_used_password() const

@@ -1,8 +1,10 @@
 """TLS, proxies, and the command line."""
 
+import http.client
 import os
 import signal
 import ssl
+import subprocess
 import tempfile
 import warnings
 
@@ -15,7 +17,7 @@ def test_tls():
         with Program(tls=pair) as program:
             client = program.login("admin")
             cookie = client.login.headers["Set-Cookie"]
-            ok("Secure" in cookie, "the cookie is for TLS only")
+            ok("Secure" in cookie and cookie.startswith("__Host-"), "the cookie is for TLS only, and for this host")
             ok("max-age" in client.login.headers["Strict-Transport-Security"], "browsers are told to stay with TLS")
             equal(client.get("/overview").status, 200, "requests go over TLS")
             events = client.events()
@@ -131,7 +133,9 @@ def test_command_line():
         ok(taken.returncode == 1 and "cannot listen" in taken.stderr, "a port that is taken")
     for arguments in ((), ("--nonsense",), ("--database", "x"), ("--database", "a=nonsense=1"), ("--listen", "x"),
                       ("--database", "a=host=x", "--tls-cert", "/nothing"), ("--config", "/nothing"),
-                      ("--database", "a=host=x", "--database", "a=host=y"),
+                      ("--database", "a=host=x", "--database", "a=host=y"), ("--database", "a=service=nosuch"),
+                      ("--database", "a=host=x", "--proxy-user-header", "X-User"),
+                      ("--database", "a=host=x", "--allowed-host", "https://queue.example"),
                       ("--database", "a=host=x", "--tls-cert", "/nothing", "--tls-key", "/nothing")):
         result = command(*arguments)
         ok(result.returncode == 2 and result.stderr.startswith("backfill-web: "), f"{arguments}: {result.stderr}".strip())
@@ -151,6 +155,36 @@ def test_command_line():
         ok(time.monotonic() - started < 10 * DEADLINE / 120, "it ends soon, whatever is connected")
         for connection in connections:
             connection.close()
+
+
+def test_log_that_nobody_reads():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    port = free_port()
+    process = subprocess.Popen([PROGRAM, "--listen", f"127.0.0.1:{port}", "--database", f"main=host={SOCKET_DIR}"], stderr=writing)
+    def answers():
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+    try:
+        until(answers, "it answers")
+        ok(True, "a log that nobody reads does not stop the program")
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        os.close(reading)
+        os.close(writing)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Logins, sessions and rights: the database decides, and a session is its cookie."""
 
+import base64
 import json
 
 from harness import *
@@ -29,6 +30,8 @@ def test_wrong_logins():
             reply = program.request("POST", "/api/v1/login", {"user": user, "password": password})
             equal((reply.status, reply.json["code"]), (401, "28P01"), f"login as {user[:9]!r} with {password!r}")
             ok("Set-Cookie" not in reply.headers, "and there is no cookie")
+        long = [program.request("POST", "/api/v1/login", {"user": "a" * 10000 + str(n), "password": "x"}).status for n in range(25)]
+        equal(long, [401] * 25, "what cannot be a name is kept nowhere, and costs no try")
         for body in ({}, {"user": "admin"}, {"user": 5, "password": "x"}, {"user": "a\0", "password": "x"},
                      {"user": "admin", "password": ["admin"]}, {"user": "admin", "password": "x", "extra": 1}):
             equal(program.request("POST", "/api/v1/login", body).status, 422, f"login with {body}")
@@ -74,10 +77,15 @@ def test_no_fixation():
 
 def test_expiry():
     with Program("--idle-timeout", "10") as program:
+        again = program.login("monitor")
         client, lively, watcher = program.login("admin"), program.login("admin"), program.login("monitor")
         events = watcher.events()
-        until(lambda: lively.get("/session").status == 200 and client.get("/workers", headers={
-            "Backfill-Background": "1"}).status == 401, "the session ends")
+        def has_ended():
+            again.events().close()
+            return (lively.get("/session").status == 200
+                    and client.get("/workers", headers={"Backfill-Background": "1"}).status == 401)
+        until(has_ended, "the session ends")
+        equal(again.get("/session").status, 401, "nor does a page that opens its events again and again")
         ok(True, "a session that only its page uses ends")
         equal(lively.get("/session").status, 200, "one that its user uses does not")
         while event := events.next():
@@ -123,7 +131,6 @@ def test_without_session():
 
 
 def test_metrics():
-    import base64
     with Program() as program:
         def metrics(user, password):
             credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -152,6 +159,19 @@ def test_read_only():
             until(lambda: connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backfill-web'").fetchone()[0] > 0,
                 "a connection")
+
+
+def test_sessions_of_a_role():
+    with Program("--max-sessions", "3", "--max-sessions-per-role", "2") as program:
+        first, second, other = program.login("admin"), program.login("admin"), program.login("monitor")
+        first.get("/session")
+        third = program.login("admin")
+        equal([client.get("/session").status for client in (first, second, third, other)], [200, 401, 200, 200],
+              "a role with too many sessions loses the one that it has not used for longest")
+    with Program("--max-sessions", "1") as program:
+        basic = {blanks: program.request("GET", "/metrics", headers={
+            "Authorization": f"Basic{blanks}" + base64.b64encode(b"monitor:monitor").decode()}).status for blanks in (" ", "  ", " \t ")}
+        equal(set(basic.values()), {200}, f"the same credentials are one session, however they are written: {basic}")
 
 
 def test_bounds():

@@ -1,5 +1,7 @@
 """The database goes away and comes back, roles and rights change meanwhile: clear answers, and it goes on."""
 
+import os
+import socket
 import threading
 
 from harness import *
@@ -109,6 +111,69 @@ def test_password_is_changed():
     sql("DROP ROLE web_changed")
 
 
+PORT = os.environ.get("PGPORT", "5432")
+
+
+def test_first_host_is_away():
+    """Hosts that do not take connections, or take them and say nothing, leave time for the next one."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with Program("--database", f"main=host=127.0.0.1,{SOCKET_DIR} port={port},{PORT} dbname=postgres", databases=()) as program:
+            equal(program.login("admin").get("/workers").status, 200, "a login beyond a host that is silent")
+    with Program("--database", f"main=host=127.0.0.1,{SOCKET_DIR} port={free_port()},{PORT} dbname=postgres", databases=()) as program:
+        statuses = [program.request("POST", "/api/v1/login", {"user": "monitor", "password": "x"}).status for _ in range(12)]
+        equal((statuses[:10], statuses[-1]), ([401] * 10, 429), "beyond one that is away, wrong passwords are counted")
+        sql("CREATE ROLE web_changed LOGIN PASSWORD 'before'")
+        client = program.login("web_changed", "before")
+        sql("ALTER ROLE web_changed PASSWORD 'after'")
+        sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'backfill-web'")
+        until(lambda: client.get("/session").status == 401, "and end the session")
+        ok(True, "and end the session")
+    sql("DROP ROLE web_changed")
+
+
+def test_login_is_checked():
+    """A session that only listens opens no connection, but the server is asked whether its role may log in."""
+    sql("CREATE ROLE web_watcher LOGIN PASSWORD 'web_watcher'")
+    sql("SELECT backfill.grant_monitor('web_watcher')")
+    with Program("--login-check", "1") as program:
+        admin, watcher = program.login("admin"), program.login("web_watcher")
+        first, events = admin.events(), watcher.events()
+        first.next("sample")
+        events.next("sample")
+        sql("ALTER ROLE web_watcher NOLOGIN")
+        while event := events.next():
+            last = event
+        equal(last[0], "gone", "the events of a role that may not log in any more end")
+        equal(watcher.get("/session").status, 401, "and so does its session")
+        ok(first.next("sample") is not None, "those of others go on")
+        first.close()
+    sql("DROP OWNED BY web_watcher")
+    sql("DROP ROLE web_watcher")
+
+
+def test_busy_session():
+    """The first listener's session has no connection to spare: the others' take the samples."""
+    with Program("--session-db-connections", "1", "--statement-timeout", "300") as program:
+        busy, other = program.login("admin"), program.login("monitor")
+        first = busy.events()
+        first.next("sample")
+        events = other.events()
+        events.next("sample")
+        with connect() as locking:
+            locking.autocommit = False
+            locking.execute("LOCK TABLE backfill.retry_policy IN ACCESS EXCLUSIVE MODE")
+            thread = threading.Thread(target=lambda: busy.get("/retry-policies"))
+            thread.start()
+            until(lambda: value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'backfill-web' "
+                                "AND wait_event_type = 'Lock'"), "its request waits")
+            seen = [events.next()[0] for _ in range(8)]
+            ok("sample" in seen and "gone" not in seen, f"samples go on: {seen}")
+        thread.join()
+        first.close()
+        events.close()
+
+
 def test_connections_are_bounded():
     with Program("--max-db-connections", "3", "--session-db-connections", "2") as program:
         clients = [program.login("admin") for _ in range(4)]
@@ -151,6 +216,8 @@ def test_several_databases():
         equal(client.get("/overview?database=missing").json["code"], "3D000", "one that does not exist")
         equal(client.get("/overview?database=away").status, 503, "one that cannot be reached")
         equal(client.get("/stream?database=away").status, 503, "nor listened to")
+        reply = client.get("/stream?database=empty")
+        equal((reply.status, reply.json["code"]), (503, "3F000"), "nor one without the extension")
         equal(client.get("/overview").status, 200, "the first is as well as ever")
     sql("DROP DATABASE web_empty WITH (FORCE)")
 

@@ -137,6 +137,16 @@ def test_dead_letters():
         for method, path in (("GET", ""), ("PATCH", ""), ("POST", "/requeue"), ("DELETE", "")):
             equal(client.call(method, f"/dlq/999999999{path}", {"notes": "x"} if method == "PATCH" else None).status, 404,
                   f"{method} {path} of a letter that is not there")
+        coded, without = fail_job({})[1], fail_job({})[1]
+        sql("UPDATE backfill.dead_letter SET last_error = last_error || '{\"sqlstate\": \"22012\"}' WHERE id = %s::bigint", coded)
+        listed = [letter["id"] for letter in client.get("/dlq?sqlstate=&task_identifier=web_fails").json["letters"]]
+        ok(without in listed and coded not in listed, "an empty SQLSTATE shows letters without one only")
+        filtered = {"filter": {"sqlstate": "", "task_identifier": "web_fails"}}
+        equal(client.post("/dlq/delete", filtered).json["affected"], len(listed), "and as many are deleted by the same filter")
+        equal(client.get(f"/dlq/{coded}").status, 200, "the other one stays")
+        for path in ("/dlq?queue_name=", "/dlq?queue_name=&offset=0", "/jobs?queue_name="):
+            reply = client.get(path)
+            equal((reply.status, reply.json.get("letters", reply.json.get("jobs"))), (200, []), f"GET {path} shows those of no queue")
         letters = [fail_job({"n": n})[1] for n in range(5)]
         equal(client.post("/dlq/requeue", {"ids": letters[:2], "notes": "again"}).json["affected"], 2, "two are requeued")
         equal(client.post("/dlq/delete", {"ids": [letters[2]]}).json, {"affected": 1, "more": False}, "one is deleted")
@@ -169,6 +179,41 @@ def test_schedules():
         sql("SELECT backfill.register_task('web_task')")
         equal([client.call("DELETE", "/tasks/web_task").status, client.call("DELETE", "/tasks/web_task").status],
               [204, 404], "a task is unregistered once")
+
+
+def test_change_that_cannot_be_shown():
+    """A role that may change a queue, but not look at it, is told that the change is done."""
+    sql("CREATE ROLE web_pauser LOGIN PASSWORD 'web_pauser'")
+    sql("GRANT USAGE ON SCHEMA backfill TO web_pauser")
+    sql("GRANT EXECUTE ON FUNCTION backfill.pause_queue(text), backfill.resume_queue(text) TO web_pauser")
+    sql("SELECT backfill.set_queue('web_paused', concurrency => 1)")
+    with Program() as program:
+        client = program.login("web_pauser")
+        ok(client.login.json["rights"]["queues.pause"], "it is offered to the role")
+        reply = client.post("/queues/web_paused/pause")
+        equal((reply.status, reply.json), (200, {}), "the answer is a success without the queue")
+        equal(value("SELECT paused FROM backfill.queues WHERE queue_name = 'web_paused'"), True, "the queue is paused")
+        equal(client.get("/queues/web_paused").status, 403, "which the role may not see")
+    sql("DROP OWNED BY web_pauser")
+    sql("DROP ROLE web_pauser")
+
+
+def test_time_of_statements():
+    """Calls that act on many objects have more time than others, by what --statement-timeout says."""
+    sql("CREATE TABLE public.web_time (statement_timeout text)")
+    sql("CREATE FUNCTION public.web_note_time() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+        "INSERT INTO public.web_time VALUES (current_setting('statement_timeout')); RETURN old; END $$")
+    sql("CREATE TRIGGER web_note_time BEFORE DELETE ON backfill.dead_letter FOR EACH ROW EXECUTE FUNCTION public.web_note_time()")
+    letters = [fail_job({})[1] for _ in range(3)]
+    with Program("--statement-timeout", "10") as program:
+        client = program.login("admin")
+        client.call("DELETE", f"/dlq/{letters[0]}")
+        equal(client.post("/dlq/delete", {"ids": [letters[1]]}).json["affected"], 1, "a letter is deleted as one of many")
+        client.call("DELETE", f"/dlq/{letters[2]}")
+    equal(sql("SELECT * FROM public.web_time"), [("10s",), ("2min",), ("10s",)], "with twelve times as much time, and only then")
+    sql("DROP TRIGGER web_note_time ON backfill.dead_letter")
+    sql("DROP FUNCTION public.web_note_time")
+    sql("DROP TABLE public.web_time")
 
 
 def test_events():
