@@ -27,13 +27,24 @@ std::ptrdiff_t words_in(const std::vector<std::string_view> &pattern)
                          [](std::string_view segment) { return !segment.starts_with(':'); });
 }
 
+/* A segment "." or ".." would be a step in the path, so clients put a slash before such a name, and one more
+ * before a name that has slashes there itself. */
+std::string name_in(const std::string &segment)
+{
+    const std::size_t slashes = segment.find_first_not_of('/');
+    if (slashes == 0 || slashes == std::string::npos)
+        return segment;
+    const std::string rest = segment.substr(slashes);
+    return rest == "." || rest == ".." ? segment.substr(1) : segment;
+}
+
 std::vector<std::string> values_in(const std::vector<std::string_view> &pattern,
                                    const std::vector<std::string> &segments)
 {
     std::vector<std::string> values;
     for (std::size_t i = 0; i < pattern.size(); i++)
         if (pattern[i].starts_with(':'))
-            values.push_back(segments[i]);
+            values.push_back(name_in(segments[i]));
     return values;
 }
 

@@ -293,3 +293,19 @@ TEST_CASE("headers and bodies have limits")
     CHECK(status_of("POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
                     "1099511627776\r\n\r\n") == 413);
 }
+
+TEST_CASE("a name of dots only has a slash before it")
+{
+    const auto name = [](const std::string &segment) {
+        const auto found = go(get("/api/v1/queues/" + segment));
+        REQUIRE(found.route != nullptr);
+        return found.values[0].value();
+    };
+    CHECK(name("%2F.") == ".");
+    CHECK(name("%2F..") == "..");
+    CHECK(name("%2F%2F..") == "/..");
+    CHECK(name("%2Fx") == "/x");
+    CHECK(name("%2F...") == "/...");
+    CHECK(name("%2F") == "/");
+    CHECK(name("a%2F..") == "a/..");
+}

@@ -15,7 +15,7 @@ import { Queues } from './pages/queues';
 import { Schedules } from './pages/schedules';
 import { Tasks } from './pages/tasks';
 import { Workers } from './pages/workers';
-import { databaseParam, href, navigate, path } from './router';
+import { databaseParam, href, nameOf, navigate, path } from './router';
 import { database, epoch, loadSession, may, session, sessionProblem } from './session';
 import { Code, Empty } from './ui/basics';
 import { Problem } from './ui/problem';
@@ -85,7 +85,7 @@ function pageOf(at: string): Page {
         const right = at === '/jobs' && may('jobs.enqueue') ? undefined : listed.right;
         return { title: listed.name, right, show: () => <List /> };
     }
-    const [, first, name = '', more] = at.split('/').map(decoded);
+    const [, first, name = '', more] = at.split('/').map(nameOf);
     if (more === undefined && name) {
         if (first === 'jobs' && id.test(name))
             return { title: `Job ${name}`, right: 'jobs.get', show: () => <JobPage key={name} id={name} /> };
@@ -95,14 +95,6 @@ function pageOf(at: string): Page {
             return { title: `Queue ${name}`, right: 'queues.get', show: () => <QueuePage key={name} name={name} /> };
     }
     return { title: 'Not found', show: () => <NotFound /> };
-}
-
-function decoded(part: string): string {
-    try {
-        return decodeURIComponent(part);
-    } catch {
-        return part;
-    }
 }
 
 /** For a role that may not see the overview: the first page that it may see. */

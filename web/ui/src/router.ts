@@ -28,9 +28,20 @@ export function href(to: string, params: Record<string, string | null | undefine
     return text ? `${to}?${text}` : to;
 }
 
+/** A name as a segment of a path. "." or ".." would be taken for a step there, also when it is encoded: a slash before it says that it is
+ *  a name. One that has slashes there itself gets one more. The server reads it in the same way. */
 export function segment(name: string): string {
-    // A name "." or ".." would be taken for a step in the path.
-    return /^\.{1,2}$/.test(name) ? name.replaceAll('.', '%2E') : encodeURIComponent(name);
+    return encodeURIComponent(/^\/*\.{1,2}$/.test(name) ? `/${name}` : name);
+}
+
+/** The name that a segment stands for. */
+export function nameOf(part: string): string {
+    try {
+        const name = decodeURIComponent(part);
+        return /^\/+\.{1,2}$/.test(name) ? name.slice(1) : name;
+    } catch {
+        return part;
+    }
 }
 
 export interface HistoryState {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 Object.assign(globalThis, {
     location: { pathname: '/queues/', search: '?database=my+db&state=ready', origin: 'http://localhost' },
 });
-const { databaseParam, href, path, segment } = await import('../src/router');
+const { databaseParam, href, nameOf, path, segment } = await import('../src/router');
 
 test('the address has no slash at its end, and keeps its database', () => {
     assert.equal(path.value, '/queues');
@@ -22,6 +22,16 @@ test('the address has no slash at its end, and keeps its database', () => {
 test('names in a path are encoded', () => {
     assert.equal(segment('eu-west/sync?x#y'), 'eu-west%2Fsync%3Fx%23y');
     assert.equal(segment('<b>'), '%3Cb%3E');
-    assert.equal(segment('..'), '%2E%2E');
     assert.equal(segment('a.b'), 'a.b');
+});
+
+test('every name has a segment of its own, which leads back to it and is no step in the path', () => {
+    const names = ['a', 'a b/ä', '.', '..', '/.', '/..', '//..', '...', './', '%2E', '%2F..', '/'];
+    for (const name of names) {
+        assert.equal(nameOf(segment(name)), name);
+        const path = `/queues/${segment(name)}/stats`;
+        assert.equal(new URL(path, 'http://localhost').pathname, path);
+    }
+    assert.equal(new Set(names.map(segment)).size, names.length);
+    assert.equal(nameOf('%ff'), '%ff');
 });
