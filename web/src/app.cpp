@@ -59,8 +59,8 @@ std::optional<Reply> refuse_length(const Request &request, std::size_t most)
     return problem(413, "too_large", "the body is too large");
 }
 
-/* Requests that a page makes by itself, not because of its user, do not keep the session alive. A browser
- * opens a stream again by itself, too, and sends no header of ours then. */
+/* Requests that a page makes by itself, not because of its user, do not keep the session alive. A
+ * browser opens a stream again by itself, too, and sends no header of ours then. */
 bool is_of_user(const Route &route, const Request &request)
 {
     return route.kind != Kind::stream && count_of(request, "Backfill-Background") == 0;
@@ -245,8 +245,7 @@ Task<Reply> App::answer_metrics(Call &call, Request &request)
     std::optional<Reply> refused;
     SessionPtr session = call.session;
     if (!session)
-        session =
-            co_await basic_session(header_of(request, "Authorization"), call.client, refused);
+        session = co_await basic_session(header_of(request, "Authorization"), call.client, refused);
     if (refused)
         co_return std::move(*refused);
     const Database &database = databases_.front();

@@ -72,7 +72,8 @@ Reply busy()
     return reply;
 }
 
-/* Opens the session's first connection. Success costs no try, nor does a login that nothing has judged. */
+/* Opens the session's first connection. Success costs no try, nor does a login that nothing has
+ * judged. */
 Task<std::optional<Reply>> App::check_login(SessionPtr session, const Client &client)
 {
     if (session->user.empty() || session->user.size() > kLongestName ||

@@ -41,8 +41,8 @@ Reply reply_of(const Route &route, const SqlRows &rows)
     return reply;
 }
 
-/* The object as it is after a change. The change is done, also if the object cannot be shown: the role may
- * not see it, or it has gone since. */
+/* The object as it is after a change. The change is done, also if the object cannot be shown: the
+ * role may not see it, or it has gone since. */
 Reply reply_after_change(const Route &route, const SqlResult &after)
 {
     const auto *rows = std::get_if<SqlRows>(&after);

@@ -15,8 +15,9 @@ namespace backfill::web
 struct ClientConnection {
     boost::asio::ip::address address;
     std::function<void()> close;
-    /* Reading or waiting for a request, working on it, or sending a reply. Only while the program works
-     * on a request does the connection not have to make room: the rest is up to the client. */
+    /* Reading or waiting for a request, working on it, or sending a reply. Only while the program
+     * works on a request does the connection not have to make room: the rest is up to the client.
+     */
     enum class Doing { reading, working, sending } doing = Doing::reading;
     /* It ends after the present reply. */
     bool is_last = false;
@@ -33,8 +34,9 @@ class Clients
     {
     }
 
-    /* Whether one more of this address may come; to make room, the connection is closed that has not
-     * got on for longest. A proxy's address stands for many clients, so it has no limit of its own. */
+    /* Whether one more of this address may come; to make room, the connection is closed that has
+     * not got on for longest. A proxy's address stands for many clients, so it has no limit of its
+     * own. */
     bool admit(const boost::asio::ip::address &address, bool is_proxy);
 
     Place add(ClientConnection connection);

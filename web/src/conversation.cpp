@@ -32,8 +32,8 @@ constexpr Seconds kEventTime{20};
 constexpr Seconds kLingerTime{2};
 constexpr std::size_t kMostLingered = 256 * 1024;
 constexpr std::size_t kReadSize = 4096;
-/* Bytes on the way to the parser: at most a header, or what stands around a chunk of a body. The body itself
- * does not stay there. */
+/* Bytes on the way to the parser: at most a header, or what stands around a chunk of a body. The
+ * body itself does not stay there. */
 constexpr std::size_t kMostBuffered = 2 * kMostHeaderBytes;
 
 template <class Stream>
@@ -161,11 +161,10 @@ Task<bool> answer_call(Stream &stream, Conversation &conversation, flat_buffer &
         co_return false;
     }
     Request request = parser.release();
-    if (auto refused = refuse_trailers(request, headers)) {
-        co_await send_reply(stream, conversation, *refused, manner);
-        co_return false;
-    }
-    const Reply reply = co_await answer_safely(conversation, call, request);
+    auto answer = refuse_trailers(request, headers);
+    if (!answer)
+        answer = co_await answer_safely(conversation, call, request);
+    const Reply &reply = *answer;
     wipe(request.body());
     wipe_all(buffer);
     if (reply.events) {

@@ -10,8 +10,8 @@ namespace backfill::web
 {
 
 constexpr std::string_view kCookieName = "backfill_session";
-/* Under TLS. Browsers take a cookie of such a name from this very host by TLS only, so neither a host beside
- * it nor plain HTTP can plant one. */
+/* Under TLS. Browsers take a cookie of such a name from this very host by TLS only, so neither a
+ * host beside it nor plain HTTP can plant one. */
 constexpr std::string_view kSecureCookieName = "__Host-backfill_session";
 
 /* The session's key in a header Cookie; empty if there is none, or it is no key. */

@@ -87,7 +87,8 @@ ConnectionOptions given_in(const PQconninfoOption *options)
     return given;
 }
 
-/* What libpq would use to connect. A value that it does not know makes it stop before it does so. */
+/* What libpq would use to connect. A value that it does not know makes it stop before it does so.
+ */
 struct Gathered {
     ConnectionOptions options;
     std::string stopped_by;
@@ -104,14 +105,14 @@ Gathered gather(ConnectionOptions options)
     return {given_in(found.get()), PQerrorMessage(connection.get())};
 }
 
-/* libpq would look up a service in files, and the names of hosts that the service or the environment add by
- * asking a name server, each time that it connects, and wait for that. What it makes up itself for a user
- * and a database that are not given is left out. */
+/* libpq would look up a service in files, and the names of hosts that the service or the
+ * environment add by asking a name server, each time that it connects, and wait for that. What it
+ * makes up itself for a user and a database that are not given is left out. */
 ConnectionOptions expand(const Database &database, const ConnectionOptions &given)
 {
-    ConnectionOptions nobody = given;
-    set_option(nobody, "user", kImpossible);
-    Gathered all = gather(nobody);
+    ConnectionOptions asked = given;
+    set_option(asked, "user", kImpossible);
+    Gathered all = gather(asked);
     if (all.stopped_by.find("gssencmode") == std::string::npos)
         fail_to_read(database, all.stopped_by);
     const ConnectionOptions with_user = gather(given).options;
@@ -218,8 +219,8 @@ attempts_of(const ConnectionOptions &options, TimePoint deadline)
     co_return in_order(std::move(attempts));
 }
 
-TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left, TimePoint now,
-                              TimePoint deadline)
+TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left,
+                              TimePoint now, TimePoint deadline)
 {
     TimePoint end = now + (deadline - now) / static_cast<int>(attempts_left);
     for (const auto &[keyword, value] : options) {

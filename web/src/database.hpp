@@ -28,15 +28,15 @@ Database parse_database(std::string_view text);
 ConnectionOptions login_options(const Database &database, std::string_view user,
                                 std::string_view password);
 
-/* The same options for each address of each host, in the order in which they are to be tried; names are
- * resolved without blocking. If none can be: an error. */
+/* The same options for each address of each host, in the order in which they are to be tried; names
+ * are resolved without blocking. If none can be: an error. */
 Task<std::variant<std::vector<ConnectionOptions>, SqlError>>
 attempts_of(const ConnectionOptions &options, TimePoint deadline);
 
-/* How long an attempt may take of the time for all that are left: its share, or connect_timeout if that is
- * less. A host that does not answer must leave time for the next one. */
-TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left, TimePoint now,
-                              TimePoint deadline);
+/* How long an attempt may take of the time for all that are left: its share, or connect_timeout if
+ * that is less. A host that does not answer must leave time for the next one. */
+TimePoint deadline_of_attempt(const ConnectionOptions &options, std::size_t attempts_left,
+                              TimePoint now, TimePoint deadline);
 
 /* Overwrites the passwords in them. */
 void wipe_passwords(std::vector<ConnectionOptions> &attempts);

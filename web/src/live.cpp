@@ -18,20 +18,22 @@ namespace
 using Json = nlohmann::json;
 
 constexpr Seconds kInterval{1};
-/* After this number of samples come the health checks, and whether the listeners still may listen. */
+/* After this number of samples come the health checks, and whether the listeners still may listen.
+ */
 constexpr int kSamplesPerHealth = 10;
 constexpr std::size_t kMostPoints = 3600;
 constexpr std::int64_t kGapMs = 5000;
 constexpr std::size_t kMostOfSession = 16;
-/* How many sessions are tried for one sample, while those before are busy with requests of their own. */
+/* How many sessions are tried for one sample, while those before are busy with requests of their
+ * own. */
 constexpr std::size_t kMostTries = 8;
 /* How many turns must fail until the database is called away, if it has not said so itself. */
 constexpr std::size_t kMostFailures = 3;
 /* How many sessions log in again between two samples, when it is time that they do. */
 constexpr std::size_t kLoginsPerSample = 4;
 
-/* Of the roles in $1: which may call overview(), and read texts of errors; and whether there is the extension.
- * Any role may ask that of any other. A role that is missing has been dropped. */
+/* Of the roles in $1: which may call overview(), and read texts of errors; and whether there is the
+ * extension. Any role may ask that of any other. A role that is missing has been dropped. */
 constexpr std::string_view kListeners =
     "SELECT r.rolname, EXISTS (SELECT FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace "
     "WHERE s.nspname = 'backfill' AND p.proname = 'overview' "
@@ -142,9 +144,9 @@ EventQueue::Text Live::backlog()
 
 Task<std::variant<EventQueuePtr, SqlError>> Live::listen(SessionPtr session)
 {
-    const auto own = std::count_if(
-        listeners_.begin(), listeners_.end(),
-        [&](const Listener &listener) { return listener.session == session; });
+    const auto own =
+        std::count_if(listeners_.begin(), listeners_.end(),
+                      [&](const Listener &listener) { return listener.session == session; });
     if (static_cast<std::size_t>(own) >= kMostOfSession)
         co_return SqlError{"53300", "the session has too many streams", {}, {}};
     const SqlValues roles{quoted_array({session->user})};
@@ -243,11 +245,13 @@ Task<SqlResult> Live::ask(std::string_view sql, const SqlValues &values, Session
     return run_(sql, values, std::move(session), database_, Pool::Patience::goes);
 }
 
-/* The session that the sample was taken with; nothing if there was none. A session whose connections are all in
- * use makes the next one's turn, at once; one that fails in another way when it is time for the next sample. */
+/* The session that the sample was taken with; nothing if there was none. A session whose
+ * connections are all in use makes the next one's turn, at once; one that fails in another way when
+ * it is time for the next sample. */
 Task<SessionPtr> Live::sample()
 {
-    for (std::size_t i = 0; i < kMostTries && !listeners_.empty(); i++) {
+    const std::size_t tries = std::min(listeners_.size(), kMostTries);
+    for (std::size_t i = 0; i < tries && !listeners_.empty(); i++) {
         const SessionPtr session = listeners_[turn_ % listeners_.size()].session;
         const SqlValues none;
         auto result = co_await ask(route_of("overview").sql, none, session);
@@ -260,7 +264,7 @@ Task<SessionPtr> Live::sample()
         if (rows != nullptr)
             break;
         const auto &error = std::get<SqlError>(result);
-        if (!error.is_busy()) {
+        if (!error.is_busy) {
             note_error(session, error);
             break;
         }
@@ -268,8 +272,8 @@ Task<SessionPtr> Live::sample()
     co_return nullptr;
 }
 
-/* That a role was dropped, its password changed, or its login forbidden, is seen when a connection is opened. A
- * session that only listens opens none, so it is made to. */
+/* That a role was dropped, its password changed, or its login forbidden, is seen when a connection
+ * is opened. A session that only listens opens none, so it is made to. */
 Task<> Live::check_logins()
 {
     std::vector<SessionPtr> due;
@@ -302,8 +306,8 @@ void Live::note_sample(const std::string &overview)
     send_all(event("sample", with_figures(overview, figures)));
 }
 
-/* Each outage is told once. What a role may not do concerns its own sessions only, and so may other errors,
- * until it is seen that other sessions have them, too. */
+/* Each outage is told once. What a role may not do concerns its own sessions only, and so may other
+ * errors, until it is seen that other sessions have them, too. */
 void Live::note_error(const SessionPtr &session, const SqlError &error)
 {
     const std::string data = explain_(session, database_, error);
@@ -312,8 +316,8 @@ void Live::note_error(const SessionPtr &session, const SqlError &error)
         return;
     }
     failures_++;
-    if (gone_ || (!error.is_disconnection() &&
-                  failures_ < std::min(listeners_.size(), kMostFailures)))
+    if (gone_ ||
+        (!error.is_disconnection() && failures_ < std::min(listeners_.size(), kMostFailures)))
         return;
     send_all(event("gone", data));
     gone_ = true;
@@ -367,7 +371,7 @@ Task<> Live::send_health()
             const SqlValues none;
             auto result = co_await ask(route_of("health").sql, none, session);
             const auto *error = std::get_if<SqlError>(&result);
-            if (error != nullptr && error->is_busy())
+            if (error != nullptr && error->is_busy)
                 continue;
             if (error == nullptr)
                 note_health(std::get<SqlRows>(result), reads_errors);

@@ -20,8 +20,8 @@ bool takes_more()
 
 } // namespace
 
-/* One write, so that lines of several processes do not mix; a log that is full or gone must not stop the
- * program: then the line is lost. */
+/* One write, so that lines of several processes do not mix; a log that is full or gone must not
+ * stop the program: then the line is lost. */
 void log_line(std::string_view text)
 {
     std::string line(text);

@@ -154,7 +154,10 @@ Json components()
             {"content",
              {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}}}}},
         {"securitySchemes",
-         {{"session", {{"type", "apiKey"}, {"in", "cookie"}, {"name", kCookieName},
+         {{"session",
+           {{"type", "apiKey"},
+            {"in", "cookie"},
+            {"name", kCookieName},
             {"description", "under TLS its name is " + std::string(kSecureCookieName)}}}}}};
 }
 

@@ -59,8 +59,8 @@ void add_host(Options &options, const std::string &value)
 {
     const std::string host = host_of(value);
     if (host.empty() || host.find_first_of("/ ") != std::string::npos)
-        fail("--allowed-host must be the name of a host, such as queue.example.com, not \"" + value +
-             "\"");
+        fail("--allowed-host must be the name of a host, such as queue.example.com, not \"" +
+             value + "\"");
     options.allowed_hosts.push_back(host);
 }
 
@@ -142,7 +142,8 @@ std::vector<Option> limit_options()
                       &Options::max_sessions_per_role, 1, 1000000),
         number_option("max-connections", "most connections of clients (4096)",
                       &Options::max_connections, 1, 1000000),
-        number_option("max-connections-per-address", "most of one address, or of one network of IPv6 with 64 bits (256)",
+        number_option("max-connections-per-address",
+                      "most of one address, or of one network of IPv6 with 64 bits (256)",
                       &Options::max_connections_per_address, 1, 1000000),
         number_option("session-db-connections", "most connections to databases of a session (2)",
                       &Options::session_db_connections, 1, 100),

@@ -54,8 +54,8 @@ SqlRows rows_of(const PGresult *result)
     return rows;
 }
 
-/* What the server says to a connection that asks nothing comes as a notice, also that it ends. Its end is seen
- * a moment later only: what was asked meanwhile would be lost. */
+/* What the server says to a connection that asks nothing comes as a notice, also that it ends. Its
+ * end is seen a moment later only: what was asked meanwhile would be lost. */
 void note_end(void *broken, const PGresult *notice)
 {
     if (field_of(notice, PG_DIAG_SEVERITY_NONLOCALIZED) == "FATAL")
@@ -89,8 +89,9 @@ Task<bool> PgConnection::wait(For what, TimePoint deadline)
     co_return !error;
 }
 
-/* libpq would try several hosts itself, but knows no time for each when it is used without blocking. Like
- * libpq, go on where there is no server, or it is just starting or ending, and believe all others. */
+/* libpq would try several hosts itself, but knows no time for each when it is used without
+ * blocking. Like libpq, go on where there is no server, or it is just starting or ending, and
+ * believe all others. */
 Task<std::optional<SqlError>> PgConnection::open(const std::vector<ConnectionOptions> &attempts,
                                                  TimePoint deadline)
 {

@@ -49,8 +49,8 @@ class PgConnection
   public:
     explicit PgConnection(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
-    /* Each attempt in its turn, until a server lets us in, or refuses. Names of hosts must have been
-     * resolved: libpq would wait for that. */
+    /* Each attempt in its turn, until a server lets us in, or refuses. Names of hosts must have
+     * been resolved: libpq would wait for that. */
     Task<std::optional<SqlError>> open(const std::vector<ConnectionOptions> &attempts,
                                        TimePoint deadline);
 

@@ -57,8 +57,7 @@ TimePoint Pool::statement_deadline(int times) const
 bool Pool::is_check_due(const Session &session, const Database &database) const
 {
     const auto checked = session.checked.find(&database);
-    return checked == session.checked.end() ||
-           Clock::now() - checked->second > limits_.longest_use;
+    return checked == session.checked.end() || Clock::now() - checked->second > limits_.longest_use;
 }
 
 void Pool::forget(Session &session, IdleConnection connection)
@@ -137,7 +136,7 @@ Task<std::variant<Lease, SqlError>> Pool::borrow(SessionPtr session, const Datab
             break;
         if (patience == Patience::goes || session->waiting >= kMostWaiting ||
             Clock::now() >= deadline)
-            co_return SqlError{"53300", "too many requests at once", {}, {}};
+            co_return SqlError{"53300", "too many requests at once", {}, {}, true};
         const Counted counted(session->waiting);
         co_await returned_.wait(deadline);
     }

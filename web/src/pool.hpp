@@ -18,8 +18,8 @@ struct PoolLimits {
     std::size_t of_session = 2;
     std::size_t in_all = 100;
     Seconds unused{30};
-    /* The server checks a login only when a connection is opened. So that it is checked now and then, a
-     * connection that is in use all the time is replaced. */
+    /* The server checks a login only when a connection is opened. So that it is checked now and
+     * then, a connection that is in use all the time is replaced. */
     Seconds longest_use{300};
     Seconds statement{5};
     bool read_only = false;
@@ -55,8 +55,8 @@ class Pool
   public:
     Pool(asio::any_io_executor executor, PoolLimits limits, Sessions &sessions);
 
-    /* A connection of the session to a database, as soon as there may be one, or only if there may be one
-     * now. */
+    /* A connection of the session to a database, as soon as there may be one, or only if there may
+     * be one now. */
     enum class Patience { waits, goes };
     Task<std::variant<Lease, SqlError>> borrow(SessionPtr session, const Database &database,
                                                Patience patience = Patience::waits);

@@ -44,8 +44,8 @@ std::optional<Reply> refuse_framing(const Request &request);
 /* How many headers there are. */
 std::size_t headers_of(const Request &request);
 
-/* Of a request that has been read, when it had that many headers before its body. What came after a body in
- * chunks stands among them now, but has not been looked at by anything. */
+/* Of a request that has been read, when it had that many headers before its body. What came after a
+ * body in chunks stands among them now, but has not been looked at by anything. */
 std::optional<Reply> refuse_trailers(const Request &request, std::size_t headers);
 
 /* The answer to bytes that are no request. */

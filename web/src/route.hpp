@@ -44,11 +44,12 @@ struct Route {
     std::vector<Parameter> parameters = {};
     /* Returns one row: the JSON to answer with, and perhaps the status to use if that is NULL. */
     std::string_view sql = {};
-    /* Run after it, with $1 alone; its JSON is the answer, or {} if there is none. A statement does not see
-     * what its own functions have changed. */
+    /* Run after it, with $1 alone; its JSON is the answer, or {} if there is none. A statement does
+     * not see what its own functions have changed. */
     std::string_view then_sql = {};
-    /* Functions of schema backfill that a role must be allowed to execute for `sql`, and views ("view NAME")
-     * that it must be allowed to read. The database decides; pages ask what to offer. */
+    /* Functions of schema backfill that a role must be allowed to execute for `sql`, and views
+     * ("view NAME") that it must be allowed to read. The database decides; pages ask what to offer.
+     */
     std::vector<std::string_view> needs = {};
     bool changes = false;
     int success = 200;

@@ -27,8 +27,8 @@ std::ptrdiff_t words_in(const std::vector<std::string_view> &pattern)
                          [](std::string_view segment) { return !segment.starts_with(':'); });
 }
 
-/* A segment "." or ".." would be a step in the path, so clients put a slash before such a name, and one more
- * before a name that has slashes there itself. */
+/* A segment "." or ".." would be a step in the path, so clients put a slash before such a name, and
+ * one more before a name that has slashes there itself. */
 std::string name_in(const std::string &segment)
 {
     const std::size_t slashes = segment.find_first_not_of('/');

@@ -68,7 +68,8 @@ Route dlq_list()
             "l.failed_at DESC, l.id DESC), '[]'), "
             "'next', NULL, 'cut_off', false) FROM (SELECT d.failed_at, d.id, " LETTER_OF_ROW
             " AS letter FROM backfill.dlq d WHERE ($1::text IS NULL OR d.task_identifier = $1) "
-            "AND ($2::text IS NULL OR coalesce(d.queue_name, '') = $2) AND ($4::timestamptz IS NULL OR "
+            "AND ($2::text IS NULL OR coalesce(d.queue_name, '') = $2) AND ($4::timestamptz IS "
+            "NULL OR "
             "d.failed_at >= $4::timestamptz) "
             "AND ($5::timestamptz IS NULL OR d.failed_at < $5::timestamptz) ORDER BY d.failed_at "
             "DESC, d.id DESC "

@@ -1,5 +1,5 @@
-/* secret.hpp - a text that is overwritten when it is no longer needed, such as a password. Copies that
- * libraries make of it, libpq's above all, are not. */
+/* secret.hpp - a text that is overwritten when it is no longer needed, such as a password. Copies
+ * that libraries make of it, libpq's above all, are not. */
 #pragma once
 
 #include <openssl/crypto.h>

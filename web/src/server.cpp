@@ -154,7 +154,8 @@ Task<> Server::run(tcp::socket socket, std::shared_ptr<asio::ssl::context> tls)
         ErrorCode ignored;
         plain.socket().close(ignored);
     };
-    const Registration registration(clients_, {peer.address(), close, Clients::Doing::reading, stopping_});
+    const Registration registration(clients_,
+                                    {peer.address(), close, Clients::Doing::reading, stopping_});
     Conversation conversation{app_,  options_,       clients_,      registration.place(),
                               plain, peer.address(), tls != nullptr};
     if (!tls) {

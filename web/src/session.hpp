@@ -69,8 +69,8 @@ class Sessions
     /* What is called when one ends. */
     std::function<void(Session &)> on_end;
 
-    /* A new key of 256 random bits; empty if there are too many sessions already. If its role has too many,
-     * the one goes that was not used for longest. */
+    /* A new key of 256 random bits; empty if there are too many sessions already. If its role has
+     * too many, the one goes that was not used for longest. */
     std::string add(const SessionPtr &session);
     /* Under a key of the caller's, such as the credentials that came with a request. */
     bool add_as(std::string_view key, const SessionPtr &session);

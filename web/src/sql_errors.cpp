@@ -103,8 +103,8 @@ Problem to_problem(const SqlError &error)
     return result;
 }
 
-/* libpq writes one text after the other for what it has tried, such as with and without TLS. A server
- * that has judged the login has the last word, otherwise the last that has said anything. */
+/* libpq writes one text after the other for what it has tried, such as with and without TLS. A
+ * server that has judged the login has the last word, otherwise the last that has said anything. */
 SqlError parse_connection_error(std::string_view text)
 {
     SqlError error{"08001", std::string(text.substr(0, text.find('\n'))), {}, {}};

@@ -15,13 +15,13 @@ struct SqlError {
     std::string message;
     std::string detail;
     std::string hint;
+    /* Nothing was asked: all connections that there may be are in use. */
+    bool is_busy = false;
 
     /* The connection is gone, or was never there. */
     bool is_disconnection() const;
     /* The server does not let this role in, or not with this password. */
     bool is_refused_login() const { return sqlstate.starts_with("28"); }
-    /* There is no room for a connection now: of this session, of its role, or of all. */
-    bool is_busy() const { return sqlstate == "53300"; }
 };
 
 int http_status_of(std::string_view sqlstate);

@@ -1,5 +1,5 @@
-/* throttle.hpp - how often logins may fail: from one address, with one name from one address, and with
- * one name in all. */
+/* throttle.hpp - how often logins may fail: from one address, with one name from one address, and
+ * with one name in all. */
 #pragma once
 
 #include <chrono>
@@ -46,8 +46,8 @@ class Throttle
     void forget_some(TimePoint now);
 };
 
-/* The tries of a login. A name has few from each address, so that one client cannot keep the role out
- * everywhere, and many in all, so that many clients cannot guess for ever. */
+/* The tries of a login. A name has few from each address, so that one client cannot keep the role
+ * out everywhere, and many in all, so that many clients cannot guess for ever. */
 class LoginThrottle
 {
   public:

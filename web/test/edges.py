@@ -157,7 +157,7 @@ def test_command_line():
             connection.close()
 
 
-def test_log_that_nobody_reads():
+def test_full_log():
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
@@ -176,7 +176,7 @@ def test_log_that_nobody_reads():
             return False
     try:
         until(answers, "it answers")
-        ok(True, "a log that nobody reads does not stop the program")
+        ok(True, "a log that is full does not stop the program")
     finally:
         process.terminate()
         try:

@@ -241,8 +241,9 @@ TEST_CASE("only a proxy is believed")
     CHECK(client("10.1.2.3", "X-Forwarded-For: nonsense\r\n").address.to_string() == "10.1.2.3");
     CHECK(!client("11.1.2.3", all).proxy_user);
     /* A proxy that adds a line of its own to the client's. */
-    const Client twice = client("10.1.2.3", "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
-                                            "X-Forwarded-For: 5.6.7.8\r\nX-Forwarded-Proto: http\r\n");
+    const Client twice =
+        client("10.1.2.3", "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n"
+                           "X-Forwarded-For: 5.6.7.8\r\nX-Forwarded-Proto: http\r\n");
     CHECK(twice.address.to_string() == "5.6.7.8");
     CHECK(!twice.secure);
 }

@@ -136,8 +136,8 @@ TEST_CASE("the description of the API has every place")
             CHECK(ids.insert(operation["operationId"].get<std::string>()).second);
 }
 
-/* The server asks for the right to execute every function of a statement when it begins, whether its
- * branch is reached or not. */
+/* The server asks for the right to execute every function of a statement when it begins, whether
+ * its branch is reached or not. */
 TEST_CASE("a route needs all functions and views of its statement")
 {
     static const std::regex pattern(R"((from|join)?\s*\bbackfill\.(\w+)(\s*\()?)",
