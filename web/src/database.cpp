@@ -11,6 +11,7 @@
 #include <iterator>
 #include <memory>
 #include <new>
+#include <random>
 #include <stdexcept>
 
 namespace backfill::web
@@ -133,9 +134,13 @@ ConnectionOptions expand(const Database &database, const ConnectionOptions &give
     return expanded;
 }
 
-/* Two servers of "prefer-standby": all are asked whether they are one before any will do. */
+/* As libpq orders them: at random, if that is wanted; and with "prefer-standby" all servers are
+ * asked whether they are one before any will do. */
 std::vector<ConnectionOptions> in_order(std::vector<ConnectionOptions> attempts)
 {
+    const std::string *balance = find_option(attempts.front(), "load_balance_hosts");
+    if (balance != nullptr && *balance == "random")
+        std::shuffle(attempts.begin(), attempts.end(), std::random_device());
     const std::string *wanted = find_option(attempts.front(), "target_session_attrs");
     if (wanted == nullptr || *wanted != "prefer-standby")
         return attempts;
