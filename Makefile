@@ -5,6 +5,7 @@
 #   make setup         install the packages that the targets below need, build, install
 #   make demo          set everything up and run the main job on a throwaway cluster
 #   make web           build backfill-web, the dashboard (web/Makefile installs it)
+#   make page          build the page of the dashboard, which is in git, from web/ui
 #   make web-demo      the dashboard on a throwaway cluster with work that goes on, until Ctrl-C
 #   make web-pictures  take the pictures of docs/pictures, of that
 #   make test          set everything up and pass all tests
@@ -126,7 +127,7 @@ $(ROUTER_SCRIPT): $(sort $(wildcard $(TOP)/router/sql/install/*.sql)) $(TOP)/bac
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo web web-demo web-pictures test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup demo web page web-demo web-pictures test fuzz sanitize bench lint test-install test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -136,16 +137,19 @@ demo:
 	$(TOP)/demo/run.sh
 web:
 	$(TOP)/test/lib/setup.sh build web
-	$(MAKE) -j"$$(nproc)" -C $(TOP)/web page all
+	$(MAKE) -j"$$(nproc)" -C $(TOP)/web all
+page:
+	$(TOP)/test/lib/setup.sh build page
+	$(MAKE) -C $(TOP)/web page
 web-demo:
 	$(TOP)/test/lib/setup.sh build web
 	$(TOP)/test/lib/run.sh build
-	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web page all
+	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web all
 	$(TOP)/web/demo.sh
 web-pictures:
 	$(TOP)/test/lib/setup.sh build web test
 	$(TOP)/test/lib/run.sh build
-	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web page all
+	$(MAKE) -s -j"$$(nproc)" -C $(TOP)/web all
 	$(TOP)/web/demo.sh node pictures.mjs
 test:
 	$(TOP)/test/lib/setup.sh build web test

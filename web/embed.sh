@@ -7,7 +7,7 @@ set -euo pipefail
 dist=$1
 output=$2 # made when it would be another one
 if [[ ! -f $dist/index.html ]]; then
-    echo "error: $dist/index.html is missing: build the page first (\"make web\" at the top does, or npm ci && npm run build in web/ui)" >&2
+    echo "error: $dist/index.html is missing: \"make page\" at the top builds it" >&2
     exit 1
 fi
 # Names of the compressed files are those of their contents, so that the output tells every change.

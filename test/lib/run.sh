@@ -305,13 +305,14 @@ run_web() {
     local name driver log=$work/web.log build=$PWD/tmp_check/web
     local options=(-s -C web -j"$(nproc)" BUILD="$build" COPT="${COPT:-} -Werror"
         CXXFLAGS='-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all')
-    if ! make "${options[@]}" UI_DIST="$PWD/web/test/page" all "$build/unit/run" mutate >"$log" 2>&1 ||
-        ! make "${options[@]}" PROGRAM_DIR="$build/real" page all >>"$log" 2>&1; then
+    if ! make "${options[@]}" PAGE="$PWD/web/test/page" all "$build/unit/run" mutate >"$log" 2>&1 ||
+        ! make "${options[@]}" PROGRAM_DIR="$build/real" all >>"$log" 2>&1; then
         record_broken web 'does not build' "$log"
         return
     fi
     if (($# == 0)); then
         run_web_units "$build"
+        run_page_units "$build"
     fi
     need_web_cluster 0
     for name in $(files_of web/test py "$@"); do
@@ -320,6 +321,7 @@ run_web() {
     done
     for name in $(files_of web/test/browser mjs "$@"); do
         [[ $name != lib && -f web/test/browser/$name.mjs ]] || continue
+        has_page_modules "the browser, $name" || continue
         need_web_cluster 2
         run_web_driver "$name" "$build/real/backfill-web" node "web/test/browser/$name.mjs"
     done
@@ -354,6 +356,25 @@ need_web_cluster() {
 }
 
 # run_web_driver NAME PROGRAM COMMAND...: what the sanitizers keep of freed memory is bounded, because tests look at it.
+# Whether npm has installed what a test of the page needs; if not it is not counted.
+has_page_modules() {
+    [[ -f web/ui/node_modules/.backfill-lock && -f web/test/browser/node_modules/.backfill-lock ]] ||
+        { say "skipped web        $1: npm does not reach its registry"; return 1; }
+}
+# The page's functions, and whether the page that is in git is what its sources make.
+run_page_units() {
+    local log=$work/web-page.log status=0 passed_here
+    has_page_modules 'the page' || return 0
+    (cd web/ui && node build.mjs --test) >"$log" 2>&1 </dev/null || status=$?
+    passed_here=$(sed -nE 's/^. pass ([0-9]+)$/\1/p' "$log")
+    record web 'functions of the page' "${passed_here:-0}" "$((status == 0 ? 0 : 1))"
+    ((status == 0)) || tail -n 40 "$log"
+    if (cd web/ui && PAGE=$1/page node build.mjs) >"$log" 2>&1 </dev/null && diff -r "$1/page" web/page >>"$log"; then
+        record web 'the page in git is built from its sources' 1 0
+    else
+        record_broken web 'the page in git is not what "make page" builds' "$log"
+    fi
+}
 run_web_driver() {
     local name=$1 log=$work/web-$1.log status=0
     PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$2 ASAN_OPTIONS=quarantine_size_mb=8 "${@:3}" >"$log" 2>&1 </dev/null 8>&- || status=$?

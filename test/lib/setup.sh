@@ -94,10 +94,8 @@ packages_of() {
         # Root runs servers as user postgres, which this package makes.
         ((EUID != 0)) || id -u postgres >/dev/null 2>&1 || printf '%s\n' postgresql-common
         ;;
-    web)
-        printf '%s\n' libpq-dev libssl-dev nlohmann-json3-dev
-        npm_packages
-        ;;
+    web) printf '%s\n' libpq-dev libssl-dev nlohmann-json3-dev ;;
+    page) npm_packages ;;
     demo) ;; # its data, the manual, is fetched by fetch_manual
     test)
         printf '%s\n' doctest-dev clang clang-format clang-tools libipc-run-perl libtap-parser-sourcehandler-pgtap-perl \
@@ -254,9 +252,15 @@ npm_install() {
     cp "$dir/package-lock.json" "$dir/node_modules/.backfill-lock"
 }
 
-# What the dashboard's page is made of.
+# What the dashboard's page is built from.
 fetch_page_modules() {
     npm_install web/ui || die "npm could not install what the dashboard's page is built from"
+}
+
+# What tests the page and drives the browser. Without a way to npm's registry those tests are left out.
+fetch_page_tests() {
+    { npm_install web/ui && npm_install web/test/browser; } ||
+        warn "npm could not install what the tests of the dashboard's page need: they will be skipped"
 }
 
 # The job queues that the benchmarks compare with. The Node.js that runs them is one of the
@@ -293,11 +297,11 @@ main() {
     fi
     server_is_complete || die "$(what_server_lacks)"
     [[ " ${groups[*]} " != *" demo "* ]] || fetch_manual
-    [[ " ${groups[*]} " != *" web "* ]] || fetch_page_modules
+    [[ " ${groups[*]} " != *" page "* ]] || fetch_page_modules
     if [[ " ${groups[*]} " == *" test "* ]]; then
         check_test_server
         fetch_example_modules
-        npm_install web/test/browser || die "npm could not install what drives the browser in the tests"
+        fetch_page_tests
     fi
     if [[ " ${groups[*]} " == *" bench "* ]]; then
         fetch_pgq

@@ -10,7 +10,7 @@ namespace backfill::web
 {
 
 struct Asset {
-    std::string_view name; /* as in the directory web/ui/dist */
+    std::string_view name; /* as in the directory web/page */
     std::string_view etag;
     std::string_view plain;
     std::string_view gzip;

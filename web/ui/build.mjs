@@ -1,7 +1,7 @@
-// Builds the page into dist/: index.html, the bundle's script and style sheet, and the icon. The names of script
-// and style sheet hold a hash of their contents, so browsers may keep them for ever.
+// Builds the page into ../page, which is in git: index.html, the bundle's script and style sheet, and the icon. The
+// names of script and style sheet hold a hash of their contents, so browsers may keep them for ever.
 //
-//   node build.mjs            build, and print the sizes
+//   node build.mjs            build, and print the sizes (PAGE=DIRECTORY: there)
 //   node build.mjs --watch    build again whenever a source changes
 //   node build.mjs --test     bundle test/*.test.ts and run them by node's test runner
 import { spawnSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { gzipSync } from 'node:zlib';
 import * as esbuild from 'esbuild';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const dist = join(here, 'dist');
+const dist = process.env.PAGE ?? join(here, '../page');
 const limit = 60_000;
 
 // The page's only inline part is its markup: the server's Content-Security-Policy permits no inline script or style.
