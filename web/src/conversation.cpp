@@ -58,6 +58,17 @@ Task<bool> send_reply(Stream &stream, Conversation &conversation, const Reply &r
     co_return sent &&manner.keep_alive;
 }
 
+/* Whatever a listener sends, the end of its connection among it, ends its events: else one that has
+ * gone would count until the next of them. */
+void close_when_heard(boost::asio::ip::tcp::socket &socket, const EventQueuePtr &events)
+{
+    socket.async_wait(boost::asio::ip::tcp::socket::wait_read,
+                      [queue = std::weak_ptr(events)](const ErrorCode &error) {
+                          if (const EventQueuePtr listening = queue.lock(); listening && !error)
+                              listening->close();
+                      });
+}
+
 /* Until the listener goes, or the queue ends. */
 template <class Stream>
 Task<> send_events(Stream &stream, Conversation &conversation, const Reply &reply, Manner manner)
@@ -67,6 +78,7 @@ Task<> send_events(Stream &stream, Conversation &conversation, const Reply &repl
     conversation.plain.expires_after(kEventTime);
     const std::string head = head_of(reply, manner);
     bool sent = co_await send(stream, head, std::string_view());
+    close_when_heard(conversation.plain.socket(), reply.events);
     while (sent) {
         const EventQueue::Text text = co_await reply.events->next(Clock::now() + kKeepAlive);
         if (!text && reply.events->is_closed())

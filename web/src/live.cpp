@@ -144,6 +144,7 @@ EventQueue::Text Live::backlog()
 
 Task<std::variant<EventQueuePtr, SqlError>> Live::listen(SessionPtr session)
 {
+    drop_ended();
     const auto own =
         std::count_if(listeners_.begin(), listeners_.end(),
                       [&](const Listener &listener) { return listener.session == session; });

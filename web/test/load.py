@@ -75,7 +75,7 @@ def cost_of(tabs, samples=20):
 def test_tabs():
     """Open tabs cost the database what one costs; with none it is asked nothing."""
     with Program() as program:
-        clients = [program.login(role) for role in ("admin", "monitor") for _ in range(4)]
+        clients = [program.login(role) for role in ("admin", "monitor") for _ in range(8)]
         log_statements(True)
         tabs = [listener(clients[0])]
         one = cost_of(tabs)
@@ -83,7 +83,7 @@ def test_tabs():
         many = cost_of(tabs)
         ok(one >= 20, "each sample is read from the database")
         # Roles that may read errors see other checks of health than those that may not.
-        ok(many <= one * 1.25, f"20 samples for 200 tabs of 8 sessions take {many} statements, and for one tab {one}")
+        ok(many <= one * 1.25, f"20 samples for 200 tabs of 16 sessions take {many} statements, and for one tab {one}")
         for tab in tabs:
             tab.close()
         until(lambda: web_connections() == 0, "the connections are closed")
@@ -170,7 +170,7 @@ def test_bad_clients():
     """Idle clients, slow ones and those that send too much neither stop nor slow others."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with Program() as program:
+    with Program("--max-connections-per-address", "2500") as program:
         client = program.login("admin")
         alone, _ = latencies(client)
         idle = idle_clients(program, IDLE)
