@@ -93,7 +93,7 @@ class Client(threading.Thread):
         if kind == "boolean":
             return self.random.random() < 0.5
         if "pattern" in schema:
-            return self.random.choice([each for each in self.world.known if each.isdigit()])
+            return self.random.choice([each for each in list(self.world.known) if each.isdigit()])
         if schema.get("format") == "date-time":
             return self.random.choice(TIMES)
         return self.text() if kind == "string" else self.random.choice(VALUES)
