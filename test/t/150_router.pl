@@ -70,7 +70,7 @@ is(ask(q{SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'backfill'::regna
 is(ask(q{SELECT count(*) FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace = 'backfill'::regnamespace AND l.lanname <> 'plproxy' AND p.prokind = 'f' AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)}),
 	0, 'the search_path of every function is pinned');
 is(ask(q{SELECT string_agg(DISTINCT p.proname, ' ' ORDER BY p.proname) FROM pg_proc p WHERE p.pronamespace = 'backfill'::regnamespace AND p.prosecdef}),
-	'_note_task_queue _set_mark', 'only these are SECURITY DEFINER');
+	'_note_task_queue _set_mark _set_silent', 'only these are SECURITY DEFINER');
 my $plans = join ' ', map { "SELECT backfill._slot_of('$_', NULL), backfill._slot_of(NULL, '$_'), backfill._slot_of_schedule('$_', NULL, NULL);" } 'x', 'fast', "\xc3\xa9", 'a long name of a queue';
 is(ask($plans), $a->safe_psql('postgres', $plans), 'router and nodes agree about slots');
 
@@ -167,6 +167,7 @@ like(as('app', q{SELECT * FROM backfill.get_job(1)}), qr/ERROR:  42501: permissi
 like(as('app', q{SELECT backfill._at_cancel_job(1, NULL, NULL, 1)}), qr/ERROR:  42501/, 'nor can it call the nodes by itself');
 like(as('app', q{UPDATE backfill.node SET conninfo = 'host=evil'}), qr/ERROR:  42501/, 'nor say where they are');
 like(as('app', q{SELECT backfill._set_mark(1::smallint, 9e15::bigint)}), qr/ERROR:  42501/, 'nor that they have gone back');
+like(as('app', q{SELECT backfill._set_silent(1::smallint, true)}), qr/ERROR:  42501/, 'nor that they are silent');
 like(as('app', q{CREATE FUNCTION f() RETURNS int LANGUAGE plproxy AS $$ CLUSTER 'backfill'; RUN ON 1; SELECT 1; $$}), qr/ERROR:  42501/, 'nor write functions that do');
 like(as('stranger', q{SELECT backfill.enqueue('t')}), qr/ERROR:  42501/, 'a role without a bundle has no right at all');
 is(as('watcher', q{DO $$ BEGIN IF EXISTS (SELECT FROM backfill.jobs WHERE payload IS NOT NULL) THEN RAISE 'payload'; END IF; END $$; SELECT * FROM backfill.health(); SELECT * FROM backfill.metrics()}), '', 'a monitor sees the views without payloads, the metrics and health()');

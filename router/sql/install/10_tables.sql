@@ -13,6 +13,7 @@ CREATE TABLE backfill.node (
     key uuid NOT NULL,
     mark bigint NOT NULL DEFAULT 0, -- the node has given this id; it must not go back behind it
     removed boolean NOT NULL DEFAULT false, -- its number is not used again
+    silent_since timestamptz, -- check_nodes() could not reach it, or had no answer in time
     added_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE UNIQUE INDEX node_name_idx ON backfill.node (name) WHERE NOT removed;
@@ -53,10 +54,11 @@ CREATE VIEW backfill.nodes AS
 SELECT n.number, n.name, n.conninfo,
        pg_catalog.count(s.slot) FILTER (WHERE s.slot >= 0) AS slots,
        pg_catalog.count(s.slot) FILTER (WHERE s.moving_to IS NOT NULL) AS moving,
-       n.mark, n.added_at
+       n.mark, n.added_at, n.silent_since
   FROM backfill.node n LEFT JOIN backfill.slot s ON s.node = n.number
  WHERE NOT n.removed GROUP BY n.number;
 COMMENT ON VIEW backfill.nodes IS 'The nodes of this router, and how many of the 256 slots each has.';
 COMMENT ON COLUMN backfill.nodes.number IS 'In bits 47 to 52 of the ids that the node gives.';
 COMMENT ON COLUMN backfill.nodes.moving IS 'Slots that are being moved to another node.';
+COMMENT ON COLUMN backfill.nodes.silent_since IS 'Since when check_nodes() has no answer: jobs that can go to another node go there, and views ask this one last.';
 COMMENT ON COLUMN backfill.nodes.mark IS 'The highest id that check_nodes() has seen: a node that is behind it has gone back in time, and is refused.';

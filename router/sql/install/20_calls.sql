@@ -47,11 +47,12 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, 
 BEGIN ATOMIC
     SELECT CASE WHEN _failure.state = 'XX000' AND _failure.message ~ '^PL/Proxy function [^:]*: \[[^]]*\] PQconnect' THEN 'unreachable'
                 WHEN _failure.state = 'XX000' AND _failure.message ~ '^PL/Proxy function [^:]*: (\[[^]]*\] PQ|Lost result|Unfinished|query timeout|run_tag)' THEN 'unknown'
+                WHEN _failure.state = '57014' AND _failure.message !~ '\] REMOTE [^:]*: ' THEN 'canceled'
                 WHEN _failure.state IN ('57P01', '57P02', '57P03', '57P05', '25P03') AND _failure.message ~ '\] REMOTE [^:]*: ' THEN 'unknown'
                 WHEN _failure.state = 'JB007' THEN 'moved'
                 ELSE 'refused' END;
 END;
-COMMENT ON FUNCTION backfill._failure(text, text) IS 'What an error of a call of a node means: nothing was sent (unreachable), its outcome is not known (unknown), the slot is elsewhere (moved), nothing was done (refused).';
+COMMENT ON FUNCTION backfill._failure(text, text) IS 'What an error of a call of a node means: nothing was sent (unreachable), its outcome is not known (unknown; or canceled, because the caller was), the slot is elsewhere (moved), nothing was done (refused).';
 
 CREATE FUNCTION backfill._raise(node text, state text, message text, detail text, hint text)
 RETURNS void
@@ -64,10 +65,14 @@ BEGIN
             USING ERRCODE = 'sqlclient_unable_to_establish_sqlconnection',
                   DETAIL = pg_catalog.regexp_replace(message, '^PL/Proxy function [^:]*: \[[^]]*\] \w+: ', ''), HINT = 'Nothing was done there.';
     WHEN 'unknown' THEN
-        RAISE EXCEPTION 'node "%" was lost during the call: it may have done it, or not', node
+        RAISE EXCEPTION 'node "%" %: it may have done it, or not', node,
+            CASE WHEN message ~ 'query timeout$' THEN 'has not answered in time' ELSE 'was lost during the call' END
             USING ERRCODE = 'transaction_resolution_unknown',
                   DETAIL = pg_catalog.regexp_replace(message, '^PL/Proxy function [^:]*: ', ''),
                   HINT = 'With a job_key the call can be repeated safely.';
+    WHEN 'canceled' THEN
+        RAISE EXCEPTION 'canceled while node "%" was to answer: it may have done it, or not', node
+            USING ERRCODE = 'query_canceled', DETAIL = message, HINT = 'With a job_key the call can be repeated safely.';
     WHEN 'moved' THEN
         RAISE EXCEPTION 'the slot that this belongs to is being moved'
             USING ERRCODE = 'serialization_failure', DETAIL = pg_catalog.regexp_replace(message, '^.*\] REMOTE [^:]*: ', ''),
@@ -95,7 +100,7 @@ BEGIN
         SELECT n.* INTO chosen
           FROM backfill.slot s JOIN backfill.node n ON n.number = s.node
          WHERE s.slot < 0 AND s.slot = -1 - s.node AND s.moving_to IS NULL AND s.node <> ALL (tried)
-         ORDER BY pg_catalog.random() LIMIT 1;
+         ORDER BY n.silent_since IS NOT NULL, pg_catalog.random() LIMIT 1;
     ELSE
         SELECT n.* INTO chosen FROM backfill.slot s JOIN backfill.node n ON n.number = s.node WHERE s.slot = _choose.slot;
     END IF;
@@ -136,9 +141,9 @@ COMMENT ON FUNCTION backfill._tried(smallint, backfill.node, smallint[], text, t
 CREATE FUNCTION backfill._nodes()
 RETURNS SETOF backfill.node LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT n.* FROM backfill.node n WHERE NOT n.removed ORDER BY n.number;
+    SELECT n.* FROM backfill.node n WHERE NOT n.removed ORDER BY n.silent_since IS NOT NULL, n.number;
 END;
-COMMENT ON FUNCTION backfill._nodes() IS 'All nodes.';
+COMMENT ON FUNCTION backfill._nodes() IS 'All nodes; those that are silent come last.';
 
 CREATE FUNCTION backfill._nodes_of(wanted bigint[])
 RETURNS TABLE (number smallint, name text, key uuid, mark bigint, ids bigint[], is_last boolean)

@@ -59,8 +59,9 @@ AS $$
 DECLARE
     passed text := (SELECT string_agg(CASE WHEN a.type = a.wire_type THEN format('%s.%s', name, a.name) ELSE format('%s.%s::%s', name, a.name, a.wire_type) END, ', ')
                       FROM backfill._make_arguments(arguments) a WHERE a.name <> 'on_node');
-    handler text := 'EXCEPTION WHEN OTHERS THEN
-            GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;';
+    handler text := 'EXCEPTION WHEN OTHERS OR query_canceled THEN
+            GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
+            time_is_up := m ~ ''^PL/Proxy function [^:]*: query timeout'';';
     is_set boolean := result ~ '^(SETOF|TABLE)';
 BEGIN
     body := replace(replace(replace(replace(replace(replace(body,
@@ -78,6 +79,7 @@ DECLARE
     m text;
     d text;
     h text;
+    time_is_up boolean := false; -- a statement''s time limit ends one wait: another one would last for ever
     %s
 BEGIN
     %s
@@ -92,6 +94,10 @@ CREATE FUNCTION backfill._make_loop(name text, nodes text, body text)
 RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT format('FOR n IN %s LOOP
+        IF time_is_up THEN
+            failures := failures || pg_catalog.format(''"%%s": not called, because the time was up'', n.name);
+            CONTINUE;
+        END IF;
         BEGIN
             BEGIN
                 %s
@@ -229,6 +235,10 @@ AS $$
 BEGIN
     PERFORM backfill._make_call(name, arguments, NULL, columns, false, remote);
     PERFORM backfill._make_function(name, arguments, format('TABLE (%s, node text)', columns), comment, '', 'FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
+        IF time_is_up THEN
+            RAISE WARNING ''node "%" was not asked, because the time was up; its rows are missing'', n.name;
+            CONTINUE;
+        END IF;
         BEGIN
             RETURN QUERY SELECT f.*, n.name::text FROM {call} f;
         {failed}
@@ -325,6 +335,11 @@ BEGIN
         format('pages jsonb := ''[]''; cursors jsonb := %s;', CASE WHEN list IS NULL THEN '''{}''' ELSE format('backfill._page_cursors(%L, %s.cursor)', list, name) END),
         'FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
         CONTINUE WHEN pg_catalog.jsonb_typeof(cursors -> n.number::text) <> ''string'';
+        IF time_is_up THEN
+            RAISE WARNING ''node "%" was not asked, because the time was up; its rows are missing'', n.name;
+            pages := pages || pg_catalog.jsonb_build_object(''number'', n.number, ''node'', n.name, ''missing'', true);
+            CONTINUE;
+        END IF;
         BEGIN
             pages := pages || pg_catalog.jsonb_build_object(''number'', n.number, ''node'', n.name, ''page'', {page_call});
         {failed}

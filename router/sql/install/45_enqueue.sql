@@ -88,7 +88,7 @@ BEGIN
                 ids[part.positions[job.nr]] := job.id;
                 done := done + 1;
             END LOOP;
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR query_canceled THEN
             IF done = 0 THEN
                 RAISE;
             END IF;

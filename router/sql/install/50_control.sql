@@ -153,7 +153,7 @@ BEGIN
     FOR n IN SELECT c.* FROM backfill._nodes() c WHERE c.number NOT IN (SELECT p.node FROM backfill.slot p WHERE p.slot = _unschedule_elsewhere.slot) LOOP
         BEGIN
             PERFORM backfill._at_unschedule(n.number, n.key, n.mark, name);
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR query_canceled THEN
             GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
             PERFORM backfill._raise(n.name, s, m, d, h);
         END;

@@ -18,6 +18,8 @@ BEGIN
         EXECUTE (SELECT pg_catalog.format('CREATE SERVER backfill FOREIGN DATA WRAPPER plproxy OPTIONS (%s)',
                         pg_catalog.string_agg(pg_catalog.format('p%s %L', p, coalesce((SELECT n.conninfo FROM backfill._nodes() n WHERE n.number = p), nowhere)), ', ' ORDER BY p))
                    FROM pg_catalog.generate_series(0, 63) p);
+        -- PL/Proxy looks at it when a call is canceled, by statement_timeout or otherwise: without it a node that is silent is waited for.
+        ALTER SERVER backfill OPTIONS (ADD query_timeout '30');
         CREATE USER MAPPING FOR PUBLIC SERVER backfill;
         GRANT USAGE ON FOREIGN SERVER backfill TO PUBLIC;
     END IF;
@@ -136,6 +138,17 @@ END;
 $$;
 COMMENT ON FUNCTION backfill._set_mark(smallint, bigint) IS 'A node has given this id.';
 
+CREATE FUNCTION backfill._set_silent(number smallint, silent boolean)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE backfill.node n SET silent_since = CASE WHEN silent THEN pg_catalog.now() END
+     WHERE n.number = _set_silent.number AND silent <> (n.silent_since IS NOT NULL);
+END;
+$$;
+COMMENT ON FUNCTION backfill._set_silent(smallint, boolean) IS 'A node answers, or does not.';
+
 CREATE FUNCTION backfill.check_nodes(OUT node text, OUT status text, OUT detail text)
 RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -143,10 +156,19 @@ AS $$
 DECLARE
     n backfill.node;
     state record;
+    silent boolean;
+    time_is_up boolean := false;
 BEGIN
     FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
         node := n.name;
+        IF time_is_up THEN
+            status := 'warning';
+            detail := 'not asked, because the time was up';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         status := 'critical';
+        silent := false;
         BEGIN
             SELECT f.* INTO state FROM backfill._node_state(n.number) f;
             IF state.router_id IS DISTINCT FROM (SELECT r.id FROM backfill.router r) OR state.number <> n.number THEN
@@ -160,9 +182,12 @@ BEGIN
                 status := 'ok';
                 detail := pg_catalog.format('version %s', state.version);
             END IF;
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN OTHERS OR query_canceled THEN
             GET STACKED DIAGNOSTICS detail = MESSAGE_TEXT;
+            silent := SQLSTATE IN ('08001', '08007', '57014');
+            time_is_up := SQLSTATE = '57014' OR detail ~ 'has not answered in time';
         END;
+        PERFORM backfill._set_silent(n.number, silent) WHERE silent <> (n.silent_since IS NOT NULL);
         RETURN NEXT;
     END LOOP;
 END;
@@ -282,6 +307,9 @@ BEGIN
     RETURN QUERY SELECT 'moving_slots'::text, CASE WHEN moving > 0 THEN 'warning' ELSE 'ok' END, pg_catalog.format('%s slots are being moved', moving),
                         CASE WHEN moving > 0 THEN 'If no session moves them, call backfill.rebalance().' END, NULL::text;
     RETURN QUERY SELECT h.check_name, h.status, h.detail, h.hint, h.node FROM backfill._health(health.max_wait, health.max_dead_rows) h;
+    RETURN QUERY SELECT 'time_limit'::text, CASE WHEN l.reset_val = '0' THEN 'warning' ELSE 'ok' END, pg_catalog.format('statement_timeout is %s ms', l.reset_val),
+                        CASE WHEN l.reset_val = '0' THEN 'Without one, calls of a node that does not answer wait for ever: ALTER DATABASE ... SET statement_timeout = ''30s''.' END, NULL::text
+                   FROM pg_catalog.pg_settings l WHERE l.name = 'statement_timeout';
     -- Tasks are registered on all nodes; one that was down then has another, or none.
     RETURN QUERY SELECT 'same_tasks'::text, 'warning'::text, pg_catalog.format('task "%s" is not the same on all nodes', t.task_identifier),
                         'Register it again when all nodes can be reached.'::text, NULL::text

@@ -22,7 +22,7 @@ BEGIN ATOMIC
            WHEN 'consumer' THEN backfill._public_name(p.proname) = ANY ('{claim_jobs,oldest_ready_jobs,heartbeat,fail_job,snooze_job,release_jobs,get_job,list_jobs,job_details,list_queues,queue_details,list_tasks,jobs,queues,tasks}'::text[])
                OR p.proname ~ '^_page_'
                OR backfill._public_name(p.proname) = 'complete_jobs' AND 'bigint'::pg_catalog.regtype = p.proargtypes[p.pronargs - 1]
-           WHEN 'monitor' THEN backfill._public_name(p.proname) = ANY ('{classify_error,dlq_stats,cron_next,metrics,why_not_running,health,check_nodes,node_state,set_mark,overview,list_jobs,job_details,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,list_history,list_schedules,list_audit,jobs,queues,workers,tasks,schedules,dlq,history,audit,retry_policies,error_rules}'::text[])
+           WHEN 'monitor' THEN backfill._public_name(p.proname) = ANY ('{classify_error,dlq_stats,cron_next,metrics,why_not_running,health,check_nodes,node_state,set_mark,set_silent,overview,list_jobs,job_details,list_queues,queue_details,list_tasks,list_dlq,dlq_groups,list_history,list_schedules,list_audit,jobs,queues,workers,tasks,schedules,dlq,history,audit,retry_policies,error_rules}'::text[])
                OR p.proname ~ '^_page_'
            WHEN 'admin' THEN backfill._public_name(p.proname) <> ALL ('{add_node,accept_node,remove_node,removal,remove,own_slot,move_slot,move_slots,move_step,move_close,move_hold,move_freeze,move_undo,move_read,move_insert,move_forget,check_slots,gave_up,next_move,rebalance,node_join,node_leave,node_number,node_number_of,probe,set_partition,check_conninfo,grant_producer,grant_consumer,grant_monitor,grant_admin,grant,bundle,public_name}'::text[])
            END)
