@@ -16,6 +16,7 @@
 #   make installcheck  the SQL tests, on a running server that has the library preloaded, no executors and an external clock
 #   make dist          an archive of what is committed, as PGXN takes it
 #   make test-install  each way to install, in fresh machines (root; SUITE=trixie, WAYS="apt docker": only these)
+#   make test-ha       three servers under Patroni: a switchover, crashes, and a ledger that must balance
 #   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one)
 #   make release       check everything and tag VERSION=1.2.3 (DRY_RUN=1: only check)
 #   make help          this list
@@ -127,7 +128,7 @@ $(ROUTER_SCRIPT): $(sort $(wildcard $(TOP)/router/sql/install/*.sql)) $(TOP)/bac
 # The scripts build and install by themselves what they need, after the packages are there.
 export PG_CONFIG
 
-.PHONY: setup demo web page web-demo web-pictures test fuzz sanitize bench lint test-install test-matrix release dist help
+.PHONY: setup demo web page web-demo web-pictures test fuzz sanitize bench lint test-install test-ha test-matrix release dist help
 setup:
 	$(TOP)/test/lib/setup.sh
 	$(TOP)/test/lib/run.sh build
@@ -168,6 +169,9 @@ lint:
 	$(TOP)/test/lint/run.sh
 test-install:
 	$(TOP)/test/install/run.sh $(WAYS)
+test-ha:
+	$(TOP)/test/lib/setup.sh build ha
+	$(TOP)/test/ha/patroni.sh
 test-matrix:
 	$(TOP)/test/install/matrix.sh $(SUITES)
 release:

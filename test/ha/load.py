@@ -38,6 +38,7 @@ class Client:
         self.conninfo = conninfo
         self.connection = None
         self.directory = directory
+        self.unconfirmed = False
         self.ledger = open(os.path.join(directory, name), "a", buffering=1)
 
     def note(self, what, token="-", *more):
@@ -56,8 +57,7 @@ class Client:
 
     def hear(self, notice):
         """A server that gives up its wait for a standby commits nevertheless, and says so here only."""
-        if "synchronous replication" in notice.message_primary:
-            self.note("warning")
+        self.unconfirmed = "synchronous replication" in notice.message_primary
 
     def drop(self):
         if self.connection is not None:
@@ -74,7 +74,10 @@ class Client:
                 connection.execute("BEGIN")
                 result = work(connection, doubt)
                 committing = True
+                self.unconfirmed = False
                 connection.execute("COMMIT")
+                if self.unconfirmed:
+                    self.note("unconfirmed", token)
                 return result
             except GONE:
                 self.drop()
@@ -229,7 +232,7 @@ def check(conninfo, directory, lost_file=os.devnull):
              (count(database, "SELECT count(*) FROM (SELECT FROM completion GROUP BY token HAVING count(*) > 1) x"), "completed twice"))
         line(f"left: {count(database, 'SELECT count(*) FROM backfill.job')} jobs",
              (count(database, "SELECT count(*) FROM backfill.dead_letter"), "dead letters"),
-             (told.get("warning", 0), "commits that no standby has confirmed"))
+             (told.get("unconfirmed", 0), "commits that no standby has confirmed"))
     gaps = sorted((after - before for (before, _), (after, _) in zip(enqueued, enqueued[1:])), reverse=True)
     print("longest times without an acknowledged enqueue: " + ", ".join(f"{gap:.1f} s" for gap in gaps[:6]))
     return wrong == 0 and len(acknowledged) > 0

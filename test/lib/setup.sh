@@ -105,6 +105,7 @@ packages_of() {
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" "postgresql-$major-plproxy"
         npm_packages # fetch_example_modules needs them
         ;;
+    ha) printf '%s\n' patroni etcd-server python3-etcd python3-psycopg ;;
     bench)
         ! is_debians_server || printf '%s\n' "postgresql-$major-plproxy"
         npm_packages

@@ -1,6 +1,6 @@
 # Three nodes behind a router, under load: clients enqueue jobs with and without keys and in serial queues, a consumer claims
-# through the router, slots are moved all the time, and nodes are killed (kill -9) and started again. In the end
-# every job whose enqueue was acknowledged has run exactly once, and one that was refused has not.
+# through the router, slots are moved all the time, nodes are killed (kill -9) and started again, and one fails over to its
+# synchronous standby. In the end every job whose enqueue was acknowledged has run exactly once, and one that was refused has not.
 #
 # BACKFILL_ROUTER_JOBS=200000 says how many jobs.
 use strict;
@@ -8,13 +8,15 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use Backfill;
+use Failover;
 use Router;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $jobs = $ENV{BACKFILL_ROUTER_JOBS} // 16000;
 my $clients = 8;
-my @nodes = map { new_node($_, "backfill.max_executors = 2\n") } qw(a b c);
+my @nodes = map { preloaded($_, init => { allows_streaming => 1 }, conf => "backfill.max_executors = 2\n") } qw(a b c);
+create_extension($_) foreach @nodes;
 my $router = new_router(@nodes);
 sub ask { my ($sql) = @_; return $router->safe_psql('postgres', $sql); }
 
@@ -76,10 +78,18 @@ ask(q{
 		END LOOP;
 	END $$});
 
+# The first node has a standby, which every commit waits for.
+my $primary = $nodes[0];
+my $standby = standby_of($primary, 'a2');
+$primary->safe_psql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = '*'; SELECT pg_reload_conf()});
+wait_until($primary, 'postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, 'the standby is synchronous');
+my ($host, $ports) = ($primary->host, $primary->port . ',' . $standby->port);
+ask("SELECT backfill.add_node('a', 'host=$host,$host port=$ports dbname=postgres target_session_attrs=read-write')");
+
 my @producers = map { start_calls($router, "CALL produce($_, " . int($jobs / $clients) . ')') } 1 .. $clients;
 my $consumer = start_calls($router, 'CALL consume()');
 
-my ($moves, $kills, $failed_moves) = (0, 0, 0);
+my ($moves, $kills, $failovers, $failed_moves) = (0, 0, 0, 0);
 wait_until($router, 'postgres', q{SELECT count(*) > 0 FROM acknowledged}, 'the clients are at work');
 my $deadline = time + 4 * $PostgreSQL::Test::Utils::timeout_default;
 while (ask(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'CALL produce' AND pid <> pg_backend_pid()}) > 0)
@@ -88,7 +98,14 @@ while (ask(q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'CALL produce' 
 	my $to = (qw(a b c))[ int rand 3 ];
 	my $slots = join ',', grep { rand() < 0.2 } 0 .. 255;
 	my $mover = start_calls($router, "CALL backfill.move_slots('{$slots}', '$to', '20 s')");
-	if ($moves % 4 == 1)
+	if (!$failovers && ask('SELECT count(*) FROM acknowledged') > $jobs / 2)
+	{
+		kill_node($primary);
+		$standby->promote;
+		$nodes[0] = $standby;
+		$failovers++;
+	}
+	elsif ($moves % 4 == 1)
 	{
 		my $victim = $nodes[ int rand 3 ];
 		kill_node($victim);
@@ -134,11 +151,13 @@ my %ledger = map { split /\|/ } split /\n/, ask(q{
 $ledger{moves} = $moves;
 $ledger{'moves that a kill has interrupted'} = $failed_moves;
 $ledger{kills} = $kills;
+$ledger{failovers} = $failovers;
 diag join "\n", '', map { sprintf '%-34s %d', $_, $ledger{$_} } 'acknowledged', 'run by nodes', 'completed by the consumer', 'completed, not known', 'refused', 'not known',
-  'moves', 'moves that a kill has interrupted', 'kills', 'acknowledged and not run', 'run twice', 'refused and run', 'acknowledged and not completed', 'completed twice';
+  'moves', 'moves that a kill has interrupted', 'kills', 'failovers', 'acknowledged and not run', 'run twice', 'refused and run', 'acknowledged and not completed', 'completed twice';
 is($ledger{$_}, 0, "none was $_") foreach 'acknowledged and not run', 'run twice', 'refused and run', 'acknowledged and not completed', 'completed twice';
-cmp_ok($ledger{$_}, '>', 0, "there were $_") foreach 'moves', 'kills', 'acknowledged', 'completed by the consumer';
+cmp_ok($ledger{$_}, '>', 0, "there were $_") foreach 'moves', 'kills', 'failovers', 'acknowledged', 'completed by the consumer';
 is($ledger{acknowledged} + $ledger{refused} + $ledger{'not known'}, int($jobs / $clients) * $clients, 'each job is in the ledger');
 is(ask(q{SELECT string_agg(DISTINCT state, ' ') FROM refused WHERE state NOT IN ('08001', '08007', '40001')}), '', 'errors are those of the guide');
-check_log($_, crashes => 1) foreach @nodes;
+is(ask(q{SELECT string_agg(status, ' ') FROM backfill.check_nodes()}), 'ok ok ok', 'no node has gone back in time');
+check_log($_, crashes => 1) foreach @nodes, $primary;
 done_testing();

@@ -26,6 +26,7 @@ foreach my $number (1 .. 3)
 }
 my ($host, $port) = ($router->host, $router->port);
 $guide =~ s/host 'router', dbname 'router'/host '$host', port '$port', dbname 'postgres'/;
+$guide =~ s/DATABASE router /DATABASE postgres /;
 my @pieces = $guide =~ /^```psql (\w+)\n(.*?)^```/msg;
 my $blocks = @pieces / 2;
 foreach my $number (1 .. $blocks)
