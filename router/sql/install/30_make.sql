@@ -33,7 +33,7 @@ DECLARE
     check_call text := format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
 BEGIN
     SELECT concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, string_agg(a.wire_type, ', ' ORDER BY a.n)),
-           string_agg(format('%s => $%s::%s', a.name, first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
+           string_agg(format('$%s::%s', first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
       INTO wire_types, passed FROM (SELECT m.*, row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a;
     call := format('backfill.%s(%s)', name, passed);
     call := coalesce(replace(remote, '{call}', call), call);
@@ -68,7 +68,7 @@ BEGIN
         '{call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', passed))),
         '{ids_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', regexp_replace(passed, '^\w+\.\w+_ids', 'n.ids')))),
         '{page_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', replace(passed, name || '.cursor', '(cursors ->> n.number::text)')))),
-        '{slot_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(slot, -1 - n.number)', 'backfill._headers()', passed))),
+        '{slot_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(to_slot, -1 - n.number)', 'backfill._headers()', passed))),
         '{failed}', handler), '{raise}', 'PERFORM backfill._raise(n.name, s, m, d, h);');
     EXECUTE format('CREATE FUNCTION backfill.%s(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS %L',
         name, arguments, result, format('
@@ -115,8 +115,9 @@ BEGIN ATOMIC
     ', _make_loop.nodes, _make_loop.body, _make_loop.name);
 END;
 
--- To the node of a slot, which is the value of an expression over the arguments; NULL: to any node.
-CREATE FUNCTION backfill._make_by_slot(name text, arguments text, result text, slot text, comment text, columns text DEFAULT NULL, before text DEFAULT '', remote text DEFAULT NULL)
+-- To the node of a slot, which is the value of an expression over the arguments, and job_queue: the queue of a task if queue_name is
+-- NULL, both given as expressions, too. NULL: to any node.
+CREATE FUNCTION backfill._make_by_slot(name text, arguments text, result text, slot text, comment text, columns text DEFAULT NULL, before text DEFAULT '', remote text DEFAULT NULL, task text DEFAULT NULL, queue text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -124,13 +125,17 @@ AS $$
 BEGIN
     PERFORM backfill._make_call(name, arguments, result, columns, true, remote);
     PERFORM backfill._make_function(name, arguments, result, comment,
-        format('slot smallint := %s; tried smallint[] := ''{}''; %s', slot,
+        format('%s to_slot smallint := %s; tried smallint[] := ''{}''; %s',
+               CASE WHEN task IS NOT NULL THEN format('job_queue text := coalesce(%s, (SELECT t.queue_name FROM backfill.task_queue t WHERE t.task_identifier = %s));', queue, task) ELSE '' END, slot,
                CASE WHEN columns IS NOT NULL AND result !~ '^SETOF' THEN format('r %s;', result) ELSE '' END), before || format('LOOP
-        n := backfill._choose(slot, tried);
+        SELECT c.* INTO n FROM backfill.slot p JOIN backfill.node c ON c.number = p.node WHERE p.slot = to_slot;
+        IF NOT FOUND THEN
+            n := backfill._choose(to_slot, tried);
+        END IF;
         BEGIN
             %s
         {failed}
-            tried := backfill._tried(slot, n, tried, s, m, d, h);
+            tried := backfill._tried(to_slot, n, tried, s, m, d, h);
         END;
     END LOOP;', CASE WHEN columns IS NOT NULL AND result ~ '^SETOF' THEN 'RETURN QUERY SELECT f.*, n.name::text FROM {slot_call} f; RETURN;'
                      WHEN columns IS NOT NULL THEN 'SELECT f.*, n.name::text AS node INTO r FROM {slot_call} f; RETURN r;'
@@ -298,7 +303,7 @@ BEGIN
     PERFORM backfill._make_every(format('_%s_everywhere', name), arguments, result, format('%s() for queues that are on every node.', name),
                                  remote => format('backfill.%s(%s)', name, remote));
     PERFORM backfill._make_by_slot(name, arguments, result, format('backfill._slot_of(%s.queue_name, NULL)', name), comment,
-        before => format('IF slot IS NULL THEN %s backfill._%s_everywhere(%s); %s END IF;
+        before => format('IF to_slot IS NULL THEN %s backfill._%s_everywhere(%s); %s END IF;
     ', CASE result WHEN 'void' THEN 'PERFORM' ELSE 'RETURN' END, name, passed, CASE result WHEN 'void' THEN 'RETURN;' ELSE '' END));
 END;
 $$;

@@ -1,14 +1,15 @@
 -- Enqueue. Each returns the id of the job, which is committed on its node by then.
 
 SELECT backfill._make_by_slot('enqueue', 'task_identifier text, payload jsonb DEFAULT ''{}'', queue_name text DEFAULT NULL, priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, job_key text DEFAULT NULL, job_key_mode text DEFAULT ''replace'', retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, headers jsonb DEFAULT NULL',
-    'bigint', 'backfill._slot_of(backfill._queue_of(enqueue.task_identifier, enqueue.queue_name), enqueue.job_key)',
-    'Enqueue a job on the node of its queue, else of its job_key, else any. It is committed when this returns: a rollback does not undo it.');
+    'bigint', 'backfill._slot_of(job_queue, enqueue.job_key)',
+    'Enqueue a job on the node of its queue, else of its job_key, else any. It is committed when this returns: a rollback does not undo it.',
+    task => 'enqueue.task_identifier', queue => 'enqueue.queue_name');
 SELECT backfill._make_by_slot('enqueue_serial', 'task_identifier text, payload jsonb, queue_name text, job_key text DEFAULT NULL',
     'bigint', 'backfill._slot_of(enqueue_serial.queue_name, enqueue_serial.job_key)',
     'Enqueue in a serial queue, on the node of the queue.');
 SELECT backfill._make_by_slot('enqueue_many', 'task_identifier text, payloads jsonb[], queue_name text DEFAULT NULL, priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, headers jsonb DEFAULT NULL',
-    'SETOF bigint', 'backfill._slot_of(backfill._queue_of(enqueue_many.task_identifier, enqueue_many.queue_name), NULL)',
-    'Enqueue one job per payload: all on one node, all or none.');
+    'SETOF bigint', 'backfill._slot_of(job_queue, NULL)',
+    'Enqueue one job per payload: all on one node, all or none.', task => 'enqueue_many.task_identifier', queue => 'enqueue_many.queue_name');
 SELECT backfill._make_by_slot('add_job', 'identifier text, payload json DEFAULT NULL, queue_name text DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, job_key text DEFAULT NULL, priority integer DEFAULT NULL, flags text[] DEFAULT NULL, job_key_mode text DEFAULT ''replace''',
     'backfill.jobs', 'backfill._slot_of(add_job.queue_name, add_job.job_key)',
     'Graphile Worker''s add_job, on the node of the queue, else of the job_key, else any.', backfill._make_job_columns());

@@ -17,12 +17,12 @@ SELECT backfill._make_by_id('delete_dlq_job', 'dlq_id bigint', 'boolean', 'Delet
 -- In another queue a job may belong to another node, and does not go there by itself.
 SELECT backfill._make_call('update_job', 'job_id bigint, payload jsonb, queue_name text, priority integer, run_at timestamptz, max_attempts integer, retry_policy text, timeout interval, headers jsonb', NULL, backfill._make_job_columns(), true);
 SELECT backfill._make_function('update_job', 'job_id bigint, payload jsonb DEFAULT NULL, queue_name text DEFAULT NULL, priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, max_attempts integer DEFAULT NULL, retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, headers jsonb DEFAULT NULL',
-    'SETOF backfill.jobs', 'Change a waiting job, on its node; not its queue, if in the new one it would belong to another node.', 'slot smallint; job backfill.jobs; belongs text;',
+    'SETOF backfill.jobs', 'Change a waiting job, on its node; not its queue, if in the new one it would belong to another node.', 'to_slot smallint; job backfill.jobs; belongs text;',
     'FOR n IN SELECT c.* FROM backfill._nodes_of(ARRAY[update_job.job_id]) c LOOP
-        slot := NULL;
+        to_slot := NULL;
         IF update_job.queue_name IS NOT NULL THEN
             SELECT j.* INTO job FROM backfill.get_job(update_job.job_id) j;
-            slot := backfill._slot_of(update_job.queue_name, job.job_key);
+            to_slot := backfill._slot_of(update_job.queue_name, job.job_key);
             SELECT o.name INTO belongs FROM backfill.slot p JOIN backfill.node o ON o.number = p.node
              WHERE p.slot = backfill._slot_of(update_job.queue_name, job.job_key) AND o.name <> job.node;
             IF FOUND THEN
@@ -135,7 +135,7 @@ COMMENT ON FUNCTION backfill._note_task_queue(text, text) IS 'Remember the queue
 SELECT backfill._make_by_slot('schedule', 'name text, cron text, task_identifier text, payload jsonb DEFAULT ''{}'', queue_name text DEFAULT NULL, priority integer DEFAULT NULL, max_attempts integer DEFAULT NULL, job_key text DEFAULT NULL, job_key_mode text DEFAULT ''replace'', retry_policy text DEFAULT NULL, timeout interval DEFAULT NULL, time_zone text DEFAULT ''UTC'', fill interval DEFAULT ''0'', max_catchup integer DEFAULT 1000, catchup text DEFAULT ''all''',
     'timestamptz', 'backfill._slot_of_schedule(schedule.name, backfill._queue_of(schedule.task_identifier, schedule.queue_name), schedule.job_key)',
     'Enqueue a job whenever a cron expression is due, on the node of its queue, else of its job_key, else of the schedule''s name.',
-    before => 'PERFORM backfill._unschedule_elsewhere(schedule.name, slot);
+    before => 'PERFORM backfill._unschedule_elsewhere(schedule.name, to_slot);
     ');
 SELECT backfill._make_every('unschedule', 'name text', 'boolean', 'Remove a schedule.');
 CREATE FUNCTION backfill._unschedule_elsewhere(name text, slot smallint)
