@@ -253,6 +253,7 @@ main() {
     stop_clients
     comes_true 'all SQL jobs have ended' no_jobs_of work
     start_client consumer the_last
+    comes_true 'a last consumer is at work' test -e "$work/ledger/the_last"
     comes_true 'all jobs have ended' no_jobs_of .
     stop_clients
     balance=$(/usr/bin/python3 "$BACKFILL_ROOT/test/ha/load.py" check "$servers" "$work/ledger") && balances=yes || balances=''

@@ -110,7 +110,7 @@ COMMENT ON FUNCTION backfill._choose(smallint, smallint[]) IS 'The node of a slo
 
 -- Says what to do after a failure, by what it adds to `tried`: a node that cannot be reached, or -1 for a look at a slot
 -- that was being moved. Then the caller tries again. Else it raises.
-CREATE FUNCTION backfill._tried(slot smallint, node backfill.node, tried smallint[], state text, message text, detail text, hint text)
+CREATE FUNCTION backfill._tried(slot smallint, node smallint, name text, tried smallint[], state text, message text, detail text, hint text)
 RETURNS smallint[]
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -119,8 +119,8 @@ DECLARE
     wait interval := coalesce(nullif(pg_catalog.current_setting('backfill_router.slot_wait', true), ''), '10 s');
 BEGIN
     IF failure = 'unreachable' AND slot IS NULL
-       AND EXISTS (SELECT FROM backfill.slot s WHERE s.slot = -1 - s.node AND s.moving_to IS NULL AND s.node <> ALL (tried || node.number)) THEN
-        RETURN tried || node.number;
+       AND EXISTS (SELECT FROM backfill.slot s WHERE s.slot = -1 - s.node AND s.moving_to IS NULL AND s.node <> ALL (tried || _tried.node)) THEN
+        RETURN tried || node;
     END IF;
     -- A snapshot that is kept would show the old node for ever.
     IF failure = 'moved' AND pg_catalog.current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
@@ -128,10 +128,10 @@ BEGIN
         PERFORM pg_catalog.pg_sleep(0.05);
         RETURN tried || -1::smallint;
     END IF;
-    PERFORM backfill._raise(node.name, state, message, detail, hint);
+    PERFORM backfill._raise(name, state, message, detail, hint);
 END;
 $$;
-COMMENT ON FUNCTION backfill._tried(smallint, backfill.node, smallint[], text, text, text, text) IS 'Whether to try again after a failure, and where not.';
+COMMENT ON FUNCTION backfill._tried(smallint, smallint, text, smallint[], text, text, text, text) IS 'Whether to try again after a failure, and where not.';
 
 CREATE FUNCTION backfill._nodes()
 RETURNS SETOF backfill.node LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp

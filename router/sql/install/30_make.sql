@@ -135,7 +135,7 @@ BEGIN
         BEGIN
             %s
         {failed}
-            tried := backfill._tried(to_slot, n, tried, s, m, d, h);
+            tried := backfill._tried(to_slot, n.number, n.name, tried, s, m, d, h);
         END;
     END LOOP;', CASE WHEN columns IS NOT NULL AND result ~ '^SETOF' THEN 'RETURN QUERY SELECT f.*, n.name::text FROM {slot_call} f; RETURN;'
                      WHEN columns IS NOT NULL THEN 'SELECT f.*, n.name::text AS node INTO r FROM {slot_call} f; RETURN r;'
@@ -321,7 +321,7 @@ BEGIN
         BEGIN
             RETURN {call};
         {failed}
-            tried := backfill._tried(NULL, n, tried, s, m, d, h);
+            tried := backfill._tried(NULL, n.number, n.name, tried, s, m, d, h);
         END;
     END LOOP;');
 END;

@@ -54,7 +54,7 @@ SELECT backfill._make_function('_enqueue_jobs_of_slot', 'jobs jsonb, jobs_slot s
             RETURN QUERY SELECT f FROM backfill._at_enqueue_jobs(n.number, n.key, n.mark, coalesce(jobs_slot, -1 - n.number), backfill._headers(), jobs) f;
             RETURN;
         {failed}
-            tried := backfill._tried(jobs_slot, n, tried, s, m, d, h);
+            tried := backfill._tried(jobs_slot, n.number, n.name, tried, s, m, d, h);
         END;
     END LOOP;');
 
