@@ -314,9 +314,9 @@ run_web() {
         run_web_units "$build"
         run_page_units "$build"
     fi
-    need_web_cluster 0
     for name in $(files_of web/test py "$@"); do
         [[ $name != harness && -f web/test/$name.py ]] || continue # what they share
+        need_web_cluster 0                                         # one that no other driver has left in disorder
         run_web_driver "$name" "$build/backfill-web" /usr/bin/python3 "web/test/$name.py"
     done
     for name in $(files_of web/test/browser mjs "$@"); do

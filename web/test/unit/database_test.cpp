@@ -94,6 +94,7 @@ TEST_CASE("a service and the environment are read at the start")
     std::ofstream(file) << "[queue]\nhost=10.0.0.1,10.0.0.2\nuser=app\ndbname=app\n";
     const Variable services("PGSERVICEFILE", file);
     const Variable port("PGPORT", "7777");
+    const Variable no_database("PGDATABASE", ""); /* as libpq reads it: none */
     const Database database = parse_database("main=service=queue connect_timeout=3");
     std::remove(file.c_str());
     CHECK(value_in(database.options, "host") == "10.0.0.1,10.0.0.2");
