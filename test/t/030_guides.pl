@@ -1,6 +1,7 @@
 # The guides say what is true: every SQL example in docs/ runs, in order, each guide in a fresh
 # database; and whatever docs/compatibility.md names exists, functions and tests. A block that
-# must fail is marked with the SQLSTATE, ```sql error=JB001.
+# must fail is marked with the SQLSTATE, ```sql error=JB001; one of another kind may say where it
+# runs, ```psql router.
 use strict;
 use warnings FATAL => 'all';
 use FindBin;
@@ -25,7 +26,7 @@ sub sql_blocks
 			if ($line eq '```') { push @blocks, $open if $open->[1] ne 'other'; undef $open; }
 			else { $open->[2] .= "$line\n"; }
 		}
-		elsif ($line =~ /^```(\S*)(?: error=(\w+))?$/) { $open = [ $number, $1 eq 'sql' ? $2 // '' : 'other', '' ]; }
+		elsif ($line =~ /^```(\S*)(?: error=(\w+)| \w+)?$/) { $open = [ $number, $1 eq 'sql' ? $2 // '' : 'other', '' ]; }
 	}
 	die "$file: a block does not end" if $open;
 	return @blocks;
