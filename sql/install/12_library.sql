@@ -40,9 +40,10 @@ BEGIN
          WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
            AND d.refobjid = (SELECT e.oid FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill')
            AND i.type IN ('function', 'procedure', 'table', 'view', 'sequence', 'type')
-           -- Row types of tables, which some servers make members, follow their tables.
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-                            WHERE d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid AND c.relkind <> 'c')
+           -- Row types of tables and array types, which some servers make members, follow what they belong to.
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+                            WHERE d.classid = 'pg_catalog.pg_type'::regclass AND t.oid = d.objid
+                              AND (c.relkind <> 'c' OR EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)))
            AND pg_catalog.age(d.xmin) <= pg_catalog.age(pg_catalog.pg_current_xact_id()::xid)
          ORDER BY i.type = 'sequence'
     LOOP
