@@ -25,20 +25,28 @@ start_router() {
     PGDATABASE=bench_router sql 'CALL backfill.rebalance()'
 }
 
-# CPU in us, WAL in bytes, flushes and transactions on nodes, each per enqueue in a transaction of its own, with all connections
-# made: enqueue_cost DATABASE KEYED
+# Flushes, and transactions on nodes, until now. Sessions count theirs at the latest when they end.
+router_statistics() {
+    sql "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname ~ '^bench_(router|node)' AND backend_type = 'client backend'" >/dev/null
+    sql "SELECT wal_sync || ' ' || (SELECT sum(xact_commit) FROM pg_stat_database WHERE datname ~ '^bench_node') FROM pg_stat_wal"
+}
+
+# CPU in us, WAL in bytes, flushes and transactions on nodes, each per enqueue in a transaction of its own; CPU and WAL with all
+# connections made: enqueue_cost DATABASE KEYED
 enqueue_cost() {
-    PGDATABASE=$1 psql -XqAt -F ' ' -v ON_ERROR_STOP=1 -v jobs="$router_jobs" -v keyed="$2" <<'SQL'
+    local before after cost
+    before=$(router_statistics)
+    cost=$(PGDATABASE=$1 psql -XqAt -F ' ' -v ON_ERROR_STOP=1 -v jobs="$router_jobs" -v keyed="$2" <<'SQL'
 CALL enqueue(200, :keyed);
-SELECT pg_stat_force_next_flush() \gset
-SELECT cpu_us() AS cpu, pg_current_wal_insert_lsn() AS lsn, wal_sync AS syncs,
-       (SELECT sum(xact_commit) FROM pg_stat_database WHERE datname ~ '^bench_node') AS commits FROM pg_stat_wal \gset
+SELECT cpu_us() AS cpu, pg_current_wal_insert_lsn() AS lsn \gset
 CALL enqueue(:jobs, :keyed);
-SELECT pg_stat_force_next_flush() \gset
-SELECT pg_sleep(1.2) \gset
-SELECT round((cpu_us() - :cpu) / :jobs, 1), round((pg_current_wal_insert_lsn() - :'lsn') / :jobs), round((wal_sync - :syncs) / :jobs::numeric, 2),
-       round(((SELECT sum(xact_commit) FROM pg_stat_database WHERE datname ~ '^bench_node') - :commits) / :jobs::numeric, 2) FROM pg_stat_wal;
+SELECT round((cpu_us() - :cpu) / :jobs, 1), round((pg_current_wal_insert_lsn() - :'lsn') / :jobs);
 SQL
+    )
+    after=$(router_statistics)
+    awk -v cost="$cost" -v before="$before" -v after="$after" -v jobs="$router_jobs" 'BEGIN {
+        split(before, b); split(after, a)
+        printf "%s %.2f %.2f\n", cost, (a[1] - b[1]) / (jobs + 200), (a[2] - b[2]) / (jobs + 200) }'
 }
 
 measure_router() {
