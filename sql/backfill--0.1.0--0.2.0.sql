@@ -1433,10 +1433,20 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     first bigint := greatest(number::bigint << 47, 1);
-    last bigint := ((number + 1)::bigint << 47) - 1;
+    last bigint := ((number::bigint + 1) << 47) - 1;
     sequence text;
     present bigint;
 BEGIN
+    IF number NOT BETWEEN 0 AND 63 OR at_least >> 47 <> number THEN
+        RAISE EXCEPTION 'a node cannot have the number % and ids from %', number, coalesce(at_least, first)
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Numbers are 0 to 63.';
+    END IF;
+    -- Back to a number that it had, its ids would begin anew.
+    SELECT (s.last_value >> 47) INTO present FROM backfill.job_id_seq s;
+    IF present NOT IN (0, number) THEN
+        RAISE EXCEPTION 'the ids of database "%" have the number % already', pg_catalog.current_database(), present
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'It was a node, or is restored from a backup of one. Add a new database.';
+    END IF;
     FOREACH sequence IN ARRAY '{job_id_seq,dead_letter_id_seq,claim_token_seq}'::text[] LOOP
         EXECUTE pg_catalog.format('SELECT CASE WHEN s.is_called THEN s.last_value + 1 ELSE s.last_value END FROM backfill.%I s', sequence) INTO present;
         EXECUTE pg_catalog.format('ALTER SEQUENCE backfill.%I MINVALUE %s MAXVALUE %s START %s RESTART %s', sequence, first, last, first,
@@ -1461,10 +1471,6 @@ BEGIN
     IF state.router_id <> router_id OR present <> number THEN
         RAISE EXCEPTION 'database "%" is a node already: "%", number %, of router %', pg_catalog.current_database(), state.name, present, state.router_id
             USING ERRCODE = 'object_in_use', HINT = 'Remove it from its router first.';
-    END IF;
-    IF present IS NULL AND state.number NOT IN (0, number) THEN
-        RAISE EXCEPTION 'the ids of database "%" have the number % already', pg_catalog.current_database(), state.number
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'It was a node, or is restored from a backup of one. Add a new database.';
     END IF;
     IF present IS NULL AND NOT state.numbers <@ ARRAY[number] THEN
         RAISE EXCEPTION 'database "%" has jobs or dead letters whose ids have the numbers %', pg_catalog.current_database(), state.numbers

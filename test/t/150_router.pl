@@ -203,6 +203,12 @@ like(refusal("SELECT backfill.add_node('e', '${bare}second')"), qr/ERROR:  42710
 like(refusal("SELECT backfill.add_node('e', '${bare}second', 9)"), qr/ERROR:  55000: database "second" has jobs or dead letters whose ids have the numbers \{0\}/, 'and its ids do not lie');
 $a->safe_psql('second', q{DELETE FROM backfill.job; SELECT setval('backfill.job_id_seq', (5::bigint << 47) + 17)});
 like(refusal("SELECT backfill.add_node('e', '${bare}second')"), qr/ERROR:  55000: the ids of database "second" have the number 5 already/, 'nor those to come');
+my (undef, undef, $back) = $a->psql('second', 'SELECT backfill._node_number(5, NULL), backfill._node_number(0, NULL)');
+like($back, qr/the ids of database "second" have the number 5 already/, 'a number is not given back, by its owner neither: ids would begin anew');
+for my $wrong ('-1, NULL', '64, NULL', '5, 17') {
+	my (undef, undef, $refused) = $a->psql('second', "SELECT backfill._node_number($wrong)");
+	like($refused, qr/ERROR:  a node cannot have the number/, "nor is there a node with number and ids $wrong");
+}
 is(ask("SELECT count(*) FROM backfill.node"), 4, 'what was refused has left nothing');
 ask("SELECT backfill.add_node('a', '$same')");
 is(ask(q{SELECT count(*) FROM (SELECT backfill.enqueue('t', job_key => 'again ' || i) FROM generate_series(1, 20) i) e}), 20, 'a node can be given another conninfo');
