@@ -9,7 +9,7 @@
 #   make web-demo      the dashboard on a throwaway cluster with work that goes on, until Ctrl-C
 #   make web-pictures  take the pictures of docs/pictures, of that
 #   make test          set everything up and pass all tests
-#   make fuzz          an hour of hostile calls and handlers at random (FUZZ_SECONDS=60: two drivers, a minute each)
+#   make fuzz          half an hour each of hostile calls, of hostile handlers and of sqlsmith (FUZZ_SECONDS=1800)
 #   make sanitize      the SQL tests and the fuzz drivers under sanitizers, in a server with assertions
 #   make bench         measure, beside other queues in the same run (MEASURES="drain wal": only these)
 #   make lint          rules that the compiler does not know
@@ -156,10 +156,10 @@ test:
 	$(TOP)/test/lib/setup.sh build web test
 	$(TOP)/test/lib/run.sh
 fuzz:
-	$(TOP)/test/lib/setup.sh build web test
+	$(TOP)/test/lib/setup.sh build web test fuzz
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-1800} $(TOP)/test/lib/run.sh fuzz
 sanitize:
-	$(TOP)/test/lib/setup.sh build test
+	$(TOP)/test/lib/setup.sh build test fuzz
 	$(TOP)/test/lib/sanitize.sh
 bench:
 	$(TOP)/test/lib/setup.sh build bench

@@ -1,4 +1,4 @@
-"""What the two fuzz drivers share: connections below psycopg's conversions, hostile values, and
+"""What the fuzz drivers share: connections below psycopg's conversions, hostile values, and
 the checks that every run ends with.
 
 A driver prints TAP. What went wrong is printed with the statement and the seed: the same seed

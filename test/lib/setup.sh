@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the packages that a group of targets needs, on Debian and its relatives.
 #
-#   test/lib/setup.sh [build] [demo] [web] [test] [bench] [ha]   (default: build, demo and test)
+#   test/lib/setup.sh [build] [demo] [web] [test] [fuzz] [bench] [ha]   (default: build, demo and test)
 #   test/lib/setup.sh explain                            only says what is missing to build
 #
 # A second run finds everything in place: it costs nothing and needs neither the network
@@ -105,12 +105,13 @@ packages_of() {
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" "postgresql-$major-plproxy"
         npm_packages # fetch_example_modules needs them
         ;;
+    fuzz) printf '%s\n' sqlsmith ;;
     ha) printf '%s\n' patroni etcd-server python3-etcd python3-psycopg ;;
     bench)
         ! is_debians_server || printf '%s\n' "postgresql-$major-plproxy"
         npm_packages
         ;; # PGQ's package is fetched by fetch_pgq, the other queues by fetch_peers
-    *) die "unknown group \"$1\"; there are build, demo, web, test, bench and ha" ;;
+    *) die "unknown group \"$1\"; there are build, demo, web, test, fuzz, bench and ha" ;;
     esac
 }
 
