@@ -53,7 +53,7 @@ class Smith:
         target = (f"dbname=postgres user={role} application_name=sqlsmith"
                   " options='-c statement_timeout=5s -c lock_timeout=2s -c search_path=backfill,pg_catalog'")
         self.role = role
-        self.said = tempfile.TemporaryFile()  # a pipe that nobody reads would stop it
+        self.said = tempfile.TemporaryFile()  # a pipe that is not read would stop it
         self.process = subprocess.Popen(["sqlsmith", "--exclude-catalog", "--verbose", f"--seed={seed}", f"--target={target}"],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said)
 
