@@ -28,6 +28,9 @@ default_major() {
     apt-cache depends "${1:-postgresql}" 2>/dev/null | sed -nE 's/^ *\|?Depends: postgresql-(doc-)?([0-9]+)$/\2/p' | head -n 1
 }
 
+# The version that a package of the distribution's stands for, "clang" for "clang-14".
+major_of() { apt-cache depends "$1" 2>/dev/null | sed -nE "s/^ *Depends: $1-([0-9]+)$/\\1/p" | head -n 1; }
+
 # The newest of Debian's servers that are installed and can get their headers.
 installed_major() {
     local version
@@ -105,7 +108,7 @@ packages_of() {
         ! is_debians_server || printf '%s\n' "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check" "postgresql-$major-cron" "postgresql-$major-plproxy"
         npm_packages # fetch_example_modules needs them
         ;;
-    fuzz) printf '%s\n' sqlsmith ;;
+    fuzz) printf '%s\n' sqlsmith clang "libclang-rt-$(major_of clang)-dev" ;;
     ha) printf '%s\n' patroni etcd-server python3-etcd python3-psycopg ;;
     bench)
         ! is_debians_server || printf '%s\n' "postgresql-$major-plproxy"
