@@ -226,7 +226,7 @@ check_boundary() { grep_code 'PG_FUNCTION_INFO_V1|PG_FUNCTION_ARGS' $(sources | 
 plant_boundary() { echo 'PG_FUNCTION_INFO_V1(backfill_bare);' >>src/api/task_api.cpp; }
 
 # The scripts that upgrade, too. What they may replace belongs to the extension: PostgreSQL sees to that.
-check_install_scripts() { perl "$lint_dir/install_scripts.pl" $(tree_files sql/install) sql/backfill--*--*.sql || true; }
+check_install_scripts() { perl "$lint_dir/install_scripts.pl" $(tree_files sql/install router/sql/install) sql/backfill--*--*.sql || true; }
 plant_install_scripts() {
     echo 'CREATE FUNCTION backfill.f(n int) RETURNS int LANGUAGE sql AS $$ SELECT pg_catalog.abs(n) $$;' >>sql/install/50_run.sql
 }

@@ -28,23 +28,23 @@ DECLARE
     wire_types text;
     passed text;
     call text;
-    listed text := regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g');
+    listed text := pg_catalog.regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g');
     -- The node checks before it does anything: of a CASE the condition is evaluated first, and what FROM has before SELECT.
-    check_call text := format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
+    check_call text := pg_catalog.format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
 BEGIN
-    SELECT concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, string_agg(a.wire_type, ', ' ORDER BY a.n)),
-           string_agg(format('$%s::%s', first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
-      INTO wire_types, passed FROM (SELECT m.*, row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a;
-    call := format('backfill.%s(%s)', name, passed);
-    call := coalesce(replace(remote, '{call}', call), call);
-    EXECUTE format($f$CREATE FUNCTION backfill._at_%s(%s%s) RETURNS %s LANGUAGE plproxy VOLATILE AS %L$f$,
-        name, wire_types, coalesce(', ' || regexp_replace(columns, '(^|, )', '\1OUT ', 'g'), ''), CASE WHEN columns IS NULL THEN result ELSE 'SETOF record' END,
+    SELECT pg_catalog.concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, pg_catalog.string_agg(a.wire_type, ', ' ORDER BY a.n)),
+           pg_catalog.string_agg(pg_catalog.format('$%s::%s', first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
+      INTO wire_types, passed FROM (SELECT m.*, pg_catalog.row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a;
+    call := pg_catalog.format('backfill.%s(%s)', name, passed);
+    call := coalesce(pg_catalog.replace(remote, '{call}', call), call);
+    EXECUTE pg_catalog.format($f$CREATE FUNCTION backfill._at_%s(%s%s) RETURNS %s LANGUAGE plproxy VOLATILE AS %L$f$,
+        name, wire_types, coalesce(', ' || pg_catalog.regexp_replace(columns, '(^|, )', '\1OUT ', 'g'), ''), CASE WHEN columns IS NULL THEN result ELSE 'SETOF record' END,
         'CLUSTER ''backfill''; RUN ON $1; SELECT ' || CASE
-            WHEN NOT checked THEN CASE WHEN columns IS NULL THEN call ELSE format('%s FROM %s f', listed, call) END
-            WHEN columns IS NOT NULL THEN format('%s FROM %s CROSS JOIN LATERAL %s f', listed, check_call, call)
-            WHEN result ~ '^SETOF' THEN format('%s FROM %s', call, check_call)
-            ELSE format('CASE WHEN %s THEN %s END', check_call, call) END || ';');
-    EXECUTE format('COMMENT ON FUNCTION backfill._at_%s(%s) IS %L', name, wire_types, format('Calls %s on a node.', name));
+            WHEN NOT checked THEN CASE WHEN columns IS NULL THEN call ELSE pg_catalog.format('%s FROM %s f', listed, call) END
+            WHEN columns IS NOT NULL THEN pg_catalog.format('%s FROM %s CROSS JOIN LATERAL %s f', listed, check_call, call)
+            WHEN result ~ '^SETOF' THEN pg_catalog.format('%s FROM %s', call, check_call)
+            ELSE pg_catalog.format('CASE WHEN %s THEN %s END', check_call, call) END || ';');
+    EXECUTE pg_catalog.format('COMMENT ON FUNCTION backfill._at_%s(%s) IS %L', name, wire_types, pg_catalog.format('Calls %s on a node.', name));
 END;
 $$;
 
@@ -57,21 +57,21 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    passed text := (SELECT string_agg(CASE WHEN a.type = a.wire_type THEN format('%s.%s', name, a.name) ELSE format('%s.%s::%s', name, a.name, a.wire_type) END, ', ')
+    passed text := (SELECT pg_catalog.string_agg(CASE WHEN a.type = a.wire_type THEN pg_catalog.format('%s.%s', name, a.name) ELSE pg_catalog.format('%s.%s::%s', name, a.name, a.wire_type) END, ', ')
                       FROM backfill._make_arguments(arguments) a WHERE a.name <> 'on_node');
     handler text := 'EXCEPTION WHEN OTHERS OR query_canceled THEN
             GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
             time_is_up := m ~ ''^PL/Proxy function [^:]*: query timeout'';';
     is_set boolean := result ~ '^(SETOF|TABLE)';
 BEGIN
-    body := replace(replace(replace(replace(replace(replace(body,
-        '{call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', passed))),
-        '{ids_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', regexp_replace(passed, '^\w+\.\w+_ids', 'n.ids')))),
-        '{page_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', replace(passed, name || '.cursor', '(cursors ->> n.number::text)')))),
-        '{slot_call}', format('backfill._at_%s(%s)', name, concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(to_slot, -1 - n.number)', 'backfill._headers()', passed))),
+    body := pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(body,
+        '{call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', passed))),
+        '{ids_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', pg_catalog.regexp_replace(passed, '^\w+\.\w+_ids', 'n.ids')))),
+        '{page_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', pg_catalog.replace(passed, name || '.cursor', '(cursors ->> n.number::text)')))),
+        '{slot_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(to_slot, -1 - n.number)', 'backfill._headers()', passed))),
         '{failed}', handler), '{raise}', 'PERFORM backfill._raise(n.name, s, m, d, h);');
-    EXECUTE format('CREATE FUNCTION backfill.%s(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS %L',
-        name, arguments, result, format('
+    EXECUTE pg_catalog.format('CREATE FUNCTION backfill.%s(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS %L',
+        name, arguments, result, pg_catalog.format('
 #variable_conflict use_column
 DECLARE
     n record;
@@ -84,7 +84,7 @@ DECLARE
 BEGIN
     %s
 END;', declarations, body));
-    EXECUTE format('COMMENT ON FUNCTION backfill.%s(%s) IS %L', name, (SELECT string_agg(a.type, ', ') FROM backfill._make_arguments(arguments) a), comment);
+    EXECUTE pg_catalog.format('COMMENT ON FUNCTION backfill.%s(%s) IS %L', name, (SELECT pg_catalog.string_agg(a.type, ', ') FROM backfill._make_arguments(arguments) a), comment);
 END;
 $$;
 
@@ -93,7 +93,7 @@ $$;
 CREATE FUNCTION backfill._make_loop(name text, nodes text, body text)
 RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT format('FOR n IN %s LOOP
+    SELECT pg_catalog.format('FOR n IN %s LOOP
         IF time_is_up THEN
             failures := failures || pg_catalog.format(''"%%s": not called, because the time was up'', n.name);
             CONTINUE;
@@ -125,9 +125,9 @@ AS $$
 BEGIN
     PERFORM backfill._make_call(name, arguments, result, columns, true, remote);
     PERFORM backfill._make_function(name, arguments, result, comment,
-        format('%s to_slot smallint := %s; tried smallint[] := ''{}''; %s',
-               CASE WHEN task IS NOT NULL THEN format('job_queue text := coalesce(%s, (SELECT t.queue_name FROM backfill.task_queue t WHERE t.task_identifier = %s));', queue, task) ELSE '' END, slot,
-               CASE WHEN columns IS NOT NULL AND result !~ '^SETOF' THEN format('r %s;', result) ELSE '' END), before || format('LOOP
+        pg_catalog.format('%s to_slot smallint := %s; tried smallint[] := ''{}''; %s',
+               CASE WHEN task IS NOT NULL THEN pg_catalog.format('job_queue text := coalesce(%s, (SELECT t.queue_name FROM backfill.task_queue t WHERE t.task_identifier = %s));', queue, task) ELSE '' END, slot,
+               CASE WHEN columns IS NOT NULL AND result !~ '^SETOF' THEN pg_catalog.format('r %s;', result) ELSE '' END), before || pg_catalog.format('LOOP
         SELECT c.* INTO n FROM backfill.slot p JOIN backfill.node c ON c.number = p.node WHERE p.slot = to_slot;
         IF NOT FOUND THEN
             n := backfill._choose(to_slot, tried);
@@ -155,8 +155,8 @@ AS $$
 BEGIN
     PERFORM backfill._make_call(name, arguments, result, columns);
     PERFORM backfill._make_function(name, arguments, result, comment,
-        CASE WHEN columns IS NULL THEN format('r %s; first_answer %s;', result, result) ELSE '' END,
-        format('FOR n IN SELECT c.* FROM backfill._nodes_of(ARRAY[%s.%s]) c LOOP
+        CASE WHEN columns IS NULL THEN pg_catalog.format('r %s; first_answer %s;', result, result) ELSE '' END,
+        pg_catalog.format('FOR n IN SELECT c.* FROM backfill._nodes_of(ARRAY[%s.%s]) c LOOP
         BEGIN
             %s
         {failed}
@@ -166,14 +166,14 @@ BEGIN
             END IF;
         END;
     END LOOP;
-    %s', name, split_part(arguments, ' ', 1),
-        CASE WHEN columns IS NULL THEN format('r := {call}%s;
+    %s', name, pg_catalog.split_part(arguments, ' ', 1),
+        CASE WHEN columns IS NULL THEN pg_catalog.format('r := {call}%s;
             IF NOT (%s) THEN RETURN r; END IF;
             first_answer := coalesce(first_answer, r);', CASE result WHEN 'jsonb' THEN ' || pg_catalog.jsonb_build_object(''node'', n.name)' ELSE '' END,
                                         coalesce(not_here, 'r IS NULL'))
              ELSE 'RETURN QUERY SELECT f.*, n.name::text FROM {call} f;
             IF FOUND THEN RETURN; END IF;' END,
-        CASE WHEN columns IS NULL THEN format('RETURN coalesce(first_answer, %s);', CASE result WHEN 'boolean' THEN 'false' ELSE 'NULL' END) ELSE '' END));
+        CASE WHEN columns IS NULL THEN pg_catalog.format('RETURN coalesce(first_answer, %s);', CASE result WHEN 'boolean' THEN 'false' ELSE 'NULL' END) ELSE '' END));
 END;
 $$;
 
@@ -184,13 +184,13 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    ids text := format('%s.%s', name, split_part(arguments, ' ', 1));
+    ids text := pg_catalog.format('%s.%s', name, pg_catalog.split_part(arguments, ' ', 1));
 BEGIN
     PERFORM backfill._make_call(name, arguments, result, columns);
     PERFORM backfill._make_function(name, arguments, result, comment,
-        format('failures text[] := ''{}''; first_state text; hint text; %s',
-               CASE result WHEN 'bigint' THEN format('r bigint := CASE WHEN %s IS NOT NULL THEN 0 END;', ids) ELSE '' END),
-        backfill._make_loop(name, format('SELECT c.* FROM backfill._nodes_of(%s) c', ids),
+        pg_catalog.format('failures text[] := ''{}''; first_state text; hint text; %s',
+               CASE result WHEN 'bigint' THEN pg_catalog.format('r bigint := CASE WHEN %s IS NOT NULL THEN 0 END;', ids) ELSE '' END),
+        backfill._make_loop(name, pg_catalog.format('SELECT c.* FROM backfill._nodes_of(%s) c', ids),
             CASE WHEN columns IS NOT NULL THEN 'RETURN QUERY SELECT f.*, n.name::text FROM {ids_call} f;'
                  WHEN result = 'bigint' THEN 'r := r + {ids_call};'
                  ELSE 'RETURN QUERY SELECT f FROM {ids_call} f;' END)
@@ -205,7 +205,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM backfill._make_call(name, arguments, result);
-    PERFORM backfill._make_function(name, arguments, result, comment, '', format('n := backfill._node_of_token(%s.claim_token);
+    PERFORM backfill._make_function(name, arguments, result, comment, '', pg_catalog.format('n := backfill._node_of_token(%s.claim_token);
     BEGIN
         %s
     {failed}
@@ -222,7 +222,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM backfill._make_call(name, arguments, result, columns, checked => checked);
-    PERFORM backfill._make_function(name, concat_ws(', ', 'on_node smallint', nullif(arguments, '')), result, comment, '', format('SELECT c.* INTO n FROM backfill.node c WHERE c.number = %s.on_node;
+    PERFORM backfill._make_function(name, pg_catalog.concat_ws(', ', 'on_node smallint', nullif(arguments, '')), result, comment, '', pg_catalog.format('SELECT c.* INTO n FROM backfill.node c WHERE c.number = %s.on_node;
     BEGIN
         %s
     {failed}
@@ -239,7 +239,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM backfill._make_call(name, arguments, NULL, columns, false, remote);
-    PERFORM backfill._make_function(name, arguments, format('TABLE (%s, node text)', columns), comment, '', 'FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
+    PERFORM backfill._make_function(name, arguments, pg_catalog.format('TABLE (%s, node text)', columns), comment, '', 'FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
         IF time_is_up THEN
             RAISE WARNING ''node "%" was not asked, because the time was up; its rows are missing'', n.name;
             CONTINUE;
@@ -259,9 +259,9 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 BEGIN
-    PERFORM backfill._make_rows('_' || name, '', columns, format('The rows of the view backfill.%s.', name), format('(SELECT v.* FROM backfill.%s v)', name));
-    EXECUTE format('CREATE VIEW backfill.%s AS SELECT f.* FROM backfill._%s() f', name, name);
-    EXECUTE format('COMMENT ON VIEW backfill.%s IS %L', name, comment);
+    PERFORM backfill._make_rows('_' || name, '', columns, pg_catalog.format('The rows of the view backfill.%s.', name), pg_catalog.format('(SELECT v.* FROM backfill.%s v)', name));
+    EXECUTE pg_catalog.format('CREATE VIEW backfill.%s AS SELECT f.* FROM backfill._%s() f', name, name);
+    EXECUTE pg_catalog.format('COMMENT ON VIEW backfill.%s IS %L', name, comment);
 END;
 $$;
 
@@ -276,7 +276,7 @@ BEGIN
         PERFORM backfill._make_call(name, arguments, result, columns, false, remote);
     END IF;
     PERFORM backfill._make_function(name, arguments, result, comment,
-        CASE WHEN result IN ('boolean', 'bigint') THEN format('r %s := %s;', result, CASE result WHEN 'bigint' THEN '0' ELSE 'false' END) ELSE '' END
+        CASE WHEN result IN ('boolean', 'bigint') THEN pg_catalog.format('r %s := %s;', result, CASE result WHEN 'bigint' THEN '0' ELSE 'false' END) ELSE '' END
         || ' failures text[] := ''{}''; first_state text; hint text;',
         before || '
     ' || backfill._make_loop(name, 'SELECT c.* FROM backfill._nodes() c',
@@ -296,14 +296,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    passed text := (SELECT string_agg(format('%s.%s', name, a.name), ', ') FROM backfill._make_arguments(arguments) a);
-    remote text := (SELECT string_agg(format('%s => $%s::%s', a.name, 3 + a.n, a.type), ', ')
-                      FROM (SELECT m.*, row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a);
+    passed text := (SELECT pg_catalog.string_agg(pg_catalog.format('%s.%s', name, a.name), ', ') FROM backfill._make_arguments(arguments) a);
+    remote text := (SELECT pg_catalog.string_agg(pg_catalog.format('%s => $%s::%s', a.name, 3 + a.n, a.type), ', ')
+                      FROM (SELECT m.*, pg_catalog.row_number() OVER () AS n FROM backfill._make_arguments(arguments) m) a);
 BEGIN
-    PERFORM backfill._make_every(format('_%s_everywhere', name), arguments, result, format('%s() for queues that are on every node.', name),
-                                 remote => format('backfill.%s(%s)', name, remote));
-    PERFORM backfill._make_by_slot(name, arguments, result, format('backfill._slot_of(%s.queue_name, NULL)', name), comment,
-        before => format('IF to_slot IS NULL THEN %s backfill._%s_everywhere(%s); %s END IF;
+    PERFORM backfill._make_every(pg_catalog.format('_%s_everywhere', name), arguments, result, pg_catalog.format('%s() for queues that are on every node.', name),
+                                 remote => pg_catalog.format('backfill.%s(%s)', name, remote));
+    PERFORM backfill._make_by_slot(name, arguments, result, pg_catalog.format('backfill._slot_of(%s.queue_name, NULL)', name), comment,
+        before => pg_catalog.format('IF to_slot IS NULL THEN %s backfill._%s_everywhere(%s); %s END IF;
     ', CASE result WHEN 'void' THEN 'PERFORM' ELSE 'RETURN' END, name, passed, CASE result WHEN 'void' THEN 'RETURN;' ELSE '' END));
 END;
 $$;
@@ -337,7 +337,7 @@ AS $$
 BEGIN
     PERFORM backfill._make_call(name, arguments, CASE WHEN remote IS NULL THEN 'jsonb' ELSE 'bigint[]' END, remote => remote);
     PERFORM backfill._make_function(name, arguments, result, comment,
-        format('pages jsonb := ''[]''; cursors jsonb := %s;', CASE WHEN list IS NULL THEN '''{}''' ELSE format('backfill._page_cursors(%L, %s.cursor)', list, name) END),
+        pg_catalog.format('pages jsonb := ''[]''; cursors jsonb := %s;', CASE WHEN list IS NULL THEN '''{}''' ELSE pg_catalog.format('backfill._page_cursors(%L, %s.cursor)', list, name) END),
         'FOR n IN SELECT c.* FROM backfill._nodes() c LOOP
         CONTINUE WHEN pg_catalog.jsonb_typeof(cursors -> n.number::text) <> ''string'';
         IF time_is_up THEN
