@@ -77,11 +77,10 @@ int64 settle_letter(const JobRow &row, const FateInfo &info, const Ending &endin
 {
     if (info.letter == core::LetterAfter::kWritten)
         return dead_letter::write(row, ending.reason);
-    const bool is_drop = info.fate == Fate::kCancelled || info.fate == Fate::kSuperseded;
-    if (info.letter == core::LetterAfter::kForgotten || (is_drop && ending.by_operator))
+    if (info.letter == core::LetterAfter::kForgotten || (info.is_drop && ending.by_operator))
         dead_letter::forget(row);
-    if (is_drop)
-        allow_retry(row.id()); /* the job ends here, and the note with it */
+    if (info.is_drop)
+        allow_retry(row.id());
     return 0;
 }
 
@@ -130,7 +129,7 @@ Settled settle(JobTable &table, const Config &config, TakenJob &job, const Endin
     count_run(taken, ending);
     const Task *const task = config.find_task(taken.task_identifier());
     Settled settled{ending.fate};
-    if (core::info(ending.fate).yields_to_drop() && !ending.by_operator)
+    if (core::info(ending.fate).yields_to_drop && !ending.by_operator)
         settled.fate = why_unwanted(table, taken).value_or(ending.fate);
     const FateInfo &info = core::info(settled.fate);
     stats::note_fate(taken, settled.fate);

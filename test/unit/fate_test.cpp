@@ -62,7 +62,7 @@ std::string line_of(const FateInfo &fate)
         rows[static_cast<int>(fate.row)],
         costs[static_cast<int>(fate.cost)],
         letters[static_cast<int>(fate.letter)],
-        fate.yields_to_drop() ? "yes" : "",
+        fate.yields_to_drop ? "yes" : "",
         fate.run ? counter_name(*fate.run) : "",
         counters_of(fate),
         std::string(fate.outcome),
@@ -166,12 +166,12 @@ TEST_CASE("each job that ends, but not by success, is counted once as dropped or
 
 TEST_CASE("no end of an operator's yields to another one")
 {
-    CHECK_FALSE(info(Fate::kBuried).yields_to_drop());
-    CHECK_FALSE(info(Fate::kCancelled).yields_to_drop());
-    CHECK_FALSE(info(Fate::kSuperseded).yields_to_drop());
-    CHECK_FALSE(info(Fate::kReplaced).yields_to_drop());
-    CHECK_FALSE(info(Fate::kCompleted).yields_to_drop());
-    CHECK(info(Fate::kRetried).yields_to_drop());
-    CHECK(info(Fate::kReleased).yields_to_drop());
-    CHECK(info(Fate::kExhausted).yields_to_drop());
+    CHECK_FALSE(info(Fate::kBuried).yields_to_drop);
+    CHECK_FALSE(info(Fate::kCancelled).yields_to_drop);
+    CHECK_FALSE(info(Fate::kSuperseded).yields_to_drop);
+    CHECK_FALSE(info(Fate::kReplaced).yields_to_drop);
+    CHECK_FALSE(info(Fate::kCompleted).yields_to_drop);
+    CHECK(info(Fate::kRetried).yields_to_drop);
+    CHECK(info(Fate::kReleased).yields_to_drop);
+    CHECK(info(Fate::kExhausted).yields_to_drop);
 }

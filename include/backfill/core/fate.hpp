@@ -55,13 +55,14 @@ struct FateInfo {
     /* What the log says of a job whose run has failed: "job 1 failed ...". */
     std::string_view log = {};
 
+    /* Something else than the job has ended it: what forbade it a further run is over with it, and
+     * its dead letter goes, too, if an operator wanted it. */
+    bool is_drop = false;
+    /* A failure or a consumer's word brings it about: a job that should be dropped, because it was
+     * cancelled or has lost its key meanwhile, gets that fate instead. */
+    bool yields_to_drop = false;
+
     constexpr bool is_end() const { return row == RowAfter::kGone; }
-    /* An end that the failure or a consumer's word brings about; a job which was cancelled or has
-     * lost its key meanwhile gets that fate instead. */
-    constexpr bool yields_to_drop() const
-    {
-        return row == RowAfter::kBack || fate == Fate::kExhausted || fate == Fate::kPermanent;
-    }
 };
 
 inline constexpr std::string_view kIsDeadLetter = "for good and is in the dead letter queue";
@@ -80,7 +81,8 @@ inline constexpr std::array<FateInfo, kFateCount> kFates = {{
      .run = counted::kFailedRetryable,
      .counters = {counted::kRetriesAttempted},
      .outcome = "retried",
-     .log = "and will be retried"},
+     .log = "and will be retried",
+     .yields_to_drop = true},
     {.fate = Fate::kFreeRetried,
      .name = "retried at no cost",
      .row = RowAfter::kBack,
@@ -88,9 +90,18 @@ inline constexpr std::array<FateInfo, kFateCount> kFates = {{
      .run = counted::kFailedRetryable,
      .counters = {counted::kRetriesAttempted},
      .outcome = "retried",
-     .log = "and will be retried at no cost"},
-    {.fate = Fate::kSnoozed, .name = "snoozed", .row = RowAfter::kBack, .run = counted::kSnoozed},
-    {.fate = Fate::kReleased, .name = "released", .row = RowAfter::kBack, .run = counted::kSnoozed},
+     .log = "and will be retried at no cost",
+     .yields_to_drop = true},
+    {.fate = Fate::kSnoozed,
+     .name = "snoozed",
+     .row = RowAfter::kBack,
+     .run = counted::kSnoozed,
+     .yields_to_drop = true},
+    {.fate = Fate::kReleased,
+     .name = "released",
+     .row = RowAfter::kBack,
+     .run = counted::kSnoozed,
+     .yields_to_drop = true},
     {.fate = Fate::kReplaced,
      .name = "replaced",
      .row = RowAfter::kReplaced,
@@ -103,7 +114,8 @@ inline constexpr std::array<FateInfo, kFateCount> kFates = {{
      .counters = {counted::kDlqAddedMaxAttempts, counted::kRetriesExhausted},
      .outcome = "dead",
      .hook = HookEvent::kJobPermanentlyFail,
-     .log = kIsDeadLetter},
+     .log = kIsDeadLetter,
+     .yields_to_drop = true},
     {.fate = Fate::kPermanent,
      .name = "permanent",
      .cost = Cost::kAttempt,
@@ -112,7 +124,8 @@ inline constexpr std::array<FateInfo, kFateCount> kFates = {{
      .counters = {counted::kDlqAddedPermanent},
      .outcome = "dead",
      .hook = HookEvent::kJobPermanentlyFail,
-     .log = kIsDeadLetter},
+     .log = kIsDeadLetter,
+     .yields_to_drop = true},
     {.fate = Fate::kDiscarded,
      .name = "discarded",
      .cost = Cost::kAttempt,
@@ -132,12 +145,14 @@ inline constexpr std::array<FateInfo, kFateCount> kFates = {{
      .run = counted::kFailedPermanent,
      .counters = {counted::kDroppedCancelled},
      .outcome = "cancelled",
-     .log = "and was cancelled"},
+     .log = "and was cancelled",
+     .is_drop = true},
     {.fate = Fate::kSuperseded,
      .name = "superseded",
      .counters = {counted::kDroppedSuperseded},
      .outcome = "superseded",
-     .log = "and is superseded by a newer job with its key"},
+     .log = "and is superseded by a newer job with its key",
+     .is_drop = true},
 }};
 
 constexpr const FateInfo &info(Fate fate)
