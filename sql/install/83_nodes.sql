@@ -156,7 +156,7 @@ BEGIN
         RAISE EXCEPTION 'the ids of database "%" have the number % already', pg_catalog.current_database(), present
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'It was a node, or is restored from a backup of one. Add a new database.';
     END IF;
-    FOREACH sequence IN ARRAY '{job_id_seq,dead_letter_id_seq,claim_token_seq}'::text[] LOOP
+    FOR sequence IN SELECT pg_catalog.unnest('{job_id_seq,dead_letter_id_seq,claim_token_seq}'::text[]) LOOP
         EXECUTE pg_catalog.format('SELECT CASE WHEN s.is_called THEN s.last_value + 1 ELSE s.last_value END FROM backfill.%I s', sequence) INTO present;
         EXECUTE pg_catalog.format('ALTER SEQUENCE backfill.%I MINVALUE %s MAXVALUE %s START %s RESTART %s', sequence, first, last, first,
             greatest(first, CASE WHEN present >> 47 = number THEN present END, CASE WHEN at_least >> 47 = number THEN at_least END));
