@@ -314,4 +314,4 @@ main() {
     fi
     give_tree_back
 }
-main "$@"
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@" # tests call its parts

@@ -288,6 +288,33 @@ SELECT results_eq($$SELECT backfill.list_dlq(search => 'SECRET') #> '{letters,0,
     $$VALUES ('{"secret": 1}'::jsonb, '{"baggage": "secret"}'::jsonb, 'secret {"secret": 1}')$$, 'an admin sees all that on pages');
 RESET ROLE;
 
+-- Also of a job that waits for its retry, and of what became of each attempt.
+CREATE FUNCTION rights.fail_again(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'secret %', payload; END $$;
+SELECT backfill.register_task('fail again', 'rights.fail_again(jsonb)', max_attempts => 2, run_as => 'regress_consumer', keep_history => '1 day');
+SELECT backfill.enqueue('fail again', '{"secret": 3}') AS again_id \gset
+SET LOCAL client_min_messages = error;
+SET ROLE regress_consumer;
+CALL backfill.process_available_jobs();
+SET ROLE regress_monitor;
+SELECT results_eq(format('SELECT attempts::int, last_error FROM backfill.jobs WHERE id = %s', :again_id), $$VALUES (1, '{"sqlstate": "P0001"}'::jsonb)$$,
+                  'a monitor does not see the text of the error that a job waits after');
+SELECT ok(NOT EXISTS (SELECT FROM backfill.jobs j WHERE j::text LIKE '%secret%') AND backfill.list_jobs()::text || backfill.job_details(:again_id) NOT LIKE '%secret%',
+          'nor has any column or page that text');
+RESET ROLE;
+UPDATE backfill.job SET run_at = '2001-01-01' WHERE id = :again_id;
+SET ROLE regress_consumer;
+CALL backfill.process_available_jobs();
+RESET client_min_messages;
+SET ROLE regress_monitor;
+SELECT results_eq(format($$SELECT error, (SELECT array_agg(e -> 'error') FROM jsonb_array_elements(earlier_errors) e) FROM backfill.history WHERE id = %s$$, :again_id),
+                  $$VALUES ('{"sqlstate": "P0001"}'::jsonb, ARRAY['{"sqlstate": "P0001"}'::jsonb])$$, 'a monitor does not see the texts of the errors of any attempt');
+SELECT ok(NOT EXISTS (SELECT FROM backfill.history h WHERE h::text LIKE '%secret%') AND backfill.list_history()::text || backfill.job_details(:again_id) NOT LIKE '%secret%',
+          'nor has any column or page of the history');
+RESET ROLE;
+SET ROLE regress_admin;
+SELECT ok(error ->> 'message' LIKE 'secret%' AND earlier_errors::text LIKE '%secret%', 'an admin sees them') FROM backfill.history WHERE id = :again_id;
+RESET ROLE;
+
 --
 -- run_as: no role gets at another one's rights.
 --

@@ -31,6 +31,7 @@ for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
     [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
 done
 is "$missing" '' 'all others would be compiled and linked'
+is "$(sed -nE 's/.* (-g[^ ]*) .* -c .*/\1/p' <<<"$plan" | sort -u)" -g1 'with the functions and lines for debuggers, which is a quarter of what -g makes'
 for file in backfill.control router/backfill_router.control share/* $(scripts_in_git); do
     [[ $plan == *"$BACKFILL_ROOT/$file "* || $plan == *"$BACKFILL_ROOT//$file "* ]] || missing+=" $file"
 done
@@ -42,11 +43,29 @@ done
 is "$missing" '' 'make uninstall removes what is built, too'
 ok "$([[ -f $(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$plan" | head -n 1) ]] && echo yes)" 'the linker finds the list of symbols'
 
-
 # It can't be built for macOS here, but what would be run there can be seen.
 link=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" PORTNAME=darwin all 2>&1 | grep -- ' -o backfill\.')
 like "$link" '* -lc++*' "the library is linked with macOS's C++ library there"
 ok "$([[ -n $link && $link != *version-script* && $link != *stdc++* ]] && echo yes)" 'and with nothing that its linker does not know'
+
+# As PGXS's manual has it, in a directory below.
+below=$scratch/sources/below
+mkdir -p "$below" "$scratch/sources/router"
+cp -r Makefile backfill.control src bgworker include share sql "$scratch/sources"
+cp -r router/backfill_router.control router/sql "$scratch/sources/router"
+find "$scratch/sources" \( -name '*.o' -o -name '*.d' -o -name '*.gch' -o -name "backfill*--$version.sql" \) -delete
+is "$(make -s -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" src/core/priority.o sql/backfill--$version.sql 2>&1)" '' 'make -f ../Makefile VPATH=.. compiles'
+ok "$([[ -s $below/src/core/priority.o && ! -e $scratch/sources/src/core/priority.o ]] && echo yes)" 'into its own directory'
+ok "$(cat sql/install/*.sql | cmp -s - "$below/sql/backfill--$version.sql" && echo yes)" 'and makes the whole script'
+plan=$(make -n -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" all 2>&1)
+link=$(grep -- ' -o backfill\.so ' <<<"$plan")
+missing=
+for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
+    [[ $file == src/core/priority.cpp || $plan == *" ../$file"* ]] || missing+=" $file"
+    [[ $link == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
+done
+is "$missing" '' 'and it would compile and link all others'
+ok "$([[ -f $below/$(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$link") ]] && echo yes)" 'with the list of symbols'
 
 # The same bytes, whatever directory the sources are in.
 for copy in one 'the other'; do

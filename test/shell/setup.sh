@@ -90,6 +90,12 @@ is "$(on_machine LANG=de_DE.UTF-8 LC_ALL=de_DE.UTF-8 LANGUAGE=de test/lib/setup.
     "error: these packages are missing: postgresql-15 postgresql-server-dev-15; install them, or run this as root" \
     'the same in German'
 
+for language in LC_ALL=de_DE.UTF-8 '-u LANG LC_NUMERIC=de_DE.UTF-8'; do
+    # shellcheck disable=SC2086 # it is two words
+    is "$(on_machine env $language LC_MESSAGES=de_DE.UTF-8 LANGUAGE=de bash -c 'source test/lib/common.sh; env | grep -E "^(LC_|LANG)"' | grep -v setlocale)" LANG=C.UTF-8 \
+        "$language: what scripts start speaks English, and its numbers have a point"
+done
+
 client 15
 server 15
 echo postgresql-server-dev-15 >"$machine/missing"
@@ -148,6 +154,29 @@ mkdir "$machine/built/share/extension"
 touch "$machine/built/share/extension/"{pgtap,plpgsql_check,pg_cron,plproxy}.control
 like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build test)" '*built without --enable-tap-tests' 'and for the modules of PostgreSQL'\''s tests'
 
+# The manual that can be had is the distribution's; npm that cannot be reached has one line.
+program apt-get <<<'echo "E: Unable to fetch $*" >&2; exit 100'
+echo postgresql-doc-16 >"$machine/unknown"
+rm -r "$machine/home/.cache"
+if compgen -G '/usr/share/doc/postgresql-doc-*/html/index.html' >/dev/null; then
+    skip 'this machine has a manual'
+else
+    like "$(on_machine PG_CONFIG="$machine/built/bin/pg_config" test/lib/setup.sh build demo)" '*could not fetch package postgresql-doc-15, *' \
+        'where there is none, it fetches that of the distribution'
+fi
+new_machine
+client 15
+server 15
+headers 15
+program npm < <(printf 'echo "npm error %s" >&2\n' 'code E403' 'error 403 Forbidden' line{3..10}; echo 'exit 1')
+said=$(on_machine test/lib/setup.sh build test)
+is "$? $(sed -n '1,/node-pg/p' <<<"$said")" "0 installing what examples/node needs from npm
+npm: code E403 error 403 Forbidden
+npm could not install what the example consumer for Node.js needs: taking Debian's package node-pg instead" \
+    'npm fails: one line of its errors, and what is done instead'
+is "$(readlink "$tree/examples/node/node_modules/pg")" /usr/share/nodejs/pg "Debian's module is where the example looks"
+like "$said" '*what the tests of the dashboard'\''s page need: they will be skipped' 'what has no other source is left out'
+
 # --- Rights and places ----------------------------------------------------------------------------
 
 is "$(umask 077 && cd / && bash -c "source '$tree/test/lib/common.sh' && mkdir '$scratch/made' && stat -c %a '$scratch/made'")" 755 \
@@ -162,6 +191,22 @@ if ((EUID == 0)); then
     touch "$tree/built-by-root"
     bash -c "source '$tree/test/lib/common.sh' && give_tree_back"
     is "$(stat -c %U "$tree/built-by-root")" postgres 'what root builds in the tree of another user belongs to that user'
+    on_machine_as_root() { env -u PG_CONFIG -C "$tree" PATH="$machine/bin:$PATH" DEBIAN_SERVERS="$machine/postgresql" HOME="$machine/home" XDG_CACHE_HOME= "$@" 2>&1 </dev/null; }
+    touch "$tree/built-by-root"
+    is "$(on_machine_as_root test/lib/setup.sh build)$(stat -c %U "$tree/built-by-root")" postgres 'so after setup.sh'
+    touch "$tree/built-by-root"
+    on_machine_as_root bash -c 'source test/lib/common.sh; source test/lib/cluster.sh; cluster_set_traps'
+    is "$(stat -c %U "$tree/built-by-root")" postgres 'and after the scripts that run a server'
+
+    # What it installs is not started with the machine. Nothing is installed here.
+    program deb-systemd-helper <<<'echo "$DPKG_MAINTSCRIPT_PACKAGE $*" >>"'"$machine"'/disabled"'
+    program update-rc.d <<<':'
+    program apt-get <<<':'
+    program dpkg-query <<<'printf "%s\n" /lib/systemd/system /usr/lib/systemd/system/"${@: -1}".service /lib/systemd/system/"${@: -1}@.service"'
+    # shellcheck disable=SC2016 # expanded there
+    on_machine_as_root bash -c 'source test/lib/setup.sh; forbid_services() { :; }; major=15; install_packages prometheus postgresql-15 pgbouncer'
+    is "$(cat "$machine/disabled")" $'prometheus disable prometheus.service\npgbouncer disable pgbouncer.service' \
+        'services of installed packages do not start with the machine, but the server'\''s may'
 else
     skip 'only root builds in the tree of another user'
 fi
@@ -180,6 +225,30 @@ killed=$(<"$scratch/running")
 ok "$([[ -f $killed/data/postmaster.pid ]] && echo yes)" 'which runs'
 kill -9 "$script"
 wait_for "[[ ! -e $killed ]]" 'killed, it leaves neither the server nor its folder'
+
+# One that is killed while its server is made: initdb stands still in the middle of its work until then.
+mkdir -m 755 "$scratch/bin"
+cat >"$scratch/bin/pg_config" <<EOT
+#!/bin/bash
+[[ \$1 == --bindir ]] && echo '$scratch/bin' || exec '$real_server' "\$@"
+EOT
+cat >"$scratch/bin/initdb" <<EOT
+#!/bin/bash
+"\$('$real_server' --bindir)/initdb" "\$@" &
+until [[ -d \$2/base ]]; do read -r -t 0.01 <> <(:) || true; done
+kill -STOP \$!
+echo "\$! \${2%/data}" >'$scratch/halted.new' && mv '$scratch/halted.new' '$scratch/halted'
+wait
+EOT
+chmod 755 "$scratch"/bin/*
+PG_CONFIG=$scratch/bin/pg_config bash -c 'source test/lib/common.sh && source test/lib/cluster.sh && cluster_start' >"$scratch/log" 2>&1 &
+script=$!
+wait_for "[[ -f $scratch/halted ]] || ! kill -0 $script" 'a script makes a server' "$scratch/log"
+read -r initdb killed <"$scratch/halted"
+ok "$([[ -d $killed/data/base ]] && kill -0 "$initdb" && echo yes)" 'it is half made'
+kill -9 "$script"
+kill -CONT "$initdb"
+wait_for "[[ ! -e $killed ]] && ! kill -0 $initdb 2>/dev/null" 'killed, it leaves neither initdb nor the folder'
 
 # --- A running server ------------------------------------------------------------------------------
 

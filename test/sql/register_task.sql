@@ -92,3 +92,18 @@ SELECT backfill.register_task('in_and_out', 'in_and_out(jsonb)');
 SELECT count(backfill.enqueue(t)) FROM unnest(ARRAY['with_default', 'with_output', 'in_and_out']) t;
 CALL backfill.process_available_jobs();
 SELECT count(*) FROM backfill.dlq;
+
+-- A function of a role that may not act as run_as: a warning, also of a hook.
+CREATE ROLE regress_writer LOGIN;
+CREATE ROLE regress_runner LOGIN;
+GRANT USAGE ON SCHEMA test TO regress_writer, regress_runner;
+ALTER FUNCTION with_default(jsonb) OWNER TO regress_writer;
+SELECT backfill.register_task('lent', 'with_default(jsonb)', run_as => 'regress_runner');
+SELECT backfill.register_hook('job_start', 'with_default(jsonb)', 'lent', 'regress_runner');
+SELECT backfill.register_task('own', 'with_default(jsonb)', run_as => 'regress_writer');
+GRANT regress_runner TO regress_writer;
+SELECT backfill.register_task('lent', 'with_default(jsonb)', run_as => 'regress_runner');
+SET client_min_messages = warning;
+SELECT backfill.unregister_hook('job_start', 'with_default(jsonb)', 'lent');
+DROP OWNED BY regress_writer, regress_runner CASCADE;
+DROP ROLE regress_writer, regress_runner;

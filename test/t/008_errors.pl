@@ -89,6 +89,8 @@ is($node->safe_psql('postgres', q{SELECT string_agg(payload->>'name', ' ' ORDER 
 	join(' ', sort keys %strange), 'each is a dead letter with its SQLSTATE');
 cmp_ok($node->safe_psql('postgres', 'SELECT max(length(last_error::text)) FROM backfill.list_dlq_jobs()'),
 	'<', 40_000, 'what is stored of an endless message has an end');
+my ($longest) = sort { $b <=> $a } map { length } log_lines($node, qr/./, $position);
+cmp_ok($longest, '<', 40_000, 'so has what is logged of it');
 is($node->safe_psql('postgres', q{SELECT last_error->>'message' FROM backfill.list_dlq_jobs() WHERE payload->>'name' = '01000'}),
 	'a warning, %s %d %n', 'a message is no format');
 

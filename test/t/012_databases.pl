@@ -135,6 +135,24 @@ quickly('postgres', 'DROP DATABASE copy WITH (FORCE)');
 is(dispatchers(), 'store', 'no worker is left of a dropped database');
 works('store', 'the other database has not noticed');
 
+# A job whose own command asks for the database: it ends its executor and all others, and is set aside for longer each time.
+my $connection = 'host=' . $node->host . ' port=' . $node->port . ' dbname=postgres';
+$node->safe_psql('store', qq{
+	CREATE EXTENSION dblink;
+	CREATE SEQUENCE copies;
+	CREATE FUNCTION copy_itself(payload jsonb) RETURNS void LANGUAGE plpgsql AS \$\$
+	BEGIN
+		PERFORM nextval('copies');
+		PERFORM dblink_exec('$connection', 'CREATE DATABASE another TEMPLATE store');
+	END \$\$;
+	SELECT backfill.register_task('copy_itself', 'copy_itself(jsonb)')});
+my $copier = $node->safe_psql('store', q{SELECT backfill.enqueue_emergency('copy_itself')});
+wait_until($node, 'store', "SELECT coalesce(max(failures), 0) >= 2 FROM backfill._set_aside() WHERE kind = 'job' AND id = $copier", 'a job that asks for its database is set aside');
+cmp_ok($node->safe_psql('store', 'SELECT last_value FROM copies'), '<', 10, 'and not begun again at once, without end');
+works('store', 'other jobs go on');
+$node->safe_psql('store', "SELECT backfill.cancel_job($copier)");
+wait_until($node, 'store', "SELECT count(*) FROM backfill.job WHERE id = $copier", 'it can be cancelled', 0);
+
 # --- The extension.
 
 my $session = $node->background_psql('store');

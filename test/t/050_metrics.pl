@@ -394,15 +394,20 @@ is_deeply([ grep { $_->[1] eq $odd->[1] && $_->[2]{task} =~ /^odd/ } @samples ],
 is_deeply(sums_of(@samples), $own_sums, 'the text has the numbers of metrics()');
 is(scalar(grep { $_->[1] =~ /_bucket$/ && !defined $_->[2]{le} } @samples), 0, 'every bucket has its bound');
 
-# --- Debian's exporter with the configuration that we ship.
+# --- Debian's exporter with the configuration that we ship, run with the options that the guide gives it.
+my $guide = slurp_file("$FindBin::RealBin/../../docs/metrics.md");
 {
+	my ($os_user, $role, $options) = $guide =~ /^```sh\nsudo -u (\S+) env DATA_SOURCE_NAME='[^']*\buser=(\S+)[^']*' \\\n\s*prometheus-postgres-exporter (.*?)^```$/ms
+	  or die 'the guide does not say how to run the exporter';
+	is($role, $os_user, "the guide's role is called as the user of the operating system, which is what \"peer\" asks for");
+	$options =~ s/\$\(pg_config --sharedir\)\/extension/$share/ or die 'the guide does not give the exporter the installed file';
+	$options =~ s/\\\n//g;
 	$node->safe_psql('postgres', q{CREATE ROLE exporter LOGIN; SELECT backfill.grant_monitor('exporter')});
 	my $port = PostgreSQL::Test::Cluster::get_free_port();
 	my $log = '';
 	local $ENV{DATA_SOURCE_NAME} = 'host=' . $node->host . ' port=' . $node->port . ' user=exporter dbname=postgres sslmode=disable';
 	my $exporter = IPC::Run::start(
-		[ 'prometheus-postgres-exporter', "--web.listen-address=127.0.0.1:$port", "--extend.query-path=$share/backfill-exporter.yaml",
-			'--disable-default-metrics', '--disable-settings-metrics' ],
+		[ 'prometheus-postgres-exporter', "--web.listen-address=127.0.0.1:$port", split(' ', $options) ],
 		'<', \undef, '>&', \$log, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	# Newer ones complain of a file before they listen.
 	pump $exporter until $log =~ /istening on/ || !$exporter->pumpable;
@@ -454,7 +459,6 @@ is(join(' ', grep { my $m = $_; !grep { /^\Q$m\E/ } keys %shown } $text =~ /^# H
 }
 
 # --- docs/metrics.md: its SQL runs, in order, and says what is true.
-my $guide = slurp_file("$FindBin::RealBin/../../docs/metrics.md");
 $node->safe_psql('postgres', 'DROP OWNED BY exporter; DROP ROLE exporter');
 $node->safe_psql('postgres', 'CREATE DATABASE guide');
 create_extension($node, 'guide');

@@ -119,6 +119,15 @@ query_until('SELECT count(*) = 0 FROM backfill.job', 'a job with a history has e
 is( sql(q{SELECT outcome, worker ~ '^executor \d+$', started_at < finished_at, earlier_errors->0->>'worker' ~ '^executor \d+$' FROM backfill.history}),
 	'dead|t|t|t', 'the history of a job that ended its executor names the executor and the start');
 
+# A job that has more attempts than its policy: the charge makes it wait for the policy's longest delay.
+sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.set_retry_policy('short', 2, '1 hour', '1 hour', 1, 0);
+	SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'short', max_attempts => 9)});
+my $persistent = sql(q{BEGIN; SELECT backfill.enqueue('poison', '{"terminate": true}') AS id \gset
+	SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); COMMIT; SELECT :id});
+query_until("SELECT attempts = 6 FROM backfill.jobs WHERE id = $persistent", 'beyond the attempts of its policy: an attempt is charged');
+is(sql("SELECT state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $persistent"), 'scheduled|t', 'and the next one waits');
+sql(qq{SELECT backfill.cancel_job($persistent); SELECT backfill.register_task('poison', 'work(jsonb)', retry_policy => 'quick')});
+
 # Want of memory is an ordinary error, if the server notices.
 sql(q{DELETE FROM backfill.dead_letter; SELECT backfill.enqueue('poison', '{"poison": "memory"}')});
 query_until('SELECT count(*) = 0 FROM backfill.job', 'no memory: the job has ended');

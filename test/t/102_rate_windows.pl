@@ -43,6 +43,12 @@ like($node->safe_psql('postgres', q{SELECT status FROM backfill.health() WHERE c
 $node->safe_psql('postgres', q{SELECT count(backfill.enqueue('ext', priority => n, run_at => now() + '1 day')) FROM generate_series(1, 1100) n});
 like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'ranges'}), qr/^warning\|.*: ext \(1001\)$/, 'more than a thousand are');
 
+# A task for each job.
+$node->safe_psql('postgres', q{TRUNCATE backfill.job; SELECT count(backfill.enqueue('task ' || n, run_at => now() + '1 day')) FROM generate_series(1, 1000) n});
+like($node->safe_psql('postgres', q{SELECT status FROM backfill.health() WHERE check_name = 'ranges'}), qr/^ok/, 'a thousand tasks are borne');
+$node->safe_psql('postgres', q{SELECT count(backfill.enqueue('task ' || n, run_at => now() + '1 day')) FROM generate_series(1001, 1100) n});
+like($node->safe_psql('postgres', q{SELECT status, detail FROM backfill.health() WHERE check_name = 'ranges'}), qr/^warning\|.*: task 1 \(1\), task 10 \(1\), .* more$/, 'more are named');
+
 $node->stop;
 check_log($node);
 done_testing();

@@ -89,4 +89,17 @@ for (@big)
 	cmp_ok($after - $before, '<', 2_000_000, "$task, $what: it has given the memory back") or diag($contexts);
 }
 
+# A claim from a queue with many places, most of which are taken, needs the memory of what it returns: the leased jobs
+# are not read again for each job.
+$node->safe_psql('postgres', q{
+	SELECT backfill.register_task('external'), backfill.set_queue('wide', 1000);
+	SELECT count(*) FROM backfill.enqueue_many('external', ARRAY(SELECT to_jsonb(repeat('x', 500)) FROM generate_series(1, 900)), 'wide')});
+$node->safe_psql('postgres', q{SELECT count(*) FROM backfill.claim_jobs('me', 200)}) for 1 .. 3;
+my ($claimed, $grown) = split /\|/, $node->safe_psql('postgres', q{
+	CREATE FUNCTION pg_temp.most_kb() RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::int $$;
+	SELECT pg_temp.most_kb() AS most, count(*) AS claimed FROM backfill.claim_jobs('me', 1) \gset
+	SELECT :claimed + count(*), pg_temp.most_kb() - :most FROM backfill.claim_jobs('me', 199)});
+is($claimed, 200, 'beside 600 leased jobs 200 are claimed');
+cmp_ok($grown, '<', 50_000, 'which takes little memory');
+
 done_testing();

@@ -175,23 +175,23 @@ $node->safe_psql('backlog', q{
 	SELECT count(*) FROM backfill.enqueue_many('hold', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 30000)), 'full');
 	SELECT count(*) FROM backfill.enqueue_many('hold', ARRAY(SELECT '{}'::jsonb FROM generate_series(1, 30000)), 'paused')});
 
-# Runs one job; returns how many blocks of the index were read meanwhile.
+# Runs one job, beside a number of others; returns how many blocks of the index were read meanwhile.
 sub run_one
 {
-	my ($name) = @_;
+	my ($name, $others) = @_;
 	my $blocks = q{SELECT sum(idx_blks_hit + idx_blks_read) FROM pg_statio_all_indexes WHERE indexrelname = 'job_ready_idx'};
 	my $before = $node->safe_psql('backlog', $blocks);
 	my $id = $node->safe_psql('backlog', q{SELECT backfill.enqueue('hold', '{}', 'customer 1')});
 	wait_until($node, 'backlog', "SELECT count(*) = 0 FROM backfill.job WHERE id = $id", $name);
-	wait_until($node, 'backlog', q{SELECT count(*) FROM backfill.workers WHERE kind = 'executor' AND state <> 'idle'}, 'the executor rests', 1);
+	wait_until($node, 'backlog', q{SELECT count(*) FROM backfill.workers WHERE kind = 'executor' AND state <> 'idle'}, 'the executor rests', $others);
 	return $node->safe_psql('backlog', $blocks) - $before;
 }
 
-run_one('a job behind 60,000 that may not start runs');
+run_one('a job behind 60,000 that may not start runs', 1);
 my $few = 0;
 for my $n (1 .. 5)
 {
-	my $walked = run_one("the next job behind them runs ($n)");
+	my $walked = run_one("the next job behind them runs ($n)", 1);
 	note "$walked blocks";
 	$few++ if $walked < 400;
 }
@@ -200,6 +200,19 @@ $gate->query_safe('SELECT pg_advisory_unlock(1)');
 $gate->quit;
 $node->safe_psql('backlog', q{SELECT backfill.resume_queue('paused')});
 wait_until($node, 'backlog', 'SELECT count(*) = 0 FROM backfill.job', 'what waited runs when it may');
+
+# --- A producer names very many queues, for jobs that are not due.
+$node->safe_psql('backlog', q{SELECT count(*) FROM backfill.enqueue_jobs((
+	SELECT jsonb_agg(jsonb_build_object('task_identifier', 'hold', 'queue_name', 'tomorrow ' || n, 'run_at', now() + '1 day')) FROM generate_series(1, 20000) n))});
+$few = 0;
+for my $n (1 .. 5)
+{
+	my $walked = run_one("a job runs beside 20,000 for tomorrow in as many queues ($n)", 0);
+	note "$walked blocks";
+	$few++ if $walked < 400;
+}
+cmp_ok($few, '>=', 3, 'executors do not look into each queue');
+is($node->safe_psql('backlog', q{SELECT status FROM backfill.health() WHERE check_name = 'ranges'}), 'ok', 'and queues are no combinations that make looks slow');
 
 $node->stop;
 check_log($node, crashes => 1);
