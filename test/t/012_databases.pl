@@ -146,12 +146,17 @@ $node->safe_psql('store', qq{
 		PERFORM dblink_exec('$connection', 'CREATE DATABASE another TEMPLATE store');
 	END \$\$;
 	SELECT backfill.register_task('copy_itself', 'copy_itself(jsonb)')});
+# A session there keeps the command from succeeding.
+my $visitor = $node->background_psql('store');
 my $copier = $node->safe_psql('store', q{SELECT backfill.enqueue_emergency('copy_itself')});
-wait_until($node, 'store', "SELECT coalesce(max(failures), 0) >= 2 FROM backfill._set_aside() WHERE kind = 'job' AND id = $copier", 'a job that asks for its database is set aside');
+wait_until($node, 'store', "SELECT failures >= 2 FROM backfill._set_aside() WHERE kind = 'job' AND id = $copier", 'a job that asks for its database is set aside each time');
 cmp_ok($node->safe_psql('store', 'SELECT last_value FROM copies'), '<', 10, 'and not begun again at once, without end');
-works('store', 'other jobs go on');
 $node->safe_psql('store', "SELECT backfill.cancel_job($copier)");
-wait_until($node, 'store', "SELECT count(*) FROM backfill.job WHERE id = $copier", 'it can be cancelled', 0);
+$visitor->quit;
+wait_until($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^CREATE DATABASE another'}, 'its command ends', 0);
+$node->safe_psql('postgres', 'DROP DATABASE IF EXISTS another WITH (FORCE)');
+wait_until($node, 'store', "SELECT count(*) FROM backfill.job WHERE id = $copier", 'the job is cancelled', 0);
+works('store', 'other jobs go on');
 
 # --- The extension.
 
