@@ -31,7 +31,7 @@ for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
     [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
 done
 is "$missing" '' 'all others would be compiled and linked'
-is "$(sed -nE 's/.* (-g[^ ]*) .* -c .*/\1/p' <<<"$plan" | sort -u)" -g1 'with the functions and lines for debuggers, which is a quarter of what -g makes'
+is "$(sed -nE 's/.* (-g[^ ]*) .* -c .*/\1/p' <<<"$plan" | sort -u)" -g1 'with functions and lines for debuggers, and no more'
 for file in backfill.control router/backfill_router.control share/* $(scripts_in_git); do
     [[ $plan == *"$BACKFILL_ROOT/$file "* || $plan == *"$BACKFILL_ROOT//$file "* ]] || missing+=" $file"
 done

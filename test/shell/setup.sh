@@ -235,7 +235,7 @@ EOT
 cat >"$scratch/bin/initdb" <<EOT
 #!/bin/bash
 "\$('$real_server' --bindir)/initdb" "\$@" &
-until [[ -d \$2/base ]]; do read -r -t 0.01 <> <(:) || true; done
+until [[ -d \$2/base ]]; do :; done
 kill -STOP \$!
 echo "\$! \${2%/data}" >'$scratch/halted.new' && mv '$scratch/halted.new' '$scratch/halted'
 wait
