@@ -144,6 +144,19 @@ with_lock(
 goes_on($job, "SELECT count(*) = 1 FROM backfill.history WHERE id = $job AND outcome = 'completed'", 'locked history');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM ran WHERE name = 'kept'}), 1, 'the effects of a job whose outcome was refused are there once');
 
+# --- An outcome that could not be recorded once, of a job that has more attempts than its policy: it waits by the policy's longest delay.
+
+$node->safe_psql('postgres', q{
+	CREATE SEQUENCE refusals;
+	CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('public.refusals') = 1 THEN RAISE 'not this time'; END IF; RETURN NEW; END $$;
+	SELECT backfill.set_retry_policy('short', 2, '1 hour', '1 hour', 1, 0), backfill.register_task('patient', 'counted(jsonb)', retry_policy => 'short', max_attempts => 9)});
+$job = $node->safe_psql('postgres', q{BEGIN; SELECT backfill.enqueue('patient', '{"fail": "P0001"}') AS id \gset
+	SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); SELECT :id;
+	CREATE TRIGGER refuse_once BEFORE INSERT ON backfill.job FOR EACH ROW WHEN (NEW.attempts = 6) EXECUTE FUNCTION refuse_once(); COMMIT});
+$node->wait_for_log(qr/CONTEXT:  job $job, task "patient", charged with an attempt/);
+is($node->safe_psql('postgres', "SELECT attempts, state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $job"), '6|scheduled|t', 'charged beyond its policy, a job waits');
+$node->safe_psql('postgres', "DROP TRIGGER refuse_once ON backfill.job; SELECT backfill.cancel_job($job)");
+
 # --- Neighbours of such a job in a batch.
 
 $node->safe_psql('postgres', "TRUNCATE ran; $refuse");
