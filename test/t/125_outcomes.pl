@@ -154,7 +154,7 @@ $job = $node->safe_psql('postgres', q{BEGIN; SELECT backfill.enqueue('patient', 
 	SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); SELECT :id;
 	CREATE TRIGGER refuse_once BEFORE INSERT ON backfill.job FOR EACH ROW WHEN (NEW.attempts = 6) EXECUTE FUNCTION refuse_once(); COMMIT});
 $node->wait_for_log(qr/CONTEXT:  job $job, task "patient", charged with an attempt/);
-is($node->safe_psql('postgres', "SELECT attempts, state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $job"), '6|scheduled|t', 'charged beyond its policy, a job waits');
+wait_until($node, 'postgres', "SELECT attempts, state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $job", 'charged beyond its policy, a job waits', '6|scheduled|t');
 $node->safe_psql('postgres', "DROP TRIGGER refuse_once ON backfill.job; SELECT backfill.cancel_job($job)");
 
 # --- Neighbours of such a job in a batch.
