@@ -45,7 +45,7 @@ MORE = re.compile(r"(DETAIL|HINT|CONTEXT|LOCATION|STATEMENT|QUERY):  ")
 # What PostgreSQL says of a query that it does not understand, or of its own functions that no session should call.
 PARSER = re.compile(r"LOCATION:  \w+, parse_\w+\.c:")
 RAISED_BY = re.compile(r"LOCATION:  (\w+), \w+\.c:")
-UNCALLABLE = {"SetNextObjectId": "pg_stop_making_pinned_objects"}
+UNCALLABLE = {"SetNextObjectId": "pg_stop_making_pinned_objects", "intervaltypmodleastfield": "interval"}
 CALLED = re.compile(r"backfill\.(\w+)\(")
 
 

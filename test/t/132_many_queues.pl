@@ -201,7 +201,7 @@ $gate->quit;
 $node->safe_psql('backlog', q{SELECT backfill.resume_queue('paused')});
 wait_until($node, 'backlog', 'SELECT count(*) = 0 FROM backfill.job', 'what waited runs when it may');
 
-# --- A producer names very many queues, for jobs that are not due.
+# --- A producer names very many queues, of jobs that are not due.
 $node->safe_psql('backlog', q{SELECT count(*) FROM backfill.enqueue_jobs((
 	SELECT jsonb_agg(jsonb_build_object('task_identifier', 'hold', 'queue_name', 'tomorrow ' || n, 'run_at', now() + '1 day')) FROM generate_series(1, 20000) n))});
 $few = 0;
