@@ -65,8 +65,14 @@ is( $node->safe_psql(
 # before one of this batch, must not run after it. (What is visible is not announced yet: the session that commits may
 # have to wait for a processor in between.)
 $node->safe_psql('postgres', 'TRUNCATE ran RESTART IDENTITY');
-run_psqls($node, 'postgres', ("SELECT pg_current_xact_id() AS by, enqueue_random(10) \\gset\nINSERT INTO acknowledged VALUES (:'by', pg_current_xact_id());\n" x 60) x 3);
-is_done(1800, 'while others come');
+sub enqueue_acknowledged { my ($jobs) = @_; return "SELECT pg_current_xact_id() AS by, enqueue_random($jobs) \\gset\nINSERT INTO acknowledged VALUES (:'by', pg_current_xact_id());\n"; }
+# An executor that keeps up with the sessions has nothing to choose from: there is a backlog when it comes.
+set_and_wait('backfill.max_executors', 0);
+wait_for_workers($node, 'executor', 'postgres', '= 0', 'there is no executor again');
+$node->safe_psql('postgres', enqueue_acknowledged(2000));
+set_and_wait('backfill.max_executors', 1);
+run_psqls($node, 'postgres', (enqueue_acknowledged(10) x 60) x 3);
+is_done(3800, 'while others come');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT batch) FROM ran'), '>', 5, 'the jobs ran in several batches');
 my $batches = q{WITH batches AS (SELECT batch, lag(saw) OVER (ORDER BY step) AS saw_before
 		FROM (SELECT DISTINCT ON (batch) batch, saw, step FROM ran ORDER BY batch, step DESC) last_of_batch)};
