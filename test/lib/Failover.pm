@@ -56,7 +56,9 @@ sub kill_machine
 		my @left = grep { (process_state($_))[0] !~ /[ZX]/ } $postmaster, @children;
 		return (@left == 0, "@left");
 	});
-	unlink $file; # that process may be there still, as one that its parent has not been told of
+	# That process may be there still, as one that its parent has not been told of: its locks would be believed.
+	my $socket = $node->host . '/.s.PGSQL.' . $node->port;
+	unlink $file, $socket, "$socket.lock";
 	return;
 }
 

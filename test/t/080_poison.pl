@@ -225,7 +225,7 @@ sub wait_for_end
 # The postmaster alone is killed; the executors notice and leave.
 $holder = two_waiting_jobs();
 $position = log_position($node);
-my @pids = map { (split /\|/)[0] } split /\n/, sql($workers);
+my @pids = ($node->{_pid}, map { (split /\|/)[0] } split /\n/, sql($workers)); # the next postmaster looks whether the last one is there
 $node->kill9;
 eval { $holder->quit };
 wait_for_end($_) for @pids;
@@ -238,11 +238,12 @@ sub kill_everything
 {
 	my ($holder) = @_;
 	my @executors = map { (split /\|/)[0] } split /\n/, sql($workers);
-	kill('STOP', $node->{_pid}); # it must not see that they are gone
+	my $postmaster = $node->{_pid};
+	kill('STOP', $postmaster); # it must not see that they are gone
 	kill('KILL', @executors);
 	$node->kill9;
 	eval { $holder->quit };
-	wait_for_end($_) for @executors;
+	wait_for_end($_) for $postmaster, @executors;
 	return;
 }
 $holder = two_waiting_jobs();
