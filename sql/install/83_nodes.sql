@@ -148,7 +148,7 @@ DECLARE
 BEGIN
     IF number NOT BETWEEN 0 AND 63 OR at_least >> 47 <> number THEN
         RAISE EXCEPTION 'a node cannot have the number % and ids from %', number, coalesce(at_least, first)
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Numbers are 0 to 63.';
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Numbers are 0 to 63; ids have that of their node from bit 47 on.';
     END IF;
     -- Back to a number that it had, its ids would begin anew.
     SELECT (s.last_value >> 47) INTO present FROM backfill.job_id_seq s;

@@ -133,7 +133,7 @@ sub ledger_balances
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $check = start_program({ in => '' }, '/usr/bin/python3', "$load.py", 'check', $conninfo, $directory, @lost);
 	$check->{run}->finish;
-	diag "$name\n$check->{out}$check->{err}";
+	diag join "\n", map { "ledger: $_" } $name, split /\n/, $check->{out} . $check->{err};
 	return is($check->{run}->full_result(0), 0, "$name: the ledger balances");
 }
 

@@ -87,6 +87,8 @@ record_tap() {
         else
             cat "$3"
         fi
+    else
+        grep '^# ledger: ' "$3" || true # what became of each job while servers failed
     fi
 }
 
