@@ -17,7 +17,8 @@
 #   make dist          an archive of what is committed, as PGXN takes it
 #   make test-install  each way to install, in fresh machines (root; SUITE=trixie, WAYS="apt docker": only these)
 #   make test-ha       three servers under Patroni: a switchover, crashes, and a ledger that must balance
-#   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one)
+#   make test-matrix   demo and test in fresh machines of three Debian releases (root; SUITES=sid: only this one;
+#                      CONDITIONS="no-headers german umask load": any of these)
 #   make release       check everything and tag VERSION=1.2.3 (DRY_RUN=1: only check)
 #   make help          this list
 
