@@ -33,4 +33,19 @@ const ReadyKey *ReadAhead::end_of(RangeId range, ReadyKey key, int min_jobs) con
     return nullptr;
 }
 
+Share share_among(std::span<const ReadAhead> others, std::size_t before, std::uint64_t group,
+                  bool wants_division)
+{
+    Share share;
+    bool is_divided = wants_division;
+    for (std::size_t i = 0; i < others.size(); i++) {
+        if (others[i].group != group)
+            continue;
+        share.executors++;
+        share.place += i < before ? 1 : 0;
+        is_divided = is_divided || others[i].wants_division;
+    }
+    return is_divided ? share : Share{};
+}
+
 } // namespace backfill::core

@@ -49,10 +49,4 @@ RowOwners::Owner RowOwners::owner_of(TupleTableSlot *slot)
     return last_owner;
 }
 
-ReadAheadRanges::ReadAheadRanges(const core::ReadAhead *own) : own_(own)
-{
-    if (own != nullptr)
-        others_ = bgworker::copy_read_aheads();
-}
-
 } // namespace backfill::queue

@@ -1,18 +1,11 @@
-/* next_job.cpp - see next_job.hpp.
- *
- * Per task we step from one priority to the next and read in each the jobs that are due, from its
- * low-water mark on, or from the end of its backlog if that is left out. So jobs scheduled for
- * later, the backlogs of other tasks, full or paused queues, and the dead entries of jobs already
- * done cost next to nothing, however many there are; and so does the number of queues. */
+/* next_job.cpp - see next_job.hpp. How the indexes are read is in look.cpp. */
 #include "backfill/dequeue/next_job.hpp"
 
 #include "backfill/clock.hpp"
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
-#include "backfill/dequeue/backlog_reader.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/shmem/queue_changes.hpp"
-#include "backfill/stats/events.hpp"
 #include "backfill/table/ready_index.hpp"
 
 namespace backfill::queue
@@ -27,10 +20,9 @@ bool sorts_after(const Candidate &a, const Candidate &b)
     return sorts_before(b, a);
 }
 
-bool may_raise_marks(Reader reader)
-{
-    return reader == Reader::kWorker || reader == Reader::kExecutor;
-}
+/* So many queues among so many candidates make executors divide them. */
+constexpr std::size_t kManyQueues = 8;
+constexpr std::size_t kManyCandidates = 16;
 
 } // namespace
 
@@ -93,8 +85,13 @@ std::optional<Candidate> NextJobs::pop()
 
 core::ReadAhead NextJobs::read_ahead(bool with_rest) const
 {
-    core::ReadAhead read_ahead = tried_;
-    if (with_rest)
+    core::ReadAhead read_ahead{};
+    const bool is_divided = share_ && !share_->is_all();
+    if (!is_divided)
+        read_ahead = tried_;
+    read_ahead.group = group();
+    read_ahead.wants_division = finds_many_queues_;
+    if (with_rest && !is_divided)
         for (std::size_t i = position_; i < candidates_.size(); i++)
             read_ahead.add(ranges_[static_cast<std::size_t>(candidates_[i].range)],
                            {candidates_[i].run_at, candidates_[i].id});
@@ -136,8 +133,10 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     clear();
     ranges_.clear();
     candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
-    if (candidates_.empty() && has_passed_over_)
+    if (candidates_.empty() && (has_passed_over_ || (share_ && !share_->is_all()))) {
+        share_ = core::Share{};
         candidates_ = find(snapshot, limit, true);
+    }
     /* What it has passed over of its own it has given, unless others or dropped ones were among it,
      * or it has begun below that and has never seen what is in between. */
     if (!has_passed_over_) {
@@ -149,6 +148,29 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     has_all_ = has_all_ && !has_passed_others_ && !has_dropped_;
     const bool is_cut_off = candidates_.size() == static_cast<std::size_t>(limit);
     cut_off_ = is_cut_off ? std::optional(candidates_.back()) : std::nullopt;
+    note_how_many_queues();
+}
+
+/* A number for executors that choose among the same jobs. */
+std::uint64_t NextJobs::group() const
+{
+    auto number = static_cast<std::uint64_t>(last_priority_);
+    for (const std::string_view task : tasks_)
+        number = number * 31 + low_water::hash_of(task);
+    return number | 1;
+}
+
+void NextJobs::note_how_many_queues() const
+{
+    if (reader_ != Reader::kExecutor || candidates_.size() < kManyCandidates)
+        return;
+    std::array<core::QueueHash, 8 * kManyQueues> queues;
+    const std::size_t looked_at = Min(candidates_.size(), queues.size());
+    std::transform(candidates_.begin(), candidates_.begin() + looked_at, queues.begin(),
+                   [](const Candidate &candidate) { return candidate.queue; });
+    std::sort(queues.begin(), queues.begin() + looked_at);
+    const auto end = std::unique(queues.begin(), queues.begin() + looked_at);
+    finds_many_queues_ = static_cast<std::size_t>(end - queues.begin()) >= kManyQueues;
 }
 
 void NextJobs::sweep(const LatestSnapshot &snapshot, int limit)
@@ -173,215 +195,6 @@ bool NextJobs::is_first_of_queue(const JobRow &row)
     return guc::ageing_interval_ms == 0 && is_first_in_queue(table_, row, clock::now());
 }
 
-/* What one look works with. */
-struct NextJobs::Search {
-    Search(const LatestSnapshot &snapshot_to_use, const core::ReadAhead *own_read_ahead, int limit)
-        : snapshot(snapshot_to_use), passed_over(own_read_ahead), best(limit)
-    {
-        pg::call([&] { owners.begin(); });
-    }
-
-    /* Whether the task's next ranges have jobs that are better than those before. */
-    bool goes_on() const
-    {
-        return guc::ageing_interval_ms > 0 || !first_range_only || best.size() == size_before;
-    }
-    bool is_range_wanted() const
-    {
-        return guc::ageing_interval_ms > 0 || best.takes_priority(scans.priority);
-    }
-
-    const LatestSnapshot &snapshot;
-    TimestampTz now = clock::now();
-    ReadAheadRanges passed_over;
-    BestCandidates best;
-    core::QueueHash queue = 0;     /* the only one; 0: all */
-    bool first_range_only = false; /* that has jobs */
-    std::size_t size_before = 0;   /* of the best, before the task */
-    RangeScans scans;
-    RowOwners owners;
-};
-
-/* What the reading of a range finds out for its mark and its backlog. */
-struct NextJobs::RangeRead {
-    core::RangeId id;
-    int place; /* in ranges_ */
-    core::ReadyKey mark;
-    BacklogReader backlog;
-    /* Below this no job is ready, nor can one become so without an announcement. */
-    core::ReadyKey first;
-    bool knows_first = false; /* that is the key of a job, or the mark */
-    int passed = 0;           /* entries before it */
-
-    void note_first(core::ReadyKey key, int passed_before) noexcept
-    {
-        if (knows_first)
-            return;
-        knows_first = true;
-        first = key;
-        passed += passed_before;
-    }
-};
-
-/* Passes over an entry of a queue that is left out. */
-bool NextJobs::passes_over(const Search &search, RangeRead &range) const
-{
-    const RangeScans &scans = search.scans;
-    if (search.queue != 0 || !leaves_any_out())
-        return false;
-    const core::QueueHash queue = low_water::hash_of(scans.entry_queue());
-    if (!leaves_out(queue))
-        return false;
-    const core::ReadyKey key = scans.entry_key();
-    range.note_first(key, scans.dead);
-    range.backlog.pass(queue, key);
-    return true;
-}
-
-/* Reads the jobs of the range that the scans are at, from `start` on, into the best candidates.
- * Runs inside pg::call(). */
-void NextJobs::read_jobs(Search &search, core::ReadyKey start, RangeRead &range)
-{
-    RangeScans &scans = search.scans;
-    scans.start_jobs(start, search.now);
-    while (scans.next_entry()) {
-        if (passes_over(search, range) || !scans.fetch())
-            continue;
-        core::ReadyKey key = scans.key();
-        const core::QueueHash queue =
-            search.queue != 0 ? search.queue : low_water::hash_of(scans.queue_of_row());
-        const RowOwners::Owner owner = search.owners.owner_of(scans.slot);
-        if (owner == RowOwners::Owner::kExecutor) {
-            range.passed += range.knows_first ? 0 : 1;
-            continue;
-        }
-        range.note_first(key, scans.dead);
-        range.backlog.stop(key);
-        if (reader_ == Reader::kSweep)
-            range.backlog.sweep(queue, key);
-        if (owner != RowOwners::Owner::kNobody || locked_.count(key.id) > 0)
-            continue;
-        if (search.passed_over.pass(range.id, key)) {
-            has_passed_over_ = true;
-            scans.start_jobs(key, search.now);
-            continue;
-        }
-        if (!search.best.add({scans.slot->tts_tid, key.id, key.run_at,
-                              aged_priority(scans.priority, key.run_at, search.now), queue,
-                              range.place}))
-            return;
-    }
-    range.passed += range.knows_first ? 0 : scans.dead;
-    range.backlog.stop({search.now, PG_INT64_MAX});
-}
-
-/* Where to begin. */
-core::ReadyKey NextJobs::start_of(Search &search, RangeRead &range)
-{
-    if (reader_ == Reader::kSweep)
-        return {};
-    core::ReadyKey start = range.mark;
-    const bool behind_backlog =
-        search.queue == 0 && leaves_any_out() && range.mark < range.backlog.end() &&
-        range.backlog.can_skip([&](core::QueueHash queue) { return leaves_out(queue); });
-    if (behind_backlog)
-        start = range.backlog.end();
-    /* Executors leave the jobs of a batch's own handlers to the next batch: its commit announces
-     * them. */
-    if (reader_ != Reader::kExecutor)
-        start = Min(start, low_water::lowest_own_job(range.id));
-    const core::ReadyKey from = start;
-    if (search.passed_over.pass(range.id, start))
-        has_passed_over_ = true;
-    else if (search.queue == 0 && may_raise_marks(reader_))
-        range.backlog.begin(from, behind_backlog);
-    if (range.mark < start)
-        range.note_first(range.mark, 0);
-    else
-        range.mark = start;
-    return start;
-}
-
-/* Of the task, and the queue, that the scans are at. */
-void NextJobs::read_range(Search &search, std::string_view task)
-{
-    const core::RangeId of_all = low_water::range_of(task, search.scans.priority);
-    const core::RangeId id =
-        search.queue == 0 ? of_all : low_water::range_of(search.queue, task, search.scans.priority);
-    RangeRead range{id,
-                    place_of(of_all),
-                    reader_ == Reader::kSweep ? core::ReadyKey{} : low_water::mark(id),
-                    BacklogReader(id, search.snapshot.announcements()),
-                    {search.now, PG_INT64_MAX}};
-    const core::ReadyKey start = start_of(search, range);
-    pg::call([&] { read_jobs(search, start, range); });
-    update_mark(search, range);
-}
-
-int NextJobs::place_of(core::RangeId range)
-{
-    const auto found = std::find(ranges_.begin(), ranges_.end(), range);
-    if (found != ranges_.end())
-        return static_cast<int>(found - ranges_.begin());
-    ranges_.push_back(range);
-    return static_cast<int>(ranges_.size()) - 1;
-}
-
-void NextJobs::update_mark(const Search &search, const RangeRead &range) const
-{
-    const auto announcements = search.snapshot.announcements();
-    const bool may_raise = may_raise_marks(reader_);
-    if (reader_ == Reader::kSweep && range.knows_first && range.first < low_water::mark(range.id))
-        low_water::announce(range.id, range.first, 0);
-    else if (may_raise && next_hint_fault() == HintFault::kWrong)
-        low_water::raise_mark(range.id, range.mark, {search.now + USECS_PER_HOUR, 0},
-                              announcements);
-    else if (may_raise && range.passed >= kFewEntries)
-        low_water::raise_mark(range.id, range.mark, range.first, announcements);
-}
-
-/* In the queue of this name; if it is empty, in all. */
-void NextJobs::search_in(Search &search, std::string_view name)
-{
-    RangeScans &scans = search.scans;
-    search.queue = low_water::hash_of(name);
-    Relation index = name.empty() ? table_.ready_index() : table_.queue_index();
-    text *const queue =
-        name.empty() ? nullptr : reinterpret_cast<text *>(DatumGetPointer(pg::from_text(name)));
-    pg::call([&] {
-        scans.begin(table_.heap(), index, table_.slot(), search.snapshot.get(), queue,
-                    name.empty() && leaves_any_out());
-    });
-    for (const std::string_view task : tasks_) {
-        const Datum task_datum = pg::from_text(task);
-        search.size_before = search.best.size();
-        pg::call([&] { scans.start_task(task_datum); });
-        while (search.goes_on() && pg::call([&] { return scans.next_range(); }) &&
-               scans.priority <= last_priority_ && search.is_range_wanted())
-            read_range(search, task);
-    }
-    pg::call([&] { scans.end(); });
-}
-
-std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
-                                      bool read_ahead_too)
-{
-    const stats::OperationTimer timer(stats::Operation::kFetch);
-    Search search(snapshot, read_ahead_too ? nullptr : &tried_, limit);
-    has_passed_over_ = false;
-    if (reader_ == Reader::kSweep)
-        low_water::forget_queues();
-    const bool reads_all = !only_queues_ || only_queues_->count(0) > 0;
-    if (reads_all)
-        search_in(search, {});
-    else
-        for (const auto &[queue, name] : *only_queues_)
-            if (excluded_.count(queue) == 0)
-                search_in(search, name);
-    has_passed_others_ = search.passed_over.has_passed_others();
-    return std::move(search.best).sorted();
-}
-
 void NextJobs::read_queue(const LatestSnapshot &snapshot, const JobRow &row, int limit)
 {
     const std::string_view name = row.text_or_empty(Column::kQueueName);
@@ -400,11 +213,8 @@ void NextJobs::read_queue(const LatestSnapshot &snapshot, const JobRow &row, int
         std::make_heap(reread_.begin(), reread_.end(), sorts_after);
     }
     has_dropped_ = true;
-    Search search(snapshot, nullptr, limit);
-    search.first_range_only = true;
-    search_in(search, name);
     /* What sorts after the last read may sort after jobs of other queues not read yet. */
-    for (const Candidate &candidate : std::move(search.best).sorted()) {
+    for (const Candidate &candidate : find_first_of(snapshot, name, limit)) {
         if (cut_off_ && sorts_before(*cut_off_, candidate))
             break;
         reread_.push_back(candidate);

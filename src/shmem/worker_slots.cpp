@@ -137,20 +137,22 @@ int executor_xids(TransactionId *xids, int limit) noexcept
     return count;
 }
 
-std::vector<core::ReadAhead> copy_read_aheads()
+OtherReadAheads copy_read_aheads()
 {
-    std::vector<core::ReadAhead> copies;
+    OtherReadAheads copies;
     if (!available())
         return copies;
-    copies.reserve(static_cast<std::size_t>(max_worker_processes));
+    copies.all.reserve(static_cast<std::size_t>(max_worker_processes));
     const TimestampTz now = GetCurrentTimestamp();
     const SharedReadLock lock;
     lock->for_each_executor(MyDatabaseId, [&](const WorkerSlot &slot) {
-        if (slot.pid == MyProcPid)
+        if (slot.pid == MyProcPid) {
+            copies.before = copies.all.size();
             return;
+        }
         const SlotLock report(slot);
         if (report->read_ahead_until > now)
-            copies.push_back(report->read_ahead); /* reserved: does not allocate */
+            copies.all.push_back(report->read_ahead); /* reserved: does not allocate */
     });
     return copies;
 }

@@ -2,6 +2,7 @@
 #include "backfill/core/read_ahead.hpp"
 
 #include <doctest/doctest.h>
+#include <vector>
 
 using namespace backfill::core;
 
@@ -57,4 +58,57 @@ TEST_CASE("of more ranges than there is room for, the first ones count")
     ahead.add({1, false, 0}, {20, 1});
     REQUIRE(ahead.end_of({1, false, 0}, {10, 1}) != nullptr);
     CHECK(*ahead.end_of({1, false, 0}, {10, 1}) == ReadyKey{20, 1});
+}
+
+namespace
+{
+
+ReadAhead of_group(std::uint64_t group, bool wants_division)
+{
+    ReadAhead ahead{};
+    ahead.group = group;
+    ahead.wants_division = wants_division;
+    return ahead;
+}
+
+} // namespace
+
+TEST_CASE("executors of a group divide if one of them wants to, in the order that all see")
+{
+    const std::vector<ReadAhead> nobody;
+    CHECK(share_among(nobody, 0, 7, true).is_all());
+
+    const std::vector<ReadAhead> content = {of_group(7, false), of_group(7, false)};
+    CHECK(share_among(content, 1, 7, false).is_all());
+    CHECK(share_among(content, 1, 7, true).executors == 3);
+    CHECK(share_among(content, 1, 7, true).place == 1);
+
+    const std::vector<ReadAhead> wanting = {of_group(7, false), of_group(8, true),
+                                            of_group(7, true)};
+    CHECK(share_among(wanting, 3, 7, false).executors == 3);
+    CHECK(share_among(wanting, 3, 7, false).place == 2);
+    CHECK(share_among(wanting, 2, 7, false).place == 1);
+    CHECK(share_among(wanting, 0, 7, false).place == 0);
+}
+
+TEST_CASE("what another group wants is its own affair")
+{
+    const std::vector<ReadAhead> others = {of_group(8, true)};
+    CHECK(share_among(others, 1, 7, false).is_all());
+    CHECK(share_among(others, 1, 7, true).is_all());
+}
+
+TEST_CASE("each job falls to one executor, all jobs of a queue to the same")
+{
+    for (std::uint64_t queue : {0, 1, 2, 3, 1000}) {
+        for (std::int64_t id : {1, 2, 3, 4000}) {
+            int takers = 0;
+            for (std::uint32_t place = 0; place < 3; place++)
+                takers += Share{3, place}.has(queue, id) ? 1 : 0;
+            CHECK(takers == 1);
+            CHECK(Share{}.has(queue, id));
+        }
+        if (queue != 0)
+            CHECK(Share{3, 1}.has(queue, 1) == Share{3, 1}.has(queue, 2));
+    }
 }

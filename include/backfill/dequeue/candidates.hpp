@@ -90,7 +90,10 @@ class ReadAheadRanges
 {
   public:
     /* Null: there are none to pass over. */
-    explicit ReadAheadRanges(const core::ReadAhead *own);
+    ReadAheadRanges(const core::ReadAhead *own, std::vector<core::ReadAhead> others)
+        : own_(own), others_(std::move(others))
+    {
+    }
     /* Moves `key` behind the stretches that it lies in; whether it lay in one. No allocation. */
     bool pass(core::RangeId range, core::ReadyKey &key) noexcept
     {

@@ -9,6 +9,7 @@
 
 #include "backfill/dequeue/candidates.hpp"
 #include "backfill/dequeue/latest_snapshot.hpp"
+#include "backfill/shmem/worker_slots.hpp"
 #include "backfill/table/job_table.hpp"
 
 namespace backfill::queue
@@ -36,7 +37,8 @@ class NextJobs
 
     /* Reads the first `limit` ready jobs that no process runs now, as the snapshot sees them,
      * leaving out the excluded queues and jobs. An executor passes over what it has read before,
-     * and over what others are working through, unless it finds nothing else. */
+     * and over what others are working through or what falls to them, unless it finds nothing
+     * else. */
     void read(const LatestSnapshot &snapshot, int limit);
     /* The same without regard to the marks: finds also what no commit has announced. */
     void sweep(const LatestSnapshot &snapshot, int limit);
@@ -74,17 +76,23 @@ class NextJobs
     struct Search;
     struct RangeRead;
     std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, bool read_ahead_too);
+    /* The first ready jobs of this queue, of one priority for each task. */
+    std::vector<Candidate> find_first_of(const LatestSnapshot &snapshot,
+                                         std::string_view queue_name, int limit);
     void search_in(Search &search, std::string_view name);
     void read_range(Search &search, std::string_view task);
     core::ReadyKey start_of(Search &search, RangeRead &range);
     void read_jobs(Search &search, core::ReadyKey start, RangeRead &range);
     bool passes_over(const Search &search, RangeRead &range) const;
+    void choose_share(const bgworker::OtherReadAheads &others);
     void update_mark(const Search &search, const RangeRead &range) const;
     int place_of(core::RangeId range);
     bool leaves_out(core::QueueHash queue) const
     {
         return (only_queues_ && only_queues_->count(queue) == 0) || excluded_.count(queue) > 0;
     }
+    std::uint64_t group() const;
+    void note_how_many_queues() const;
     bool leaves_any_out() const { return only_queues_ || !excluded_.empty(); }
     void skip_dropped();
 
@@ -96,6 +104,9 @@ class NextJobs
     std::unordered_set<int64> locked_;
     int last_priority_ = PG_INT16_MAX;
     std::vector<core::RangeId> ranges_; /* of the candidates */
+    /* Whether the last candidates of this process were of many queues: one batch tells the next. */
+    inline static bool finds_many_queues_ = false;
+    std::optional<core::Share> share_;  /* of the jobs; from the first read() on */
     core::ReadAhead tried_{};           /* what pop() has given */
     bool has_passed_over_ = false;      /* in the last find() */
     bool has_passed_others_ = false;    /* and what others are working through */
