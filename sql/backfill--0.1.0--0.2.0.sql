@@ -214,7 +214,7 @@ CREATE TRIGGER audit_truncate AFTER TRUNCATE ON backfill.error_rule
 
 CREATE FUNCTION backfill._dlq_change(payload jsonb, notes text, given_payload jsonb, given_notes text)
 RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT nullif(CASE WHEN given_payload IS NOT NULL THEN pg_catalog.jsonb_build_object('payload', payload) ELSE '{}' END
                   || CASE WHEN given_notes IS NOT NULL THEN pg_catalog.jsonb_build_object('notes', notes) ELSE '{}' END, '{}');
@@ -444,7 +444,7 @@ END;
 $$;
 
 CREATE FUNCTION backfill._page_count(number bigint, cap bigint, is_complete boolean DEFAULT true)
-RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap OR NOT is_complete);
@@ -484,7 +484,7 @@ $$;
 COMMENT ON FUNCTION backfill._page_check_max(text, integer) IS 'Refuses a number of things to act on that is null or out of range.';
 
 CREATE FUNCTION backfill._page_check_word(argument text, word text, words text[])
-RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF word <> ALL (words) THEN
@@ -2372,6 +2372,14 @@ BEGIN
                                                           'deleted_letters', deleted_letters));
 END;
 $$;
+
+CREATE OR REPLACE FUNCTION backfill._listing(names text[])
+RETURNS text LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT pg_catalog.array_to_string(_listing.names[1:5], ', ')
+        || CASE WHEN pg_catalog.cardinality(_listing.names) > 5
+                THEN pg_catalog.format(' and %s more', pg_catalog.cardinality(_listing.names) - 5) ELSE '' END;
+END;
 
 CREATE OR REPLACE FUNCTION backfill._health_oldest_ready_job(max_wait interval, OUT check_name text, OUT status text, OUT detail text, OUT hint text)
 RETURNS record LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS $$

@@ -86,7 +86,7 @@ COMMENT ON FUNCTION backfill.get_dlq_job(bigint) IS 'One dead letter; no row if 
 
 CREATE FUNCTION backfill._dlq_change(payload jsonb, notes text, given_payload jsonb, given_notes text)
 RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT nullif(CASE WHEN given_payload IS NOT NULL THEN pg_catalog.jsonb_build_object('payload', payload) ELSE '{}' END
                   || CASE WHEN given_notes IS NOT NULL THEN pg_catalog.jsonb_build_object('notes', notes) ELSE '{}' END, '{}');

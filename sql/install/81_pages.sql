@@ -7,7 +7,7 @@
 -- --- What all of them share ---
 
 CREATE FUNCTION backfill._page_count(number bigint, cap bigint, is_complete boolean DEFAULT true)
-RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN pg_catalog.jsonb_build_object('count', least(number, cap), 'capped', number > cap OR NOT is_complete);
@@ -45,7 +45,7 @@ $$;
 COMMENT ON FUNCTION backfill._page_check_max(text, integer) IS 'Refuses a number of things to act on that is null or out of range.';
 
 CREATE FUNCTION backfill._page_check_word(argument text, word text, words text[])
-RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF word <> ALL (words) THEN

@@ -53,7 +53,7 @@ COMMENT ON FUNCTION backfill._caller_may_read_jobs() IS 'Whether the role that t
 
 -- The first five of many names, as a line of text.
 CREATE FUNCTION backfill._listing(names text[])
-RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS text LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.array_to_string(_listing.names[1:5], ', ')
         || CASE WHEN pg_catalog.cardinality(_listing.names) > 5

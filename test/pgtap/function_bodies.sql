@@ -12,13 +12,18 @@ SELECT p.oid, p.oid::regprocedure AS name, l.lanname AS language
 
 -- _grant() puts together a GRANT from a regrole, whose text is quoted, and from what
 -- _bundle() says, _after_upgrade() a REVOKE from what pg_identify_object() has quoted, and the searches of pages put
--- queries together from constant texts of ours; plpgsql_check cannot know that. The function of a trigger is checked for its table.
+-- queries together from constant texts of ours; plpgsql_check cannot know that. Pages read tables in the snapshot of the query that
+-- calls them, as STABLE functions do, and shared memory as it is, with functions that are VOLATILE. The function of a trigger is checked for its table.
 SELECT is_empty(
     format($$SELECT level, lineno, message, detail, hint FROM plpgsql_check_function_tb(%s, relid => %s, other_warnings => true, extra_warnings => true,
-        performance_warnings => false, security_warnings => %L) WHERE message <> 'name of parameter "limit" is reserved keyword'$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name::text !~ '^backfill._(grant|after_upgrade|page_find_jobs|page_find_letters|page_walk_jobs)\('),
+        performance_warnings => false, security_warnings => %L)
+         WHERE message NOT IN ('name of parameter "limit" is reserved keyword', 'routine is marked as STABLE, but expression is VOLATILE')$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name::text !~ '^backfill._(grant|after_upgrade|page_find_jobs|page_find_letters|page_walk_jobs)\('),
     format('plpgsql_check finds nothing in %s', name))
   FROM body WHERE language = 'plpgsql';
 SELECT cmp_ok((SELECT count(*) FROM body WHERE language = 'plpgsql'), '>', 0::bigint, 'there are PL/pgSQL functions');
+
+\ir ../lib/volatile_calls.sql
+SELECT is_empty('TABLE volatile_call', 'what is immutable calls nothing else');
 
 SET check_function_bodies = on;
 SELECT lives_ok(pg_get_functiondef(oid), format('%s is valid', name)) FROM body WHERE language = 'sql';

@@ -25,6 +25,9 @@ sub refusal
 
 # --- The surface.
 
+is($router->safe_psql('postgres', slurp_file("$FindBin::RealBin/../lib/volatile_calls.sql") . 'SELECT * FROM volatile_call'),
+	'', 'what is immutable calls nothing else');
+
 # What is not there, and what has other types: docs/scale-out.md has the reasons.
 my %not_there = map { $_ => 1 } qw(
   current_job snooze discard set_progress set_result process_available_jobs await_job wait_for_jobs

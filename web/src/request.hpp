@@ -5,6 +5,7 @@
 #include "reply.hpp"
 
 #include <boost/beast/http.hpp>
+#include <boost/version.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,19 @@ namespace backfill::web
 
 namespace http = boost::beast::http;
 using Request = http::request<http::string_body>;
-using Parser = http::request_parser<http::string_body>;
+
+/* Refuses a header that comes after the body, which nothing has looked at. Before Boost 1.90 it
+ * becomes one of the request's (see refuse_trailers()); later ones may drop it. */
+class Parser final : public http::request_parser<http::string_body>
+{
+#if BOOST_VERSION >= 109000
+    void on_trailer_field_impl(http::field, boost::beast::string_view, boost::beast::string_view,
+                               boost::system::error_code &error) override
+    {
+        error = http::error::bad_field;
+    }
+#endif
+};
 
 constexpr std::uint32_t kMostHeaderBytes = 16 * 1024;
 /* Of a request that does not belong to a session. */

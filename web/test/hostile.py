@@ -170,7 +170,7 @@ def test_limits():
         reply = program.raw(login + "Transfer-Encoding: chunked\r\n\r\n2;" + "x" * 200000 + "\r\n{}\r\n0\r\n\r\n")
         ok(reply.startswith(b"HTTP/1.1 400"), f"what stands around a chunk is small: {reply[:60]}")
         reply = program.raw(login + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + "X: y\r\n" * 40000 + "\r\n")
-        ok(reply.startswith(b"HTTP/1.1 400"), f"and so is what follows the last one: {reply[:60]}")
+        ok(reply.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431")), f"and so is what follows the last one: {reply[:60]}")
         start = "POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         ok(program.raw(start + "Content-Length: 1000000\r\n\r\n").startswith(b"HTTP/1.1 401"),
            "without a session the body is not waited for")

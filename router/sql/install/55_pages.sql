@@ -129,7 +129,7 @@ SELECT backfill._make_merged('find_job_ids', 'max_jobs integer, task_identifier 
 SELECT backfill._make_merged('find_dlq_ids', 'max_letters integer, sqlstate text DEFAULT NULL, task_identifier text DEFAULT NULL, queue_name text DEFAULT NULL, job_key text DEFAULT NULL, failed_after timestamptz DEFAULT NULL, failed_before timestamptz DEFAULT NULL, search text DEFAULT NULL',
     'SETOF bigint', 'RETURN QUERY SELECT f FROM backfill._page_ids(pages, find_dlq_ids.max_letters) f;', 'The ids of the dead letters of all nodes that list_dlq() shows with this filter.', remote => 'ARRAY(SELECT f FROM {call} f)');
 CREATE FUNCTION backfill._page_ids(pages jsonb, max_ids integer)
-RETURNS SETOF bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS SETOF bigint LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT i.id::bigint
       FROM pg_catalog.jsonb_to_recordset(_page_ids.pages) AS p (number integer, page jsonb)
@@ -141,7 +141,7 @@ COMMENT ON FUNCTION backfill._page_ids(jsonb, integer) IS 'The ids that the node
 -- --- What is added up ---
 
 CREATE FUNCTION backfill._page_sum(pages jsonb, VARIADIC path text[])
-RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.jsonb_build_object('count', coalesce(pg_catalog.sum((p.page #>> (_page_sum.path || 'count'::text))::bigint), 0),
                                          'capped', coalesce(pg_catalog.bool_or(p.missing OR (p.page #>> (_page_sum.path || 'capped'::text))::boolean), false))
@@ -150,7 +150,7 @@ END;
 COMMENT ON FUNCTION backfill._page_sum(jsonb, text[]) IS 'A count of all nodes; capped: it is more, because a node does not know, or is missing.';
 
 CREATE FUNCTION backfill._page_missing(pages jsonb)
-RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT coalesce(pg_catalog.jsonb_agg(p.node ORDER BY p.number), '[]')
       FROM pg_catalog.jsonb_to_recordset(_page_missing.pages) AS p (number integer, node text, missing boolean) WHERE p.missing;
@@ -159,7 +159,7 @@ COMMENT ON FUNCTION backfill._page_missing(jsonb) IS 'The nodes that could not b
 
 CREATE FUNCTION backfill._page_items(pages jsonb, items text)
 RETURNS TABLE (number integer, place bigint, item jsonb)
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT p.number, i.place, i.item || pg_catalog.jsonb_build_object('node', p.node)
       FROM pg_catalog.jsonb_to_recordset(_page_items.pages) AS p (number integer, node text, page jsonb)
@@ -188,7 +188,7 @@ COMMENT ON FUNCTION backfill._page_groups(jsonb) IS 'The groups of dead letters 
 SELECT backfill._make_merged('dlq_groups', 'failed_after timestamptz DEFAULT NULL, failed_before timestamptz DEFAULT NULL', 'jsonb', 'RETURN backfill._page_groups(pages);', 'The dead letters of all nodes by task and SQLSTATE, the largest group first.');
 
 CREATE FUNCTION backfill._page_schedules(pages jsonb)
-RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.jsonb_build_object('schedules', coalesce(pg_catalog.jsonb_agg(i.item ORDER BY i.item ->> 'name' COLLATE "C", i.number), '[]'),
                                          'missing', backfill._page_missing(_page_schedules.pages))
@@ -217,7 +217,7 @@ SELECT backfill._make_merged('queue_details', 'queue_name text', 'jsonb',
 
 -- How many took how long: the buckets have the same bounds everywhere; a node whose library is not preloaded has none.
 CREATE FUNCTION backfill._page_histogram(pages jsonb, histogram text)
-RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     SELECT pg_catalog.jsonb_build_object(
                'bounds', coalesce((SELECT p.page -> _page_histogram.histogram -> 'bounds' FROM pg_catalog.jsonb_to_recordset(_page_histogram.pages) AS p (page jsonb)
