@@ -20,7 +20,7 @@ bool sorts_after(const Candidate &a, const Candidate &b)
     return sorts_before(b, a);
 }
 
-/* So many queues among so many candidates make executors divide them. */
+/* At least this many queues among at least this many candidates make executors divide them. */
 constexpr std::size_t kManyQueues = 8;
 constexpr std::size_t kManyCandidates = 16;
 

@@ -75,8 +75,8 @@ ReadAhead of_group(std::uint64_t group, bool wants_division)
 
 TEST_CASE("executors of a group divide if one of them wants to, in the order that all see")
 {
-    const std::vector<ReadAhead> nobody;
-    CHECK(share_among(nobody, 0, 7, true).is_all());
+    const std::vector<ReadAhead> alone;
+    CHECK(share_among(alone, 0, 7, true).is_all());
 
     const std::vector<ReadAhead> content = {of_group(7, false), of_group(7, false)};
     CHECK(share_among(content, 1, 7, false).is_all());
