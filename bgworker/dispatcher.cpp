@@ -130,7 +130,7 @@ class Dispatcher
 
     static std::string describe_attempt(const ledger::Deed &deed);
     void set_deadly_aside();
-    bool follow_reloads();
+    void follow_reloads();
     std::optional<queue::Failed> try_step(const Step &step, Pass &pass);
     void take_step(const Step &step, Pass &pass);
     void after_commit(const Pass &pass);
@@ -366,17 +366,16 @@ void Dispatcher::set_deadly_aside()
     knows_deadly_ = true;
 }
 
-/* After a trouble has been mended, a reload tells of it: then all is tried at once. Whether there
- * was one. */
-bool Dispatcher::follow_reloads()
+/* After a trouble has been mended, a reload tells of it: then all is tried at once. */
+void Dispatcher::follow_reloads()
 {
     const int followed = std::exchange(reloads_, config_reloads());
     if (followed == reloads_)
-        return false;
+        return;
     ledger::end_pauses();
     set_aside::retry_all();
     ticker_.look_again();
-    return true;
+    sweeps_.note_work();
 }
 
 long Dispatcher::take_pass()
@@ -414,11 +413,11 @@ long Dispatcher::take_pass()
 long Dispatcher::iterate()
 {
     set_deadly_aside();
-    const bool has_reloaded = follow_reloads();
+    follow_reloads();
     /* A fresh process has the new settings of the server. */
     if (config_reloads() > 0 && own_settings::are_outdated())
         end_worker();
-    if (!was_called() && !has_reloaded && sweeps_.may_rest())
+    if (!was_called() && sweeps_.may_rest())
         return until_next(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sweeps_.rest()) +
                           1);
     pgstat_report_activity(STATE_RUNNING, "backfill: looking for jobs without an executor");

@@ -20,9 +20,10 @@ namespace backfill::queue
 namespace
 {
 
-/* How many entries of others' shares a look walks over at most: if there are more, those others
- * are slower than this one, which had better help them. */
-constexpr int kMostOfOthers = 4096;
+/* How many entries of others' shares a look walks over at most beyond twice as many as it has to:
+ * if there are more, those others are slower than this executor, which had better help them. */
+constexpr int64 kMostOfOthers = 4096;
+
 bool may_raise_marks(Reader reader)
 {
     return reader == Reader::kWorker || reader == Reader::kExecutor;
@@ -44,27 +45,46 @@ struct NextJobs::Search {
         return !is_given_up &&
                (guc::ageing_interval_ms > 0 || !first_range_only || best.size() == size_before);
     }
-    /* Whether the entry that the scans are at falls to another executor. */
+    /* Whether the entry that the scans are at falls to another executor. Runs inside pg::call(). */
     bool is_of_others() const
     {
         return queue == 0 && !share.is_all() &&
                !share.has(low_water::hash_of(scans.entry_queue()), scans.entry_key().id);
     }
+    void note_of_others()
+    {
+        of_others++;
+        shared_priority = Min(shared_priority, scans.priority);
+        is_given_up = of_others > kMostOfOthers + 2 * share.executors * static_cast<int64>(own);
+    }
     bool is_range_wanted() const
     {
-        return guc::ageing_interval_ms > 0 || best.takes_priority(scans.priority);
+        return guc::ageing_interval_ms > 0 ||
+               (scans.priority <= shared_priority && best.takes_priority(scans.priority));
+    }
+    /* Jobs come before worse ones of all queues, whichever executor the better ones fall to. */
+    std::vector<Candidate> found() &&
+    {
+        if (is_given_up)
+            return {};
+        std::vector<Candidate> jobs = std::move(best).sorted();
+        while (!jobs.empty() && jobs.back().priority > shared_priority)
+            jobs.pop_back();
+        return jobs;
     }
 
     const LatestSnapshot &snapshot;
     TimestampTz now = clock::now();
     ReadAheadRanges passed_over;
     BestCandidates best;
-    core::QueueHash queue = 0;     /* the only one; 0: all */
-    bool first_range_only = false; /* that has jobs */
-    std::size_t size_before = 0;   /* of the best, before the task */
-    core::Share share;             /* the jobs to look for */
-    int of_others = 0;             /* entries passed that fall to others */
-    bool is_given_up = false;      /* because there were too many of these */
+    core::QueueHash queue = 0;          /* the only one; 0: all */
+    bool first_range_only = false;      /* that has jobs */
+    std::size_t size_before = 0;        /* of the best, before the task */
+    core::Share share;                  /* the jobs to look for */
+    int64 of_others = 0;                /* entries passed that fall to others */
+    int own = 0;                        /* jobs found that do not */
+    bool is_given_up = false;           /* because there are too many of the former */
+    int shared_priority = PG_INT32_MAX; /* the best that has any of them */
     RangeScans scans;
     RowOwners owners;
 };
@@ -118,7 +138,7 @@ void NextJobs::read_jobs(Search &search, core::ReadyKey start, RangeRead &range)
         /* Before the first job is known, entries must be told from dead ones. */
         if (is_of_others && range.knows_first) {
             range.backlog.stop(scans.entry_key());
-            search.is_given_up = ++search.of_others >= kMostOfOthers;
+            search.note_of_others();
             if (search.is_given_up)
                 return;
             continue;
@@ -137,8 +157,13 @@ void NextJobs::read_jobs(Search &search, core::ReadyKey start, RangeRead &range)
         range.backlog.stop(key);
         if (reader_ == Reader::kSweep)
             range.backlog.sweep(queue, key);
-        if (owner != RowOwners::Owner::kNobody || is_of_others || locked_.count(key.id) > 0)
+        if (owner != RowOwners::Owner::kNobody || locked_.count(key.id) > 0)
             continue;
+        if (is_of_others) {
+            search.note_of_others();
+            continue;
+        }
+        search.own++;
         if (search.passed_over.pass(range.id, key)) {
             has_passed_over_ = true;
             scans.start_jobs(key, search.now);
@@ -241,12 +266,15 @@ void NextJobs::search_in(Search &search, std::string_view name)
     pg::call([&] { scans.end(); });
 }
 
-/* Once and for all: what is in the share and has not been read must come after what has been. */
+/* It must not change while candidates are read on: what is in the share and has not been read must
+ * come after what has been. With ageing a worse priority may come first, and all count. */
 void NextJobs::choose_share(const bgworker::OtherReadAheads &others)
 {
     if (share_)
         return;
     share_ = core::share_among(others.all, others.before, group(), finds_many_queues_);
+    if (guc::ageing_interval_ms > 0)
+        share_ = core::Share{};
     if (next_hint_fault() == HintFault::kWrong)
         share_->place = (share_->place + 1) % share_->executors;
 }
@@ -276,7 +304,7 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             if (excluded_.count(queue) == 0)
                 search_in(search, name);
     has_passed_others_ = search.passed_over.has_passed_others();
-    return std::move(search.best).sorted();
+    return std::move(search).found();
 }
 
 std::vector<Candidate> NextJobs::find_first_of(const LatestSnapshot &snapshot,
@@ -285,7 +313,12 @@ std::vector<Candidate> NextJobs::find_first_of(const LatestSnapshot &snapshot,
     Search search(snapshot, ReadAheadRanges(nullptr, {}), limit);
     search.first_range_only = true;
     search_in(search, queue_name);
-    return std::move(search.best).sorted();
+    std::vector<Candidate> jobs = std::move(search).found();
+    /* Another task may have jobs between this one's first range and a worse one of the others. */
+    if (guc::ageing_interval_ms == 0)
+        while (!jobs.empty() && jobs.back().priority > jobs.front().priority)
+            jobs.pop_back();
+    return jobs;
 }
 
 } // namespace backfill::queue

@@ -37,6 +37,7 @@ void NextJobs::set_tasks(std::vector<std::string_view> tasks)
     tasks_ = std::move(tasks);
     excluded_.clear();
     tried_ = {}; /* jobs of queues that were left out are among these */
+    share_.reset();
     clear();
 }
 
@@ -86,12 +87,11 @@ std::optional<Candidate> NextJobs::pop()
 core::ReadAhead NextJobs::read_ahead(bool with_rest) const
 {
     core::ReadAhead read_ahead{};
-    const bool is_divided = share_ && !share_->is_all();
-    if (!is_divided)
+    if (!is_divided())
         read_ahead = tried_;
     read_ahead.group = group();
     read_ahead.wants_division = finds_many_queues_;
-    if (with_rest && !is_divided)
+    if (with_rest && !is_divided())
         for (std::size_t i = position_; i < candidates_.size(); i++)
             read_ahead.add(ranges_[static_cast<std::size_t>(candidates_[i].range)],
                            {candidates_[i].run_at, candidates_[i].id});
@@ -133,7 +133,7 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     clear();
     ranges_.clear();
     candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
-    if (candidates_.empty() && (has_passed_over_ || (share_ && !share_->is_all()))) {
+    if (candidates_.empty() && (has_passed_over_ || is_divided())) {
         share_ = core::Share{};
         candidates_ = find(snapshot, limit, true);
     }
@@ -146,7 +146,8 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
         has_dropped_ = false;
     }
     has_all_ = has_all_ && !has_passed_others_ && !has_dropped_;
-    const bool is_cut_off = candidates_.size() == static_cast<std::size_t>(limit);
+    const bool is_cut_off = candidates_.size() == static_cast<std::size_t>(limit) ||
+                            (!candidates_.empty() && is_divided());
     cut_off_ = is_cut_off ? std::optional(candidates_.back()) : std::nullopt;
     note_how_many_queues();
 }

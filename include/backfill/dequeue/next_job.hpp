@@ -54,7 +54,8 @@ class NextJobs
     /* A candidate's row, if the snapshot sees it and it still is that job's. */
     std::optional<FoundJob> fetch(const Candidate &candidate, const LatestSnapshot &snapshot);
     /* The stretches that it works through: from the first candidate on, to the one that pop()
-     * has given last or, `with_rest`, to the last one read. */
+     * has given last or, `with_rest`, to the last one read. None while it divides the jobs with
+     * others. */
     core::ReadAhead read_ahead(bool with_rest) const;
     bool empty() const { return position_ == candidates_.size() && reread_.empty(); }
     /* Forgets the candidates read so far. */
@@ -76,7 +77,7 @@ class NextJobs
     struct Search;
     struct RangeRead;
     std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, bool read_ahead_too);
-    /* The first ready jobs of this queue, of one priority for each task. */
+    /* The first ready jobs of this queue, all of one priority, unless there is ageing. */
     std::vector<Candidate> find_first_of(const LatestSnapshot &snapshot,
                                          std::string_view queue_name, int limit);
     void search_in(Search &search, std::string_view name);
@@ -92,6 +93,7 @@ class NextJobs
         return (only_queues_ && only_queues_->count(queue) == 0) || excluded_.count(queue) > 0;
     }
     std::uint64_t group() const;
+    bool is_divided() const { return share_ && !share_->is_all(); }
     void note_how_many_queues() const;
     bool leaves_any_out() const { return only_queues_ || !excluded_.empty(); }
     void skip_dropped();
@@ -112,7 +114,7 @@ class NextJobs
     bool has_passed_others_ = false;    /* and what others are working through */
     std::vector<Candidate> candidates_; /* of the last read(), in order */
     std::size_t position_ = 0;
-    bool has_all_ = false;     /* of the queues, up to the last candidate */
+    bool has_all_ = false;     /* of the queues in its share, up to the last candidate */
     bool has_dropped_ = false; /* candidates of a serial queue that was read again */
     std::uint64_t queue_changes_ =
         0; /* before anything was read of what read() has not passed over */

@@ -47,7 +47,8 @@ bool has_logged_in(int slot, uint64 generation);
  * `limit` of them. What these have claimed comes back only with an announcement. */
 int executor_xids(TransactionId *xids, int limit) noexcept;
 
-/* What other executors of this database are working through, in the order of their slots. */
+/* What other executors of this database are working through, and how they divide it, in the order
+ * of their slots. */
 struct OtherReadAheads {
     std::vector<core::ReadAhead> all;
     std::size_t before = 0; /* how many of them have a slot before ours */
