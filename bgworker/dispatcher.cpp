@@ -369,8 +369,7 @@ void Dispatcher::set_deadly_aside()
 /* After a trouble has been mended, a reload tells of it: then all is tried at once. */
 void Dispatcher::follow_reloads()
 {
-    const int followed = std::exchange(reloads_, config_reloads());
-    if (followed == reloads_)
+    if (std::exchange(reloads_, config_reloads()) == config_reloads())
         return;
     ledger::end_pauses();
     set_aside::retry_all();
