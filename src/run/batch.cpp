@@ -170,6 +170,10 @@ class Batch final : public JobClaimer
     {
         if (is_set_aside(row))
             return Choice::kPassOver;
+        if (options_.commits && put_back_.count(row.id()) > 0) {
+            result_.more = true;
+            return Choice::kStop;
+        }
         task_ = config_->find_task(row.task_identifier());
         if (task_ == nullptr)
             return Choice::kPassOver;
@@ -279,6 +283,8 @@ class Batch final : public JobClaimer
                    ending::after_run(*config_, row, run.result, run.started, run.ended));
         result_.run_error.reset();
         has_told_ = has_told_ || settled.fate != core::Fate::kCompleted;
+        if (core::info(settled.fate).row == core::RowAfter::kBack)
+            put_back_.insert(row.id());
         result_.last_job_id = row.id();
         writers_ += static_cast<int>(writing_subtransactions() - xids_before);
         if (run.result.cancelled)
@@ -353,6 +359,10 @@ class Batch final : public JobClaimer
     const Task *task_ = nullptr;
     bool failed_before_ = false;
     bool is_slow_ = false;
+    /* Jobs that have run and wait again. An executor commits before it runs one of them again: if a
+     * run cannot be recorded, it is charged after an abort, which would take back what is noted of
+     * the run before. */
+    std::unordered_set<int64> put_back_;
     MemoryContext job_memory_ = nullptr;
     TimestampTz started_;
     /* What took looked_us_ to find is run for as long, lest looking takes all the time. */

@@ -171,6 +171,28 @@ wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'the job 
 is($node->safe_psql('postgres', q{SELECT count(*) FROM ran}), 100, 'the neighbours\' effects are there once');
 wait_for_workers($node, 'executor', 'postgres', 1, 'one executor ran the job and its neighbours');
 
+# --- A job that is due again while the batch goes on in which it has failed: were both runs in one transaction, its abort would undo the
+# first one's record, too.
+
+$node->append_conf('postgresql.conf', "backfill.batch_time = '1s'\n");
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE FUNCTION short(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0.002)';
+	SELECT backfill.set_retry_policy('twice', 2, '1 ms', '1 ms', 1, 0);
+	SELECT backfill.register_task('counted twice', 'counted(jsonb)', retry_policy => 'twice', savepoint_per_job => true), backfill.register_task('short', 'short(jsonb)')});
+# Their tasks are known for fast ones, or each would have a transaction of its own.
+$node->safe_psql('postgres', q{SELECT backfill.enqueue('short'), backfill.enqueue('counted twice', '{}') FROM generate_series(1, 20)});
+wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', 'jobs of both tasks end');
+$node->safe_psql('postgres', "ALTER SEQUENCE runs RESTART; $refuse");
+$job = $node->safe_psql('postgres', q{
+	WITH short AS MATERIALIZED (SELECT count(backfill.enqueue('short')) FROM generate_series(1, 100))
+	SELECT backfill.enqueue('counted twice', '{"fail": "P0001"}', priority => -1) FROM short});
+others_go_on($job, 'the alerting is broken', 'due again in the same batch');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON backfill.dead_letter');
+goes_on($job, "SELECT count(*) = 1 FROM backfill.dlq WHERE original_job_id = $job", 'due again in the same batch');
+is(runs(), 2, 'due again in the same batch: it has had its two attempts and no more');
+
 $node->stop;
 check_log($node);
 done_testing();
