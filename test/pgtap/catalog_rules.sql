@@ -43,7 +43,7 @@ $$, '{health,list_dlq_jobs,get_dlq_job,requeue_dlq_job,delete_dlq_job,dlq_stats,
 -- Labels.
 SELECT set_eq($$
     SELECT proname FROM pg_proc WHERE pronamespace = 'backfill'::regnamespace AND provolatile = 'i'
-$$, '{priority,priority_band,_dlq_matches,_dlq_change,_listing,_builtin_error_rules,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt,_page_count,_page_size,_page_check_max,_page_check_word,_page_job_source,_page_job_sources,_page_job_filter,_page_letter_sources,_page_letter_filter,_overview_page_of_names,_slot_of,_slot_of_schedule}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
+$$, '{priority,priority_band,_dlq_matches,_builtin_error_rules,_role_oid,_role_cmp,_role_eq,_role_ne,_role_lt,_role_le,_role_ge,_role_gt,_page_size,_page_check_max,_page_job_source,_page_job_sources,_page_job_filter,_page_letter_sources,_page_letter_filter,_overview_page_of_names,_slot_of,_slot_of_schedule}'::name[], 'what depends on nothing but its arguments is IMMUTABLE');
 SELECT is_empty($$
     SELECT oid::regprocedure FROM pg_proc
      WHERE pronamespace = 'backfill'::regnamespace AND provolatile <> 'v' AND proname ~ '^(enqueue|register|unregister|schedule|unschedule|add_cron|cron_tick|_cron_tick|set_|requeue|delete|grant|_grant|_requeue)'

@@ -178,7 +178,7 @@ $node->append_conf('postgresql.conf', "backfill.batch_time = '1s'\n");
 $node->reload;
 $node->safe_psql(
 	'postgres', q{
-	CREATE FUNCTION short(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0.002)';
+	CREATE FUNCTION short(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(0.002) $$;
 	SELECT backfill.set_retry_policy('twice', 2, '1 ms', '1 ms', 1, 0);
 	SELECT backfill.register_task('counted twice', 'counted(jsonb)', retry_policy => 'twice', savepoint_per_job => true), backfill.register_task('short', 'short(jsonb)')});
 # Their tasks are known for fast ones, or each would have a transaction of its own.
