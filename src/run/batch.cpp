@@ -189,8 +189,9 @@ class Batch final : public JobClaimer
         return Choice::kStop;
     }
 
-    /* Lets the other executors begin behind what we are about to run. At the end of the batch,
-     * behind what we have run: until the commit they could only walk over it. */
+    /* Lets the other executors begin behind what we are about to run, or leave us our share of it.
+     * At the end of the batch, behind what we have run: until the commit they could only walk over
+     * it. */
     void share_read_ahead(bool with_rest)
     {
         if (options_.observer == nullptr)
