@@ -17,7 +17,7 @@ SELECT p.oid, p.oid::regprocedure AS name, l.lanname AS language
 SELECT is_empty(
     format($$SELECT level, lineno, message, detail, hint FROM plpgsql_check_function_tb(%s, relid => %s, other_warnings => true, extra_warnings => true,
         performance_warnings => false, security_warnings => %L)
-         WHERE message <> 'name of parameter "limit" is reserved keyword' AND (%L OR message <> 'routine is marked as STABLE, but expression is VOLATILE')$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name::text !~ '^backfill._(grant|after_upgrade|page_find_jobs|page_find_letters|page_walk_jobs)\(', name::text !~ '^backfill.(_overview_jobs|_page_find_jobs|_page_walk_jobs|job_details)\('),
+         WHERE message <> 'name of parameter "limit" is reserved keyword' AND (%L OR message <> 'routine is marked as STABLE, but expression is VOLATILE')$$, oid, coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = body.oid LIMIT 1), 0), name::text !~ '^backfill._(grant|after_upgrade|page_find_jobs|page_find_letters|page_walk_jobs)\(', name::text !~ '^backfill.(_overview_jobs|_page_find_jobs|_page_walk_jobs|_page_job_timeline|job_details)\('),
     format('plpgsql_check finds nothing in %s', name))
   FROM body WHERE language = 'plpgsql';
 SELECT cmp_ok((SELECT count(*) FROM body WHERE language = 'plpgsql'), '>', 0::bigint, 'there are PL/pgSQL functions');
