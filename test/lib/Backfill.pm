@@ -23,7 +23,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_server preloaded create_extension wait_until try_until worker_pids wait_for_workers
+  new_server preloaded create_extension set_and_reload wait_until try_until worker_pids wait_for_workers
   running_executor close_gate open_gate start_program start_psql finish_psql run_psqls start_pgbench finish_pgbench resident_kb
   log_position log_lines check_log
   create_workload produce start_workload is_exactly_once
@@ -235,6 +235,15 @@ sub log_position
 {
 	my ($node) = @_;
 	return -s $node->logfile;
+}
+
+# A setting for all of a running server; processes follow it as they get to it.
+sub set_and_reload
+{
+	my ($node, $setting, $value) = @_;
+	$node->append_conf('postgresql.conf', "$setting = $value\n");
+	$node->reload;
+	return;
 }
 
 # The lines of the log, from a position on, that match.

@@ -174,8 +174,7 @@ wait_for_workers($node, 'executor', 'postgres', 1, 'one executor ran the job and
 # --- A job that is due again while the batch goes on in which it has failed: were both runs in one transaction, its abort would undo the
 # first one's record, too.
 
-$node->append_conf('postgresql.conf', "backfill.batch_time = '1s'\n");
-$node->reload;
+set_and_reload($node, 'backfill.batch_time', q{'1s'});
 $node->safe_psql(
 	'postgres', q{
 	CREATE FUNCTION short(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(0.002) $$;

@@ -62,8 +62,7 @@ wait_until($node, 'postgres', 'SELECT count(*) = 3 FROM ran', 'a job is announce
 # that there is once a minute.
 wait_until($node, 'postgres', q{SELECT count(*) > 0 FROM backfill.workers WHERE kind = 'executor'}, 'there is an executor');
 try_until('and the dispatcher rests', sub { my $passes = passes_beside(20); return ($passes <= 1, $passes) });
-$node->append_conf('postgresql.conf', 'backfill.max_executors = 0');
-$node->reload;
+set_and_reload($node, 'backfill.max_executors', 0);
 my $executors;
 my $limit = $node->safe_psql('busy', 'SELECT polls() + 100');
 try_until('the executors end, or the other dispatcher has taken a hundred passes', sub {
@@ -72,11 +71,9 @@ try_until('the executors end, or the other dispatcher has taken a hundred passes
 	return ($executors == 0 || $passes >= $limit, $executors);
 });
 is($executors, 0, 'the executors end when the setting says so');
-$node->append_conf('postgresql.conf', 'backfill.max_executors = 4');
-$node->reload;
+set_and_reload($node, 'backfill.max_executors', 4);
 
-$node->append_conf('postgresql.conf', 'track_counts = off');
-$node->reload;
+set_and_reload($node, 'track_counts', 'off');
 my $polls = $node->safe_psql('postgres', 'SELECT polls()');
 wait_until($node, 'postgres', "SELECT polls() > $polls + 20", 'a server that counts no changes: it sweeps as ever');
 insert_silently(4);

@@ -110,14 +110,6 @@ sub check
 	return;
 }
 
-sub set_and_reload
-{
-	my ($setting, $value) = @_;
-	$node->append_conf('postgresql.conf', "$setting = $value\n");
-	$node->reload;
-	return;
-}
-
 my $five_each = q{SELECT count(send(CASE WHEN n % 10 = 0 THEN 'customer 0' ELSE 'customer ' || n % 2000 END)) FROM generate_series(1, 10000) n};
 
 # Many jobs at once, jobs that come meanwhile, queues that pause, executors that are ended.
@@ -151,10 +143,10 @@ for my $crash (1 .. 2)
 }
 # An executor that is not told of a job cannot run it before those it is told of; no more than the order
 # of jobs suffers from that.
-set_and_reload('backfill.hint_faults', 0.1);
+set_and_reload($node, 'backfill.hint_faults', 0.1);
 run_load('with faults in what shared memory says', 10);
 check('with faults in what shared memory says');
-set_and_reload('backfill.hint_faults', 0);
+set_and_reload($node, 'backfill.hint_faults', 0);
 
 # --- A paused queue and a full one, with very many jobs that came before all others.
 $node->safe_psql('postgres', 'CREATE DATABASE backlog');

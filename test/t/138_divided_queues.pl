@@ -37,9 +37,9 @@ sub drain
 		SELECT count(backfill.enqueue('work ' || 1 + floor(random() * 4), jsonb_build_object('queue', n % $load{queues}, 'priority', p),
 		                              queue_name => 'customer ' || n % $load{queues}, priority => p))
 		  FROM generate_series(1, $load{jobs}) n, LATERAL (SELECT $some AS p WHERE n > 0) s});
-	set_and_reload('backfill.max_executors', 4);
+	set_and_reload($node, 'backfill.max_executors', 4);
 	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
-	set_and_reload('backfill.max_executors', 0);
+	set_and_reload($node, 'backfill.max_executors', 0);
 	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE kind = 'executor'}, "$name: and their executors, too");
 	is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM ran'), "$load{jobs}|$load{jobs}", "$name: each has run once");
 	cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT worker) FROM ran'), '>', 1, "$name: in several executors");
@@ -53,19 +53,11 @@ sub drain
 	return;
 }
 
-sub set_and_reload
-{
-	my ($setting, $value) = @_;
-	$node->append_conf('postgresql.conf', "$setting = $value\n");
-	$node->reload;
-	return;
-}
-
 drain('as many queues as are read ahead', jobs => 20000, queues => 1000, priorities => [0]);
 drain('several priorities', jobs => 20000, queues => 300, priorities => [ -15, 0, 5 ]);
-set_and_reload('backfill.hint_faults', 0.05);
+set_and_reload($node, 'backfill.hint_faults', 0.05);
 drain('with wrong hints', jobs => 10000, queues => 1000, priorities => [ 0, 5 ], wrong_hints => 1);
-set_and_reload('backfill.hint_faults', 0);
+set_and_reload($node, 'backfill.hint_faults', 0);
 drain('few queues', jobs => 5000, queues => 9, priorities => [ 0, 5 ]);
 check_log($node);
 done_testing();
