@@ -10,6 +10,7 @@
 #include "backfill/commit/hint_faults.hpp"
 #include "backfill/commit/low_water.hpp"
 #include "backfill/shmem/job_waiters.hpp"
+#include "backfill/shmem/ready_bands.hpp"
 #include "backfill/shmem/shared_state.hpp"
 #include "backfill/shmem/signals.hpp"
 #include "backfill/table/job_table.hpp"
@@ -35,8 +36,9 @@ struct Pending {
     Outcome outcome;
     int role_count;
     ReadyJobs ready[kMaxRoles];
-    TimestampTz earliest_due;   /* 0: none */
-    TimestampTz earliest_lease; /* 0: none */
+    int best_band = core::kPriorityBands; /* of these; that is none */
+    TimestampTz earliest_due;             /* 0: none */
+    TimestampTz earliest_lease;           /* 0: none */
     bool consumers;
     bool dispatcher; /* also: more roles than fit */
     bool schedules;
@@ -123,6 +125,8 @@ void pass_on(const Pending &work) noexcept
     }
     if (work.earliest_lease != 0)
         bgworker::signal_lease(MyDatabaseId, work.earliest_lease);
+    if (work.best_band < core::kPriorityBands)
+        bgworker::ready_bands::note(work.best_band);
     for (int i = 0; i < work.role_count; i++)
         bgworker::signal_ready(MyDatabaseId, work.ready[i].role, work.ready[i].jobs);
     if (work.earliest_due != 0)
@@ -157,6 +161,20 @@ void announce_insert_by_sql() noexcept
     announce_dispatcher();
 }
 
+void announce_ready(Oid role) noexcept
+{
+    for (int i = 0; i < pending.role_count; i++) {
+        if (pending.ready[i].role == role) {
+            pending.ready[i].jobs = Min(pending.ready[i].jobs + 1, PG_INT16_MAX);
+            return;
+        }
+    }
+    if (pending.role_count < kMaxRoles)
+        pending.ready[pending.role_count++] = {role, 1};
+    else
+        pending.dispatcher = true;
+}
+
 } // namespace
 
 void init()
@@ -165,20 +183,6 @@ void init()
     RegisterXactCallback(on_transaction_end, nullptr);
     RegisterSubXactCallback(on_subtransaction_end, nullptr);
     RegisterResourceReleaseCallback(on_resource_release, nullptr);
-}
-
-void announce_ready(Oid role, int jobs) noexcept
-{
-    for (int i = 0; i < pending.role_count; i++) {
-        if (pending.ready[i].role == role) {
-            pending.ready[i].jobs = Min(pending.ready[i].jobs + jobs, PG_INT16_MAX);
-            return;
-        }
-    }
-    if (pending.role_count < kMaxRoles)
-        pending.ready[pending.role_count++] = {role, jobs};
-    else
-        pending.dispatcher = true;
 }
 
 void announce_due(TimestampTz run_at) noexcept
@@ -237,8 +241,10 @@ void announce_job(const JobRow &row, const Task *task, TimestampTz now)
         announce_consumers();
     if (run_at > now && run_at > clock::now())
         announce_due(run_at);
-    else if (!external)
-        announce_ready(task->run_as_oid, 1);
+    else if (!external) {
+        announce_ready(task->run_as_oid);
+        pending.best_band = Min(pending.best_band, core::priority_band_number(row.priority()));
+    }
 }
 
 } // namespace backfill::queue::wake

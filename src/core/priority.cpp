@@ -24,6 +24,9 @@ constexpr std::array<NamedPriority, 6> kNames = {{
     {"BULK_LOWEST", kPriorityBulkLowest},
 }};
 
+constexpr std::array<std::string_view, kPriorityBands> kBands = {
+    "emergency", "fast_high", "fast_default", "bulk_default", "bulk_low", "bulk_lowest", "other"};
+
 /* Names are ASCII; the C library's toupper would ask the locale. */
 constexpr char to_upper(char c)
 {
@@ -42,21 +45,26 @@ std::optional<int> priority_from_name(std::string_view name)
     return std::nullopt;
 }
 
-std::string_view priority_band(int priority)
+int priority_band_number(std::int64_t priority)
 {
     if (priority <= kPriorityEmergency)
-        return "emergency";
+        return 0;
     if (priority <= kPriorityFastHigh)
-        return "fast_high";
+        return 1;
     if (priority < kPriorityBulkDefault)
-        return "fast_default";
+        return 2;
     if (priority == kPriorityBulkDefault)
-        return "bulk_default";
+        return 3;
     if (priority <= kPriorityBulkLow)
-        return "bulk_low";
+        return 4;
     if (priority <= kPriorityBulkLowest)
-        return "bulk_lowest";
-    return "other";
+        return 5;
+    return 6;
+}
+
+std::string_view priority_band(int priority)
+{
+    return kBands[static_cast<std::size_t>(priority_band_number(priority))];
 }
 
 } // namespace backfill::core

@@ -13,6 +13,7 @@ void LatestSnapshot::renew()
     pop();
     announcements_ = low_water::announcements();
     queue_changes_ = bgworker::queue_changes::last();
+    ready_bands_ = bgworker::ready_bands::last();
     pg::call([] { PushActiveSnapshot(GetLatestSnapshot()); });
     pushed_ = true;
 }

@@ -61,9 +61,8 @@ std::optional<Candidate> NextJobs::pop()
 {
     if (empty())
         return std::nullopt;
-    is_reread_ = !reread_.empty() && (position_ == candidates_.size() ||
-                                      sorts_before(reread_.front(), candidates_[position_]));
-    const Candidate next = is_reread_ ? reread_.front() : candidates_[position_];
+    is_reread_ = is_next_reread();
+    const Candidate next = this->next();
     const HintFault fault = next_hint_fault();
     if (fault == HintFault::kRepeated)
         return next;

@@ -5,6 +5,7 @@
 #include "backfill/call/hooks.hpp"
 #include "backfill/call/run_limit.hpp"
 #include "backfill/clock.hpp"
+#include "backfill/core/look_pace.hpp"
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/run/job_claimer.hpp"
@@ -20,12 +21,6 @@ namespace backfill::queue
 namespace
 {
 
-/* How many candidates a look into the index fetches: few at first, because the job may be slow,
- * and twice as many each time in the same batch. Where looking takes long, since there are
- * very many queues, as many as possible. */
-constexpr int kFirstReadAhead = 16;
-constexpr int kMaxReadAhead = 1024;
-constexpr int64 kLongLookUs = 1000;
 /* How long others pass over what an executor has read ahead, which it runs in far less. */
 constexpr int64 kReadAheadUs = 10000;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down the snapshots of
@@ -111,6 +106,9 @@ class Batch final : public JobClaimer
         pg::call([&] { MemoryContextReset(job_memory_); });
         result_.current_id = 0;
         follow_config();
+        if (options_.observer != nullptr && next_.misses_better(snapshot_) &&
+            pace_.may_give_up(GetCurrentTimestamp()))
+            give_up_candidates();
         return true;
     }
 
@@ -139,18 +137,24 @@ class Batch final : public JobClaimer
         exclude_paused_queues();
     }
 
+    /* They are read again, behind the better ones. */
+    void give_up_candidates()
+    {
+        next_.clear();
+        pace_.give_up();
+    }
+
     void read() override
     {
-        const int limit = looking_takes_long ? kMaxReadAhead : read_ahead_;
         const TimestampTz start = GetCurrentTimestamp();
         snapshot_.renew();
-        next_.read(snapshot_, limit);
+        next_.read(snapshot_, pace_.candidates());
         /* There is no dispatcher that would sweep for a session. */
         if (next_.empty() && options_.session == SessionKind::kUser)
-            next_.sweep(snapshot_, limit);
+            next_.sweep(snapshot_, pace_.candidates());
         const TimestampTz end = GetCurrentTimestamp();
-        looking_takes_long = end - start > kLongLookUs;
-        read_ahead_ = Min(read_ahead_ * 2, kMaxReadAhead);
+        pace_.has_looked(start, end);
+        looking_takes_long = pace_.looking_takes_long();
         /* They are as fast as those before, it seems. */
         if (result_.jobs > 0)
             share_read_ahead(true);
@@ -368,7 +372,7 @@ class Batch final : public JobClaimer
     TimestampTz started_;
     /* What took looked_us_ to find is run for as long, lest looking takes all the time. */
     int64 looked_us_ = 0;
-    int read_ahead_ = kFirstReadAhead;
+    core::LookPace pace_{looking_takes_long};
     int writers_ = 0;
     bool shares_read_ahead_ = false;
     bool has_told_ = false; /* other processes and the log of what a job has come to */

@@ -15,8 +15,6 @@ namespace backfill::queue::wake
 /* Registers the callbacks; once per process, from _PG_init. */
 void init();
 
-/* Jobs that executors of this role (InvalidOid: a role that does not exist) can run now. */
-void announce_ready(Oid role, int jobs) noexcept;
 /* A row that this transaction inserts; task is null if it is not registered. */
 void announce_job(const JobRow &row, const Task *task, TimestampTz now);
 /* A job that becomes due in the future. */

@@ -1,6 +1,7 @@
 /* priority.hpp - named priorities and their bands. Smaller numbers run first. */
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
@@ -19,5 +20,9 @@ std::optional<int> priority_from_name(std::string_view name);
 
 /* The band a priority belongs to: one of the six names in lower case, or "other". */
 std::string_view priority_band(int priority);
+
+/* The bands by their numbers, the best first. */
+inline constexpr int kPriorityBands = 7;
+int priority_band_number(std::int64_t priority);
 
 } // namespace backfill::core

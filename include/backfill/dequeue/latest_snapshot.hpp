@@ -1,7 +1,7 @@
 /* latest_snapshot.hpp - what a reader of ready jobs sees, and had been told before it looked. */
 #pragma once
 
-#include "backfill/pg/pg.hpp"
+#include "backfill/shmem/ready_bands.hpp"
 
 namespace backfill::queue
 {
@@ -20,11 +20,18 @@ class LatestSnapshot
     std::uint64_t announcements() const { return announcements_; }
     /* And what had been told of changes in queues (queue_changes.hpp). */
     std::uint64_t queue_changes() const { return queue_changes_; }
+    /* Whether, since then, a job has become ready whose band is better than this priority's. */
+    bool misses_better_than(int64 priority) const
+    {
+        return bgworker::ready_bands::has_better_since(ready_bands_,
+                                                       core::priority_band_number(priority));
+    }
 
   private:
     bool pushed_ = false;
     std::uint64_t announcements_ = 0;
     std::uint64_t queue_changes_ = 0;
+    bgworker::ready_bands::Counts ready_bands_{};
 };
 
 } // namespace backfill::queue

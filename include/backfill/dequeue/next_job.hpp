@@ -58,6 +58,12 @@ class NextJobs
      * others. */
     core::ReadAhead read_ahead(bool with_rest) const;
     bool empty() const { return position_ == candidates_.size() && reread_.empty(); }
+    /* Whether a job that the last read() could not see yet goes before what pop() will give, to
+     * judge by its band. */
+    bool misses_better(const LatestSnapshot &snapshot) const
+    {
+        return !empty() && snapshot.misses_better_than(next().priority);
+    }
     /* Forgets the candidates read so far. */
     void clear();
 
@@ -96,6 +102,15 @@ class NextJobs
     bool is_divided() const { return share_ && !share_->is_all(); }
     void note_how_many_queues() const;
     bool leaves_any_out() const { return only_queues_ || !excluded_.empty(); }
+    bool is_next_reread() const
+    {
+        return !reread_.empty() && (position_ == candidates_.size() ||
+                                    sorts_before(reread_.front(), candidates_[position_]));
+    }
+    const Candidate &next() const
+    {
+        return is_next_reread() ? reread_.front() : candidates_[position_];
+    }
     void skip_dropped();
 
     JobTable &table_;

@@ -20,6 +20,7 @@
 #include "backfill/pg/pg.hpp"
 #include "backfill/shmem/job_waiter.hpp"
 #include "backfill/shmem/queue_change_numbers.hpp"
+#include "backfill/shmem/ready_band_counts.hpp"
 #include "backfill/shmem/set_aside_entry.hpp"
 
 namespace backfill::bgworker
@@ -221,6 +222,7 @@ struct LockFreeState {
     ConditionVariable consumers; /* of all databases: sessions that wait for jobs to claim */
     JobWaiterCounts job_waiters;
     queue_changes::State queue_changes;
+    ready_bands::State ready_bands;
     pg_atomic_uint32 set_aside_count;   /* how many entries are not free */
     pg_atomic_uint32 unsettled_jobs;    /* how many executors have one */
     pg_atomic_uint32 setting_places[2]; /* of queues fast and bulk, see raise_setting_places() */

@@ -1,0 +1,54 @@
+/* look_pace.hpp - how many candidates a batch reads at once, and for how long it keeps them.
+ *
+ * Few at first, as the first job may be slow, and twice as many each time. Where looking takes
+ * long, since there are very many queues, as many as possible. What it has read it may give up
+ * when a better job comes, but not so often that an endless stream of these would leave no time for
+ * the others. Times are in microseconds. */
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace backfill::core
+{
+
+class LookPace
+{
+  public:
+    /* Whether the last look of the batch before took long: one tells the other. */
+    explicit LookPace(bool looking_takes_long) : looking_takes_long_(looking_takes_long) {}
+
+    /* How many to read next. */
+    int candidates() const
+    {
+        if (reads_few_)
+            return kFirst;
+        return looking_takes_long_ ? kMost : next_;
+    }
+    void has_looked(std::int64_t start, std::int64_t end)
+    {
+        looking_takes_long_ = end - start > kLong;
+        keeps_until_ = end + std::max(kLeastKept, 4 * (end - start));
+        if (!reads_few_)
+            next_ = std::min(next_ * 2, kMost);
+        reads_few_ = false;
+    }
+    bool looking_takes_long() const { return looking_takes_long_; }
+    /* Whether a better job is reason enough to look again now. */
+    bool may_give_up(std::int64_t now) const { return now >= keeps_until_; }
+    /* The candidates are given up; of the better ones there are few. */
+    void give_up() { reads_few_ = true; }
+
+  private:
+    static constexpr int kFirst = 16;
+    static constexpr int kMost = 1024;
+    static constexpr std::int64_t kLong = 1000;
+    static constexpr std::int64_t kLeastKept = 1000;
+
+    int next_ = kFirst;
+    bool looking_takes_long_;
+    bool reads_few_ = false;
+    std::int64_t keeps_until_ = 0;
+};
+
+} // namespace backfill::core

@@ -1,0 +1,50 @@
+/* look_pace_test.cpp - how many candidates are read, and when they may be given up. */
+#include "backfill/core/look_pace.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace backfill::core;
+
+TEST_CASE("each look reads twice as many as the one before, up to a bound")
+{
+    LookPace pace(false);
+    for (const int expected : {16, 32, 64, 128, 256, 512, 1024, 1024}) {
+        CHECK(pace.candidates() == expected);
+        pace.has_looked(0, 10);
+    }
+}
+
+TEST_CASE("where looking takes long, one look reads as many as possible")
+{
+    LookPace pace(true);
+    CHECK(pace.candidates() == 1024);
+    pace.has_looked(0, 10);
+    CHECK(!pace.looking_takes_long());
+    CHECK(pace.candidates() == 32);
+    pace.has_looked(0, 1001);
+    CHECK(pace.looking_takes_long());
+    CHECK(pace.candidates() == 1024);
+}
+
+TEST_CASE("candidates are kept for a while, the longer the longer it took to read them")
+{
+    LookPace pace(false);
+    pace.has_looked(5000, 5010);
+    CHECK(!pace.may_give_up(6009));
+    CHECK(pace.may_give_up(6010));
+    pace.has_looked(10000, 11000);
+    CHECK(!pace.may_give_up(14999));
+    CHECK(pace.may_give_up(15000));
+}
+
+TEST_CASE("after candidates were given up, one look reads few, and then as many as before")
+{
+    LookPace pace(false);
+    for (int look = 0; look < 4; look++)
+        pace.has_looked(0, 10);
+    CHECK(pace.candidates() == 256);
+    pace.give_up();
+    CHECK(pace.candidates() == 16);
+    pace.has_looked(0, 10);
+    CHECK(pace.candidates() == 256);
+}
