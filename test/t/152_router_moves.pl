@@ -144,7 +144,19 @@ foreach my $round (1 .. 8)
 	$terminated++ if (finish_psql($mover))[0] != 0;
 	ask("CALL backfill.move_slots($all, '$to')");
 }
-cmp_ok($terminated, '>', 0, "$terminated movers were terminated");
+# And where it certainly is at work: it waits at the node that it moves from, or to.
+foreach my $to ('b', 'a')
+{
+	my $keeper = $a->background_psql('postgres');
+	$keeper->query_safe('BEGIN; LOCK TABLE backfill.job');
+	my $mover = start_calls($router, "CALL backfill.move_slots($all, '$to')");
+	wait_until($a, 'postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'}, "a mover to $to waits at a node");
+	ask(q{SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query ~ '^CALL backfill.move_slots' AND backend_type = 'client backend' AND pid <> pg_backend_pid()});
+	$terminated++ if (finish_psql($mover))[0] != 0;
+	$keeper->quit;
+	ask("CALL backfill.move_slots($all, '$to')");
+}
+cmp_ok($terminated, '>=', 2, "$terminated movers were terminated");
 is_as_before($rows, 'a mover that is terminated somewhere can be called again');
 
 # --- A node is removed, and may go on by itself.
