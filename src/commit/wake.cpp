@@ -36,7 +36,7 @@ struct Pending {
     Outcome outcome;
     int role_count;
     ReadyJobs ready[kMaxRoles];
-    int best_band = core::kPriorityBands; /* of these; that is none */
+    int best_band = core::kPriorityBands; /* of the ready jobs; kPriorityBands: there are none */
     TimestampTz earliest_due;             /* 0: none */
     TimestampTz earliest_lease;           /* 0: none */
     bool consumers;

@@ -33,8 +33,10 @@ bool may_raise_marks(Reader reader)
 
 /* What one look works with. */
 struct NextJobs::Search {
-    Search(const LatestSnapshot &snapshot_to_use, ReadAheadRanges to_pass_over, int limit)
-        : snapshot(snapshot_to_use), passed_over(std::move(to_pass_over)), best(limit)
+    Search(const LatestSnapshot &snapshot_to_use, ReadAheadRanges to_pass_over, int limit,
+           int worst)
+        : snapshot(snapshot_to_use), passed_over(std::move(to_pass_over)), best(limit),
+          last_priority(worst)
     {
         pg::call([&] { owners.begin(); });
     }
@@ -77,6 +79,7 @@ struct NextJobs::Search {
     TimestampTz now = clock::now();
     ReadAheadRanges passed_over;
     BestCandidates best;
+    int last_priority;
     core::QueueHash queue = 0;          /* the only one; 0: all */
     bool first_range_only = false;      /* that has jobs */
     std::size_t size_before = 0;        /* of the best, before the task */
@@ -260,7 +263,7 @@ void NextJobs::search_in(Search &search, std::string_view name)
         search.size_before = search.best.size();
         pg::call([&] { scans.start_task(task_datum); });
         while (search.goes_on() && pg::call([&] { return scans.next_range(); }) &&
-               scans.priority <= last_priority_ && search.is_range_wanted())
+               scans.priority <= search.last_priority && search.is_range_wanted())
             read_range(search, task);
     }
     pg::call([&] { scans.end(); });
@@ -280,7 +283,7 @@ void NextJobs::choose_share(const bgworker::OtherReadAheads &others)
 }
 
 std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
-                                      bool read_ahead_too)
+                                      bool read_ahead_too, int last_priority)
 {
     const stats::OperationTimer timer(stats::Operation::kFetch);
     ReadAheadRanges passed_over(nullptr, {});
@@ -291,7 +294,7 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             others.all.clear();
         passed_over = ReadAheadRanges(&tried_, std::move(others.all));
     }
-    Search search(snapshot, std::move(passed_over), limit);
+    Search search(snapshot, std::move(passed_over), limit, last_priority);
     search.share = read_ahead_too ? core::Share{} : *share_;
     has_passed_over_ = false;
     if (reader_ == Reader::kSweep)
@@ -304,13 +307,16 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
             if (excluded_.count(queue) == 0)
                 search_in(search, name);
     has_passed_others_ = search.passed_over.has_passed_others();
+    left_to_others_.reset();
+    if (!search.is_given_up && search.shared_priority != PG_INT32_MAX)
+        left_to_others_ = search.shared_priority;
     return std::move(search).found();
 }
 
 std::vector<Candidate> NextJobs::find_first_of(const LatestSnapshot &snapshot,
                                                std::string_view queue_name, int limit)
 {
-    Search search(snapshot, ReadAheadRanges(nullptr, {}), limit);
+    Search search(snapshot, ReadAheadRanges(nullptr, {}), limit, last_priority_);
     search.first_range_only = true;
     search_in(search, queue_name);
     std::vector<Candidate> jobs = std::move(search).found();

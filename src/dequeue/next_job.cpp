@@ -131,10 +131,14 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
 {
     clear();
     ranges_.clear();
-    candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor);
+    ready_bands_ = snapshot.ready_bands();
+    candidates_ = find(snapshot, limit, reader_ != Reader::kExecutor, last_priority_);
+    /* They may have other things to do. Of what is worse it keeps its share. */
+    if (candidates_.empty() && left_to_others_)
+        candidates_ = find(snapshot, limit, true, *left_to_others_);
     if (candidates_.empty() && (has_passed_over_ || is_divided())) {
         share_ = core::Share{};
-        candidates_ = find(snapshot, limit, true);
+        candidates_ = find(snapshot, limit, true, last_priority_);
     }
     /* What it has passed over of its own it has given, unless others or dropped ones were among it,
      * or it has begun below that and has never seen what is in between. */
@@ -148,7 +152,24 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     const bool is_cut_off = candidates_.size() == static_cast<std::size_t>(limit) ||
                             (!candidates_.empty() && is_divided());
     cut_off_ = is_cut_off ? std::optional(candidates_.back()) : std::nullopt;
-    note_how_many_queues();
+    /* Better jobs, which are read after a give_up(), say nothing about the others. */
+    if (!std::exchange(was_given_up_, false))
+        note_how_many_queues();
+}
+
+bool NextJobs::misses_better() const
+{
+    if (empty())
+        return false;
+    const int band = core::priority_band_number(next().priority);
+    return bgworker::ready_bands::has_better_since(ready_bands_, band) ||
+           next_hint_fault() == HintFault::kWrong;
+}
+
+void NextJobs::give_up()
+{
+    clear();
+    was_given_up_ = true;
 }
 
 /* A number for executors that choose among the same jobs. */

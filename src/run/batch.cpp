@@ -106,9 +106,11 @@ class Batch final : public JobClaimer
         pg::call([&] { MemoryContextReset(job_memory_); });
         result_.current_id = 0;
         follow_config();
-        if (options_.observer != nullptr && next_.misses_better(snapshot_) &&
-            pace_.may_give_up(GetCurrentTimestamp()))
-            give_up_candidates();
+        if (options_.observer != nullptr && next_.misses_better() &&
+            pace_.may_give_up(GetCurrentTimestamp())) {
+            next_.give_up();
+            pace_.note_given_up();
+        }
         return true;
     }
 
@@ -137,13 +139,6 @@ class Batch final : public JobClaimer
         exclude_paused_queues();
     }
 
-    /* They are read again, behind the better ones. */
-    void give_up_candidates()
-    {
-        next_.clear();
-        pace_.give_up();
-    }
-
     void read() override
     {
         const TimestampTz start = GetCurrentTimestamp();
@@ -153,7 +148,7 @@ class Batch final : public JobClaimer
         if (next_.empty() && options_.session == SessionKind::kUser)
             next_.sweep(snapshot_, pace_.candidates());
         const TimestampTz end = GetCurrentTimestamp();
-        pace_.has_looked(start, end);
+        pace_.note_look(start, end);
         looking_takes_long = pace_.looking_takes_long();
         /* They are as fast as those before, it seems. */
         if (result_.jobs > 0)

@@ -24,10 +24,18 @@ $node->safe_psql(
 	END $$;
 	SELECT backfill.register_task('work ' || n, 'work(jsonb)') FROM generate_series(1, 4) n;
 	INSERT INTO backfill.queue (queue_name, concurrency) SELECT 'customer ' || n, 1 FROM generate_series(0, 999) n;
+	INSERT INTO backfill.queue (queue_name, concurrency) SELECT 'better ' || n, 1 FROM generate_series(1, 3) n;
+	CREATE PROCEDURE enqueue_better(jobs int) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR n IN 1 .. jobs LOOP
+			PERFORM backfill.enqueue('work 1', jsonb_build_object('queue', -1 - n % 3, 'priority', -20), queue_name => 'better ' || 1 + n % 3, priority => -20);
+			COMMIT;
+		END LOOP;
+	END $$;
 });
 
 # This many jobs in this many serial queues, each of one of four tasks and of one of these priorities. All wait
-# before the first one runs.
+# before the first one runs; $load{better} better ones come one by one meanwhile.
 sub drain
 {
 	my ($name, %load) = @_;
@@ -38,10 +46,11 @@ sub drain
 		                              queue_name => 'customer ' || n % $load{queues}, priority => p))
 		  FROM generate_series(1, $load{jobs}) n, LATERAL (SELECT $some AS p WHERE n > 0) s});
 	set_and_reload($node, 'backfill.max_executors', 4);
+	$node->safe_psql('postgres', "CALL enqueue_better($load{better})");
 	wait_until($node, 'postgres', 'SELECT count(*) = 0 FROM backfill.job', "$name: all jobs have ended");
 	set_and_reload($node, 'backfill.max_executors', 0);
 	wait_until($node, 'postgres', q{SELECT count(*) = 0 FROM backfill.workers WHERE kind = 'executor'}, "$name: and their executors, too");
-	is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM ran'), "$load{jobs}|$load{jobs}", "$name: each has run once");
+	is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT job) FROM ran'), join('|', ($load{jobs} + $load{better}) x 2), "$name: each has run once");
 	cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT worker) FROM ran'), '>', 1, "$name: in several executors");
 	# What wrong hints hide for a while may be overtaken.
 	is( $node->safe_psql('postgres', q{
@@ -53,11 +62,11 @@ sub drain
 	return;
 }
 
-drain('as many queues as are read ahead', jobs => 20000, queues => 1000, priorities => [0]);
-drain('several priorities', jobs => 20000, queues => 300, priorities => [ -15, 0, 5 ]);
+drain('as many queues as are read ahead', jobs => 20000, queues => 1000, priorities => [0], better => 300);
+drain('several priorities', jobs => 20000, queues => 300, priorities => [ -15, 0, 5 ], better => 300);
 set_and_reload($node, 'backfill.hint_faults', 0.05);
-drain('with wrong hints', jobs => 10000, queues => 1000, priorities => [ 0, 5 ], wrong_hints => 1);
+drain('with wrong hints', jobs => 10000, queues => 1000, priorities => [ 0, 5 ], better => 300, wrong_hints => 1);
 set_and_reload($node, 'backfill.hint_faults', 0);
-drain('few queues', jobs => 5000, queues => 9, priorities => [ 0, 5 ]);
+drain('few queues', jobs => 5000, queues => 9, priorities => [ 0, 5 ], better => 100);
 check_log($node);
 done_testing();

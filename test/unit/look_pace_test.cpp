@@ -10,7 +10,7 @@ TEST_CASE("each look reads twice as many as the one before, up to a bound")
     LookPace pace(false);
     for (const int expected : {16, 32, 64, 128, 256, 512, 1024, 1024}) {
         CHECK(pace.candidates() == expected);
-        pace.has_looked(0, 10);
+        pace.note_look(0, 10);
     }
 }
 
@@ -18,10 +18,10 @@ TEST_CASE("where looking takes long, one look reads as many as possible")
 {
     LookPace pace(true);
     CHECK(pace.candidates() == 1024);
-    pace.has_looked(0, 10);
+    pace.note_look(0, 10);
     CHECK(!pace.looking_takes_long());
     CHECK(pace.candidates() == 32);
-    pace.has_looked(0, 1001);
+    pace.note_look(0, 1001);
     CHECK(pace.looking_takes_long());
     CHECK(pace.candidates() == 1024);
 }
@@ -29,10 +29,10 @@ TEST_CASE("where looking takes long, one look reads as many as possible")
 TEST_CASE("candidates are kept for a while, the longer the longer it took to read them")
 {
     LookPace pace(false);
-    pace.has_looked(5000, 5010);
+    pace.note_look(5000, 5010);
     CHECK(!pace.may_give_up(6009));
     CHECK(pace.may_give_up(6010));
-    pace.has_looked(10000, 11000);
+    pace.note_look(10000, 11000);
     CHECK(!pace.may_give_up(14999));
     CHECK(pace.may_give_up(15000));
 }
@@ -41,10 +41,20 @@ TEST_CASE("after candidates were given up, one look reads few, and then as many 
 {
     LookPace pace(false);
     for (int look = 0; look < 4; look++)
-        pace.has_looked(0, 10);
+        pace.note_look(0, 10);
     CHECK(pace.candidates() == 256);
-    pace.give_up();
+    pace.note_given_up();
     CHECK(pace.candidates() == 16);
-    pace.has_looked(0, 10);
+    pace.note_look(0, 10);
     CHECK(pace.candidates() == 256);
+}
+
+TEST_CASE("a look that reads few says nothing about how long looking takes")
+{
+    LookPace pace(true);
+    pace.note_look(0, 2000);
+    pace.note_given_up();
+    pace.note_look(3000, 3010);
+    CHECK(pace.looking_takes_long());
+    CHECK(pace.candidates() == 1024);
 }

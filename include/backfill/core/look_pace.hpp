@@ -15,8 +15,7 @@ namespace backfill::core
 class LookPace
 {
   public:
-    /* Whether the last look of the batch before took long: one tells the other. */
-    explicit LookPace(bool looking_takes_long) : looking_takes_long_(looking_takes_long) {}
+    explicit LookPace(bool last_look_took_long) : looking_takes_long_(last_look_took_long) {}
 
     /* How many to read next. */
     int candidates() const
@@ -25,25 +24,30 @@ class LookPace
             return kFirst;
         return looking_takes_long_ ? kMost : next_;
     }
-    void has_looked(std::int64_t start, std::int64_t end)
+    void note_look(std::int64_t start, std::int64_t end)
     {
+        keeps_until_ = end + std::max(kLeastKept, kKeptForLook * (end - start));
+        if (reads_few_) { /* which says nothing about how long others take */
+            reads_few_ = false;
+            return;
+        }
         looking_takes_long_ = end - start > kLong;
-        keeps_until_ = end + std::max(kLeastKept, 4 * (end - start));
-        if (!reads_few_)
-            next_ = std::min(next_ * 2, kMost);
-        reads_few_ = false;
+        next_ = std::min(next_ * 2, kMost);
     }
     bool looking_takes_long() const { return looking_takes_long_; }
-    /* Whether a better job is reason enough to look again now. */
+    /* Whether a better job is reason enough to give up what was read, and look again. */
     bool may_give_up(std::int64_t now) const { return now >= keeps_until_; }
-    /* The candidates are given up; of the better ones there are few. */
-    void give_up() { reads_few_ = true; }
+    /* The next look is for better jobs, of which there are few. */
+    void note_given_up() { reads_few_ = true; }
 
   private:
     static constexpr int kFirst = 16;
     static constexpr int kMost = 1024;
-    static constexpr std::int64_t kLong = 1000;
+    static constexpr std::int64_t kLong = 1000; /* a fifth of a batch by default */
+    /* Giving up costs two looks, of a few tens of microseconds each, and of these only a part of
+     * the time may go. */
     static constexpr std::int64_t kLeastKept = 1000;
+    static constexpr std::int64_t kKeptForLook = 4;
 
     int next_ = kFirst;
     bool looking_takes_long_;

@@ -20,12 +20,8 @@ class LatestSnapshot
     std::uint64_t announcements() const { return announcements_; }
     /* And what had been told of changes in queues (queue_changes.hpp). */
     std::uint64_t queue_changes() const { return queue_changes_; }
-    /* Whether, since then, a job has become ready whose band is better than this priority's. */
-    bool misses_better_than(int64 priority) const
-    {
-        return bgworker::ready_bands::has_better_since(ready_bands_,
-                                                       core::priority_band_number(priority));
-    }
+    /* And what commits had counted (ready_bands.hpp). */
+    const bgworker::ready_bands::Counts &ready_bands() const { return ready_bands_; }
 
   private:
     bool pushed_ = false;

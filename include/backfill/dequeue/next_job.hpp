@@ -36,7 +36,7 @@ class NextJobs
     void set_tasks(std::vector<std::string_view> tasks);
 
     /* Reads the first `limit` ready jobs that no process runs now, as the snapshot sees them,
-     * leaving out the excluded queues and jobs. An executor passes over what it has read before,
+     * leaving out the excluded queues and jobs. An executor passes over what pop() has given,
      * and over what others are working through or what falls to them, unless it finds nothing
      * else. */
     void read(const LatestSnapshot &snapshot, int limit);
@@ -60,10 +60,9 @@ class NextJobs
     bool empty() const { return position_ == candidates_.size() && reread_.empty(); }
     /* Whether a job that the last read() could not see yet goes before what pop() will give, to
      * judge by its band. */
-    bool misses_better(const LatestSnapshot &snapshot) const
-    {
-        return !empty() && snapshot.misses_better_than(next().priority);
-    }
+    bool misses_better() const;
+    /* Then: forgets the candidates, so that the better one is among the next ones. */
+    void give_up();
     /* Forgets the candidates read so far. */
     void clear();
 
@@ -82,7 +81,8 @@ class NextJobs
   private:
     struct Search;
     struct RangeRead;
-    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, bool read_ahead_too);
+    std::vector<Candidate> find(const LatestSnapshot &snapshot, int limit, bool read_ahead_too,
+                                int last_priority);
     /* The first ready jobs of this queue, all of one priority, unless there is ageing. */
     std::vector<Candidate> find_first_of(const LatestSnapshot &snapshot,
                                          std::string_view queue_name, int limit);
@@ -126,8 +126,11 @@ class NextJobs
     std::optional<core::Share> share_;  /* of the jobs; from the first read() on */
     core::ReadAhead tried_{};           /* what pop() has given */
     bool has_passed_over_ = false;      /* in the last find() */
-    bool has_passed_others_ = false;    /* and what others are working through */
-    std::vector<Candidate> candidates_; /* of the last read(), in order */
+    std::optional<int> left_to_others_; /* the best priority of which it has left jobs to them */
+    bool was_given_up_ = false;         /* what was read before */
+    bgworker::ready_bands::Counts ready_bands_{}; /* before the last read() */
+    bool has_passed_others_ = false;              /* and what others are working through */
+    std::vector<Candidate> candidates_;           /* of the last read(), in order */
     std::size_t position_ = 0;
     bool has_all_ = false;     /* of the queues in its share, up to the last candidate */
     bool has_dropped_ = false; /* candidates of a serial queue that was read again */
