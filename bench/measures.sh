@@ -511,6 +511,20 @@ SQL
 
 # --- limits ------------------------------------------------------------------------------------
 
+# Calls per second of a no-op plpgsql function by SESSIONS sessions at once, which share nothing: call_rate SESSIONS CALLS
+call_rate() {
+    local session pids=() file=$CLUSTER_DIR/calls
+    rm -f "$file".*
+    for ((session = 1; session <= $1; session++)); do
+        psql -XqAt -v ON_ERROR_STOP=1 <<<"SELECT extract(epoch FROM clock_timestamp()) AS started \\gset
+            DO \$\$ BEGIN FOR n IN 1..$2 LOOP PERFORM bench.noop('{}'); END LOOP; END \$\$;
+            SELECT :started, extract(epoch FROM clock_timestamp())" -F ' ' >"$file.$session" &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    awk -v calls="$2" '{ if (!first || $1 < first) first = $1; if ($2 > last) last = $2 } END { printf "%d\n", NR * calls / (last - first) }' "$file".*
+}
+
 # What this machine and this server can do at all; docs/performance.md compares with it.
 measure_limits() {
     local file clients rows=$jobs column
@@ -525,7 +539,8 @@ measure_limits() {
     record "plpgsql no-op, called by one SELECT" /s PostgreSQL "$(statement_rate "$rows" "SELECT count(bench.noop(p)) FROM unnest($(payloads "$rows")) p")"
     column=$(payloads "$rows")
     record "plpgsql no-op, PERFORMed in a loop" /s PostgreSQL "$(statement_rate "$rows" "DO \$\$ DECLARE p jsonb; BEGIN FOREACH p IN ARRAY $column LOOP PERFORM bench.noop(p); END LOOP; END \$\$")"
-    record "the same, in a subtransaction each" /s PostgreSQL "$(statement_rate "$rows" "DO \$\$ DECLARE p jsonb; BEGIN FOREACH p IN ARRAY $column LOOP BEGIN PERFORM bench.noop(p); EXCEPTION WHEN OTHERS THEN RAISE; END; END LOOP; END \$\$")"
+    record "plpgsql no-op in a loop, two sessions" /s PostgreSQL "$(call_rate 2 $((5 * rows)))" "one session" "$(call_rate 1 $((5 * rows)))"
+    record "PERFORMed in a loop, in a subtransaction each" /s PostgreSQL "$(statement_rate "$rows" "DO \$\$ DECLARE p jsonb; BEGIN FOREACH p IN ARRAY $column LOOP BEGIN PERFORM bench.noop(p); EXCEPTION WHEN OTHERS THEN RAISE; END; END LOOP; END \$\$")"
     record "rows inserted, INSERT ... SELECT, no index" /s PostgreSQL "$(statement_rate "$rows" "INSERT INTO bench.effect SELECT generate_series(1, $rows)")"
     record "jobs inserted, INSERT ... SELECT, 4 indexes" /s PostgreSQL "$(statement_rate "$rows" "INSERT INTO bench.raw_job (run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload)
         SELECT now(), now(), 0, 0, 8, 'bench_noop', 'bulk', p FROM unnest($column) p")"
