@@ -33,14 +33,14 @@ constexpr long kPollMs = 1000;
 constexpr int kMaxScouts = 2;
 
 /* A dispatcher that we started. */
-struct Dispatcher {
+struct StartedDispatcher {
     Oid database = InvalidOid;
     BackgroundWorkerHandle *handle = nullptr;
     Reservation reservation{-1, 0};
 };
 
 struct LauncherState {
-    std::vector<Dispatcher> dispatchers;
+    std::vector<StartedDispatcher> dispatchers;
     std::unordered_map<Oid, StartBackoff> backoff; /* databases whose dispatcher fails */
     std::unordered_set<Oid> absent;                /* databases without the extension */
     SlotShortage shortage;
@@ -161,8 +161,8 @@ DatabaseStatus status_of(Oid database)
 void reap_dispatchers()
 {
     const TimestampTz now = GetCurrentTimestamp();
-    std::vector<Dispatcher> alive;
-    for (const Dispatcher &dispatcher : state().dispatchers) {
+    std::vector<StartedDispatcher> alive;
+    for (const StartedDispatcher &dispatcher : state().dispatchers) {
         pid_t pid;
         const BgwHandleStatus status =
             pg::call([&] { return GetBackgroundWorkerPid(dispatcher.handle, &pid); });
@@ -192,7 +192,7 @@ bool has_dispatcher_slot(Oid database)
 bool start_dispatcher(Oid database)
 {
     const MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-    Dispatcher dispatcher;
+    StartedDispatcher dispatcher;
     dispatcher.database = database;
     const StartResult result = start_worker(
         describe_worker("backfill dispatcher", "backfill dispatcher", "backfill_dispatcher_main"),

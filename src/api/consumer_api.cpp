@@ -19,7 +19,7 @@ constexpr int kMaxClaim = 10000;
 constexpr std::size_t kMaxWorkerName = 256;
 constexpr double kLongestLeaseDays = 366;
 /* How often a session that waits looks for jobs that were not announced. */
-constexpr long kLongestNapMs = 5000;
+constexpr long kLookAgainMs = 5000;
 
 template <class Value> Value require(const char *argument, std::optional<Value> value)
 {
@@ -59,14 +59,9 @@ std::optional<std::vector<std::string>> text_array(const pg::Arguments &argument
     return result;
 }
 
-std::vector<int64> job_ids(const pg::Arguments &arguments, int n)
+std::vector<int64> job_ids(const pg::Arguments &arguments)
 {
-    const auto elements = require("job_ids", arguments.array(n, INT8OID));
-    std::vector<int64> ids;
-    for (int i = 0; i < elements.count; i++)
-        if (!elements.nulls[i])
-            ids.push_back(DatumGetInt64(elements.values[i]));
-    return ids;
+    return require("job_ids", arguments.int8_array(0));
 }
 
 Datum return_ids(FunctionCallInfo fcinfo, const std::vector<int64> &ids)
@@ -78,11 +73,6 @@ Datum return_ids(FunctionCallInfo fcinfo, const std::vector<int64> &ids)
         result.add(&value, &is_null);
     }
     return result.finish();
-}
-
-void prevent_if_read_only(const char *function)
-{
-    pg::call([&] { PreventCommandIfReadOnly(function); });
 }
 
 /* A job's own permit in its queue could be taken for free. */
@@ -115,7 +105,7 @@ BACKFILL_FUNCTION(backfill_claim_jobs)
 {
     const pg::Arguments arguments(fcinfo);
     prevent_in_job("claim_jobs()");
-    prevent_if_read_only("claim_jobs()");
+    pg::prevent_if_read_only("claim_jobs()");
     queue::ClaimRequest request;
     request.worker = queue::require_text("worker", arguments.text(0));
     check_worker(request.worker);
@@ -161,7 +151,7 @@ BACKFILL_FUNCTION(backfill_claim_jobs)
 BACKFILL_FUNCTION(backfill_heartbeat)
 {
     const pg::Arguments arguments(fcinfo);
-    prevent_if_read_only("heartbeat()");
+    pg::prevent_if_read_only("heartbeat()");
     const int64 token = require("claim_token", arguments.int8(0));
     return return_ids(fcinfo, queue::leases::renew(token, check_lease(arguments.interval(1))));
 }
@@ -169,23 +159,23 @@ BACKFILL_FUNCTION(backfill_heartbeat)
 BACKFILL_FUNCTION(backfill_complete_claimed_jobs)
 {
     const pg::Arguments arguments(fcinfo);
-    prevent_if_read_only("complete_jobs()");
+    pg::prevent_if_read_only("complete_jobs()");
     const int64 token = require("claim_token", arguments.int8(1));
-    return return_ids(fcinfo, queue::leases::complete(job_ids(arguments, 0), token));
+    return return_ids(fcinfo, queue::leases::complete(job_ids(arguments), token));
 }
 
 BACKFILL_FUNCTION(backfill_release_jobs)
 {
     const pg::Arguments arguments(fcinfo);
-    prevent_if_read_only("release_jobs()");
+    pg::prevent_if_read_only("release_jobs()");
     const int64 token = require("claim_token", arguments.int8(1));
-    return return_ids(fcinfo, queue::leases::release(job_ids(arguments, 0), token));
+    return return_ids(fcinfo, queue::leases::release(job_ids(arguments), token));
 }
 
 BACKFILL_FUNCTION(backfill_snooze_job)
 {
     const pg::Arguments arguments(fcinfo);
-    prevent_if_read_only("snooze_job()");
+    pg::prevent_if_read_only("snooze_job()");
     const int64 id = require("job_id", arguments.int8(0));
     const int64 token = require("claim_token", arguments.int8(1));
     const int64 delay_us =
@@ -198,7 +188,7 @@ BACKFILL_FUNCTION(backfill_snooze_job)
 BACKFILL_FUNCTION(backfill_fail_job)
 {
     const pg::Arguments arguments(fcinfo);
-    prevent_if_read_only("fail_job()");
+    pg::prevent_if_read_only("fail_job()");
     const int64 id = require("job_id", arguments.int8(0));
     const int64 token = require("claim_token", arguments.int8(1));
     const auto error = queue::require_text("error", arguments.text(2));
@@ -210,7 +200,7 @@ BACKFILL_FUNCTION(backfill_fail_job)
 /* Leases that ran out longer ago than the argument says. */
 BACKFILL_FUNCTION(backfill_expire_leases)
 {
-    pg::call([] { PreventCommandIfReadOnly("release_stale_job_locks()"); });
+    pg::prevent_if_read_only("release_stale_job_locks()");
     const pg::Arguments arguments(fcinfo);
     const Interval *age = arguments.interval(0);
     const TimestampTz now = clock::now();
@@ -226,7 +216,7 @@ BACKFILL_FUNCTION(backfill_expire_leases)
 
 BACKFILL_FUNCTION(backfill_take_leases)
 {
-    pg::call([] { PreventCommandIfReadOnly("force_unlock_workers()"); });
+    pg::prevent_if_read_only("force_unlock_workers()");
     const auto workers = text_array(pg::Arguments(fcinfo), 0);
     return Int64GetDatum(queue::leases::take_away(workers.value_or(std::vector<std::string>())));
 }
@@ -252,7 +242,7 @@ bool wait_until_claimable(const queue::ClaimFilter &filter, TimestampTz deadline
         const bool told = bgworker::available() && bgworker::has_dispatcher(MyDatabaseId);
         pg::nap(bgworker::available() ? &bgworker::lock_free_state().consumers : nullptr,
                 Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
-                    told ? kLongestNapMs : guc::poll_interval_ms));
+                    told ? kLookAgainMs : guc::poll_interval_ms));
     }
 }
 
@@ -262,7 +252,7 @@ BACKFILL_FUNCTION(backfill_wait_for_jobs)
 {
     const pg::Arguments arguments(fcinfo);
     pg::require_top_level_call(fcinfo, "wait_for_jobs()");
-    prevent_if_read_only("wait_for_jobs()");
+    pg::prevent_if_read_only("wait_for_jobs()");
     const int64 timeout_us = check_interval("timeout", arguments.interval(0), 0, 24,
                                             "It must be between 0 and 24 days.");
     const queue::ClaimFilter filter{.queues = text_array(arguments, 2),

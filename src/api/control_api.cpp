@@ -13,14 +13,9 @@ namespace
 {
 
 /* NULL: none. */
-std::vector<int64> job_ids(const pg::Arguments &arguments, int n)
+std::vector<int64> given_ids(const pg::Arguments &arguments)
 {
-    const auto elements = arguments.array(n, INT8OID);
-    std::vector<int64> ids;
-    for (int i = 0; elements && i < elements->count; i++)
-        if (!elements->nulls[i])
-            ids.push_back(DatumGetInt64(elements->values[i]));
-    return ids;
+    return arguments.int8_array(0).value_or(std::vector<int64>());
 }
 
 /* Each in the state that state_after(row) gives. */
@@ -137,27 +132,22 @@ control::Update read_update(const pg::Arguments &arguments)
     return update;
 }
 
-void prevent_if_read_only(const char *function)
-{
-    pg::call([&] { PreventCommandIfReadOnly(function); });
-}
-
 } // namespace
 
 BACKFILL_FUNCTION(backfill_complete_jobs)
 {
-    prevent_if_read_only("complete_jobs()");
-    const auto jobs = control::complete(job_ids(pg::Arguments(fcinfo), 0));
+    pg::prevent_if_read_only("complete_jobs()");
+    const auto jobs = control::complete(given_ids(pg::Arguments(fcinfo)));
     note_ended(fcinfo, jobs, 0);
     return return_jobs(fcinfo, jobs, gone);
 }
 
 BACKFILL_FUNCTION(backfill_permanently_fail_jobs)
 {
-    prevent_if_read_only("permanently_fail_jobs()");
+    pg::prevent_if_read_only("permanently_fail_jobs()");
     const pg::Arguments arguments(fcinfo);
     const auto reason = arguments.text(1).value_or("Manually marked as failed");
-    const auto jobs = control::fail_for_good(job_ids(arguments, 0), reason);
+    const auto jobs = control::fail_for_good(given_ids(arguments), reason);
     pg::JsonbObject after;
     after.add_text("reason", reason);
     note_ended(fcinfo, jobs, after.finish());
@@ -166,19 +156,19 @@ BACKFILL_FUNCTION(backfill_permanently_fail_jobs)
 
 BACKFILL_FUNCTION(backfill_reschedule_jobs)
 {
-    prevent_if_read_only("reschedule_jobs()");
+    pg::prevent_if_read_only("reschedule_jobs()");
     const pg::Arguments arguments(fcinfo);
     const control::Changes changes{arguments.timestamptz(1), arguments.int4(2), arguments.int4(3),
                                    arguments.int4(4)};
     check_changes(changes);
-    const auto jobs = control::reschedule(job_ids(arguments, 0), changes);
+    const auto jobs = control::reschedule(given_ids(arguments), changes);
     note_changes(fcinfo, jobs, to_jsonb(changes));
     return return_jobs(fcinfo, rows_after(jobs), rescheduled);
 }
 
 BACKFILL_FUNCTION(backfill_update_job)
 {
-    prevent_if_read_only("update_job()");
+    pg::prevent_if_read_only("update_job()");
     const pg::Arguments arguments(fcinfo);
     const auto id = arguments.int8(0);
     const control::Update update = read_update(arguments);
@@ -192,6 +182,6 @@ BACKFILL_FUNCTION(backfill_update_job)
 
 BACKFILL_FUNCTION(backfill_remove_job)
 {
-    prevent_if_read_only("remove_job()");
+    pg::prevent_if_read_only("remove_job()");
     return return_jobs(fcinfo, control::remove(*pg::Arguments(fcinfo).text(0)), gone);
 }

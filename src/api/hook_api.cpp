@@ -38,8 +38,8 @@ std::string hook_search_path()
     return path + "pg_temp";
 }
 
-audit::Change change_of(std::string_view event, std::string_view schema, std::string_view function,
-                        std::optional<std::string_view> task)
+audit::Change hook_change(std::string_view event, std::string_view schema,
+                          std::string_view function, std::optional<std::string_view> task)
 {
     const pg::Param params[] = {pg::text_param(event), pg::text_param(schema),
                                 pg::text_param(function), pg::text_param(task)};
@@ -59,8 +59,8 @@ bool remove_hook(FunctionCallInfo fcinfo, std::span<const std::string> schemas,
     for (const std::string &schema : schemas) {
         const pg::Param params[] = {pg::text_param(arguments.text(0)), pg::text_param(schema),
                                     pg::text_param(function), pg::text_param(arguments.text(2))};
-        const audit::Change change = change_of(arguments.text(0).value_or(std::string_view()),
-                                               schema, function, arguments.text(2));
+        const audit::Change change = hook_change(arguments.text(0).value_or(std::string_view()),
+                                                 schema, function, arguments.text(2));
         if (pg::execute_as_owner("DELETE FROM backfill.hook h WHERE h.event = $1"
                                  " AND h.function_schema = $2 AND h.function_name = $3"
                                  " AND h.task_identifier IS NOT DISTINCT FROM $4",
@@ -114,7 +114,7 @@ BACKFILL_FUNCTION(backfill_register_hook)
         pg::text_param(task),       pg::role_param(run_as),      pg::text_param(search_path),
         pg::role_param(name.owner),
     };
-    const audit::Change change = change_of(event, name.schema, name.name, task);
+    const audit::Change change = hook_change(event, name.schema, name.name, task);
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.hook (event, function_schema, function_name, task_identifier,"
         "   run_as, search_path, function_owner)"

@@ -92,7 +92,7 @@ BACKFILL_FUNCTION(backfill_discard)
 
 BACKFILL_FUNCTION(backfill_cancel_job)
 {
-    pg::call([] { PreventCommandIfReadOnly("cancel_job()"); });
+    pg::prevent_if_read_only("cancel_job()");
     const auto job = queue::cancel_job(*pg::Arguments(fcinfo).int8(0));
     if (job) {
         audit::Entry entry{audit::kind::kJob};
@@ -106,7 +106,7 @@ BACKFILL_FUNCTION(backfill_cancel_job)
 /* Moves a waiting job to the dead letter queue; NULL if it does not wait. */
 BACKFILL_FUNCTION(backfill_bury)
 {
-    pg::call([] { PreventCommandIfReadOnly("permanently_fail_jobs()"); });
+    pg::prevent_if_read_only("permanently_fail_jobs()");
     const pg::Arguments arguments(fcinfo);
     const auto reason = queue::require_text("reason", arguments.text(1));
     const auto letter = queue::control::bury(arguments.int8(0).value_or(0), reason,

@@ -61,7 +61,7 @@ void notice_unknown_queue(std::string_view name)
     });
 }
 
-audit::Change change_of(std::string_view name)
+audit::Change queue_change(std::string_view name)
 {
     const pg::Param param = pg::text_param(name);
     return {audit::kind::kQueue, name,
@@ -80,7 +80,7 @@ Datum set_paused(FunctionCallInfo fcinfo, bool paused)
     notice_unknown_queue(name);
     const pg::Param params[] = {pg::text_param(name), pg::bool_param(paused)};
     queue::write_serial_queues();
-    const audit::Change change = change_of(name);
+    const audit::Change change = queue_change(name);
     (void) pg::execute_as_owner("INSERT INTO backfill.queue (queue_name, paused, automatic)"
                                 " VALUES ($1, $2, true)"
                                 " ON CONFLICT (queue_name) DO UPDATE SET paused = excluded.paused",
@@ -119,7 +119,7 @@ BACKFILL_FUNCTION(backfill_set_queue)
         pg::int4_param(max_depth),
     };
     queue::write_serial_queues();
-    const audit::Change change = change_of(name);
+    const audit::Change change = queue_change(name);
     (void) pg::execute_as_owner(
         "INSERT INTO backfill.queue (queue_name, concurrency, rate_limit, rate_period, max_depth)"
         " VALUES ($1, $2, $3, $4, $5)"
@@ -141,7 +141,7 @@ BACKFILL_FUNCTION(backfill_delete_queue)
              "queue \"" + std::string(name) + "\" cannot be deleted", "It is always there.",
              "backfill.set_queue('" + std::string(name) + "') gives it the limit of its setting.");
     queue::write_serial_queues();
-    const audit::Change change = change_of(name);
+    const audit::Change change = queue_change(name);
     const queue::Deletion deletion = queue::delete_queue_row(name);
     if (deletion.use != queue::QueueUse::kNone)
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -73,7 +73,7 @@ BACKFILL_FUNCTION(backfill_set_retry_policy)
 {
     const pg::Arguments arguments(fcinfo);
     const auto name = queue::require_text("policy_name", arguments.text(0));
-    pg::call([] { PreventCommandIfReadOnly("set_retry_policy()"); });
+    pg::prevent_if_read_only("set_retry_policy()");
     if (name.empty() || name.size() > kMaxPolicyName)
         fail(ERRCODE_INVALID_PARAMETER_VALUE,
              "policy_name must have between 1 and 128 bytes: \"" + pg::shortened(name) + "\"");

@@ -16,7 +16,7 @@ using queue::ScheduleSpec;
 namespace
 {
 
-audit::Change change_of(std::string_view name)
+audit::Change schedule_change(std::string_view name)
 {
     const pg::Param param = pg::text_param(name);
     return {audit::kind::kSchedule, name,
@@ -135,7 +135,7 @@ BACKFILL_FUNCTION(backfill_schedule)
 
     Enqueuer enqueuer("schedule()");
     queue::prepare_scheduling("schedule()");
-    const audit::Change change = change_of(spec.name);
+    const audit::Change change = schedule_change(spec.name);
     const TimestampTz next = queue::save_schedule(enqueuer, spec);
     enqueuer.finish();
     change.note(fcinfo);
@@ -145,9 +145,9 @@ BACKFILL_FUNCTION(backfill_schedule)
 BACKFILL_FUNCTION(backfill_unschedule)
 {
     const auto name = *pg::Arguments(fcinfo).text(0);
-    pg::call([] { PreventCommandIfReadOnly("unschedule()"); });
+    pg::prevent_if_read_only("unschedule()");
     queue::lock_schedules(); /* from here on it stays as it is noted */
-    const audit::Change change = change_of(name);
+    const audit::Change change = schedule_change(name);
     const bool removed = queue::remove_schedule(name);
     if (removed)
         change.note(fcinfo);
@@ -163,7 +163,7 @@ BACKFILL_FUNCTION(backfill_add_cron_schedule)
              "It has " + std::to_string(items.size()) + " that are not comments.",
              "Use backfill.schedule_crontab() for a whole crontab.");
     queue::prepare_scheduling("add_cron_schedule()"); /* from here on it stays as it is noted */
-    const audit::Change change = change_of(items.front().id);
+    const audit::Change change = schedule_change(items.front().id);
     save_items("add_cron_schedule()", items);
     change.note(fcinfo);
     return pg::from_text(items.front().id);

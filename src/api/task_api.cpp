@@ -95,7 +95,7 @@ void check_settings(const Registration &given)
     check_keep_history(given.keep_history);
 }
 
-audit::Change change_of(std::string_view task_identifier)
+audit::Change task_change(std::string_view task_identifier)
 {
     const pg::Param param = pg::text_param(task_identifier);
     return {audit::kind::kTask, task_identifier,
@@ -167,14 +167,14 @@ void save_task(const Registration &given, Oid run_as,
 BACKFILL_FUNCTION(backfill_register_task)
 {
     const Registration given = read_registration(pg::Arguments(fcinfo));
-    pg::call([] { PreventCommandIfReadOnly("register_task()"); });
+    pg::prevent_if_read_only("register_task()");
     check_settings(given);
     const Oid run_as = queue::check_run_as(given.run_as, "task");
     check_login(run_as);
     std::optional<queue::FunctionRef> handler;
     if (given.handler)
         handler = check_handler(given.task_identifier, *given.handler, run_as);
-    const audit::Change change = change_of(given.task_identifier);
+    const audit::Change change = task_change(given.task_identifier);
     save_task(given, run_as, handler);
     change.note(fcinfo);
     return static_cast<Datum>(0);
@@ -191,7 +191,7 @@ BACKFILL_FUNCTION(backfill_unregister_task)
 {
     const pg::Arguments arguments(fcinfo);
     const auto name = arguments.text(0);
-    const audit::Change change = change_of(name.value_or(std::string_view()));
+    const audit::Change change = task_change(name.value_or(std::string_view()));
     const pg::Param identifier = pg::text_param(name);
     const bool removed = pg::execute_as_owner("DELETE FROM backfill.task t"
                                               " WHERE t.task_identifier = $1",

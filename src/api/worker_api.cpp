@@ -52,7 +52,7 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
     if (queue::is_running_job())
         fail(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "a job cannot call process_available_jobs()",
              {}, "Let the job enqueue others instead; they run by themselves.");
-    pg::call([] { PreventCommandIfReadOnly("process_available_jobs()"); });
+    pg::prevent_if_read_only("process_available_jobs()");
 
     /* Inside a transaction block, or in a function, everything is the caller's one
      * transaction; else each batch is committed. */

@@ -12,7 +12,7 @@ namespace
 {
 
 /* Of the view backfill.jobs, in their order (sql/install/70_views.sql). */
-enum Field {
+enum class Field {
     kId,
     kTaskIdentifier,
     kPayload,
@@ -38,19 +38,19 @@ enum Field {
 
 /* Fields that are columns of the table. */
 constexpr std::pair<Field, Column> kCopied[] = {
-    {kId, Column::kId},
-    {kTaskIdentifier, Column::kTaskIdentifier},
-    {kPayload, Column::kPayload},
-    {kPriority, Column::kPriority},
-    {kRunAt, Column::kRunAt},
-    {kAttempts, Column::kAttempts},
-    {kMaxAttempts, Column::kMaxAttempts},
-    {kJobKey, Column::kJobKey},
-    {kLastError, Column::kLastError},
-    {kWorker, Column::kWorker},
-    {kCreatedAt, Column::kCreatedAt},
-    {kFlags, Column::kFlags},
-    {kHeaders, Column::kHeaders},
+    {Field::kId, Column::kId},
+    {Field::kTaskIdentifier, Column::kTaskIdentifier},
+    {Field::kPayload, Column::kPayload},
+    {Field::kPriority, Column::kPriority},
+    {Field::kRunAt, Column::kRunAt},
+    {Field::kAttempts, Column::kAttempts},
+    {Field::kMaxAttempts, Column::kMaxAttempts},
+    {Field::kJobKey, Column::kJobKey},
+    {Field::kLastError, Column::kLastError},
+    {Field::kWorker, Column::kWorker},
+    {Field::kCreatedAt, Column::kCreatedAt},
+    {Field::kFlags, Column::kFlags},
+    {Field::kHeaders, Column::kHeaders},
 };
 
 constexpr const char *kStateNames[] = {"scheduled", "ready", "running", "leased", "dead"};
@@ -75,23 +75,23 @@ PublicJob public_job(const JobRow &row, JobState state)
     PublicJob job{};
     std::fill(std::begin(job.nulls), std::end(job.nulls), true);
     const auto set = [&](Field field, Datum value) {
-        job.values[field] = value;
-        job.nulls[field] = false;
+        job.values[static_cast<int>(field)] = value;
+        job.nulls[static_cast<int>(field)] = false;
     };
     for (const auto &[field, column] : kCopied)
         if (!shown.is_null(column))
             set(field, shown.get(column));
     if (!shown.text_or_empty(Column::kQueueName).empty())
-        set(kQueueName, shown.get(Column::kQueueName));
-    set(kPriorityBand, pg::from_text(core::priority_band(shown.priority())));
-    set(kRetryPolicy, pg::from_text(policy_name(shown)));
+        set(Field::kQueueName, shown.get(Column::kQueueName));
+    set(Field::kPriorityBand, pg::from_text(core::priority_band(shown.priority())));
+    set(Field::kRetryPolicy, pg::from_text(policy_name(shown)));
     if (state != JobState::kGone)
-        set(kState, pg::from_text(kStateNames[static_cast<int>(state)]));
+        set(Field::kState, pg::from_text(kStateNames[static_cast<int>(state)]));
     if (!shown.is_null(Column::kLeaseExpiresAt) && !shown.is_in_executor())
-        set(kLeaseExpiresAt, shown.get(Column::kLeaseExpiresAt));
+        set(Field::kLeaseExpiresAt, shown.get(Column::kLeaseExpiresAt));
     if (!shown.is_null(Column::kTimeoutMs))
-        set(kTimeout, PointerGetDatum(pg::from_microseconds(
-                          int64{1000} * DatumGetInt32(shown.get(Column::kTimeoutMs)))));
+        set(Field::kTimeout, PointerGetDatum(pg::from_microseconds(
+                                 int64{1000} * DatumGetInt32(shown.get(Column::kTimeoutMs)))));
     return job;
 }
 

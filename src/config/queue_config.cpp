@@ -46,7 +46,7 @@ constexpr pg::OwnColumn kOwnColumns[] = {
 static_assert(std::size(kOwnColumns) == kColumns);
 constinit pg::OwnTable own_table("queue", kOwnColumns);
 
-pg::InvalidationFlag outdated;
+pg::InvalidationFlag queues_outdated;
 
 struct Cache {
     std::unordered_map<std::string, QueueLimit> limits; /* also of queues without a row */
@@ -57,11 +57,11 @@ struct Cache {
 Cache &cache()
 {
     static Cache instance;
-    if (outdated.is_set()) {
-        outdated.set_relations({pg::relation_oid("queue")});
+    if (queues_outdated.is_set()) {
+        queues_outdated.set_relations({pg::relation_oid("queue")});
         instance.limits.clear();
         instance.paused.reset();
-        outdated.clear();
+        queues_outdated.clear();
     }
     return instance;
 }
@@ -230,7 +230,7 @@ QueueLimit configured_limit(std::string_view queue_name)
     if (known != cache().limits.end())
         return known->second;
     const QueueLimit limit = read_limit(queue_name).value_or(QueueLimit{});
-    if (outdated.is_set()) /* a change has arrived while we read */
+    if (queues_outdated.is_set()) /* a change has arrived while we read */
         return limit;
     if (cache().limits.size() >= kMaxRemembered)
         cache().limits.clear();
@@ -250,7 +250,7 @@ QueueLimit queue_limit(std::string_view queue_name)
 bool have_limits_changed()
 {
     pg::call([] { AcceptInvalidationMessages(); });
-    return outdated.is_set();
+    return queues_outdated.is_set();
 }
 
 bool are_limits_changing()
@@ -345,14 +345,14 @@ std::vector<std::string> paused_queues()
     if (cache().paused)
         return *cache().paused;
     std::vector<std::string> paused = read_paused();
-    if (!outdated.is_set())
+    if (!queues_outdated.is_set())
         cache().paused = paused;
     return paused;
 }
 
 void init_queue_config()
 {
-    outdated.register_for_relations();
+    queues_outdated.register_for_relations();
 }
 
 } // namespace backfill::queue

@@ -14,13 +14,13 @@ namespace backfill::core
 namespace
 {
 
-constexpr std::int64_t kMinute = 60;
-constexpr std::int64_t kDay = 86400;
+constexpr std::int64_t kSecondsPerMinute = 60;
+constexpr std::int64_t kSecondsPerDay = 86400;
 constexpr std::int64_t kMinutesPerDay = 1440;
 /* From one 29 February to the next, around a year like 2100, and a day to spare. */
 constexpr std::int64_t kHorizonDays = 8 * 366 + 1;
 /* No offset has ever changed by more; see next_due(). */
-constexpr std::int64_t kLongestJump = 2 * kDay;
+constexpr std::int64_t kLongestJump = 2 * kSecondsPerDay;
 
 struct Field {
     const char *name;
@@ -62,11 +62,6 @@ constexpr bool is_blank(char c)
 constexpr char to_lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-std::string in_quotes(std::string_view text)
-{
-    return "\"" + std::string(text) + "\"";
 }
 
 std::vector<std::string_view> split_blank(std::string_view text)
@@ -308,16 +303,16 @@ std::optional<std::int64_t> next_due(const CronExpression &expression, const Zon
                                      std::int64_t utc)
 {
     const bool elapsed = expression.names_every_hour();
-    const std::int64_t horizon = utc + kHorizonDays * kDay;
+    const std::int64_t horizon = utc + kHorizonDays * kSecondsPerDay;
     std::int64_t begin = utc - kLongestJump;
     ZoneRules::Change change = zone.next_change(begin);
     std::int64_t local_begin = begin + change.offset;
 
     while (begin <= horizon) {
         const std::int64_t local = std::max(local_begin, utc + 1 + change.offset);
-        const auto match = expression.next_match(ceil_div(local, kMinute));
+        const auto match = expression.next_match(ceil_div(local, kSecondsPerMinute));
         if (match) {
-            const std::int64_t due = *match * kMinute - change.offset;
+            const std::int64_t due = *match * kSecondsPerMinute - change.offset;
             if (!change.at || due < *change.at)
                 return due;
         }
@@ -327,9 +322,9 @@ std::optional<std::int64_t> next_due(const CronExpression &expression, const Zon
         const std::int64_t local_before = *change.at + change.offset;
         const std::int64_t local_after = *change.at + change.offset_after;
         if (!elapsed && *change.at > utc && local_before < local_after) {
-            const auto skipped = expression.next_match(ceil_div(local_before, kMinute));
-            if (skipped && *skipped * kMinute < local_after)
-                return ceil_div(*change.at, kMinute) * kMinute;
+            const auto skipped = expression.next_match(ceil_div(local_before, kSecondsPerMinute));
+            if (skipped && *skipped * kSecondsPerMinute < local_after)
+                return ceil_div(*change.at, kSecondsPerMinute) * kSecondsPerMinute;
         }
         local_begin = elapsed ? local_after : std::max(local_before, local_after);
         begin = *change.at;

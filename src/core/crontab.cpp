@@ -23,11 +23,6 @@ constexpr std::string_view kFieldCharacters = "0123456789*/,-";
 constexpr const char *kLineHint =
     "A line is: minute hour day month weekday task ?options {payload}.";
 
-std::string in_quotes(std::string_view text)
-{
-    return "\"" + std::string(text) + "\"";
-}
-
 bool consists_of(std::string_view text, std::string_view first, std::string_view second = {},
                  std::string_view third = {})
 {

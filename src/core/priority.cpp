@@ -15,7 +15,7 @@ struct NamedPriority {
     int priority;
 };
 
-constexpr std::array<NamedPriority, 6> kNames = {{
+constexpr std::array<NamedPriority, 6> kNamedPriorities = {{
     {"EMERGENCY", kPriorityEmergency},
     {"FAST_HIGH", kPriorityFastHigh},
     {"FAST_DEFAULT", kPriorityFastDefault},
@@ -37,7 +37,7 @@ constexpr char to_upper(char c)
 
 std::optional<int> priority_from_name(std::string_view name)
 {
-    for (const NamedPriority &named : kNames) {
+    for (const NamedPriority &named : kNamedPriorities) {
         if (std::equal(name.begin(), name.end(), named.name.begin(), named.name.end(),
                        [](char a, char b) { return to_upper(a) == b; }))
             return named.priority;

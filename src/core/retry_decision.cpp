@@ -17,7 +17,7 @@ struct NamedClass {
     ErrorClass error_class;
 };
 
-constexpr std::array<NamedClass, 3> kNames = {{
+constexpr std::array<NamedClass, 3> kClasses = {{
     {"retry", ErrorClass::kRetry},
     {"free_retry", ErrorClass::kFreeRetry},
     {"permanent", ErrorClass::kPermanent},
@@ -77,7 +77,7 @@ int rank(const ErrorRule &rule)
 
 std::optional<ErrorClass> error_class_from_name(std::string_view name)
 {
-    for (const NamedClass &named : kNames)
+    for (const NamedClass &named : kClasses)
         if (named.name == name)
             return named.error_class;
     return std::nullopt;
@@ -85,10 +85,10 @@ std::optional<ErrorClass> error_class_from_name(std::string_view name)
 
 std::string_view error_class_name(ErrorClass error_class)
 {
-    for (const NamedClass &named : kNames)
+    for (const NamedClass &named : kClasses)
         if (named.error_class == error_class)
             return named.name;
-    return kNames.front().name;
+    return kClasses.front().name;
 }
 
 std::span<const BuiltinRule> builtin_error_rules()

@@ -22,7 +22,14 @@ namespace
 /* A producer may hold a job_key for long; the other schedules must not wait for it. */
 constexpr const char *kLockTimeout = "1s";
 
-constexpr const char *kLockSql = " ORDER BY s.name FOR UPDATE SKIP LOCKED";
+/* The schedules that are due, and meet the condition, locked. */
+std::string schedules_sql(const char *condition)
+{
+    std::string sql = kReadSchedules;
+    sql += condition;
+    sql += " ORDER BY s.name FOR UPDATE SKIP LOCKED";
+    return sql;
+}
 
 /* 2026-03-29T01:00:00.000Z, as Graphile Worker writes it. */
 std::string iso_time(int64 seconds)
@@ -169,8 +176,7 @@ void settle_each(const std::vector<Schedule *> &schedules, TimestampTz now)
 int64 tick_as_owner(TimestampTz now)
 {
     const pg::Param param = pg::time_param(now);
-    const pg::TableRows rows =
-        pg::query_as_owner((std::string(kReadSchedules) + kLockSql).c_str(), std::span(&param, 1));
+    const pg::TableRows rows = pg::query_as_owner(schedules_sql("").c_str(), std::span(&param, 1));
     std::vector<Schedule> schedules;
     for (int i = 0; i < rows.count; i++)
         schedules.push_back(read_schedule(rows.rows[i]));
@@ -241,8 +247,8 @@ std::vector<DueSchedule> find_due_schedules(const pg::TableRows &rows, Timestamp
 bool settle_by_name(const std::string &name, TimestampTz now)
 {
     const pg::Param params[] = {pg::time_param(now), pg::text_param(name)};
-    const pg::TableRows rows = pg::query_as_owner(
-        (std::string(kReadSchedules) + " AND s.name = $2" + kLockSql).c_str(), params);
+    const pg::TableRows rows =
+        pg::query_as_owner(schedules_sql(" AND s.name = $2").c_str(), params);
     if (rows.count == 0)
         return false;
     Schedule schedule = read_schedule(rows.rows[0]);
@@ -305,7 +311,7 @@ OwnTick run_due_schedules_apart(TimestampTz now)
 /* As the owner, whatever role calls. */
 int64 run_due_schedules(TimestampTz now)
 {
-    pg::call([] { PreventCommandIfReadOnly("cron_tick()"); });
+    pg::prevent_if_read_only("cron_tick()");
     const Oid owner = pg::extension_owner();
     pg::OwnerScope scope = pg::call([&] {
         pg::OwnerScope entered(owner);

@@ -87,7 +87,7 @@ void check_may_schedule(Oid role)
 
 void prepare_scheduling(const char *function)
 {
-    pg::call([&] { PreventCommandIfReadOnly(function); });
+    pg::prevent_if_read_only(function);
     check_may_schedule(GetUserId());
     lock_schedules();
     start_clock();

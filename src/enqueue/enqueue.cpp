@@ -23,7 +23,7 @@ namespace
 
 std::shared_ptr<const Config> config_for_writing(const char *function)
 {
-    pg::call([&] { PreventCommandIfReadOnly(function); });
+    pg::prevent_if_read_only(function);
     return config();
 }
 

@@ -111,6 +111,18 @@ std::optional<Arguments::Elements> Arguments::array(int n, Oid element_type) con
     return elements;
 }
 
+std::optional<std::vector<int64>> Arguments::int8_array(int n) const
+{
+    const auto elements = array(n, INT8OID);
+    if (!elements)
+        return std::nullopt;
+    std::vector<int64> result;
+    for (int i = 0; i < elements->count; i++)
+        if (!elements->nulls[i])
+            result.push_back(DatumGetInt64(elements->values[i]));
+    return result;
+}
+
 Datum make_row(FunctionCallInfo fcinfo, const Datum *values, const bool *nulls)
 {
     return call([&] {

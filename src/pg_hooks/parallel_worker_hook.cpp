@@ -13,15 +13,15 @@ namespace backfill::hooks
 namespace
 {
 
-ExecutorStart_hook_type previous_hook = nullptr;
+ExecutorStart_hook_type previous_executor_start_hook = nullptr;
 
 /* The first code of ours that runs in a parallel worker. */
 void on_executor_start(QueryDesc *query, int flags)
 {
     if (IsParallelWorker())
         bgworker::ledger::join_leader();
-    if (previous_hook != nullptr)
-        previous_hook(query, flags);
+    if (previous_executor_start_hook != nullptr)
+        previous_executor_start_hook(query, flags);
     else
         standard_ExecutorStart(query, flags);
 }
@@ -30,7 +30,7 @@ void on_executor_start(QueryDesc *query, int flags)
 
 void install_parallel_worker_hook()
 {
-    previous_hook = ExecutorStart_hook;
+    previous_executor_start_hook = ExecutorStart_hook;
     ExecutorStart_hook = on_executor_start;
 }
 

@@ -9,7 +9,7 @@ namespace backfill::hooks
 namespace
 {
 
-object_access_hook_type previous_hook = nullptr;
+object_access_hook_type previous_object_access_hook = nullptr;
 
 /* The table that a new foreign key refers to; InvalidOid: it is none. */
 Oid referenced_table(Oid constraint)
@@ -57,8 +57,8 @@ void check_inheritance(Oid parent)
 
 void on_object_access(ObjectAccessType access, Oid class_oid, Oid object, int sub_id, void *arg)
 {
-    if (previous_hook != nullptr)
-        previous_hook(access, class_oid, object, sub_id, arg);
+    if (previous_object_access_hook != nullptr)
+        previous_object_access_hook(access, class_oid, object, sub_id, arg);
     if (access == OAT_POST_CREATE && class_oid == ConstraintRelationId)
         check_foreign_key(object);
     else if (access == OAT_POST_ALTER && class_oid == InheritsRelationId)
@@ -69,7 +69,7 @@ void on_object_access(ObjectAccessType access, Oid class_oid, Oid object, int su
 
 void install_table_guard()
 {
-    previous_hook = object_access_hook;
+    previous_object_access_hook = object_access_hook;
     object_access_hook = on_object_access;
 }
 

@@ -20,7 +20,7 @@ namespace
 
 constexpr int kStopTimeoutMs = 5000;
 
-ProcessUtility_hook_type previous_hook = nullptr;
+ProcessUtility_hook_type previous_utility_hook = nullptr;
 
 DefElem *find_option(List *options, const char *name)
 {
@@ -227,9 +227,9 @@ void call_next(PlannedStmt *planned, const char *query, bool read_only_tree,
                ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
                DestReceiver *destination, QueryCompletion *completion)
 {
-    if (previous_hook != nullptr)
-        previous_hook(planned, query, read_only_tree, context, params, environment, destination,
-                      completion);
+    if (previous_utility_hook != nullptr)
+        previous_utility_hook(planned, query, read_only_tree, context, params, environment,
+                              destination, completion);
     else
         standard_ProcessUtility(planned, query, read_only_tree, context, params, environment,
                                 destination, completion);
@@ -291,7 +291,7 @@ void on_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 
 void install_utility_hook()
 {
-    previous_hook = ProcessUtility_hook;
+    previous_utility_hook = ProcessUtility_hook;
     ProcessUtility_hook = on_utility;
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Building elsewhere than where the sources are, in a directory whose name is hard on shells, by another
-# compiler. Prints TAP. To save time only two of the library's files are compiled, one of each kind.
+# compiler. Prints TAP. To save time only two of the library's objects are compiled, one of each kind.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 source test/lib/common.sh
@@ -19,16 +19,16 @@ scripts_in_git() { git -c safe.directory='*' ls-files 'sql/backfill--*.sql' 2>/d
 
 compiler=(CC=gcc CXX=g++)
 ! command -v clang++ >/dev/null || compiler=(CC=clang CXX=clang++)
-is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core/priority.o src/api/task_api.o sql/backfill--$version.sql router/sql/backfill_router--$version.sql)" '' "make ${compiler[*]} there compiles without a word"
-ok "$([[ -s $elsewhere/src/core/priority.o && -s $elsewhere/src/api/task_api.o ]] && echo yes)" 'what it is asked for is there'
+is "$(elsewhere "${compiler[@]}" COPT=-Werror src/core.o src/commit.o sql/backfill--$version.sql router/sql/backfill_router--$version.sql)" '' "make ${compiler[*]} there compiles without a word"
+ok "$([[ -s $elsewhere/src/core.o && -s $elsewhere/src/commit.o ]] && echo yes)" 'what it is asked for is there'
 ok "$(cat sql/install/*.sql | cmp -s - "$elsewhere/sql/backfill--$version.sql" && echo yes)" 'and the install script is whole'
 ok "$(cat router/sql/install/*.sql | cmp -s - "$elsewhere/router/sql/backfill_router--$version.sql" && echo yes)" "and the router's"
 
 plan=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFIG" install DESTDIR=/nowhere 2>&1)
 missing=
 for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
-    [[ $file == src/core/priority.cpp || $file == src/api/task_api.cpp || $plan == *"/$file"* ]] || missing+=" $file"
-    [[ $plan == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
+    [[ $file == src/core/* || $file == src/commit/* || $plan == *"/$file"* ]] || missing+=" $file"
+    [[ $plan == *" ${file%/*}.o"* ]] || missing+=" ${file%/*}.o"
 done
 is "$missing" '' 'all others would be compiled and linked'
 is "$(sed -nE 's/.* (-g[^ ]*) .* -c .*/\1/p' <<<"$plan" | sort -u)" -g1 'with functions and lines for debuggers, and no more'
@@ -54,15 +54,15 @@ mkdir -p "$below" "$scratch/sources/router"
 cp -r Makefile backfill.control src bgworker include share sql "$scratch/sources"
 cp -r router/backfill_router.control router/sql "$scratch/sources/router"
 find "$scratch/sources" \( -name '*.o' -o -name '*.d' -o -name '*.gch' -o -name "backfill*--$version.sql" \) -delete
-is "$(make -s -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" src/core/priority.o sql/backfill--$version.sql 2>&1)" '' 'make -f ../Makefile VPATH=.. compiles'
-ok "$([[ -s $below/src/core/priority.o && ! -e $scratch/sources/src/core/priority.o ]] && echo yes)" 'into its own directory'
+is "$(make -s -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" src/core.o sql/backfill--$version.sql 2>&1)" '' 'make -f ../Makefile VPATH=.. compiles'
+ok "$([[ -s $below/src/core.o && ! -e $scratch/sources/src/core.o ]] && echo yes)" 'into its own directory'
 ok "$(cat sql/install/*.sql | cmp -s - "$below/sql/backfill--$version.sql" && echo yes)" 'and makes the whole script'
 plan=$(make -n -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" all 2>&1)
 link=$(grep -- ' -o backfill\.so ' <<<"$plan")
 missing=
 for file in src/*.cpp src/*/*.cpp bgworker/*.cpp; do
-    [[ $file == src/core/priority.cpp || $plan == *" ../$file"* ]] || missing+=" $file"
-    [[ $link == *" ${file%.cpp}.o"* ]] || missing+=" ${file%.cpp}.o"
+    [[ $file == src/core/* || $plan == *" ../$file"* ]] || missing+=" $file"
+    [[ $link == *" ${file%/*}.o"* ]] || missing+=" ${file%/*}.o"
 done
 is "$missing" '' 'and it would compile and link all others'
 ok "$([[ -f $below/$(sed -nE 's/.*--version-script=([^ ]+).*/\1/p' <<<"$link") ]] && echo yes)" 'with the list of symbols'
@@ -72,9 +72,9 @@ for copy in one 'the other'; do
     mkdir "$scratch/$copy"
     cp -r Makefile backfill.control src bgworker include share "$scratch/$copy"
     find "$scratch/$copy" \( -name '*.o' -o -name '*.d' -o -name '*.gch' \) -delete
-    is "$(make -s -C "$scratch/$copy" PG_CONFIG="$PG_CONFIG" src/core/priority.o src/api/task_api.o 2>&1)" '' "make in the directory \"$copy\""
+    is "$(make -s -C "$scratch/$copy" PG_CONFIG="$PG_CONFIG" src/core.o src/commit.o 2>&1)" '' "make in the directory \"$copy\""
 done
-for object in src/core/priority.o src/api/task_api.o; do
+for object in src/core.o src/commit.o; do
     ok "$(cmp -s "$scratch/one/$object" "$scratch/the other/$object" && echo yes)" "$object is the same, byte for byte, in both"
 done
 

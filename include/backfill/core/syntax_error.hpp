@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace backfill::core
 {
@@ -11,5 +12,10 @@ struct SyntaxError {
     std::string detail;
     std::string hint;
 };
+
+inline std::string in_quotes(std::string_view text)
+{
+    return "\"" + std::string(text) + "\"";
+}
 
 } // namespace backfill::core

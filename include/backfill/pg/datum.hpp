@@ -77,6 +77,8 @@ class Arguments
         int count;
     };
     std::optional<Elements> array(int n, Oid element_type) const;
+    /* The elements of a bigint[] that are not NULL. */
+    std::optional<std::vector<int64>> int8_array(int n) const;
 
   private:
     FunctionCallInfo fcinfo_;

@@ -92,6 +92,12 @@ template <class F> auto boundary(F &&f) -> std::invoke_result_t<F &>
     pending.raise();
 }
 
+/* Raises in a read-only transaction; the message names the SQL function: "cancel_job()". */
+inline void prevent_if_read_only(const char *function)
+{
+    call([&] { PreventCommandIfReadOnly(function); });
+}
+
 } // namespace backfill::pg
 
 /* Defines an SQL-callable function whose body may throw:
