@@ -158,8 +158,11 @@ let_go() {
     wait "$holder" || true # its session was ended
 }
 
+# How often a page of the table of jobs was looked at. Executors count theirs when they end.
+pages_of_jobs() { sql "SELECT heap_blks_hit + heap_blks_read FROM pg_statio_all_tables WHERE relid = 'backfill.job'::regclass"; }
+
 # Jobs per second that executors finish, counted from the start of the first of them:
-# drain_rate EXECUTORS JOBS [TASK [hold]]. Sets `rate`. What is not done in time does not count.
+# drain_rate EXECUTORS JOBS [TASK [hold]]. Sets `rate`, and `pages`, looked at per job. What is not done in time does not count.
 drain_rate() {
     local left task=${3:-bench_noop} held=${4:-}
     set_executors 0
@@ -167,9 +170,11 @@ drain_rate() {
     [[ -z $held ]] || hold_snapshot
     fill "$2" "$task"
     settle
+    pages=$(pages_of_jobs)
     set_executors "$1"
     rate=$(sql "CALL bench.watch_executors($2, '60 s', ${series:-NULL})")
     set_executors 0
+    pages=$(awk -v before="$pages" -v after="$(pages_of_jobs)" -v jobs="$2" 'BEGIN { printf "%.2f\n", (after - before) / jobs }')
     left=$(sql "SELECT count(*) FROM backfill.job")
     [[ -z $held ]] || let_go
     [[ $left == 0 ]] || warn "backfill: $left of $2 jobs were not done in time"

@@ -128,10 +128,13 @@ statement_rate_pgq() {
 
 # drain_all TASK LABEL JOBS: with every number of workers, against every rival.
 drain_all() {
-    local workers ours peer jobs=$3 first=''
+    local workers ours peer jobs=$3 first='' first_pages=''
     for workers in $worker_counts; do
         drain_rate "$workers" "$jobs" "$1"
         ours=$rate
+        # What executors have read in vain, because others run it.
+        [[ -z $first ]] || record "looked at per job, $2, $(plural "$workers" worker)" pages backfill "$pages" "itself with ${worker_counts%% *}" "$first_pages"
+        first_pages=${first_pages:-$pages}
         raw_drain_rate "$workers" "$jobs" "$1"
         record "drain of $2, $(plural "$workers" worker)" jobs/s backfill "$ours" "SKIP LOCKED loop" "$rate"
         for peer in graphile pg_boss; do

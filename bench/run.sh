@@ -96,7 +96,7 @@ print_table() {
         awk -F '|' 'BEGIN { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", "", "unit", "subject", "", "beside", "", "ratio", "range" }
                     { printf "%-54s %6s  %-16s %9s  %-25s %9s %7s  %s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
     say ""
-    say "Of ms, us, B, MB, ids and /min less is better, of the others more. Medians of $(plural "$runs" run); the ratio is that of the median run."
+    say "Of ms, us, B, MB, ids, pages and /min less is better, of the others more. Medians of $(plural "$runs" run); the ratio is that of the median run."
     say "$(nproc) CPUs, PostgreSQL $(sql 'SHOW server_version'), fsync $(sql 'SHOW fsync'); load before $load_before, after $(cut -d' ' -f1-3 /proc/loadavg)."
 }
 

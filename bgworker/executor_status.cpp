@@ -85,9 +85,9 @@ void ExecutorStatus::job_claimed(int64 claim_token)
     lock_my_report()->claim_token = claim_token;
 }
 
-void ExecutorStatus::has_read_ahead(const core::ReadAhead &stretches, TimestampTz until)
+uint64 ExecutorStatus::has_read_ahead(const core::ReadAhead &stretches, TimestampTz until)
 {
-    publish_read_ahead(stretches, until);
+    return publish_read_ahead(stretches, until);
 }
 
 void ExecutorStatus::note_claim_committed()

@@ -289,6 +289,7 @@ std::vector<Candidate> NextJobs::find(const LatestSnapshot &snapshot, int limit,
     ReadAheadRanges passed_over(nullptr, {});
     if (!read_ahead_too) {
         bgworker::OtherReadAheads others = bgworker::copy_read_aheads();
+        last_read_ahead_ = others.last_number;
         choose_share(others);
         if (!share_->is_all())
             others.all.clear();

@@ -99,6 +99,19 @@ core::ReadAhead NextJobs::read_ahead(bool with_rest) const
     return read_ahead;
 }
 
+bool NextJobs::is_overtaken(uint64 number) const
+{
+    if (candidates_.empty() || is_divided())
+        return false;
+    const Candidate &first = candidates_.front();
+    const auto others = bgworker::copy_read_aheads().all;
+    return std::any_of(others.begin(), others.end(), [&](const core::ReadAhead &other) {
+        return other.number > last_read_ahead_ && other.number < number &&
+               other.end_of(ranges_[static_cast<std::size_t>(first.range)],
+                            {first.run_at, first.id}) != nullptr;
+    });
+}
+
 void NextJobs::only_queues(std::vector<std::string> queues)
 {
     only_queues_.emplace();

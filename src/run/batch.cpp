@@ -23,6 +23,8 @@ namespace
 
 /* How long others pass over what an executor has read ahead, which it runs in far less. */
 constexpr int64 kReadAheadUs = 10000;
+/* A batch of so many says that jobs are fast. */
+constexpr int kManyJobs = 64;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down the snapshots of
  * all sessions. Only subtransactions that wrote have one. */
 constexpr int kMaxWritingSubtransactions = 60;
@@ -34,9 +36,10 @@ namespace set_aside = bgworker::set_aside;
 struct Undone {
 };
 
-/* The last look of this process took long, so that the next one had better find much: one batch
- * tells the other. */
+/* What one batch of this process tells the next: its last look took long, so that the next one had
+ * better find much, and how many jobs it has run. */
 bool looking_takes_long = false;
+int jobs_of_last_batch = 0;
 
 /* The tasks whose handlers the current user's executors run. */
 std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions &options)
@@ -75,8 +78,9 @@ class Batch final : public JobClaimer
             }
         }
         result_.current_id = 0;
+        jobs_of_last_batch = result_.jobs;
         if (shares_read_ahead_)
-            share_read_ahead(false);
+            (void) share_read_ahead(false);
         MemoryContextSwitchTo(caller);
         pg::call([&] { MemoryContextDelete(job_memory_); });
         close();
@@ -144,15 +148,19 @@ class Batch final : public JobClaimer
         const TimestampTz start = GetCurrentTimestamp();
         snapshot_.renew();
         next_.read(snapshot_, pace_.candidates());
+        /* If they are fast, it seems. Executors that look at the same moment read the same ones:
+         * the first to say so keeps them, the other looks again. */
+        const bool is_fast = result_.jobs > 0 || jobs_of_last_batch >= kManyJobs;
+        if (is_fast && next_.is_overtaken(share_read_ahead(true))) {
+            next_.read(snapshot_, pace_.candidates());
+            (void) share_read_ahead(true);
+        }
         /* There is no dispatcher that would sweep for a session. */
         if (next_.empty() && options_.session == SessionKind::kUser)
             next_.sweep(snapshot_, pace_.candidates());
         const TimestampTz end = GetCurrentTimestamp();
         pace_.note_look(start, end);
         looking_takes_long = pace_.looking_takes_long();
-        /* They are as fast as those before, it seems. */
-        if (result_.jobs > 0)
-            share_read_ahead(true);
         if (result_.jobs == 0) {
             started_ = end; /* looking is no reason to stop after one job */
             looked_us_ = end - start;
@@ -191,13 +199,13 @@ class Batch final : public JobClaimer
     /* Lets the other executors begin behind what we are about to run, or leave us our share of it.
      * At the end of the batch, behind what we have run: until the commit they could only walk over
      * it. */
-    void share_read_ahead(bool with_rest)
+    uint64 share_read_ahead(bool with_rest)
     {
         if (options_.observer == nullptr)
-            return;
-        options_.observer->has_read_ahead(next_.read_ahead(with_rest),
-                                          GetCurrentTimestamp() + kReadAheadUs);
+            return 0;
         shares_read_ahead_ = with_rest;
+        return options_.observer->has_read_ahead(next_.read_ahead(with_rest),
+                                                 GetCurrentTimestamp() + kReadAheadUs);
     }
 
     /* Its last run has ended its process, and the dispatcher charges it first; or it has failed,
@@ -367,7 +375,7 @@ class Batch final : public JobClaimer
     TimestampTz started_;
     /* What took looked_us_ to find is run for as long, lest looking takes all the time. */
     int64 looked_us_ = 0;
-    core::LookPace pace_{looking_takes_long};
+    core::LookPace pace_{looking_takes_long, jobs_of_last_batch};
     int writers_ = 0;
     bool shares_read_ahead_ = false;
     bool has_told_ = false; /* other processes and the log of what a job has come to */

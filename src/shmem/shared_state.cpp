@@ -41,6 +41,7 @@ void init_lock_free(LockFreeState &state)
     ConditionVariableInit(&state.job_waiters.ended);
     state.queue_changes.init();
     state.ready_bands.init();
+    pg_atomic_init_u64(&state.read_aheads, 0);
     pg_atomic_init_u32(&state.set_aside_count, 0);
     pg_atomic_init_u32(&state.unsettled_jobs, 0);
     for (pg_atomic_uint32 &places : state.setting_places)

@@ -116,13 +116,18 @@ void publish_progress(double fraction, const char *message) noexcept
     strlcpy(report->progress_message, message, sizeof(report->progress_message));
 }
 
-void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
+/* The number is given out under the lock, so that one who gets a later number and then copies the
+ * others' sees this. */
+uint64 publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
 {
     if (slot_number < 0)
-        return;
+        return 0;
     const SlotLock report = lock_my_report();
+    const uint64 number = pg_atomic_add_fetch_u64(&lock_free_state().read_aheads, 1);
     report->read_ahead = read_ahead;
+    report->read_ahead.number = number;
     report->read_ahead_until = until;
+    return number;
 }
 
 int executor_xids(TransactionId *xids, int limit) noexcept
@@ -143,6 +148,7 @@ OtherReadAheads copy_read_aheads()
     if (!available())
         return copies;
     copies.all.reserve(static_cast<std::size_t>(max_worker_processes));
+    copies.last_number = pg_atomic_read_u64(&lock_free_state().read_aheads);
     const TimestampTz now = GetCurrentTimestamp();
     const SharedReadLock lock;
     lock->for_each_executor(MyDatabaseId, [&](const WorkerSlot &slot) {

@@ -3,20 +3,34 @@
 
 #include <doctest/doctest.h>
 
+#include <utility>
+
 using namespace backfill::core;
 
 TEST_CASE("each look reads twice as many as the one before, up to a bound")
 {
-    LookPace pace(false);
+    LookPace pace(false, 0);
     for (const int expected : {16, 32, 64, 128, 256, 512, 1024, 1024}) {
         CHECK(pace.candidates() == expected);
         pace.note_look(0, 10);
     }
 }
 
+TEST_CASE("the first look reads half of what the last batch has run, as a power of two")
+{
+    for (const auto &[jobs, expected] : {std::pair(1, 16),
+                                         {63, 16},
+                                         {64, 32},
+                                         {1000, 256},
+                                         {1023, 256},
+                                         {1024, 512},
+                                         {5000, 1024}})
+        CHECK(LookPace(false, jobs).candidates() == expected);
+}
+
 TEST_CASE("where looking takes long, one look reads as many as possible")
 {
-    LookPace pace(true);
+    LookPace pace(true, 0);
     CHECK(pace.candidates() == 1024);
     pace.note_look(0, 10);
     CHECK(!pace.looking_takes_long());
@@ -28,7 +42,7 @@ TEST_CASE("where looking takes long, one look reads as many as possible")
 
 TEST_CASE("candidates are kept for a while, the longer the longer it took to read them")
 {
-    LookPace pace(false);
+    LookPace pace(false, 0);
     pace.note_look(5000, 5010);
     CHECK(!pace.may_give_up(6009));
     CHECK(pace.may_give_up(6010));
@@ -39,7 +53,7 @@ TEST_CASE("candidates are kept for a while, the longer the longer it took to rea
 
 TEST_CASE("after candidates were given up, one look reads few, and then as many as before")
 {
-    LookPace pace(false);
+    LookPace pace(false, 0);
     for (int look = 0; look < 4; look++)
         pace.note_look(0, 10);
     CHECK(pace.candidates() == 256);
@@ -51,7 +65,7 @@ TEST_CASE("after candidates were given up, one look reads few, and then as many 
 
 TEST_CASE("a look that reads few says nothing about how long looking takes")
 {
-    LookPace pace(true);
+    LookPace pace(true, 0);
     pace.note_look(0, 2000);
     pace.note_given_up();
     pace.note_look(3000, 3010);

@@ -22,7 +22,7 @@ class ExecutorStatus final : public queue::BatchObserver
     void batch_undone() override;
     /* Others must see the claim only together with us. */
     void job_claimed(int64 claim_token) override;
-    void has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) override;
+    uint64 has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) override;
     /* The claim's transaction has ended: the job goes on. */
     static void note_claim_committed();
     /* `claim_token` of a procedure's job that goes on; 0: there is none. */

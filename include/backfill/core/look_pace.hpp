@@ -1,9 +1,11 @@
 /* look_pace.hpp - how many candidates a batch reads at once, and for how long it keeps them.
  *
- * Few at first, as the first job may be slow, and twice as many each time. Where looking takes
- * long, since there are very many queues, as many as possible. What it has read it may give up
- * when a better job comes, but not so often that an endless stream of these would leave no time for
- * the others. Times are in microseconds. */
+ * Few at first, as the first job may be slow, and twice as many each time; but if the last batch
+ * has run many jobs, half of these at once. Executors that read few at a time work on rows of the
+ * same pages, and wait for each other's locks of these. Where looking takes long, since there are
+ * very many queues, as many as possible. What it has read it may give up when a better job comes,
+ * but not so often that an endless stream of these would leave no time for the others. Times are in
+ * microseconds. */
 #pragma once
 
 #include <algorithm>
@@ -15,7 +17,12 @@ namespace backfill::core
 class LookPace
 {
   public:
-    explicit LookPace(bool last_look_took_long) : looking_takes_long_(last_look_took_long) {}
+    LookPace(bool last_look_took_long, int jobs_of_last_batch)
+        : looking_takes_long_(last_look_took_long)
+    {
+        while (next_ * 4 <= jobs_of_last_batch && next_ < kMost)
+            next_ *= 2;
+    }
 
     /* How many to read next. */
     int candidates() const

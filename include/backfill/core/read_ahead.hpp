@@ -28,6 +28,8 @@ class ReadAhead
      * fewer than `min_jobs`. */
     const ReadyKey *end_of(RangeId range, ReadyKey key, int min_jobs = 1) const;
 
+    /* Of those that executors have made known, each has a greater number than the ones before. */
+    std::uint64_t number;
     /* Executors with the same number, which is never 0, take the same jobs. */
     std::uint64_t group;
     /* This one finds jobs of many queues, and wants to divide them with the others of its group. */

@@ -57,6 +57,9 @@ class NextJobs
      * has given last or, `with_rest`, to the last one read. None while it divides the jobs with
      * others. */
     core::ReadAhead read_ahead(bool with_rest) const;
+    /* Whether another executor has made known that it is working through the first candidate, after
+     * the last read() had begun, but before read_ahead() was, which has got this number. */
+    bool is_overtaken(uint64 number) const;
     bool empty() const { return position_ == candidates_.size() && reread_.empty(); }
     /* Whether a job that the last read() could not see yet goes before what pop() will give, to
      * judge by its band. */
@@ -124,6 +127,7 @@ class NextJobs
     /* Whether the last candidates of this process were of many queues: one batch tells the next. */
     inline static bool finds_many_queues_ = false;
     std::optional<core::Share> share_;  /* of the jobs; from the first read() on */
+    uint64 last_read_ahead_ = 0;        /* of others, that the last find() knew */
     core::ReadAhead tried_{};           /* what pop() has given */
     bool has_passed_over_ = false;      /* in the last find() */
     std::optional<int> left_to_others_; /* the best priority of which it has left jobs to them */

@@ -45,8 +45,9 @@ class BatchObserver
     virtual void batch_undone() = 0;
     /* A procedure's job is claimed; before the claim's commit. */
     virtual void job_claimed(int64 claim_token) = 0;
-    /* Until then, others should begin behind what the batch has read. */
-    virtual void has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) = 0;
+    /* Until then, others should begin behind what the batch has read. Returns the number that this
+     * has among what executors have made known. */
+    virtual uint64 has_read_ahead(const core::ReadAhead &stretches, TimestampTz until) = 0;
 
   protected:
     ~BatchObserver() = default;

@@ -223,6 +223,7 @@ struct LockFreeState {
     JobWaiterCounts job_waiters;
     queue_changes::State queue_changes;
     ready_bands::State ready_bands;
+    pg_atomic_uint64 read_aheads;       /* how many have been published */
     pg_atomic_uint32 set_aside_count;   /* how many entries are not free */
     pg_atomic_uint32 unsettled_jobs;    /* how many executors have one */
     pg_atomic_uint32 setting_places[2]; /* of queues fast and bulk, see raise_setting_places() */

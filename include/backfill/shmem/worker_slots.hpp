@@ -20,9 +20,9 @@ SlotLock lock_my_report() noexcept;
 /* The current job of the calling worker says how far it is; fraction below 0: unknown. Visible to
  * all at once. Does nothing in other processes. */
 void publish_progress(double fraction, const char *message) noexcept;
-/* The calling executor is working through these ranges: others pass over them until then.
- * Does nothing in other processes. */
-void publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
+/* The calling executor is working through these ranges: others pass over them until then. Returns
+ * the number that this gets. Does nothing in other processes. */
+uint64 publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept;
 
 /* --- Its parent's view --------------------------------------------------------------- */
 
@@ -52,6 +52,7 @@ int executor_xids(TransactionId *xids, int limit) noexcept;
 struct OtherReadAheads {
     std::vector<core::ReadAhead> all;
     std::size_t before = 0; /* how many of them have a slot before ours */
+    uint64 last_number = 0; /* none that was published later has this number, or one before */
 };
 OtherReadAheads copy_read_aheads();
 
