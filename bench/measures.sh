@@ -236,7 +236,8 @@ SQL
 # A client commits an EMERGENCY job a hundred times a second until stop_urgent. Sets `urgent_client`.
 start_urgent() {
     sql "TRUNCATE bench.urgent"
-    pgbench -n -c 1 -R 100 -T 3600 -f urgent.pgbench postgres >/dev/null 2>&1 &
+    rm -f "$CLUSTER_DIR"/urgent.*
+    pgbench -n -c 1 -R 100 -T 3600 -f urgent.pgbench -l --log-prefix="$CLUSTER_DIR/urgent" postgres >/dev/null 2>&1 &
     urgent_client=$!
     until [[ $(sql "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") == 1 ]]; do sleep 0.02; done
 }
@@ -246,16 +247,21 @@ stop_urgent() {
     until [[ $(sql "SELECT count(*) FROM backfill.job WHERE task_identifier = 'bench_urgent'") == 0 ]]; do sleep 0.02; done
 }
 
-# From before the enqueue to the start: p50, p99, and the number of jobs.
+# From before the enqueue to the start: p50, p99, and the number of jobs; then of the producer's own call, to the end of its commit:
+# p50, p99. It is over before the job can start, and needs a CPU that executors may hold.
 urgent_figures() {
     sql "SELECT array_to_string(percentile_cont('{0.5, 0.99}'::float8[]) WITHIN GROUP (ORDER BY 1000 * (started - sent)), ' ') || ' ' || count(*)
            FROM bench.urgent WHERE sent BETWEEN $1 AND $2"
+    awk -v first="$1" -v last="$2" '{ end = $5 + $6 / 1e6 } end >= first && end <= last { print ($3 - $7) / 1000 }' "$CLUSTER_DIR"/urgent.* |
+        sort -n | awk '{ ms[NR] = $1 } END { print ms[int((NR + 1) / 2)], ms[int(NR * 0.99 + 0.5)] }'
 }
 epoch() { sql "SELECT extract(epoch FROM clock_timestamp())"; }
 
 record_urgent() { # MEASURE FIGURES IDLE-FIGURES
+    set -- "$1" "${2//$'\n'/ }" "${3//$'\n'/ }"
     record "$1, p50" ms backfill "$(field 1 "$2")" "on an idle system" "$(field 1 "$3")"
     record "$1, p99" ms backfill "$(field 2 "$2")" "on an idle system" "$(field 2 "$3")"
+    record "$1: the enqueue alone, p99" ms backfill "$(field 5 "$2")" "on an idle system" "$(field 5 "$3")"
     say "$1: $(field 3 "$2") jobs, on an idle system $(field 3 "$3")"
 }
 
@@ -514,18 +520,35 @@ SQL
 
 # --- limits ------------------------------------------------------------------------------------
 
-# Calls per second of a no-op plpgsql function by SESSIONS sessions at once, which share nothing: call_rate SESSIONS CALLS
-call_rate() {
-    local session pids=() file=$CLUSTER_DIR/calls
+# How often per second SESSIONS sessions together do what the SQL of each does TIMES times; SESSION in it is the number of the session,
+# from 0: sessions_rate SESSIONS TIMES SQL
+sessions_rate() {
+    local session pids=() file=$CLUSTER_DIR/times
     rm -f "$file".*
-    for ((session = 1; session <= $1; session++)); do
+    for ((session = 0; session < $1; session++)); do
         psql -XqAt -v ON_ERROR_STOP=1 <<<"SELECT extract(epoch FROM clock_timestamp()) AS started \\gset
-            DO \$\$ BEGIN FOR n IN 1..$2 LOOP PERFORM bench.noop('{}'); END LOOP; END \$\$;
+            ${3//SESSION/$session};
             SELECT :started, extract(epoch FROM clock_timestamp())" -F ' ' >"$file.$session" &
         pids+=($!)
     done
     wait "${pids[@]}"
-    awk -v calls="$2" '{ if (!first || $1 < first) first = $1; if ($2 > last) last = $2 } END { printf "%d\n", NR * calls / (last - first) }' "$file".*
+    awk -v times="$2" '{ if (!first || $1 < first) first = $1; if ($2 > last) last = $2 } END { printf "%d\n", NR * times / (last - first) }' "$file".*
+}
+
+# Calls of a no-op plpgsql function: call_rate SESSIONS CALLS, of each
+call_rate() { sessions_rate "$1" "$2" "DO \$\$ BEGIN FOR n IN 1..$2 LOOP PERFORM bench.noop('{}'); END LOOP; END \$\$"; }
+
+# Jobs deleted and run, by a statement of each session for its part of them: delete_rate SESSIONS JOBS
+delete_rate() {
+    local first part=$(($2 / $1))
+    clean_slate
+    fill_raw $((part * $1))
+    settle
+    first=$(sql "SELECT min(id) FROM bench.raw_job")
+    sessions_rate "$1" "$part" "DO \$\$ DECLARE p jsonb; BEGIN
+        FOR p IN DELETE FROM bench.raw_job WHERE id BETWEEN $first + SESSION * $part AND $first + (SESSION + 1) * $part - 1 RETURNING payload LOOP
+            PERFORM bench.noop(p);
+        END LOOP; END \$\$"
 }
 
 # What this machine and this server can do at all; docs/performance.md compares with it.
@@ -547,6 +570,7 @@ measure_limits() {
     record "rows inserted, INSERT ... SELECT, no index" /s PostgreSQL "$(statement_rate "$rows" "INSERT INTO bench.effect SELECT generate_series(1, $rows)")"
     record "jobs inserted, INSERT ... SELECT, 4 indexes" /s PostgreSQL "$(statement_rate "$rows" "INSERT INTO bench.raw_job (run_at, created_at, priority, attempts, max_attempts, task_identifier, queue_name, payload)
         SELECT now(), now(), 0, 0, 8, 'bench_noop', 'bulk', p FROM unnest($column) p")"
+    record "jobs deleted and run, one statement each of two sessions" /s PostgreSQL "$(delete_rate 2 $((5 * rows)))" "one session" "$(delete_rate 1 $((5 * rows)))"
     clean_slate
     fill_raw "$rows"
     settle

@@ -84,29 +84,16 @@ COMMENT ON FUNCTION backfill._raise(text, text, text, text, text) IS 'Raise an e
 
 -- --- Which node ---
 
-CREATE FUNCTION backfill._choose(slot smallint, tried smallint[])
-RETURNS backfill.node
+CREATE FUNCTION backfill._raise_no_node()
+RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    chosen backfill.node;
 BEGIN
-    IF slot IS NULL THEN
-        SELECT n.* INTO chosen
-          FROM backfill.slot s JOIN backfill.node n ON n.number = s.node
-         WHERE s.slot < 0 AND s.slot = -1 - s.node AND s.moving_to IS NULL AND s.node <> ALL (tried)
-         ORDER BY n.silent_since IS NOT NULL, pg_catalog.random() LIMIT 1;
-    ELSE
-        SELECT n.* INTO chosen FROM backfill.slot s JOIN backfill.node n ON n.number = s.node WHERE s.slot = _choose.slot;
-    END IF;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the router has no node that takes jobs'
-            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See backfill.nodes, and backfill.add_node().';
-    END IF;
-    RETURN chosen;
+    RAISE EXCEPTION 'the router has no node that takes jobs'
+        USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'See backfill.nodes, and backfill.add_node().';
 END;
 $$;
-COMMENT ON FUNCTION backfill._choose(smallint, smallint[]) IS 'The node of a slot; of NULL: any that takes jobs, but none of those tried.';
+COMMENT ON FUNCTION backfill._raise_no_node() IS 'Say that there is no node for a job.';
 
 -- Says what to do after a failure, by what it adds to `tried`: a node that cannot be reached, or -1 for a look at a slot
 -- that was being moved. Then the caller tries again. Else it raises.

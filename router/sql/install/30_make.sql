@@ -49,8 +49,9 @@ END;
 $$;
 
 -- The public function: `body` is in PL/pgSQL; in it {call} is the call of _at_NAME on the node n, {slot_call} the same with a slot,
--- {ids_call} with those of job_ids or dlq_ids that the node may have, {page_call} with the node's cursor, and {failed} the handler of
--- errors up to the point where it raises.
+-- {ids_call} with those of job_ids or dlq_ids that the node may have, {page_call} with the node's cursor, {choose} the
+-- statements that make n the node of to_slot (NULL: any that takes jobs, but none of those tried), and {failed} the handler of errors up
+-- to the point where it raises.
 CREATE FUNCTION backfill._make_function(name text, arguments text, result text, comment text, declarations text, body text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -62,14 +63,24 @@ DECLARE
     handler text := 'EXCEPTION WHEN OTHERS OR query_canceled THEN
             GET STACKED DIAGNOSTICS s = RETURNED_SQLSTATE, m = MESSAGE_TEXT, d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
             time_is_up := m ~ ''^PL/Proxy function [^:]*: query timeout'';';
-    is_set boolean := result ~ '^(SETOF|TABLE)';
+    -- Each routed enqueue does this: to call a function for it would cost more than it does itself.
+    choose text := 'IF to_slot IS NULL THEN
+            SELECT c.* INTO n FROM backfill.slot p JOIN backfill.node c ON c.number = p.node
+             WHERE p.slot < 0 AND p.slot = -1 - p.node AND p.moving_to IS NULL AND p.node <> ALL (tried)
+             ORDER BY c.silent_since IS NOT NULL, pg_catalog.random() LIMIT 1;
+        ELSE
+            SELECT c.* INTO n FROM backfill.slot p JOIN backfill.node c ON c.number = p.node WHERE p.slot = to_slot;
+        END IF;
+        IF NOT FOUND THEN
+            PERFORM backfill._raise_no_node();
+        END IF;';
 BEGIN
-    body := pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(body,
+    body := pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(body,
         '{call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', passed))),
         '{ids_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', pg_catalog.regexp_replace(passed, '^\w+\.\w+_ids', 'n.ids')))),
         '{page_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', pg_catalog.replace(passed, name || '.cursor', '(cursors ->> n.number::text)')))),
         '{slot_call}', pg_catalog.format('backfill._at_%s(%s)', name, pg_catalog.concat_ws(', ', 'n.number', 'n.key', 'n.mark', 'coalesce(to_slot, -1 - n.number)', 'backfill._headers()', passed))),
-        '{failed}', handler), '{raise}', 'PERFORM backfill._raise(n.name, s, m, d, h);');
+        '{choose}', choose), '{failed}', handler), '{raise}', 'PERFORM backfill._raise(n.name, s, m, d, h);');
     EXECUTE pg_catalog.format('CREATE FUNCTION backfill.%s(%s) RETURNS %s LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS %L',
         name, arguments, result, pg_catalog.format('
 #variable_conflict use_column
@@ -128,10 +139,7 @@ BEGIN
         pg_catalog.format('%s to_slot smallint := %s; tried smallint[] := ''{}''; %s',
                CASE WHEN task IS NOT NULL THEN pg_catalog.format('job_queue text := coalesce(%s, (SELECT t.queue_name FROM backfill.task_queue t WHERE t.task_identifier = %s));', queue, task) ELSE '' END, slot,
                CASE WHEN columns IS NOT NULL AND result !~ '^SETOF' THEN pg_catalog.format('r %s;', result) ELSE '' END), before || pg_catalog.format('LOOP
-        SELECT c.* INTO n FROM backfill.slot p JOIN backfill.node c ON c.number = p.node WHERE p.slot = to_slot;
-        IF NOT FOUND THEN
-            n := backfill._choose(to_slot, tried);
-        END IF;
+        {choose}
         BEGIN
             %s
         {failed}
@@ -316,12 +324,12 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     PERFORM backfill._make_call(name, arguments, result);
-    PERFORM backfill._make_function(name, arguments, result, comment, 'tried smallint[] := ''{}'';', 'LOOP
-        n := backfill._choose(NULL, tried);
+    PERFORM backfill._make_function(name, arguments, result, comment, 'to_slot smallint; tried smallint[] := ''{}'';', 'LOOP
+        {choose}
         BEGIN
             RETURN {call};
         {failed}
-            tried := backfill._tried(NULL, n.number, n.name, tried, s, m, d, h);
+            tried := backfill._tried(to_slot, n.number, n.name, tried, s, m, d, h);
         END;
     END LOOP;');
 END;

@@ -48,13 +48,13 @@ COMMENT ON FUNCTION backfill.enqueue_bulk_with_retries(text, jsonb, text) IS 'En
 
 SELECT backfill._make_call('enqueue_jobs', 'jobs jsonb', 'SETOF bigint', NULL, true);
 SELECT backfill._make_function('_enqueue_jobs_of_slot', 'jobs jsonb, jobs_slot smallint', 'SETOF bigint', 'Enqueue jobs of one slot; NULL: on any node.',
-    'tried smallint[] := ''{}'';', 'LOOP
-        n := backfill._choose(jobs_slot, tried);
+    'to_slot smallint := jobs_slot; tried smallint[] := ''{}'';', 'LOOP
+        {choose}
         BEGIN
-            RETURN QUERY SELECT f FROM backfill._at_enqueue_jobs(n.number, n.key, n.mark, coalesce(jobs_slot, -1 - n.number), backfill._headers(), jobs) f;
+            RETURN QUERY SELECT f FROM backfill._at_enqueue_jobs(n.number, n.key, n.mark, coalesce(to_slot, -1 - n.number), backfill._headers(), jobs) f;
             RETURN;
         {failed}
-            tried := backfill._tried(jobs_slot, n.number, n.name, tried, s, m, d, h);
+            tried := backfill._tried(to_slot, n.number, n.name, tried, s, m, d, h);
         END;
     END LOOP;');
 

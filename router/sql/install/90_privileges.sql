@@ -16,7 +16,7 @@ BEGIN ATOMIC
     SELECT CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, p.oid::pg_catalog.regprocedure::text, 'EXECUTE'
       FROM pg_catalog.pg_proc p
      WHERE p.pronamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'backfill')
-       AND (p.proname = ANY ('{_slot_of,_slot_of_schedule,_queue_of,_failure,_raise,_choose,_tried,_nodes,_nodes_of,_node_of_token,_warn,_raise_failures,_headers,version,priority,priority_band,backoff_delay,_at_priority,_at_priority_band,_at_backoff_delay}'::name[])
+       AND (p.proname = ANY ('{_slot_of,_slot_of_schedule,_queue_of,_failure,_raise,_raise_no_node,_tried,_nodes,_nodes_of,_node_of_token,_warn,_raise_failures,_headers,version,priority,priority_band,backoff_delay,_at_priority,_at_priority_band,_at_backoff_delay}'::name[])
         OR CASE _bundle.bundle
            WHEN 'producer' THEN backfill._public_name(p.proname) = ANY ('{enqueue,enqueue_fast,enqueue_bulk,enqueue_emergency,enqueue_critical,enqueue_fast_with_retries,enqueue_bulk_with_retries,enqueue_serial,enqueue_many,enqueue_jobs,enqueue_once,add_job,add_jobs,remove_job}'::text[])
            WHEN 'consumer' THEN backfill._public_name(p.proname) = ANY ('{claim_jobs,oldest_ready_jobs,heartbeat,fail_job,snooze_job,release_jobs,get_job,list_jobs,job_details,list_queues,queue_details,list_tasks,jobs,queues,tasks}'::text[])
