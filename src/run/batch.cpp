@@ -146,18 +146,19 @@ class Batch final : public JobClaimer
     void read() override
     {
         const TimestampTz start = GetCurrentTimestamp();
+        const int candidates = pace_.candidates(room(start));
         snapshot_.renew();
-        next_.read(snapshot_, pace_.candidates());
+        next_.read(snapshot_, candidates);
         /* If they are fast, it seems. Executors that look at the same moment read the same ones:
          * the first to say so keeps them, the other looks again. */
         const bool is_fast = result_.jobs > 0 || jobs_of_last_batch >= kManyJobs;
         if (is_fast && next_.is_overtaken(share_read_ahead(true))) {
-            next_.read(snapshot_, pace_.candidates());
+            next_.read(snapshot_, candidates);
             (void) share_read_ahead(true);
         }
         /* There is no dispatcher that would sweep for a session. */
         if (next_.empty() && options_.session == SessionKind::kUser)
-            next_.sweep(snapshot_, pace_.candidates());
+            next_.sweep(snapshot_, candidates);
         const TimestampTz end = GetCurrentTimestamp();
         pace_.note_look(start, end);
         looking_takes_long = pace_.looking_takes_long();
@@ -165,6 +166,17 @@ class Batch final : public JobClaimer
             started_ = end; /* looking is no reason to stop after one job */
             looked_us_ = end - start;
         }
+    }
+
+    /* How many more jobs there may be time for, to judge by those before; some more, because others
+     * may run what was read. */
+    int64 room(TimestampTz now) const
+    {
+        const int64 spent = now - started_;
+        if (result_.jobs == 0 || spent <= 0)
+            return PG_INT32_MAX;
+        const int64 left = Max(options_.time_limit_us - spent, 0);
+        return (left * result_.jobs / spent) * 5 / 4;
     }
 
     void look_at(int64 id) override

@@ -28,6 +28,15 @@ TEST_CASE("the first look reads half of what the last batch has run, as a power 
         CHECK(LookPace(false, jobs).candidates() == expected);
 }
 
+TEST_CASE("no look reads more than the batch has room for, but a few")
+{
+    LookPace pace(false, 1000);
+    CHECK(pace.candidates(1000) == 256);
+    CHECK(pace.candidates(100) == 100);
+    CHECK(pace.candidates(0) == 16);
+    CHECK(LookPace(true, 1000).candidates(100) == 1024);
+}
+
 TEST_CASE("where looking takes long, one look reads as many as possible")
 {
     LookPace pace(true, 0);

@@ -24,12 +24,14 @@ class LookPace
             next_ *= 2;
     }
 
-    /* How many to read next. */
-    int candidates() const
+    /* How many to read next, if the batch has room for so many jobs. */
+    int candidates(std::int64_t room = kMost) const
     {
         if (reads_few_)
             return kFirst;
-        return looking_takes_long_ ? kMost : next_;
+        return looking_takes_long_
+                   ? kMost
+                   : static_cast<int>(std::clamp<std::int64_t>(room, kFirst, next_));
     }
     void note_look(std::int64_t start, std::int64_t end)
     {
