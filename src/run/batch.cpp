@@ -9,6 +9,7 @@
 #include "backfill/dequeue/next_job.hpp"
 #include "backfill/guc.hpp"
 #include "backfill/run/job_claimer.hpp"
+#include "backfill/run/own_tasks.hpp"
 #include "backfill/run/task_record.hpp"
 #include "backfill/settle/crash_charge.hpp"
 #include "backfill/settle/settle.hpp"
@@ -23,7 +24,7 @@ namespace
 
 /* How long others pass over what an executor has read ahead, which it runs in far less. */
 constexpr int64 kReadAheadUs = 10000;
-/* A batch of so many says that jobs are fast. */
+/* A batch of this many says that jobs are fast. */
 constexpr int kManyJobs = 64;
 /* PostgreSQL caches 64 subtransaction ids per backend; more slow down the snapshots of
  * all sessions. Only subtransactions that wrote have one. */
@@ -41,22 +42,10 @@ struct Undone {
 bool looking_takes_long = false;
 int jobs_of_last_batch = 0;
 
-/* The tasks whose handlers the current user's executors run. */
-std::vector<std::string_view> own_tasks(const Config &config, const BatchOptions &options)
+/* A procedure needs a session without a transaction around it, and others have to see its claim. */
+std::vector<std::string_view> tasks_of(const Config &config, const BatchOptions &options)
 {
-    std::vector<std::string_view> names;
-    for (const Task &task : config.tasks()) {
-        const bool wanted =
-            options.tasks.empty() || std::find(options.tasks.begin(), options.tasks.end(),
-                                               task.identifier) != options.tasks.end();
-        /* A procedure needs a session without a transaction around it, and others have to see its
-         * claim. */
-        const bool possible =
-            !task.handler.is_procedure || (options.observer != nullptr && options.procedures);
-        if (wanted && possible && task.has_handler() && task.run_as_oid == GetUserId())
-            names.push_back(task.identifier);
-    }
-    return names;
+    return own_tasks(config, options.tasks, options.observer != nullptr && options.procedures);
 }
 
 class Batch final : public JobClaimer
@@ -89,7 +78,7 @@ class Batch final : public JobClaimer
   private:
     Batch(const BatchOptions &options, BatchResult &result,
           const std::shared_ptr<const Config> &config)
-        : JobClaimer(PermitUser::kRunner, config, own_tasks(*config, options),
+        : JobClaimer(PermitUser::kRunner, config, tasks_of(*config, options),
                      options.session == SessionKind::kExecutor ? Reader::kExecutor
                                                                : Reader::kSession),
           options_(options), result_(result), started_(GetCurrentTimestamp())
@@ -138,7 +127,7 @@ class Batch final : public JobClaimer
         std::shared_ptr<const Config> latest = config();
         if (latest == config_)
             return;
-        next_.set_tasks(own_tasks(*latest, options_));
+        next_.set_tasks(tasks_of(*latest, options_));
         config_ = std::move(latest);
         exclude_paused_queues();
     }

@@ -116,8 +116,8 @@ void publish_progress(double fraction, const char *message) noexcept
     strlcpy(report->progress_message, message, sizeof(report->progress_message));
 }
 
-/* The number is given out under the lock, so that one who gets a later number and then copies the
- * others' sees this. */
+/* The number is given out under the lock, so that an executor that gets a later number and then
+ * copies the others' sees this. */
 uint64 publish_read_ahead(const core::ReadAhead &read_ahead, TimestampTz until) noexcept
 {
     if (slot_number < 0)

@@ -24,7 +24,7 @@ class LookPace
             next_ *= 2;
     }
 
-    /* How many to read next, if the batch has room for so many jobs. */
+    /* How many to read next, if the batch has room for `room` jobs. */
     int candidates(std::int64_t room = kMost) const
     {
         if (reads_few_)
