@@ -35,8 +35,9 @@ MODULE_big = backfill
 SOURCES := $(call files_in_top,src/*.cpp src/*/*.cpp bgworker/*.cpp)
 # All files of a directory are compiled as one, which halves the time: most of a compilation are headers.
 OBJS = $(sort $(patsubst %/,%.o,$(dir $(SOURCES))))
-# $(call files_of,src/api.o)
+# $(call files_of,src/api.o), named from the sources' directory; $(call paths_of,src/api.o), from here.
 files_of = $(foreach file,$(SOURCES),$(if $(filter $(1:.o=/),$(dir $(file))),$(file)))
+paths_of = $(if $(filter-out .,$(TOP)),$(addprefix $(TOP)/,$(call files_of,$(1))),$(call files_of,$(1)))
 # PostgreSQL's, Boost's and C++'s headers are compiled once, and so are the headers of ours that two
 # thirds of the files need. src/core must not see them.
 PG_HEADER = src/precompiled.hpp
@@ -90,9 +91,9 @@ vpath %.map $(TOP)
 vpath %.control $(TOP)
 vpath Makefile $(TOP)
 
-# Nothing that was built for another server, or by another compiler, is used again.
+# Nothing that was built for another server, by another compiler, or of other files is used again.
 .build-id: FORCE
-	@id="$$($(PG_CONFIG) --version) $$($(PG_CONFIG) --includedir-server) $$($(CXX) --version | head -n 1)"; \
+	@id="$$($(PG_CONFIG) --version) $$($(PG_CONFIG) --includedir-server) $$($(CXX) --version | head -n 1) $(SOURCES)"; \
 	[ "$$id" = "$$(cat $@ 2>/dev/null)" ] || printf '%s\n' "$$id" >$@
 .PHONY: FORCE
 FORCE:
@@ -104,7 +105,8 @@ endif
 
 $(foreach object,$(OBJS),$(eval $(object): $(call files_of,$(object))))
 $(OBJS): src/backfill.map backfill.control Makefile .build-id
-	printf '#include "%s"\n' $(filter %.cpp,$^) | $(CXX) $(CXXFLAGS) $(CPPFLAGS) -MF $(@:.o=.d) -MT $@ -x c++ -c -o $@ -
+	printf '#include "%s"\n' $(call paths_of,$@) | $(CXX) $(CXXFLAGS) $(CPPFLAGS) -MF $(@:.o=.d) -MT $@ -x c++ -c -o $@ -
+	@printf '%s:\n' $(firstword $(call paths_of,$@)) >>$(@:.o=.d) # -MP leaves it out: make must do without it when it is gone
 $(PG_OBJS): $(PG_HEADER).gch
 $(PG_OBJS): private override CXXFLAGS += -include $(PG_HEADER)
 $(PG_HEADER).gch: $(PG_HEADER) backfill.control Makefile .build-id

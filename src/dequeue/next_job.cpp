@@ -101,7 +101,7 @@ core::ReadAhead NextJobs::read_ahead(bool with_rest) const
 
 bool NextJobs::is_overtaken(uint64 number) const
 {
-    if (candidates_.empty() || is_divided())
+    if (number == 0 || candidates_.empty() || is_divided())
         return false;
     const Candidate &first = candidates_.front();
     const auto others = bgworker::copy_read_aheads().all;

@@ -134,16 +134,18 @@ class Batch final : public JobClaimer
 
     void read() override
     {
-        const TimestampTz start = GetCurrentTimestamp();
+        TimestampTz start = GetCurrentTimestamp();
         const int candidates = pace_.candidates(room(start));
         snapshot_.renew();
         next_.read(snapshot_, candidates);
-        /* If they are fast, it seems. Executors that look at the same moment read the same ones:
-         * the first to say so keeps them, the other looks again. */
-        const bool is_fast = result_.jobs > 0 || jobs_of_last_batch >= kManyJobs;
-        if (is_fast && next_.is_overtaken(share_read_ahead(true))) {
-            next_.read(snapshot_, candidates);
-            (void) share_read_ahead(true);
+        /* Executors that look at the same moment read the same: the later to say so looks again. */
+        if (result_.jobs > 0 || jobs_before_ >= kManyJobs) {
+            const uint64 number = share_read_ahead(true);
+            if (!pace_.looks_for_better() && next_.is_overtaken(number)) {
+                start = GetCurrentTimestamp();
+                next_.read(snapshot_, candidates);
+                (void) share_read_ahead(true);
+            }
         }
         /* There is no dispatcher that would sweep for a session. */
         if (next_.empty() && options_.session == SessionKind::kUser)
@@ -157,15 +159,11 @@ class Batch final : public JobClaimer
         }
     }
 
-    /* How many more jobs there may be time for, to judge by those before; some more, because others
-     * may run what was read. */
     int64 room(TimestampTz now) const
     {
-        const int64 spent = now - started_;
-        if (result_.jobs == 0 || spent <= 0)
-            return PG_INT32_MAX;
-        const int64 left = Max(options_.time_limit_us - spent, 0);
-        return (left * result_.jobs / spent) * 5 / 4;
+        const int64 in_time = core::LookPace::room(result_.jobs, now - started_,
+                                                   Max(options_.time_limit_us, looked_us_));
+        return options_.max_jobs > 0 ? Min(in_time, options_.max_jobs - result_.jobs) : in_time;
     }
 
     void look_at(int64 id) override
@@ -191,6 +189,8 @@ class Batch final : public JobClaimer
             !set_aside::is_empty() && set_aside::find(set_aside::Kind::kJob, row.id()).has_value();
         is_slow_ = task_->handler.is_procedure || failed_before_ ||
                    TaskRecord::of(task_->identifier).may_be_slow();
+        if (is_slow_ && result_.jobs == 0 && shares_read_ahead_)
+            (void) share_read_ahead(false); /* the others take what is behind it */
         if (!is_slow_ || result_.jobs == 0)
             return Choice::kTake;
         result_.more = true;
@@ -376,7 +376,8 @@ class Batch final : public JobClaimer
     TimestampTz started_;
     /* What took looked_us_ to find is run for as long, lest looking takes all the time. */
     int64 looked_us_ = 0;
-    core::LookPace pace_{looking_takes_long, jobs_of_last_batch};
+    const int jobs_before_ = std::exchange(jobs_of_last_batch, 0); /* none if it did not end well */
+    core::LookPace pace_{looking_takes_long, jobs_before_};
     int writers_ = 0;
     bool shares_read_ahead_ = false;
     bool has_told_ = false; /* other processes and the log of what a job has come to */

@@ -78,6 +78,15 @@ for object in src/core.o src/commit.o; do
     ok "$(cmp -s "$scratch/one/$object" "$scratch/the other/$object" && echo yes)" "$object is the same, byte for byte, in both"
 done
 
+# A directory's files are compiled as one: also after one has come or gone, elsewhere, too.
+echo 'int additional() { return 1; }' >"$scratch/sources/src/core/additional.cpp"
+touch -d '2020-01-01' "$scratch/sources/src/core/additional.cpp"
+is "$(make -s -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" src/core.o 2>&1)" '' 'with a file more'
+like "$(nm "$below/src/core.o")" '*additional*' 'it is compiled, too, although it is old'
+rm "$scratch/sources/src/core/additional.cpp"
+is "$(make -s -C "$below" -f ../Makefile VPATH=.. PG_CONFIG="$PG_CONFIG" src/core.o 2>&1)" '' 'and without it again'
+like "$(nm "$below/src/core.o" | grep -c additional)" 0 'it is gone'
+
 if git -C "$BACKFILL_ROOT" rev-parse HEAD >/dev/null 2>&1; then
     is "$(elsewhere dist)" '' 'make dist'
     files=$(python3 -m zipfile -l "$elsewhere/backfill-$version.zip")

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <utility>
 
 using namespace backfill::core;
@@ -35,6 +36,19 @@ TEST_CASE("no look reads more than the batch has room for, but a few")
     CHECK(pace.candidates(100) == 100);
     CHECK(pace.candidates(0) == 16);
     CHECK(LookPace(true, 1000).candidates(100) == 1024);
+}
+
+TEST_CASE("there is room for what would run in the time that is left, and a quarter more")
+{
+    constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
+    CHECK(LookPace::room(0, 100, 5000) == 1024);
+    CHECK(LookPace::room(100, 0, 5000) == 1024);
+    CHECK(LookPace::room(100, 2500, 5000) == 125);
+    CHECK(LookPace::room(100, 5000, 5000) == 0);
+    CHECK(LookPace::room(100, 9000, 5000) == 0);
+    CHECK(LookPace::room(1, 4999, 5000) == 0);
+    for (const int jobs : {1, 2, 3, 1000, std::numeric_limits<int>::max()})
+        CHECK(LookPace::room(jobs, 1000, kNoLimit) == 1024);
 }
 
 TEST_CASE("where looking takes long, one look reads as many as possible")

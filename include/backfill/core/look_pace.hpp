@@ -24,6 +24,17 @@ class LookPace
             next_ *= 2;
     }
 
+    /* How many more jobs a batch has time for, to judge by the `jobs` that took `spent` of `limit`;
+     * some more, because others may run what was read. */
+    static std::int64_t room(int jobs, std::int64_t spent, std::int64_t limit)
+    {
+        if (jobs == 0 || spent <= 0)
+            return kMost;
+        const double left = static_cast<double>(std::max<std::int64_t>(limit - spent, 0));
+        return static_cast<std::int64_t>(
+            std::min(1.25 * left * jobs / static_cast<double>(spent), double{kMost}));
+    }
+
     /* How many to read next, if the batch has room for `room` jobs. */
     int candidates(std::int64_t room = kMost) const
     {
@@ -43,6 +54,7 @@ class LookPace
         looking_takes_long_ = end - start > kLong;
         next_ = std::min(next_ * 2, kMost);
     }
+    bool looks_for_better() const { return reads_few_; }
     bool looking_takes_long() const { return looking_takes_long_; }
     /* Whether a better job is reason enough to give up what was read, and look again. */
     bool may_give_up(std::int64_t now) const { return now >= keeps_until_; }
