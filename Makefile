@@ -33,7 +33,7 @@ EXTENSION = backfill
 EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(TOP)/backfill.control)
 MODULE_big = backfill
 SOURCES := $(call files_in_top,src/*.cpp src/*/*.cpp bgworker/*.cpp)
-# All files of a directory are compiled as one, which halves the time: most of a compilation are headers.
+# All files of a directory are compiled as one, which saves a third of the time: most of a compilation are headers.
 OBJS = $(sort $(patsubst %/,%.o,$(dir $(SOURCES))))
 # $(call files_of,src/api.o), named from the sources' directory; $(call paths_of,src/api.o), from here.
 files_of = $(foreach file,$(SOURCES),$(if $(filter $(1:.o=/),$(dir $(file))),$(file)))
