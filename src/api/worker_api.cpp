@@ -2,6 +2,7 @@
 #include "backfill/call/deferred_events.hpp"
 #include "backfill/commit/wake.hpp"
 #include "backfill/config/queue_config.hpp"
+#include "backfill/dequeue/queue_gate.hpp"
 #include "backfill/pg/waiting.hpp"
 #include "backfill/run/batch.hpp"
 #include "backfill/shmem/shared_state.hpp"
@@ -82,6 +83,8 @@ BACKFILL_FUNCTION(backfill_process_available_jobs)
         pg::call([] { CHECK_FOR_INTERRUPTS(); });
     }
     pg::call([] { SPI_finish(); });
+    if (!max_jobs || processed < *max_jobs)
+        queue::QueueGate::tell_if_exhausted("process_available_jobs()");
 
     const Datum value = Int64GetDatum(processed);
     const bool is_null = false;

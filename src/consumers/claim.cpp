@@ -68,6 +68,8 @@ class Claimer final : public JobClaimer
                 break;
             lease(*job);
         }
+        if (claimed_.empty())
+            gate_.tell_if_exhausted("claim_jobs()");
         close();
         return std::move(claimed_);
     }

@@ -98,6 +98,18 @@ std::optional<int> QueueGate::lease(const JobRow &row)
     return permits_.lease(row.text_or_empty(Column::kQueueName));
 }
 
+void QueueGate::tell_if_exhausted(const char *function)
+{
+    if (!is_exhausted())
+        return;
+    pg::call([&] {
+        ereport(NOTICE,
+                (errmsg("%s may have left ready jobs", function),
+                 errdetail("This transaction holds as many permits of queues as one may hold."),
+                 errhint("Commit, and call it again.")));
+    });
+}
+
 bool is_queue_open(const QueueLimit &limit, std::string_view queue, JobTable &table, bool tell,
                    std::optional<TimestampTz> &later)
 {

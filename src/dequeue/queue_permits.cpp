@@ -27,26 +27,60 @@ constexpr int kMostPermits = 1000;
 /* This many permits are asked for one by one; to look for more, all locks are read. */
 constexpr int kFewPermits = 64;
 
-/* What this one has got, or more; forgotten at its end. Plain data: the callbacks must not fail. */
+/* What this transaction has got; forgotten at its end. Plain data: the callbacks must not fail. */
 struct TakenPermits {
+    struct Permit {
+        core::QueueHash queue;
+        int level; /* how deep in savepoints it was taken */
+    };
     int count;
-    int level; /* how deep in savepoints they were taken, at most */
-    core::QueueHash queues[kMostPermits];
+    bool more; /* than fit */
+    int level; /* the deepest */
+    Permit permits[kMostPermits];
 
     void add(std::string_view queue_name) noexcept
     {
-        if (count < kMostPermits)
-            queues[count] = low_water::hash_of(queue_name);
-        count++;
         level = Max(level, GetCurrentTransactionNestLevel());
+        if (count < kMostPermits)
+            permits[count++] = {low_water::hash_of(queue_name), GetCurrentTransactionNestLevel()};
+        else
+            more = true;
     }
     /* Others are about to get them. */
     void note_changes() const noexcept
     {
-        if (count > kMostPermits)
+        if (more)
             queue_changes::note_all();
-        for (int i = 0; i < Min(count, kMostPermits); i++)
-            queue_changes::note(queues[i]);
+        for (int i = 0; i < count; i++)
+            queue_changes::note(permits[i].queue);
+    }
+    void note_prepared() const noexcept
+    {
+        if (more)
+            queue_changes::note_always_all();
+        for (int i = 0; i < count; i++)
+            queue_changes::note_always(permits[i].queue);
+    }
+    void forget() noexcept
+    {
+        count = level = 0;
+        more = false;
+    }
+    void on_savepoint_released(int released) noexcept
+    {
+        level = released - 1;
+        for (int i = 0; i < count; i++)
+            permits[i].level = Min(permits[i].level, level);
+    }
+    /* The locks of what was taken within it are gone. */
+    void on_rollback_to_savepoint(int aborted) noexcept
+    {
+        note_changes();
+        level = aborted - 1;
+        count = static_cast<int>(
+            std::remove_if(permits, permits + count,
+                           [&](const Permit &permit) { return permit.level >= aborted; }) -
+            permits);
     }
 };
 TakenPermits taken;
@@ -68,11 +102,10 @@ LOCKTAG counting_tag(const QueueLimit &limit)
     return pg::lock_tag(kQueueCountingClass, static_cast<uint32>(limit.queue_id), 0);
 }
 
-/* True also if this transaction holds the permit already. */
-bool try_permit(int32 queue_id, int permit)
+LockAcquireResult try_permit(int32 queue_id, int permit)
 {
     const LOCKTAG tag = permit_tag(queue_id, permit);
-    return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+    return LockAcquire(&tag, ExclusiveLock, false, true);
 }
 
 /* Once for every time that this transaction has got it. */
@@ -172,27 +205,23 @@ void on_transaction_end(XactEvent event, void *) noexcept
         taken.note_changes();
         break;
     case XACT_EVENT_PREPARE:
-        for (int i = 0; i < Min(taken.count, kMostPermits); i++)
-            queue_changes::note_always(taken.queues[i]);
-        if (taken.count > kMostPermits)
-            queue_changes::note_always_all();
+        taken.note_prepared();
         break;
     default:
         return;
     }
-    taken.count = taken.level = 0;
+    taken.forget();
 }
 
-/* Permits that were taken within a savepoint are given back with it. */
 void on_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) noexcept
 {
     const int level = GetCurrentTransactionNestLevel();
-    if ((event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB) ||
-        taken.level < level)
+    if (taken.level < level)
         return;
     if (event == SUBXACT_EVENT_ABORT_SUB)
-        taken.note_changes();
-    taken.level = level - 1; /* at least what was taken there, perhaps more */
+        taken.on_rollback_to_savepoint(level);
+    else if (event == SUBXACT_EVENT_COMMIT_SUB)
+        taken.on_savepoint_released(level);
 }
 
 } // namespace
@@ -246,7 +275,8 @@ QueuePermits::Entry QueuePermits::enter(QueueLimit limit, std::string_view queue
     }
     if (!queue.held)
         return Entry::kFull;
-    taken.add(queue_name);
+    if (queue.is_new)
+        taken.add(queue_name);
     wake::announce_permits();
     return Entry::kEntered;
 }
@@ -255,7 +285,7 @@ QueuePermits::Entry QueuePermits::take(const QueueLimit &limit, std::string_view
                                        Queue &queue, JobTable &table)
 {
     if (limit.concurrency == 0) {
-        lock(unlimited_tag(queue_name), unlimited_mode());
+        queue.is_new = lock(unlimited_tag(queue_name), unlimited_mode());
         queue.held = kNoPermit;
     } else if (is_settled(limit, queue_name, table)) {
         queue.held = take_permit(limit, queue_name, queue, table);
@@ -286,8 +316,11 @@ std::optional<int> QueuePermits::take_permit(const QueueLimit &limit, std::strin
         const int permit = (start + queue.tried++) % limit.concurrency;
         if (queue.leased && std::binary_search(queue.leased->begin(), queue.leased->end(), permit))
             continue;
-        if (!pg::call([&] { return try_permit(limit.queue_id, permit); }))
+        const LockAcquireResult result =
+            pg::call([&] { return try_permit(limit.queue_id, permit); });
+        if (result == LOCKACQUIRE_NOT_AVAIL)
             continue;
+        queue.is_new = result == LOCKACQUIRE_OK;
         /* Looked up only now: while we have the lock no consumer can lease it. */
         if (!table.is_permit_leased(queue_name, permit))
             return permit;

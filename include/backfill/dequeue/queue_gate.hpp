@@ -34,6 +34,8 @@ class QueueGate
     std::optional<int> lease(const JobRow &row);
     /* No more permits should be taken in this transaction. */
     static bool is_exhausted() { return QueuePermits::is_exhausted(); }
+    /* Tells the session then, as its function has found fewer jobs than there may be. */
+    static void tell_if_exhausted(const char *function);
 
   private:
     bool take_permit(const QueueLimit &limit, const JobRow &row);

@@ -70,6 +70,7 @@ class QueuePermits
   private:
     struct Queue {
         std::optional<int> held; /* the permit */
+        bool is_new = false;     /* not one that the transaction had before this object */
         int tried = 0;           /* permits that were tried in this round */
         std::optional<std::vector<int>> leased;
     };
