@@ -63,7 +63,8 @@ std::optional<Candidate> NextJobs::pop()
         return std::nullopt;
     is_reread_ = is_next_reread();
     const Candidate next = this->next();
-    const HintFault fault = next_hint_fault();
+    /* What a sweep has found is the truth by which faults are mended. */
+    const HintFault fault = reader_ == Reader::kSweep ? HintFault::kNone : next_hint_fault();
     if (fault == HintFault::kRepeated)
         return next;
     if (is_reread_) {
