@@ -85,6 +85,10 @@ for option in $(sed -nE 's/^ *(\{|[a-z]+_option\()"([a-z-]+)", .*/\2/p' web/src/
     like "$(tr -d '\\' <web/backfill-web.1)" "*--$option*" "the manual's page has --$option"
 done
 is "$(sed -nE '1s/^backfill \((.*)-[^-]*\) .*/\1/p' debian/changelog)" "$version" 'debian/changelog begins with the version of the control file'
+mapfile -t settings < <(grep -oE -- '-o [a-z_.]+=[^ ]+' debian/tests/installcheck | sed 's/^-o //')
+cluster_start fsync=off "${settings[@]}"
+is "$(test/lib/installcheck.sh 2>&1)" '' "the SQL tests accept a server with the settings of debian/tests/installcheck"
+cluster_stop
 is "$(sed -n 's/^## \([^ ]*\).*/\1/p' CHANGELOG.md | head -n 1)" "$version" 'and so does CHANGELOG.md'
 
 # --- Machines -------------------------------------------------------------------------------------
