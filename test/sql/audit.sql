@@ -11,7 +11,8 @@ SET backfill.fake_now = '2031-01-01 11:00:00+00';
 SELECT backfill.set_queue('till', 5), backfill.set_queue('till', 10), backfill.pause_queue('till');
 SET backfill.fake_now = '2031-01-01 12:00:00+00';
 SELECT backfill.cancel_job(backfill.enqueue('note', '{"a": 1}', 'till'));
-SELECT id, at, actor = session_user AS by_us, role = current_user AS as_us, application_name, client_addr, action, kind, objects, count, job_id FROM backfill.audit ORDER BY id;
+SELECT id, at, actor = session_user AS by_us, role = current_user AS as_us, application_name,
+       client_addr IS NOT DISTINCT FROM inet_client_addr() AS from_here, action, kind, objects, count, job_id FROM backfill.audit ORDER BY id;
 SELECT action, before, after FROM backfill.audit WHERE kind IN ('queue', 'job') ORDER BY id;
 
 -- A page as JSON; which role it was differs between machines.
@@ -22,7 +23,7 @@ BEGIN
     EXECUTE format('SELECT backfill.list_audit(%s)', array_to_string(arguments, ', ')) INTO page;
     RETURN QUERY SELECT (SELECT string_agg(e ->> 'id', ' ' ORDER BY n) FROM jsonb_array_elements(page -> 'entries') WITH ORDINALITY e(e, n)), page ->> 'next', page ->> 'cut_off';
 END $$;
-SELECT e - '{actor,role}'::text[] AS entry FROM jsonb_array_elements(backfill.list_audit("limit" => 2) -> 'entries') e;
+SELECT e - '{actor,role,client_addr}'::text[] AS entry, e ->> 'client_addr' IS NOT DISTINCT FROM host(inet_client_addr()) AS from_here FROM jsonb_array_elements(backfill.list_audit("limit" => 2) -> 'entries') e;
 SELECT jsonb_typeof(e -> 'actor') AS actor, jsonb_typeof(e -> 'id') AS id, jsonb_typeof(e -> 'count') AS count FROM jsonb_array_elements(backfill.list_audit("limit" => 1) -> 'entries') e;
 SELECT * FROM page();
 SELECT * FROM page($$'no such role'$$);
