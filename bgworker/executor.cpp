@@ -52,6 +52,7 @@ class Executor
      * without a savepoint that has failed, and with it the transaction. */
     struct UnchargedFailure {
         int64 job_id;
+        std::string task;
         core::ErrorInfo error;
         std::optional<queue::UndoneRun> undone = std::nullopt;
     };
@@ -153,6 +154,7 @@ void Executor::fill_transaction(queue::BatchResult &result)
         return;
     }
     result.current_id = uncharged_failure_->job_id;
+    result.current_task = uncharged_failure_->task;
     charge_failure();
     result.current_id = 0;
     result.more = true;
@@ -202,7 +204,7 @@ bool Executor::commit_batch(const queue::BatchResult &result)
         return true;
     abort_transaction();
     if (result.jobs == 1)
-        uncharged_failure_ = UnchargedFailure{result.last_job_id, *error};
+        uncharged_failure_ = UnchargedFailure{result.last_job_id, result.first_task, *error};
     else
         solo_jobs_ = result.jobs;
     return false;
@@ -221,7 +223,8 @@ void Executor::undo_batch(queue::BatchResult &result)
     undone_jobs_ = result.jobs;
     queue::UndoneRun &undone = *result.undone;
     if (is_charged)
-        uncharged_failure_ = {undone.job_id, *undone.run.result.error, std::move(undone)};
+        uncharged_failure_ = {undone.job_id, result.current_task, *undone.run.result.error,
+                              std::move(undone)};
 }
 
 /* Returns false if the transaction was aborted because of one job, which is set aside, or which had

@@ -257,13 +257,15 @@ class Batch final : public JobClaimer
     void settle_spent(TakenJob &job)
     {
         result_.jobs++;
+        result_.first_task = task_->identifier;
         result_.last_job_id = job.row.id();
         (void) settle(table_, *config_, job, ending::spent(*config_, job.row));
     }
 
     void start(const JobRow &row, const Task &task)
     {
-        result_.jobs++;
+        if (result_.jobs++ == 0)
+            result_.first_task = task.identifier;
         if (options_.observer != nullptr)
             options_.observer->job_starts(row, task);
     }
@@ -384,8 +386,9 @@ class Batch final : public JobClaimer
 };
 
 /* Takes the job with this id if it is waiting, and is_meant(found). */
-template <class IsMeant>
-std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id, const IsMeant &is_meant)
+template <class IsMeant = bool (*)(const FoundJob &)>
+std::optional<TakenJob> claim_by_id(
+    JobTable &table, int64 job_id, const IsMeant &is_meant = [](const FoundJob &) { return true; })
 {
     for (const FoundJob &found : table.find_by_id(job_id)) {
         if (!found.row.is_null(Column::kLeaseExpiresAt) || !is_meant(found))
@@ -394,11 +397,6 @@ std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id, const IsMeant
             return std::move(taken.job);
     }
     return std::nullopt;
-}
-
-std::optional<TakenJob> claim_by_id(JobTable &table, int64 job_id)
-{
-    return claim_by_id(table, job_id, [](const FoundJob &) { return true; });
 }
 
 } // namespace

@@ -253,7 +253,7 @@ start_tap() {
     as_server mkdir -p "$tree/tmp_check/$name/log" # from PostgreSQL 17 on the framework makes one level of it only
     as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" \
         TESTDATADIR="$tree/tmp_check/$name" TESTLOGDIR="$tree/tmp_check/$name/log" \
-        PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
+        PG_CONFIG="$PG_CONFIG" PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
         PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
         prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
         >"$work/tap-$name.log" 2>&1 </dev/null || status=$?

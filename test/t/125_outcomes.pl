@@ -151,12 +151,18 @@ $node->safe_psql('postgres', q{
 	CREATE SEQUENCE refusals;
 	CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('public.refusals') = 1 THEN RAISE 'not this time'; END IF; RETURN NEW; END $$;
 	SELECT backfill.set_retry_policy('short', 2, '1 hour', '1 hour', 1, 0), backfill.register_task('patient', 'counted(jsonb)', retry_policy => 'short', max_attempts => 9)});
-$job = $node->safe_psql('postgres', q{BEGIN; SELECT backfill.enqueue('patient', '{"fail": "P0001"}') AS id \gset
-	SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); SELECT :id;
-	CREATE TRIGGER refuse_once BEFORE INSERT ON backfill.job FOR EACH ROW WHEN (NEW.attempts = 6) EXECUTE FUNCTION refuse_once(); COMMIT});
-$node->wait_for_log(qr/CONTEXT:  job $job, task "patient", charged with an attempt/);
-wait_until($node, 'postgres', "SELECT attempts, state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $job", 'charged beyond its policy, a job waits', '6|scheduled|t');
-$node->safe_psql('postgres', "DROP TRIGGER refuse_once ON backfill.job; SELECT backfill.cancel_job($job)");
+# Also of one that has run without a savepoint.
+for my $savepoint (qw(on off))
+{
+	set_and_reload($node, 'backfill.savepoint_per_job', $savepoint);
+	$job = $node->safe_psql('postgres', q{BEGIN; ALTER SEQUENCE refusals RESTART; SELECT backfill.enqueue('patient', '{"fail": "P0001"}') AS id \gset
+		SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); SELECT :id;
+		CREATE TRIGGER refuse_once BEFORE INSERT ON backfill.job FOR EACH ROW WHEN (NEW.attempts = 6) EXECUTE FUNCTION refuse_once(); COMMIT});
+	$node->wait_for_log(qr/CONTEXT:  job $job, task "patient", charged with an attempt/);
+	wait_until($node, 'postgres', "SELECT attempts, state, run_at > now() + '50 minutes' FROM backfill.jobs WHERE id = $job", "savepoints $savepoint: charged beyond its policy, a job waits", '6|scheduled|t');
+	$node->safe_psql('postgres', "DROP TRIGGER refuse_once ON backfill.job; SELECT backfill.cancel_job($job)");
+}
+set_and_reload($node, 'backfill.savepoint_per_job', 'auto');
 
 # --- Neighbours of such a job in a batch.
 

@@ -70,8 +70,9 @@ struct BatchOptions {
 };
 
 struct BatchResult {
-    int jobs = 0;      /* how many ran to their end, failures included */
-    bool more = false; /* there may be further ready jobs */
+    int jobs = 0;           /* how many ran to their end, failures included */
+    bool more = false;      /* there may be further ready jobs */
+    std::string first_task; /* of the jobs */
     int64 last_job_id = 0;
     /* The only job of the batch, which the caller has to run after the commit. */
     std::optional<ProcedureClaim> procedure;
