@@ -105,7 +105,8 @@ void QueueGate::tell_if_exhausted(const char *function)
     pg::call([&] {
         ereport(NOTICE,
                 (errmsg("%s may have left ready jobs", function),
-                 errdetail("This transaction holds as many permits of queues as one may hold."),
+                 errdetail("This transaction holds %d permits of queues, as many as one may hold.",
+                           QueuePermits::count_held()),
                  errhint("Commit, and call it again.")));
     });
 }

@@ -236,6 +236,11 @@ LOCKMODE QueuePermits::unlimited_mode() const
     return user_ == PermitUser::kRunner ? AccessShareLock : RowExclusiveLock;
 }
 
+int QueuePermits::count_held()
+{
+    return taken.count;
+}
+
 bool QueuePermits::is_exhausted()
 {
     if (bgworker::my_slot_number() < 0)

@@ -59,6 +59,8 @@ class QueuePermits
     /* Whether this transaction has got as many locks on permits as one may: the server's table of
      * locks is shared by all sessions. */
     static bool is_exhausted();
+    /* How many it has got; of queues, not counting a queue again. */
+    static int count_held();
 
     /* Whether a permit is free now, or as good as free: its holder is just ending. Takes none;
      * for a process that runs no jobs itself. */
