@@ -69,8 +69,9 @@ is(said($session, enqueue('a')), 't', 'and this one by a new connection');
 thaw();
 is(status(), 'a ok,b ok,c ok', 'it is well');
 
-# --- It is slow: it cancels what it does, so that nothing is done.
+# --- It is slow: it cancels what it does, so that nothing is done. It may need long for that.
 
+ask(q{ALTER SERVER backfill OPTIONS (SET query_timeout '300')});
 my $lock = $a->background_psql('postgres');
 $lock->query_safe('BEGIN; LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE');
 like(said($session, enqueue('a')), qr/^ERROR:  canceled while node "a" was to answer/, 'a call that takes too long is canceled');
@@ -78,6 +79,7 @@ is($a->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query
 is(said($session, enqueue('b')), 't', 'and other nodes are called');
 $lock->quit;
 $session->quit;
+ask(q{ALTER SERVER backfill OPTIONS (SET query_timeout '2')});
 
 # --- The whole server hangs, also for new connections.
 
