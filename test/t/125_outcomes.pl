@@ -154,7 +154,8 @@ $node->safe_psql('postgres', q{
 # Also of one that has run without a savepoint.
 for my $savepoint (qw(on off))
 {
-	set_and_reload($node, 'backfill.savepoint_per_job', $savepoint);
+	$node->append_conf('postgresql.conf', "backfill.savepoint_per_job = $savepoint\n");
+	$node->restart; # so that no executor has yet to read it
 	$job = $node->safe_psql('postgres', q{BEGIN; ALTER SEQUENCE refusals RESTART; SELECT backfill.enqueue('patient', '{"fail": "P0001"}') AS id \gset
 		SELECT FROM backfill.reschedule_jobs(ARRAY[:id], attempts => 5); SELECT :id;
 		CREATE TRIGGER refuse_once BEFORE INSERT ON backfill.job FOR EACH ROW WHEN (NEW.attempts = 6) EXECUTE FUNCTION refuse_once(); COMMIT});
