@@ -380,6 +380,23 @@ package Backfill::Server;
 
 our @ISA = ('PostgreSQL::Test::Cluster');
 
+# The framework of PostgreSQL 17 copies the data directory that INITDB_TEMPLATE names instead of making a new
+# one each time, unless options are given; older frameworks are taught it here.
+sub init
+{
+	my ($self, %params) = @_;
+	my $template = $ENV{INITDB_TEMPLATE};
+	my $run = \&PostgreSQL::Test::Utils::system_or_bail;
+	no warnings 'redefine';
+	local *PostgreSQL::Test::Utils::system_or_bail = sub {
+		my ($program, @arguments) = @_;
+		return $run->('cp', '-a', $template, $self->data_dir) if $program eq 'initdb';
+		return $run->($program, @arguments);
+	  }
+	  if defined $template && !defined $params{extra};
+	return $self->SUPER::init(%params);
+}
+
 sub background_psql
 {
 	my ($self, @arguments) = @_;

@@ -229,6 +229,7 @@ run_tap() {
     if ((EUID == 0)); then
         chown -R postgres: "$tree"
     fi
+    make_data_template
     mapfile -t names < <(files_of test/t pl "$@")
     for name in "${names[@]}"; do
         while ((${#running[@]} >= TAP_JOBS)); do
@@ -245,15 +246,24 @@ run_tap() {
     done
 }
 
+# The data directory that new servers are copies of.
+make_data_template() {
+    as_server "$(server_dir bindir)/initdb" -D "$tree/data_template" -A trust -N >"$work/initdb.log" 2>&1 </dev/null || {
+        cat "$work/initdb.log" >&2
+        die "initdb failed"
+    }
+}
+
 # Run a TAP test of the copied tree, and leave its exit code beside its log. It has a directory for its
 # servers of its own.
 start_tap() {
     local name=$1 pgxs status=0
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
-    as_server mkdir -p "$tree/tmp_check/$name/log" # from PostgreSQL 17 on the framework makes one level of it only
-    as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree" \
-        TESTDATADIR="$tree/tmp_check/$name" TESTLOGDIR="$tree/tmp_check/$name/log" \
-        PG_CONFIG="$PG_CONFIG" PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
+    # Up to PostgreSQL 15 the framework knows TESTDIR only; later ones make one level of the other two.
+    as_server mkdir -p "$tree/tmp_check/$name/tmp_check/log"
+    as_server env -C "$tree" -u PGHOST -u PGUSER -u PGDATABASE PATH="$(server_dir bindir):$PATH" TESTDIR="$tree/tmp_check/$name" \
+        TESTDATADIR="$tree/tmp_check/$name/tmp_check" TESTLOGDIR="$tree/tmp_check/$name/tmp_check/log" \
+        PG_CONFIG="$PG_CONFIG" INITDB_TEMPLATE="$tree/data_template" PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-360}" PGCTLTIMEOUT="${PGCTLTIMEOUT:-360}" \
         PG_REGRESS="$pgxs/src/test/regress/pg_regress" top_builddir="$tree" PGPORT=65432 \
         prove --verbose -I "$pgxs/src/test/perl" -I test/lib "test/t/$name.pl" \
         >"$work/tap-$name.log" 2>&1 </dev/null || status=$?
@@ -277,7 +287,7 @@ record_ended_taps() {
         unset "running[$name]"
         record_tap tap "$name" "$work/tap-$name.log" "$status"
         if ((status != 0)); then
-            show_server_logs "$tree/tmp_check/$name/log" "$name"
+            show_server_logs "$tree/tmp_check/$name/tmp_check/log" "$name"
         fi
     done
 }

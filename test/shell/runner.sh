@@ -12,13 +12,14 @@ work=$(new_server_dir)
 # What run_tap would copy, and the tests that it would find. One is killed before it says how it ended.
 tar() { cat >/dev/null; }
 chown() { :; }
+make_data_template() { :; }
 files_of() { printf '%s\n' passes killed fails cut; }
 start_tap() {
     local status=0
     printf 'ok 1 - first\n' >"$work/tap-$1.log"
     case $1 in
     killed)
-        mkdir -p "$tree/tmp_check/$1/log"
+        mkdir -p "$tree/tmp_check/$1"
         kill -KILL "$BASHPID"
         ;;
     fails)

@@ -6,6 +6,8 @@
 # and copy the file (the server's user writes it) to docs/.
 use strict;
 use warnings FATAL => 'all';
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
 
 use Backfill;
 use PostgreSQL::Test::Utils;
@@ -278,7 +280,7 @@ for my $operation (@operations)
 	}
 	$document .= 'Denied: ' . join(', ', @denied) . ".\n" if @denied;
 }
-my $file = "$ENV{TESTDIR}/docs/matrix.md";
+my $file = "$FindBin::RealBin/../../docs/matrix.md";
 append_to_file($ENV{MATRIX_OUT}, $document) if defined $ENV{MATRIX_OUT};
 my $expected = -e $file ? slurp_file($file) : '';
 my @expected = split /\n/, $expected;
