@@ -159,6 +159,7 @@ void NextJobs::read(const LatestSnapshot &snapshot, int limit)
     if (!has_passed_over_) {
         tried_ = {};
         queue_changes_ = snapshot.queue_changes();
+        changed_.clear();
         has_all_ = true;
         has_dropped_ = false;
     }
@@ -218,15 +219,19 @@ void NextJobs::sweep(const LatestSnapshot &snapshot, int limit)
 
 bool NextJobs::knows_first_of(std::string_view queue_name, bool just_entered) const
 {
+    if (is_reread_ && !just_entered)
+        return true;
+    if (!has_all_)
+        return false;
     if (!just_entered)
-        return has_all_ || is_reread_;
+        return changed_.empty() || changed_.count(low_water::hash_of(queue_name)) == 0;
     const core::QueueHash queue = low_water::hash_of(queue_name);
-    return has_all_ && dropped_.count(queue) == 0 &&
-           !bgworker::queue_changes::since(queue_changes_, queue);
+    return dropped_.count(queue) == 0 && !bgworker::queue_changes::since(queue_changes_, queue);
 }
 
 bool NextJobs::is_first_of_queue(const JobRow &row)
 {
+    changed_.insert(low_water::hash_of(row.text_or_empty(Column::kQueueName)));
     return guc::ageing_interval_ms == 0 && is_first_in_queue(table_, row, clock::now());
 }
 
@@ -248,6 +253,10 @@ void NextJobs::read_queue(const LatestSnapshot &snapshot, const JobRow &row, int
         std::make_heap(reread_.begin(), reread_.end(), sorts_after);
     }
     has_dropped_ = true;
+    const auto known = std::count_if(
+        candidates_.begin() + static_cast<std::ptrdiff_t>(position_), candidates_.end(),
+        [&](const Candidate &candidate) { return candidate.queue == queue; });
+    limit = Max(limit, static_cast<int>(known) + 1);
     /* What sorts after the last read may sort after jobs of other queues not read yet. */
     for (const Candidate &candidate : find_first_of(snapshot, name, limit)) {
         if (cut_off_ && sorts_before(*cut_off_, candidate))

@@ -126,7 +126,7 @@ bool TaskScan::next_task()
 
 bool is_first_in_queue(JobTable &table, const JobRow &row, TimestampTz now)
 {
-    constexpr int kFewEntries = 64;
+    constexpr int kFewEntries = 16;
     Relation index = table.queue_index();
     const core::ReadyKey own{DatumGetTimestampTz(row.get(Column::kRunAt)), row.id()};
     const int own_priority = row.priority();

@@ -68,5 +68,9 @@ set_and_reload($node, 'backfill.hint_faults', 0.05);
 drain('with wrong hints', jobs => 10000, queues => 1000, priorities => [ 0, 5 ], better => 300, wrong_hints => 1);
 set_and_reload($node, 'backfill.hint_faults', 0);
 drain('few queues', jobs => 5000, queues => 9, priorities => [ 0, 5 ], better => 100);
+# What a batch has run comes back when it is undone, and others may have looked meanwhile.
+set_and_reload($node, 'backfill.savepoint_per_job', 'off');
+set_and_reload($node, 'backfill.undo_faults', 0.03);
+drain('with batches undone', jobs => 20000, queues => 300, priorities => [ 0, 5 ], better => 300);
 check_log($node);
 done_testing();

@@ -46,9 +46,11 @@ class NextJobs
      * caller holds the queue's permit; `just_entered`: it has got it after the candidate was read.
      */
     bool knows_first_of(std::string_view queue_name, bool just_entered) const;
-    /* Whether this job is, as of now; looked up, so that read_queue() is spared. */
+    /* Whether this job is, as of now; looked up, so that read_queue() is spared. What was read of
+     * its queue behind it is not known to come next. */
     bool is_first_of_queue(const JobRow &row);
-    /* Reads the first ready jobs of this one's queue again, as the snapshot sees them now. */
+    /* Reads the first ready jobs of this one's queue again, as the snapshot sees them now: `limit`,
+     * or as many as were known. */
     void read_queue(const LatestSnapshot &snapshot, const JobRow &row, int limit);
     std::optional<Candidate> pop();
     /* A candidate's row, if the snapshot sees it and it still is that job's. */
@@ -144,6 +146,9 @@ class NextJobs
     std::vector<Candidate> reread_;               /* of read_queue(); a heap, the first on top */
     bool is_reread_ = false;                      /* the candidate given last was one of them */
     std::unordered_set<core::QueueHash> dropped_; /* queues whose candidates_ do not count */
+    /* Serial queues that had changed when they were entered: what has come, or come back, since the
+     * last read() that has passed over nothing may go before their candidates_. */
+    std::unordered_set<core::QueueHash> changed_;
 };
 
 } // namespace backfill::queue
