@@ -322,7 +322,7 @@ cpu_seconds() {
 # One part of the time: steady_part SECONDS. Sets `part`: the largest size of table and indexes, the
 # p99 of the start in ms, µs of CPU time per job.
 steady_part() {
-    local from until cpu jobs size=0 now
+    local from until cpu jobs size=0 now figures
     from=$(epoch)
     cpu=$(cpu_seconds)
     jobs=$(sql "SELECT sum(jobs_done) FROM backfill.workers")
@@ -332,7 +332,8 @@ steady_part() {
         now=$(sql "SELECT pg_total_relation_size('backfill.job')")
         size=$((now > size ? now : size))
     done
-    part="$size $(field 2 "$(urgent_figures "$from" "$(epoch)")") $(awk -v cpu="$(cpu_seconds)" -v before="$cpu" \
+    figures=$(urgent_figures "$from" "$(epoch)")
+    part="$size $(field 2 "${figures%%$'\n'*}") $(awk -v cpu="$(cpu_seconds)" -v before="$cpu" \
         -v jobs="$(sql "SELECT sum(jobs_done) FROM backfill.workers")" -v earlier="$jobs" 'BEGIN { print 1e6 * (cpu - before) / (jobs - earlier) }')"
 }
 
