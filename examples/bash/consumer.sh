@@ -118,6 +118,13 @@ exec {events}<>"$dir/events"
 partial='' # of the line that is being read
 post() { printf '%s\n' "$*" >&"$events"; }
 
+# content VARIABLE FILE. The main process has no command substitution: bash 5.2 loses a trap that becomes due just when
+# it parses one, and with that the request to end.
+content() {
+    IFS= read -r -d '' "$1" <"$2" || true
+    while [[ ${!1} == *$'\n' ]]; do printf -v "$1" %s "${!1%$'\n'}"; done
+}
+
 stop() {
     [[ -z $stopping ]] || return
     stopping=yes
@@ -174,7 +181,7 @@ answer() {
         fatal "job $id: no answer"
         return
     }
-    rows=$(<"$dir/rows")
+    content rows "$dir/rows"
     [[ -n $rows ]] || outcome='was not ours any more'
     [[ $outcome != failed ]] || outcome="failed ($rows): $error"
     log "job $id: $outcome"
@@ -182,10 +189,12 @@ answer() {
 
 # finish TOKEN-ID EXIT_CODE
 finish() {
-    local job=$1 error='' result=''
+    local job=$1 error='' result='' never=NULL
     [[ -n ${group[$job]:-} ]] || return 0 # dropped before
-    result=$(<"$dir/$job.out")
-    error=$(tail -n 1 "$dir/$job.err")
+    content result "$dir/$job.out"
+    tail -n 1 "$dir/$job.err" >"$dir/rows"
+    content error "$dir/rows"
+    (($2 != permanent)) || never=true
     case $2 in
     0)
         answer "$job" completed "INSERT INTO examples.result (job_id, worker, result)
@@ -197,7 +206,7 @@ finish() {
         ;;
     *) # permanent NULL: the text decides
         answer "$job" failed "SELECT backfill.fail_job(:id, :token, :'error', :permanent)" \
-            error="${error:-exit code $2}" permanent="$( (($2 == permanent)) && echo true || echo NULL)"
+            error="${error:-exit code $2}" permanent="$never"
         ;;
     esac
     forget "$job"
@@ -211,9 +220,11 @@ forget() {
 # Send heartbeats, three in the time of a lease, and drop the jobs that are lost.
 keep_leases() {
     local token job held
-    for token in $(printf '%s\n' "${!group[@]}" | sed 's/-.*//' | sort -u); do
+    local -A tokens=()
+    for job in "${!group[@]}"; do tokens[${job%-*}]=yes; done
+    for token in "${!tokens[@]}"; do
         query "SELECT * FROM backfill.heartbeat(:token, :'lease')" token="$token" lease="$lease s" >"$dir/rows" || return
-        held=$(<"$dir/rows")
+        content held "$dir/rows"
         for job in "${!group[@]}"; do
             if [[ ${job%-*} == "$token" && $'\n'$held$'\n' != *$'\n'${job#*-}$'\n'* ]]; then
                 kill -- "-${group[$job]}" 2>/dev/null
