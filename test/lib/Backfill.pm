@@ -14,9 +14,11 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use File::Temp;
+use IO::Handle;
 use IO::Select;
-use IPC::Open3;
 use IPC::Run;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -105,7 +107,7 @@ sub try_until
 # The one place that sleeps: between two looks.
 sub pause { usleep(1e6 * $_[0]); return; }
 
-# Asks one psql again and again. Returns whether the expected answer came, and the last answer.
+# Asks again and again. Returns whether the expected answer came, and the last answer.
 sub look_for
 {
 	my ($node, $db, $query, $expected, %params) = @_;
@@ -113,10 +115,14 @@ sub look_for
 	my ($psql, $pause) = (undef, 0.01);
 	for (;;)
 	{
-		$psql //= Backfill::Psql->new($node->connstr($db));
+		$psql //= Backfill::Psql->to($node, $db);
 		my $seen = $psql->ask($query, time > $deadline - 10 ? time + 10 : $deadline);
 		my $came = ref $expected ? $seen =~ $expected : $seen eq $expected;
-		return ($came, $seen) if $came || time >= $deadline || (defined $params{unless} && $seen =~ $params{unless});
+		if ($came || time >= $deadline || (defined $params{unless} && $seen =~ $params{unless}))
+		{
+			$psql->reset;
+			return ($came, $seen);
+		}
 		undef $psql if $psql->{gone};
 		pause($pause);
 		$pause *= 1.5 if $pause < 0.1;
@@ -397,6 +403,21 @@ sub init
 	return $self->SUPER::init(%params);
 }
 
+# By the session that stays. Not where a script has options, or speaks to psql; nor where it changes what a session
+# starts with, or needs that there is no other one.
+sub safe_psql
+{
+	my ($self, $db, $script, @params) = @_;
+	my $is_special = $script =~ /\\|\b(?:CREATE|DROP|ALTER)\s+(?:DATABASE|ROLE|USER|SYSTEM)\b/i;
+	undef $self->{backfill_psql} if $is_special;
+	return $self->SUPER::safe_psql($db, $script, @params) if $is_special || $db ne 'postgres' || $self->{fresh_sessions} || @params || length $script > 30000;
+	my $psql = Backfill::Psql->to($self, $db);
+	my ($answer, $errors, $has_failed) = $psql->run($script);
+	die "error running SQL: '$errors'\nwith sql '$script'\n" if $has_failed;
+	print "#### Begin standard error\n$errors\n#### End standard error\n" if $errors ne '';
+	return $answer;
+}
+
 sub background_psql
 {
 	my ($self, @arguments) = @_;
@@ -429,28 +450,86 @@ sub quit
 	return $self->SUPER::quit;
 }
 
-# --- A psql that is asked one query after the other. An answer is what it prints, errors included; {gone}
-# tells that it has lost its server.
+# --- A psql that is asked one query after the other. To start one for each, with its session, takes more of a CPU
+# than most of the queries.
 package Backfill::Psql;
+
+# The one that stays for what is asked of a node, as a superuser in the database postgres; elsewhere a new one, because
+# databases are dropped and copied, and for a node with {fresh_sessions}. One that has lost its server is replaced.
+sub to
+{
+	my ($class, $node, $db) = @_;
+	return $class->new($node->connstr($db)) if $db ne 'postgres' || $node->{fresh_sessions};
+	my $psql = $node->{backfill_psql};
+	return $psql if defined $psql && $psql->is_alive;
+	return $node->{backfill_psql} = $class->new($node->connstr($db));
+}
 
 sub new
 {
 	my ($class, $connstr) = @_;
-	my $pid = IPC::Open3::open3(my $in, my $out, undef, 'psql', '-XqAt', '-d', $connstr);
-	return bless { pid => $pid, in => $in, out => $out, count => 0 }, $class;
+	my $errors = File::Temp->new;
+	pipe(my $script, my $in) or die "pipe: $!";
+	pipe(my $out, my $printed) or die "pipe: $!";
+	my $pid = fork() // die "fork: $!";
+	if ($pid == 0)
+	{
+		my @files = map { fileno $_ } $script, $printed, $errors;
+		POSIX::dup2($files[$_], $_) for 0 .. 2;
+		# A pipe of another program would not come to its end while this one has it, too.
+		POSIX::close($_) for 3 .. 255;
+		exec { 'psql' } 'psql', '-XqAt', '-d', $connstr, '-f', '-' or POSIX::_exit(127);
+	}
+	$in->autoflush(1);
+	return bless { owner => $$, pid => $pid, in => $in, out => $out, errors => $errors, read => 0, count => 0 }, $class;
 }
 
+# Another process cannot share it after a fork.
+sub is_alive
+{
+	my ($self) = @_;
+	return $self->{owner} == $$ && !$self->{gone} && $self->answer("SELECT 'alive'\n;", Time::HiRes::time + 5) eq "alive\n" && !$self->{gone};
+}
+
+# What it prints, errors included; {gone} tells that it has lost its server, or has given no answer until the deadline.
 sub ask
 {
 	my ($self, $query, $deadline) = @_;
+	my $answer = $self->answer("$query\n;", $deadline) . $self->errors;
+	chomp $answer;
+	return $answer;
+}
+
+# What a script prints, what it says on its error output, and whether it has failed, which ends the psql.
+sub run
+{
+	my ($self, $script) = @_;
+	my $answer = $self->answer("\\set ON_ERROR_STOP 1\n$script\n;\n\\set ON_ERROR_STOP 0");
+	chomp $answer;
+	my @result = ($answer, $self->errors, $self->{gone});
+	$self->reset;
+	return @result;
+}
+
+# Makes the session as a new one; where that cannot be, because a transaction is open, it ends.
+sub reset
+{
+	my ($self) = @_;
+	$self->answer("\\set ON_ERROR_STOP 1\nDISCARD ALL;\n\\set ON_ERROR_STOP 0", Time::HiRes::time + 10) unless $self->{gone};
+	return;
+}
+
+sub answer
+{
+	my ($self, $script, $deadline) = @_;
 	my $end = 'end of answer ' . ++$self->{count};
 	local $SIG{PIPE} = 'IGNORE';
-	print { $self->{in} } "$query\n;\n\\echo '$end'\n";
+	print { $self->{in} } "$script\n\\echo '$end'\n";
 	my $answer = '';
 	until ($answer =~ s/^\Q$end\E\n\z//m)
 	{
-		my $left = $deadline - Time::HiRes::time;
-		if ($left <= 0 || !IO::Select->new($self->{out})->can_read($left))
+		my $left = defined $deadline ? $deadline - Time::HiRes::time : undef;
+		if (defined $left && ($left <= 0 || !IO::Select->new($self->{out})->can_read($left)))
 		{
 			$self->{gone} = 1;
 			return $answer . '(no answer until the deadline)';
@@ -461,14 +540,23 @@ sub ask
 			last;
 		}
 	}
-	chomp $answer;
 	return $answer;
+}
+
+# What it has said on its error output since the last time.
+sub errors
+{
+	my ($self) = @_;
+	my $errors = PostgreSQL::Test::Utils::slurp_file($self->{errors}->filename, $self->{read});
+	$self->{read} += length $errors;
+	return $errors;
 }
 
 sub DESTROY
 {
 	my ($self) = @_;
 	local ($?, $!, $@);
+	return if $self->{owner} != $$;
 	close $self->{in};
 	kill('KILL', $self->{pid}) if $self->{gone};
 	waitpid($self->{pid}, 0);

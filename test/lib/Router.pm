@@ -31,6 +31,7 @@ sub new_router
 {
 	my (@nodes) = @_;
 	my $router = new_server('router');
+	$router->{fresh_sessions} = 1; # one that stays would tell of each node that it has lost, once
 	$router->start;
 	$router->safe_psql('postgres', 'CREATE EXTENSION backfill_router CASCADE');
 	foreach my $node (@nodes)

@@ -83,8 +83,8 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue_jobs(
 	'[{"task_identifier": "note", "payload": {"name": "before"}},
 	  {"task_identifier": "dawdle", "payload": {"name": "cancelled"}},
 	  {"task_identifier": "note", "payload": {"name": "behind"}}]')});
-wait_until($node, 'postgres', q{SELECT task_identifier FROM backfill.workers WHERE kind = 'executor'},
-	'a job hangs', 'dawdle');
+wait_until($node, 'postgres', q{SELECT w.task_identifier, a.wait_event FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE w.kind = 'executor'},
+	'a job hangs', 'dawdle|PgSleep');
 is($node->safe_psql('postgres', "SELECT pg_cancel_backend($executor)"), 't', 'the executor is cancelled');
 ran('before', 'the job before it has run once');
 ran('behind', 'the job behind the cancelled one has run once');

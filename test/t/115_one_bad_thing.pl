@@ -204,8 +204,10 @@ my @harms = (
 	[ 'a claim', 'claim', 'BEFORE INSERT ON backfill.job', sub {
 		$gate->query_safe('SELECT pg_advisory_lock(1)');
 		my $job = sql(qq{SELECT backfill.enqueue('stay', '{"harm": "$_[0]"}')});
-		wait_until($node, 'postgres', "SELECT state FROM backfill.jobs WHERE id = $job", 'a procedure runs', 'running');
-		sql("SELECT pg_terminate_backend(pid) FROM backfill.workers WHERE job_id = $job");
+		wait_until($node, 'postgres', "SELECT a.wait_event FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE w.job_id = $job", 'a procedure waits', 'advisory');
+		my $pid = sql("SELECT pid FROM backfill.workers WHERE job_id = $job");
+		sql("SELECT pg_terminate_backend($pid)");
+		wait_until($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid", 'its executor is gone', 0);
 		$gate->query_safe('SELECT pg_advisory_unlock(1)');
 		return $job } ],
 	[ 'an old letter', 'old letter', 'BEFORE DELETE ON backfill.dead_letter', \&old_letter ],

@@ -29,6 +29,7 @@ sub new_dispatcher
 {
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_for_workers($node, 'dispatcher', 'postgres', 1, "$name: a dispatcher");
 	my ($old) = worker_pids($node, 'dispatcher');
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
 	return wait_until($node, 'postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'backfill dispatcher' AND pid <> $old", "$name: a new dispatcher");

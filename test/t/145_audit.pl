@@ -18,8 +18,8 @@ sql(q{
 	SELECT backfill.grant_admin('operator');
 	CREATE FUNCTION clean(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT backfill.cancel_job((payload ->> 'job')::bigint) $$;
 	GRANT EXECUTE ON FUNCTION clean(jsonb) TO operator;
-	SELECT backfill.register_task('clean', 'clean(jsonb)', run_as => 'operator'), backfill.register_task('outside');
-	SELECT backfill.schedule('each minute', '* * * * *', 'outside');
+	SELECT backfill.register_task('clean', 'clean(jsonb)', run_as => 'operator'), backfill.register_task('outside'), backfill.register_task('scheduled');
+	SELECT backfill.schedule('each minute', '* * * * *', 'scheduled');
 	DELETE FROM backfill.audit_log;
 });
 my $victim = sql(q{SELECT backfill.enqueue('outside', run_at => '2100-01-01')});
@@ -33,8 +33,8 @@ $node->append_conf('postgresql.conf', "backfill.dlq_retention = '1h'\n");
 $node->reload;
 sql(q{
 	SELECT backfill.enqueue('outside', run_at => '2100-01-01', max_attempts => 1), backfill.enqueue('outside', '"leased"', max_attempts => 1);
-	SELECT count(*) FROM backfill.claim_jobs('w', lease => '1 ms');
-	UPDATE backfill.job SET attempts = 1 WHERE payload <> '"leased"';
+	SELECT count(*) FROM backfill.claim_jobs('w', tasks => '{outside}', lease => '1 ms');
+	UPDATE backfill.job SET attempts = 1 WHERE task_identifier = 'outside' AND payload <> '"leased"';
 	UPDATE backfill.cron_schedule SET checked_until = now() - interval '5 minutes', known_since = now() - interval '5 minutes';
 });
 wait_until($node, 'postgres', q{SELECT count(*) >= 2 FROM backfill.dlq}, 'the dispatcher has made dead letters');
