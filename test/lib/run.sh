@@ -19,7 +19,7 @@ cd "$BACKFILL_ROOT"
 
 passed=0
 failed=0
-TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 1))}
+TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 2))}
 work='' # logs, and the copy of the tree that the TAP tests run in
 
 # Called when the script ends, also by Ctrl-C.
@@ -144,13 +144,20 @@ run_unit() {
     fi
 }
 
-# The scripts that set up, build and show; they print TAP.
+# The scripts that set up, build and show, at the same time; they print TAP.
 run_shell() {
     local name log status
+    local -A running=() # their processes, by name
+    for name in $(files_of test/shell sh "$@"); do
+        set -m # see run_tap
+        bash "test/shell/$name.sh" >"$work/shell-$name.log" 2>&1 </dev/null &
+        set +m
+        running[$name]=$!
+    done
     for name in $(files_of test/shell sh "$@"); do
         log=$work/shell-$name.log
         status=0
-        bash "test/shell/$name.sh" >"$log" 2>&1 </dev/null || status=$?
+        wait "${running[$name]}" || status=$?
         record_tap shell "$name" "$log" "$status"
     done
 }
@@ -369,7 +376,6 @@ need_web_cluster() {
     cluster_require_passwords
 }
 
-# run_web_driver NAME PROGRAM COMMAND...: what the sanitizers keep of freed memory is bounded, because tests look at it.
 # Whether npm has installed what a test of the page needs; if not it is not counted.
 has_page_modules() {
     [[ -f web/ui/node_modules/.backfill-lock && -f web/test/browser/node_modules/.backfill-lock ]] ||
@@ -389,6 +395,7 @@ run_page_units() {
         record_broken web 'the page in git is not what "make page" builds' "$log"
     fi
 }
+# run_web_driver NAME PROGRAM COMMAND...: what the sanitizers keep of freed memory is bounded, because tests look at it.
 run_web_driver() {
     local name=$1 log=$work/web-$1.log status=0
     PG_CONFIG=$PG_CONFIG BACKFILL_WEB=$2 ASAN_OPTIONS=quarantine_size_mb=8 "${@:3}" >"$log" 2>&1 </dev/null 8>&- || status=$?
