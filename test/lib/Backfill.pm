@@ -8,6 +8,9 @@
 # - It looks at work that is still there, because the test itself holds it up: close_gate(), or a lock
 #   of its own that the handler waits for.
 # - A deadline that must not pass (a lease, a time limit) is far away, or made to pass by SQL.
+#
+# safe_psql() and wait_until() in the database postgres of a server share one session, which is reset after each call.
+# $node->psql() has a new one, and so has all that is asked of a node with {fresh_sessions}.
 package Backfill;
 
 use strict;
@@ -403,19 +406,27 @@ sub init
 	return $self->SUPER::init(%params);
 }
 
-# By the session that stays. Not where a script has options, or speaks to psql; nor where it changes what a session
-# starts with, or needs that there is no other one.
+# Asks the session that stays. A new one gets a script with options, or with commands of psql; and one that changes what
+# a session starts with, or that needs the database for itself.
 sub safe_psql
 {
 	my ($self, $db, $script, @params) = @_;
 	my $is_special = $script =~ /\\|\b(?:CREATE|DROP|ALTER)\s+(?:DATABASE|ROLE|USER|SYSTEM)\b/i;
 	undef $self->{backfill_psql} if $is_special;
-	return $self->SUPER::safe_psql($db, $script, @params) if $is_special || $db ne 'postgres' || $self->{fresh_sessions} || @params || length $script > 30000;
+	return $self->SUPER::safe_psql($db, $script, @params) if $is_special || $db ne 'postgres' || $self->{fresh_sessions} || @params;
 	my $psql = Backfill::Psql->to($self, $db);
 	my ($answer, $errors, $has_failed) = $psql->run($script);
 	die "error running SQL: '$errors'\nwith sql '$script'\n" if $has_failed;
 	print "#### Begin standard error\n$errors\n#### End standard error\n" if $errors ne '';
 	return $answer;
+}
+
+# A new session has the new settings, and shows that all others have been told of them.
+sub reload
+{
+	my ($self) = @_;
+	undef $self->{backfill_psql};
+	return $self->SUPER::reload;
 }
 
 sub background_psql
@@ -468,7 +479,7 @@ sub to
 sub new
 {
 	my ($class, $connstr) = @_;
-	my $errors = File::Temp->new;
+	my ($errors, $file) = map { File::Temp->new(DIR => $PostgreSQL::Test::Utils::tmp_check) } 1 .. 2;
 	pipe(my $script, my $in) or die "pipe: $!";
 	pipe(my $out, my $printed) or die "pipe: $!";
 	my $pid = fork() // die "fork: $!";
@@ -478,10 +489,11 @@ sub new
 		POSIX::dup2($files[$_], $_) for 0 .. 2;
 		# A pipe of another program would not come to its end while this one has it, too.
 		POSIX::close($_) for 3 .. 255;
+		no warnings 'exec';
 		exec { 'psql' } 'psql', '-XqAt', '-d', $connstr, '-f', '-' or POSIX::_exit(127);
 	}
 	$in->autoflush(1);
-	return bless { owner => $$, pid => $pid, in => $in, out => $out, errors => $errors, read => 0, count => 0 }, $class;
+	return bless { owner => $$, pid => $pid, in => $in, out => $out, errors => $errors, file => $file, read => 0, count => 0 }, $class;
 }
 
 # Another process cannot share it after a fork.
@@ -500,22 +512,32 @@ sub ask
 	return $answer;
 }
 
-# What a script prints, what it says on its error output, and whether it has failed, which ends the psql.
+# What a script prints, what it says on its error output, and whether it has failed, which ends the psql. It is in a
+# file, because one that is not complete must end there.
 sub run
 {
 	my ($self, $script) = @_;
-	my $answer = $self->answer("\\set ON_ERROR_STOP 1\n$script\n;\n\\set ON_ERROR_STOP 0");
+	my $file = $self->{file};
+	truncate $file, 0 or die "truncate: $!";
+	seek $file, 0, 0 or die "seek: $!";
+	print {$file} $script;
+	$file->flush or die "write: $!";
+	my $answer = $self->answer("\\set ON_ERROR_STOP 1\n\\i '" . $file->filename . "'\n\\set ON_ERROR_STOP 0");
 	chomp $answer;
 	my @result = ($answer, $self->errors, $self->{gone});
 	$self->reset;
 	return @result;
 }
 
-# Makes the session as a new one; where that cannot be, because a transaction is open, it ends.
+# Makes the session much as a new one: settings, the role, locks, temporary tables, prepared statements, LISTEN. Loaded
+# libraries and what they have cached stay, and the session has not told its statistics. Where that cannot be, because a
+# transaction is open, psql ends.
 sub reset
 {
 	my ($self) = @_;
-	$self->answer("\\set ON_ERROR_STOP 1\nDISCARD ALL;\n\\set ON_ERROR_STOP 0", Time::HiRes::time + 10) unless $self->{gone};
+	return if $self->{gone};
+	$self->answer("\\set ON_ERROR_STOP 1\nDISCARD ALL;\n\\set ON_ERROR_STOP 0", Time::HiRes::time + 10);
+	$self->errors;
 	return;
 }
 
@@ -557,7 +579,7 @@ sub DESTROY
 	my ($self) = @_;
 	local ($?, $!, $@);
 	return if $self->{owner} != $$;
-	close $self->{in};
+	close $self->{$_} for 'in', 'out';
 	kill('KILL', $self->{pid}) if $self->{gone};
 	waitpid($self->{pid}, 0);
 	return;

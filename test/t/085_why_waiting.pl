@@ -177,7 +177,7 @@ is_why($id, qr/^table_locked: the table backfill.job is locked by process $sessi
 $session->query_safe('LOCK TABLE backfill.job IN ACCESS EXCLUSIVE MODE');
 is_why($id, qr/^table_locked: .* process $session_pid \(AccessExclusiveLock\)/, 'the table is locked against all sessions');
 $session->query_safe('ROLLBACK; BEGIN; LOCK TABLE backfill.task IN ACCESS EXCLUSIVE MODE');
-# A session of before has read the tasks, and needs no lock.
+# An older session has read the tasks already and needs no lock, so a new one asks.
 like(join('', $node->psql('postgres', "SELECT backfill.why_not_running($id)")), qr/^0table_locked: a table of the extension is locked/, 'a lock of another table is not waited for');
 $session->query_safe('ROLLBACK');
 is_why($id, qr/^retry_later: /, 'the locks are gone');

@@ -154,7 +154,7 @@ is(sql('SELECT count(*) FROM backfill.dead_letter'), 0, '... the waiting one is 
 # The end of the process, and of the server, in the middle of a batch.
 run_batch(20, '{"10": "sleep"}', meanwhile => sub {
 	wait_until($node, 'postgres', $in_sleep, 'job 10 runs');
-	# The job is set aside for longer each time: the next executor may take longer to start than the first time lasts.
+	# The job is set aside for longer each time: the next executor may take longer to start than the first pause lasts.
 	try_until('its executor is terminated: the others are done', sub {
 		my $count = sql('SELECT count(*) FROM ran');
 		sql("SELECT pg_terminate_backend(w.pid) FROM backfill.workers w WHERE w.job_id IS NOT NULL AND ($in_sleep)") if $count != 19;

@@ -9,6 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = preloaded('idle', conf => "backfill.poll_interval = '10ms'\n");
+$node->{fresh_sessions} = 1; # a session tells of its changes when it ends
 $node->safe_psql('postgres', 'CREATE DATABASE busy');
 for my $db ('postgres', 'busy')
 {
