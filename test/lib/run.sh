@@ -20,7 +20,9 @@ cd "$BACKFILL_ROOT"
 passed=0
 failed=0
 TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 2))}
-work='' # logs, and the copy of the tree that the TAP tests run in
+work=''       # logs, and the copy of the tree that the TAP tests run in
+web_beside='' # the process of the web tests
+others=()     # that and those of scripts: they stop their servers themselves
 
 # Called when the script ends, also by Ctrl-C.
 before_cluster_stop() {
@@ -29,6 +31,7 @@ before_cluster_stop() {
     for test in $(jobs -rp); do
         kill -TERM -- "-$test" 2>/dev/null || true
     done
+    ((${#others[@]} == 0)) || wait "${others[@]}" 2>/dev/null || true
     stop_leftover_servers "$work"
     rm -rf -- "$work"
 }
@@ -144,7 +147,7 @@ run_unit() {
     fi
 }
 
-# The scripts that set up, build and show, at the same time; they print TAP.
+# The scripts that set up, build and show. They run at the same time, and print TAP.
 run_shell() {
     local name log status
     local -A running=() # their processes, by name
@@ -153,6 +156,7 @@ run_shell() {
         bash "test/shell/$name.sh" >"$work/shell-$name.log" 2>&1 </dev/null &
         set +m
         running[$name]=$!
+        others+=($!)
     done
     for name in $(files_of test/shell sh "$@"); do
         log=$work/shell-$name.log
@@ -230,9 +234,10 @@ run_pgtap() {
 run_tap() {
     local tree=$work/tree name names
     local -A running=() # the processes of tests, by name
+    cluster_stop
     rm -rf "$tree"
     mkdir "$tree"
-    tar --exclude=./.git --exclude=./tmp_check --exclude='*.o' --exclude='*.gch' -cf - . | tar -C "$tree" -xf -
+    tar --exclude=./.git --exclude=./tmp_check --exclude=./web --exclude='*.o' --exclude='*.gch' -cf - . | tar -C "$tree" -xf -
     if ((EUID == 0)); then
         chown -R postgres: "$tree"
     fi
@@ -395,6 +400,7 @@ run_page_units() {
         record_broken web 'the page in git is not what "make page" builds' "$log"
     fi
 }
+
 # run_web_driver NAME PROGRAM COMMAND...: what the sanitizers keep of freed memory is bounded, because tests look at it.
 run_web_driver() {
     local name=$1 log=$work/web-$1.log status=0
@@ -429,17 +435,19 @@ run_kind() {
     say "        $kind took $((SECONDS - started)) s"
 }
 
-# TAP tests and those of the dashboard mostly wait, so they run at the same time: the latter in a process of
-# its own, whose last line has their numbers.
-run_tap_and_web() {
-    local log=$work/web-beside.log web
-    cluster_stop
+# The tests of the dashboard use one CPU for most of their time, so they run beside others, in a process of their own.
+start_web_beside() {
     set -m
-    BACKFILL_IS_BUILT=yes test/lib/run.sh web >"$log" 2>&1 </dev/null 8>&- &
-    web=$!
+    BACKFILL_IS_BUILT=yes test/lib/run.sh web >"$work/web-beside.log" 2>&1 </dev/null 8>&- &
+    web_beside=$!
+    others+=("$web_beside")
     set +m
-    run_kind tap
-    wait "$web" || true
+}
+
+# Waits for them; the last line of their log has their numbers.
+finish_web_beside() {
+    local log=$work/web-beside.log
+    wait "$web_beside" || true
     if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         sed '$d' "$log"
         passed=$((passed + BASH_REMATCH[1]))
@@ -463,11 +471,13 @@ main() {
         [[ " lint unit shell regress isolation pgtap web tap fuzz " == *" $1 "* ]] || die "unknown kind of test \"$1\""
         run_kind "$@"
     else
-        for kind in lint unit shell regress isolation pgtap; do
+        run_kind lint
+        run_kind unit
+        start_web_beside
+        for kind in shell regress isolation pgtap tap fuzz; do
             run_kind "$kind"
         done
-        run_tap_and_web
-        run_kind fuzz
+        finish_web_beside
     fi
     say "$passed passed, $failed failed"
     ((failed == 0 && passed > 0))

@@ -74,7 +74,7 @@ on_machine() {
 # The scripts, where that user may read them.
 tree=$scratch/tree
 mkdir -p "$tree"
-tar --exclude=./.git --exclude=./tmp_check --exclude=node_modules --exclude='*.o' --exclude='*.gch' --exclude='*.so' --exclude=./results -cf - . | tar -C "$tree" -xf -
+tar --exclude=./.git --exclude=./tmp_check --exclude=./web/ui/build --exclude=__pycache__ --exclude=node_modules --exclude='*.o' --exclude='*.gch' --exclude='*.so' --exclude=./results -cf - . | tar -C "$tree" -xf -
 if ((EUID == 0)); then
     chown -R postgres: "$tree"
 fi
