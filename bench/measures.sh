@@ -248,7 +248,7 @@ stop_urgent() {
 }
 
 # From before the enqueue to the start: p50, p99, and the number of jobs; then of the producer's own call, to the end of its commit:
-# p50, p99. It is over before the job can start, and needs a CPU that executors may hold.
+# p50, p99. It is over before the job can start; most of it is the flush of the commit, and executors flush, too.
 urgent_figures() {
     sql "SELECT array_to_string(percentile_cont('{0.5, 0.99}'::float8[]) WITHIN GROUP (ORDER BY 1000 * (started - sent)), ' ') || ' ' || count(*)
            FROM bench.urgent WHERE sent BETWEEN $1 AND $2"

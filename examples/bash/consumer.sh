@@ -118,8 +118,8 @@ exec {events}<>"$dir/events"
 partial='' # of the line that is being read
 post() { printf '%s\n' "$*" >&"$events"; }
 
-# content VARIABLE FILE. The main process has no command substitution: bash 5.2 loses a trap that becomes due just when
-# it parses one, and with that the request to end.
+# content VARIABLE FILE: puts the text of the file into the variable, without newlines at its end. The main process has no
+# command substitution: bash 5.2 loses a trap that becomes due just when it parses one, and with that the request to end.
 content() {
     IFS= read -r -d '' "$1" <"$2" || true
     while [[ ${!1} == *$'\n' ]]; do printf -v "$1" %s "${!1%$'\n'}"; done
