@@ -63,9 +63,17 @@ sub hang
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $id = $node->safe_psql('postgres',
 		"SELECT backfill.enqueue('$task', jsonb_build_object('name', '$name')" . ($more // '') . ')');
+	return ($id, hangs($id, "$name: the job hangs"));
+}
+
+# An assertion: the job sleeps, so that what it does before is done. Returns its executor's pid, which is not $old_pid.
+sub hangs
+{
+	my ($id, $name, $old_pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_until($node, 'postgres', qq{SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid)
-		WHERE w.job_id = $id AND a.wait_event = 'PgSleep'}, "$name: the job hangs", 1);
-	return ($id, $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id"));
+		WHERE w.job_id = $id AND a.wait_event = 'PgSleep' AND pid <> } . ($old_pid // 0), $name, 1);
+	return $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id");
 }
 
 # An assertion: what is left of a job and of its effects.
@@ -133,7 +141,7 @@ for my $task ('function', 'procedure')
 	$name = "$task, pg_terminate_backend";
 	($id, $pid) = hang($task, $name);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
-	wait_until($node, 'postgres', "SELECT pid <> $pid FROM backfill.workers WHERE job_id = $id", "$name: another runs it");
+	hangs($id, "$name: another runs it", $pid);
 	is_left($id, $name, 'running 0', $task eq 'function' ? '' : 'begun, begun');
 	$node->safe_psql('postgres', "SELECT backfill.cancel_job($id)");
 	is_left($id, $name, 'gone', $task eq 'function' ? '' : 'begun, begun');

@@ -221,9 +221,17 @@ sub hang
 	my ($name, $more) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $job = enqueue('act', qq[{"name": "$name", "sleep": true}], $more);
+	return ($job, hangs($job, "$name: the job hangs"));
+}
+
+# An assertion: the job sleeps, so that what it does before is done. Returns its executor's pid, which is not $old_pid.
+sub hangs
+{
+	my ($job, $name, $old_pid) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_until($node, 'postgres', qq{SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid)
-		WHERE w.job_id = $job AND a.wait_event = 'PgSleep'}, "$name: the job hangs", 1);
-	return ($job, $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $job"));
+		WHERE w.job_id = $job AND a.wait_event = 'PgSleep' AND pid <> } . ($old_pid // 0), $name, 1);
+	return $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $job");
 }
 
 my $pid;
@@ -253,11 +261,10 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM ran WHERE name = 'beside i
 # --- Its executor ends: the job is released at once.
 
 is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', 'the executor is terminated');
-wait_until($node, 'postgres', "SELECT pid <> $pid FROM backfill.workers WHERE job_id = $id", 'another executor runs the procedure of a terminated one at once');
+$pid = hangs($id, 'another executor runs the procedure of a terminated one at once', $pid);
 is($node->safe_psql('postgres', "SELECT state, attempts FROM backfill.jobs WHERE id = $id"), 'running|0', 'the attempt was given back');
 
 # The server crashes: charged, and again at once.
-$pid = $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id");
 my $position = log_position($node);
 kill 'KILL', $pid;
 $node->wait_for_log(qr/job $id is charged an attempt: the server crashed while it ran/, $position);
@@ -269,18 +276,18 @@ is($node->safe_psql('postgres', "SELECT string_agg(note, ', ' ORDER BY id) FROM 
 ($id, $pid) = hang('stopped');
 $node->stop('fast');
 $node->start;
-wait_until($node, 'postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id", 'after a fast shutdown it is the same attempt', 1);
-wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE w.job_id = $id AND a.wait_event = 'PgSleep'", 'it hangs again', 1);
+hangs($id, 'after a fast shutdown it hangs again');
+is($node->safe_psql('postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id"), 1, 'it is the same attempt');
 $node->stop('immediate');
 $node->start;
-wait_until($node, 'postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id", 'nor is an immediate one counted', 1);
+hangs($id, 'after an immediate one it hangs again');
+is($node->safe_psql('postgres', "SELECT attempt FROM backfill.workers WHERE job_id = $id"), 1, 'nor is that one counted');
 is($node->safe_psql('postgres', "SELECT backfill.cancel_job($id)"), 't', 'the procedure is cancelled');
 has_ended($id, 'stopped', 'worker 1 of 3, worker 1 of 3, worker 1 of 3');
 
 # The same job crashes the server max_attempts times.
 $id = enqueue('later', q{{"name": "crashes", "sleep": true}}, ', max_attempts => 1');
-wait_until($node, 'postgres', "SELECT count(*) FROM backfill.workers w JOIN pg_stat_activity a USING (pid) WHERE w.job_id = $id AND a.wait_event = 'PgSleep'", 'a job with one attempt hangs', 1);
-$pid = $node->safe_psql('postgres', "SELECT pid FROM backfill.workers WHERE job_id = $id");
+$pid = hangs($id, 'a job with one attempt hangs');
 kill 'KILL', $pid;
 $node->wait_for_log(qr/job $id failed for good and is in the dead letter queue: the server crashed/);
 has_ended($id, 'crashes', 'worker 1 of 1',

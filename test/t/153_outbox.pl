@@ -29,7 +29,7 @@ on_all(q{CREATE TABLE effect (token int); CREATE FUNCTION work(payload jsonb) RE
 $router->safe_psql('postgres', q{SELECT backfill.register_task('work', 'work(jsonb)'); SELECT backfill.register_task('held')});
 sub effects { return join ' ', sort { $a <=> $b } map { split /\n/, $_->safe_psql('postgres', 'SELECT token FROM effect') } @nodes; }
 sub forwarded_all { return wait_until($origin, 'postgres', q{SELECT count(*) = 0 FROM backfill.job}, shift); }
-sub done_all { return wait_until($_, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE task_identifier = 'work'}, 'jobs of ' . $_->name . ' have ended') foreach @nodes; }
+sub done_all { wait_until($_, 'postgres', q{SELECT count(*) = 0 FROM backfill.job WHERE task_identifier = 'work'}, 'jobs of ' . $_->name . ' have ended') foreach @nodes; return; }
 
 # --- In the transaction.
 
