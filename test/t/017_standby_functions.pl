@@ -112,7 +112,9 @@ my %procedures = (
 	'wait_for_jobs(interval,text[],text[],boolean)' => [ q{backfill.wait_for_jobs('0 s')}, '25006' ], # for jobs that it could claim
 );
 
-my $primary = preloaded('primary', init => { allows_streaming => 1 }, conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\n");
+# Nothing on the primary changes what the calls are about, however long the test takes.
+my $primary = preloaded('primary', init => { allows_streaming => 1 },
+	conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\nbackfill.dlq_processor_interval = '1d'\n");
 create_extension($primary);
 $primary->safe_psql(
 	'postgres', q{
