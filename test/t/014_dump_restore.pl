@@ -7,7 +7,8 @@ use Backfill;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = preloaded('dump', conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\n");
+# Nothing changes between a dump and a look at it, however long that takes: the dispatcher would forget empty queues.
+my $node = preloaded('dump', conf => "backfill.max_executors = 0\nbackfill.cron_clock = external\nbackfill.dlq_processor_interval = '1d'\n");
 $node->safe_psql('postgres', 'CREATE DATABASE source');
 create_extension($node, 'source');
 $node->safe_psql(

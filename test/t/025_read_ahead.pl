@@ -65,6 +65,8 @@ $node->safe_psql('postgres', q{SELECT backfill.enqueue('other', '{"lock": 2}')})
 wait_for_blocked(1, 'one executor is busy');
 enqueue(1, 200, q{CASE n WHEN 55 THEN '{"lock": 1, "write": 1}' ELSE '{"write": 1}' END::jsonb});
 wait_for_blocked(2, 'the other executor hangs');
+# Others pass over what it has read ahead for 10 ms.
+wait_until($node, 'postgres', q{SELECT bool_and(clock_timestamp() - waitstart > '20 ms') FROM pg_locks WHERE NOT granted}, 'for long enough');
 enqueue(201, 250, q{'{"write": 1}'::jsonb});
 $keeper->query_safe('SELECT pg_advisory_unlock(2)');
 wait_until($node, 'postgres', q{SELECT count(*) FROM backfill.jobs WHERE state = 'ready'}, 'one is free, and runs what is left', 0);

@@ -10,8 +10,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $sweeping = "backfill.poll_interval = '50ms'\n";
+# The dispatcher would bury the job without attempts before it is asked of.
 my $node = preloaded('why',
-	conf => $sweeping . "backfill.max_executors = 1\nmax_prepared_transactions = 5\nbackfill.executor_idle_timeout = '1h'\n",
+	conf => $sweeping . "backfill.dlq_processor_interval = '1d'\nbackfill.max_executors = 1\nmax_prepared_transactions = 5\nbackfill.executor_idle_timeout = '1h'\n",
 	init => { allows_streaming => 1 });
 my $setup = q{
 	CREATE EXTENSION backfill;
