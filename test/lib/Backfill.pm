@@ -16,6 +16,7 @@ package Backfill;
 use strict;
 use warnings FATAL => 'all';
 
+use Errno;
 use Exporter 'import';
 use File::Temp;
 use IO::Handle;
@@ -551,12 +552,16 @@ sub answer
 	until ($answer =~ s/^\Q$end\E\n\z//m)
 	{
 		my $left = defined $deadline ? $deadline - Time::HiRes::time : undef;
-		if (defined $left && ($left <= 0 || !IO::Select->new($self->{out})->can_read($left)))
+		if (defined $left && $left <= 0)
 		{
 			$self->{gone} = 1;
 			return $answer . '(no answer until the deadline)';
 		}
-		if (!sysread($self->{out}, $answer, 65536, length $answer))
+		# The framework of PostgreSQL 17 has a handler of SIGCHLD, which interrupts both.
+		next if !IO::Select->new($self->{out})->can_read($left);
+		my $length = sysread($self->{out}, $answer, 65536, length $answer);
+		next if !defined $length && $!{EINTR};
+		if (!$length)
 		{
 			$self->{gone} = 1;
 			last;
