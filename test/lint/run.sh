@@ -14,6 +14,20 @@ source test/lib/common.sh
 lint_dir=$PWD/test/lint
 failed=0
 
+# All that is written lies in one directory, and what checks in the background is a process group of its own,
+# so that Ctrl-C leaves nothing.
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
+export TMPDIR
+clean_up() {
+    local check
+    for check in $(jobs -p); do kill -TERM -- "-$check" 2>/dev/null || true; done
+    wait
+    rm -rf "$TMPDIR"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 rules=(
     "wall             no longjmp over destructors, no exception through PostgreSQL (wall.query)"
     "core             src/core knows nothing of PostgreSQL"
@@ -115,7 +129,7 @@ query_together() {
 # more names in common than others.
 query_wall() {
     wall_query=$(find_clang_query) || { echo "clang-query is not installed"; return; }
-    wall_out=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
+    wall_out=$(mktemp -d)
     wall_rules=$lint_dir/wall.query
     wall_server=$("$PG_CONFIG" --includedir-server)
     export wall_query wall_out wall_rules wall_server
@@ -379,12 +393,14 @@ verdict() {
 # prints what the calls print in the order of the rules: for_each_rule FUNCTION
 for_each_rule() {
     local outputs rule name description number=0
-    outputs=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
+    outputs=$(mktemp -d)
     for rule in "${rules[@]}"; do
         while (($(jobs -pr | wc -l) >= $(nproc))); do wait -n || true; done
         read -r name description <<<"$rule"
         number=$((number + 1))
-        { "$1" "$name" "$description" || echo "not ok - rule $name could not be checked"; } >"$outputs/$number" 2>&1 &
+        set -m
+        { "$1" "$name" "$description" || echo "not ok - rule $name could not be checked"; } >"$outputs/$number" 2>&1 </dev/null &
+        set +m
     done
     wait
     for ((number = 1; number <= ${#rules[@]}; number++)); do cat "$outputs/$number"; done
@@ -408,7 +424,7 @@ check_plant() {
         verdict "the wall's rules find what is planted, and nothing else" "$(self_test_wall)"
         return
     fi
-    scratch=$(mktemp -d "${TMPDIR:-/tmp}/backfill-lint.XXXXXX")
+    scratch=$(mktemp -d)
     tree_files | tar -cf - -T - | tar -xf - -C "$scratch"
     found=$(cd "$scratch" && before=$("check_$name") && "plant_$name" && diff <(echo "$before") <("check_$name") || true)
     rm -rf "$scratch"

@@ -9,17 +9,22 @@ use POSIX ();
 use Test::More;
 
 my $node = preloaded('asking');
+my $test = $$;
 my $sleeper = fork() // die "fork: $!";
 if ($sleeper == 0)
 {
-	POSIX::pause() while 1;
+	$SIG{TERM} = 'DEFAULT';
+	Backfill::pause(0.1) while getppid() == $test;
+	POSIX::_exit(0);
 }
 my $nuisance = fork() // die "fork: $!";
 if ($nuisance == 0)
 {
-	while (kill('STOP', $sleeper) && kill('CONT', $sleeper)) { Backfill::pause(0.001); }
+	$SIG{TERM} = 'DEFAULT';
+	while (getppid() == $test && kill('STOP', $sleeper) && kill('CONT', $sleeper)) { Backfill::pause(0.001); }
 	POSIX::_exit(0);
 }
+END { kill('KILL', grep { defined } $nuisance, $sleeper) if $$ == $test; }
 
 my $signals = 0;
 local $SIG{CHLD} = sub { $signals++ };
