@@ -160,6 +160,13 @@ class Program:
             raise RuntimeError(f"login as {user}: {reply.status} {reply.body}")
         return Client(self, reply.headers["Set-Cookie"].split(";")[0], reply)
 
+    def refused_tries(self, user):
+        """Wrong passwords until no more are taken: their statuses. Tries come back with time, so that their number has no bound."""
+        statuses = []
+        while not statuses or statuses[-1] == 401 and len(statuses) < 100:
+            statuses.append(self.request("POST", "/api/v1/login", {"user": user, "password": "x"}).status)
+        return statuses
+
     def stop(self):
         self.process.terminate()
         status = self.process.wait(DEADLINE)

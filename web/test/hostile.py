@@ -244,10 +244,7 @@ def test_slow_clients():
         slow = [program.connect() for _ in range(40)]
         for number, connection in enumerate(slow):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: loc"[:number % 25 + 1])
-        started = time.monotonic()
-        for _ in range(20):
-            equal(client.get("/workers").status, 200, "a request is answered beside them") if _ == 19 else client.get("/workers")
-        ok(time.monotonic() - started < 20, "in time")
+        equal({client.get("/workers").status for _ in range(20)}, {200}, "requests are answered beside them")
         more = [program.connect() for _ in range(60)]
         equal(client.get("/workers").status, 200, "with no room left, those that only wait have to go")
         def is_closed(connection):

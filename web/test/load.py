@@ -154,15 +154,39 @@ def latencies(client, calls=200):
     return times, failed
 
 
-def idle_clients(program, count):
+def answered_clients(program, count):
     """Connections that have had an answer, and keep theirs open."""
-    clients = []
-    for _ in range(count):
-        client = from_address(program, "127.0.0.2")
+    clients = [from_address(program, "127.0.0.2") for _ in range(count)]
+    for client in clients:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        clients.append(client)
+    for client in clients:
         if b" 200 " not in client.recv(4096):
             raise RuntimeError("an idle client was not answered")
+        client.setblocking(False)
+    return clients
+
+
+def is_open(client):
+    """Whether the program has not closed a connection that has nothing to read."""
+    try:
+        return client.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def idle_clients(program, count):
+    """That number of them at once: on a slow machine the program closes the first ones before the last one is answered, and others take their place."""
+    clients = set()
+    def all_are_open():
+        gone = {client for client in clients if not is_open(client)}
+        for client in gone:
+            client.close()
+        clients.difference_update(gone)
+        clients.update(answered_clients(program, min(count - len(clients), 200)))
+        return len(clients) == count and all(map(is_open, clients))
+    until(all_are_open, f"{count} idle clients are connected")
     return clients
 
 
