@@ -20,9 +20,9 @@ cd "$BACKFILL_ROOT"
 passed=0
 failed=0
 TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 2))}
-work=''       # logs, and the copy of the tree that the TAP tests run in
-web_beside='' # the process of the web tests
-others=()     # that and those of scripts: they stop their servers themselves
+work=''              # logs, and the copy of the tree that the TAP tests run in
+declare -A beside=() # the processes of kinds that run beside others, by kind
+others=()            # those and the ones of scripts: they stop their servers themselves
 
 # Called when the script ends, also by Ctrl-C.
 before_cluster_stop() {
@@ -435,25 +435,25 @@ run_kind() {
     say "        $kind took $((SECONDS - started)) s"
 }
 
-# The tests of the dashboard use one CPU for most of their time, so they run beside others, in a process of their own.
-start_web_beside() {
+# start_beside KIND: it runs in a process of its own, with servers of its own.
+start_beside() {
     set -m
-    BACKFILL_IS_BUILT=yes test/lib/run.sh web >"$work/web-beside.log" 2>&1 </dev/null 8>&- &
-    web_beside=$!
-    others+=("$web_beside")
+    BACKFILL_IS_BUILT=yes test/lib/run.sh "$1" >"$work/beside-$1.log" 2>&1 </dev/null 8>&- &
     set +m
+    beside[$1]=$!
+    others+=($!)
 }
 
-# Waits for them; the last line of their log has their numbers.
-finish_web_beside() {
-    local log=$work/web-beside.log
-    wait "$web_beside" || true
+# finish_beside KIND: waits for it; the last line of its log has its numbers.
+finish_beside() {
+    local log=$work/beside-$1.log
+    wait "${beside[$1]}" || true
     if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         sed '$d' "$log"
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))
     else
-        record_broken web 'ended early' "$log"
+        record_broken "$1" 'ended early' "$log"
     fi
 }
 
@@ -473,11 +473,15 @@ main() {
     else
         run_kind lint
         run_kind unit
-        start_web_beside
-        for kind in shell regress isolation pgtap tap fuzz; do
+        # The dashboard's tests use one CPU most of the time, and the fuzz drivers run for a time, not to an end.
+        start_beside web
+        for kind in shell regress isolation pgtap; do
             run_kind "$kind"
         done
-        finish_web_beside
+        start_beside fuzz
+        run_kind tap
+        finish_beside fuzz
+        finish_beside web
     fi
     say "$passed passed, $failed failed"
     ((failed == 0 && passed > 0))

@@ -42,4 +42,18 @@ for TAP_JOBS in 1 3; do
         'cut (1 of 2) fails (1 of 2) killed (1 of 2) passes ' "and named with what it passed, $TAP_JOBS at a time"
     is "${looked_at[*]}" killed 'servers of a test that was killed are looked for'
 done
+
+# A kind beside others: one that does not come to its end, and one whose numbers are taken over.
+passed=0 failed=0
+start_beside nosuch
+finish_beside nosuch >"$work/said"
+like "$(cat "$work/said")" 'FAILED*nosuch *ended early*unknown kind of test "nosuch"' 'a kind that ended early is said to have, with its log'
+is "$passed passed, $failed failed" '0 passed, 1 failed' 'and has failed'
+passed=0 failed=0
+printf 'ok      fuzz       one (3 of 3)\nFAILED  fuzz       two (1 of 2)\n4 passed, 1 failed\n' >"$work/beside-fuzz.log"
+true &
+beside[fuzz]=$!
+finish_beside fuzz >"$work/said"
+is "$passed passed, $failed failed" '4 passed, 1 failed' 'the numbers of another are taken over'
+is "$(cat "$work/said")" $'ok      fuzz       one (3 of 3)\nFAILED  fuzz       two (1 of 2)' 'and what it said is said, without its sum'
 done_testing
