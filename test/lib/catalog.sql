@@ -1,14 +1,16 @@
 -- Everything that the catalogs of PostgreSQL know of the extension, one fact a line, so that two databases
 -- can be compared by a diff: the one fresh, the other upgraded. Objects are named, never numbered. Columns
 -- are in no order, except those of views and types, because ALTER TABLE can only add them at the end.
+-- What many facts are about is looked up once, into temporary tables; compiling the query costs more than it takes.
 
-CREATE TEMP VIEW member AS
+SET jit = off;
+CREATE TEMP TABLE member AS
 SELECT d.classid, d.objid
   FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
  WHERE e.extname = 'backfill' AND d.deptype = 'e';
 
 -- With what belongs to a member: indexes, types of tables, constraints, triggers, defaults, rules, parts of operator classes.
-CREATE TEMP VIEW thing AS
+CREATE TEMP TABLE thing AS
 WITH RECURSIVE t AS (
     SELECT classid, objid FROM member
     UNION
@@ -17,6 +19,7 @@ WITH RECURSIVE t AS (
 SELECT t.classid, t.objid, i.type, i.identity, t.classid::regclass AS catalog
   FROM t CROSS JOIN LATERAL pg_identify_object(t.classid, t.objid, 0) i
  WHERE NOT (t.classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class c WHERE c.oid = t.objid AND c.relnamespace = 'pg_toast'::regnamespace));
+ANALYZE member, thing;
 
 CREATE TEMP VIEW relation AS
 SELECT c.*, t.type || ' ' || t.identity AS name FROM thing t JOIN pg_class c ON t.classid = 'pg_class'::regclass AND c.oid = t.objid;
