@@ -328,11 +328,11 @@ run_fuzz() {
 # that start it beside a server. Those in web/test speak HTTP, and the page is one for tests; those in web/test/browser
 # look at the real page in Chromium, with jobs that run.
 run_web() {
-    local name driver log=$work/web.log build=$PWD/tmp_check/web
-    local options=(-s -C web -j"$(nproc)" BUILD="$build" COPT="${COPT:-} -Werror"
+    local name driver log=$work/web.log build=$PWD/tmp_check/web below=../tmp_check/web # as seen from web/Makefile
+    local options=(-s -C web -j"$(nproc)" BUILD="$below" COPT="${COPT:-} -Werror"
         CXXFLAGS='-O0 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all')
-    if ! make "${options[@]}" PAGE="$PWD/web/test/page" all "$build/unit/run" mutate >"$log" 2>&1 ||
-        ! make "${options[@]}" PROGRAM_DIR="$build/real" all >>"$log" 2>&1; then
+    if ! make "${options[@]}" PAGE=test/page all "$below/unit/run" mutate >"$log" 2>&1 ||
+        ! make "${options[@]}" PROGRAM_DIR="$below/real" all >>"$log" 2>&1; then
         record_broken web 'does not build' "$log"
         return
     fi

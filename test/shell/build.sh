@@ -48,6 +48,20 @@ link=$(make -n -C "$elsewhere" -f "$BACKFILL_ROOT/Makefile" PG_CONFIG="$PG_CONFI
 like "$link" '* -lc++*' "the library is linked with macOS's C++ library there"
 ok "$([[ -n $link && $link != *version-script* && $link != *stdc++* ]] && echo yes)" 'and with nothing that its linker does not know'
 
+# The dashboard's program, where it is. Its driver's loop is the smallest of what is compiled.
+mkdir -p "$elsewhere/web/test"
+cp -r backfill.control "$elsewhere"
+cp -r web/Makefile web/embed.sh web/page web/src "$elsewhere/web"
+cp -r web/test/unit web/test/fuzz "$elsewhere/web/test"
+plan=$(make -n -C "$elsewhere/web" all build/unit/run mutate 2>&1)
+missing=
+for file in web/src/*.cpp web/test/unit/*.cpp web/test/fuzz/*.cpp; do
+    [[ $plan == *" ${file#web/}"* ]] || missing+=" $file"
+done
+is "$missing" '' 'all files of the program would be compiled there'
+ok "$([[ $plan == *"-DBACKFILL_VERSION='\"$version\"'"* ]] && echo yes)" "with the extension's version"
+is "$(make -s -C "$elsewhere/web" COPT=-Werror build/fuzz/mutate.o 2>&1)" '' 'and are'
+
 # As PGXS's manual has it, in a directory below.
 below=$scratch/sources/below
 mkdir -p "$below" "$scratch/sources/router"

@@ -13,7 +13,7 @@ namespace
 {
 
 using Json = nlohmann::json;
-using Kind = JsonValue::Kind;
+using JsonKind = JsonValue::Kind;
 
 /* PostgreSQL reads JSON recursively. */
 constexpr int kMaxDepth = 200;
@@ -33,19 +33,19 @@ class Collector
     std::string problem;
 
     /* What nlohmann's parser calls. */
-    bool null() { return scalar(Kind::null, "null", "null"); }
+    bool null() { return scalar(JsonKind::null, "null", "null"); }
     bool boolean(bool value)
     {
-        return scalar(Kind::boolean, value ? "true" : "false", value ? "true" : "false");
+        return scalar(JsonKind::boolean, value ? "true" : "false", value ? "true" : "false");
     }
     bool number_integer(Json::number_integer_t value) { return integer(std::to_string(value)); }
     bool number_unsigned(Json::number_unsigned_t value) { return integer(std::to_string(value)); }
     /* Also an integer that does not fit into 64 bits. */
     bool number_float(Json::number_float_t, const std::string &token)
     {
-        return scalar(Kind::number, token, token);
+        return scalar(JsonKind::number, token, token);
     }
-    bool string(std::string &value) { return scalar(Kind::string, value, quote(value)); }
+    bool string(std::string &value) { return scalar(JsonKind::string, value, quote(value)); }
     bool binary(Json::binary_t &) { return fail("there is no binary data in JSON"); }
     bool key(std::string &name)
     {
@@ -59,9 +59,9 @@ class Collector
         return true;
     }
     bool start_object(std::size_t) { return open('{'); }
-    bool end_object() { return close('}', Kind::object); }
+    bool end_object() { return close('}', JsonKind::object); }
     bool start_array(std::size_t) { return open('['); }
-    bool end_array() { return close(']', Kind::array); }
+    bool end_array() { return close(']', JsonKind::array); }
     bool parse_error(std::size_t position, const std::string &, const Json::exception &)
     {
         return fail("it is not valid JSON, at byte " + std::to_string(position));
@@ -98,9 +98,9 @@ class Collector
         return true;
     }
 
-    bool integer(std::string token) { return scalar(Kind::integer, token, token); }
+    bool integer(std::string token) { return scalar(JsonKind::integer, token, token); }
 
-    bool scalar(Kind kind, const std::string &text, const std::string &json)
+    bool scalar(JsonKind kind, const std::string &text, const std::string &json)
     {
         if (depth_ == 0)
             return fail("it is not an object");
@@ -130,7 +130,7 @@ class Collector
         return true;
     }
 
-    bool close(char bracket, Kind kind)
+    bool close(char bracket, JsonKind kind)
     {
         depth_--;
         if (depth_ == 0)
@@ -145,7 +145,7 @@ class Collector
 
 std::string to_json(const JsonValue &value)
 {
-    return value.kind == Kind::string ? quote(value.text) : value.text;
+    return value.kind == JsonKind::string ? quote(value.text) : value.text;
 }
 
 std::variant<JsonFields, std::string> parse_object(std::string_view text)

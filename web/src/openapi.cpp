@@ -14,9 +14,9 @@ namespace backfill::web
 namespace
 {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json schema_of(Type type)
+OrderedJson schema_of(Type type)
 {
     switch (type) {
     case Type::integer:
@@ -30,7 +30,7 @@ Json schema_of(Type type)
     case Type::timestamp:
         return {{"type", "string"}, {"format", "date-time"}};
     case Type::json:
-        return Json::object();
+        return OrderedJson::object();
     case Type::ids:
         return {{"type", "array"},
                 {"maxItems", kMostAtOnce},
@@ -50,9 +50,9 @@ std::string openapi_path(std::string_view path)
     return text;
 }
 
-Json parameters_of(const Route &route)
+OrderedJson parameters_of(const Route &route)
 {
-    Json list = Json::array();
+    OrderedJson list = OrderedJson::array();
     for (const Parameter &parameter : route.parameters)
         if (parameter.from == From::path || parameter.from == From::query)
             list.push_back({{"name", parameter.name},
@@ -65,15 +65,15 @@ Json parameters_of(const Route &route)
     return list;
 }
 
-Json object_of(const Route &route, From from)
+OrderedJson object_of(const Route &route, From from)
 {
-    Json object = {
-        {"type", "object"}, {"additionalProperties", false}, {"properties", Json::object()}};
-    Json required = Json::array();
+    OrderedJson object = {
+        {"type", "object"}, {"additionalProperties", false}, {"properties", OrderedJson::object()}};
+    OrderedJson required = OrderedJson::array();
     for (const Parameter &parameter : route.parameters) {
         if (parameter.from != from)
             continue;
-        Json schema = schema_of(parameter.type);
+        OrderedJson schema = schema_of(parameter.type);
         schema["description"] = parameter.summary;
         object["properties"][std::string(parameter.name)] = schema;
         if (parameter.required)
@@ -85,9 +85,9 @@ Json object_of(const Route &route, From from)
 }
 
 /* Nothing if the route takes no body. */
-Json body_of(const Route &route)
+OrderedJson body_of(const Route &route)
 {
-    Json object = object_of(route, From::body);
+    OrderedJson object = object_of(route, From::body);
     if (route.acts_on_many()) {
         object["properties"]["filter"] = object_of(route, From::filter);
         object["oneOf"] = {{{"required", {"ids"}}}, {{"required", {"filter"}}}};
@@ -98,47 +98,48 @@ Json body_of(const Route &route)
             {"content", {{"application/json", {{"schema", object}}}}}};
 }
 
-Json responses_of(const Route &route)
+OrderedJson responses_of(const Route &route)
 {
-    Json success = {{"description", "done"}};
+    OrderedJson success = {{"description", "done"}};
     if (route.kind == Kind::stream)
-        success["content"] = {{"text/event-stream", Json::object()}};
+        success["content"] = {{"text/event-stream", OrderedJson::object()}};
     else if (route.success != 204)
         success["content"] = {{"application/json", {{"schema", {{"type", "object"}}}}}};
     return {{std::to_string(route.success), success},
             {"default", {{"$ref", "#/components/responses/Error"}}}};
 }
 
-Json operation_of(const Route &route, std::size_t place)
+OrderedJson operation_of(const Route &route, std::size_t place)
 {
     std::string id(route.id);
     if (place > 0)
         id += "." + std::to_string(place + 1);
-    Json operation = {{"operationId", id}, {"summary", route.summary}};
+    OrderedJson operation = {{"operationId", id}, {"summary", route.summary}};
     operation["tags"] = {std::string(route.id.substr(0, route.id.find('.')))};
-    if (Json parameters = parameters_of(route); !parameters.empty())
+    if (OrderedJson parameters = parameters_of(route); !parameters.empty())
         operation["parameters"] = parameters;
-    if (Json body = body_of(route); !body.is_null())
+    if (OrderedJson body = body_of(route); !body.is_null())
         operation["requestBody"] = body;
     operation["responses"] = responses_of(route);
     if (route.kind == Kind::login || route.kind == Kind::openapi)
-        operation["security"] = Json::array();
+        operation["security"] = OrderedJson::array();
     operation["x-backfill-route"] = route.id;
     operation["x-backfill-needs"] = route.needs;
     operation["x-backfill-changes"] = route.changes;
     return operation;
 }
 
-Json components()
+OrderedJson components()
 {
-    const Json error_schema = {{"type", "object"},
-                               {"required", {"error", "code", "timestamp"}},
-                               {"properties",
-                                {{"error", {{"type", "string"}}},
-                                 {"code", {{"type", "string"}}},
-                                 {"timestamp", {{"type", "string"}, {"format", "date-time"}}},
-                                 {"detail", {{"type", {"string", "null"}}}},
-                                 {"hint", {{"type", {"string", "null"}}}}}}};
+    const OrderedJson error_schema = {
+        {"type", "object"},
+        {"required", {"error", "code", "timestamp"}},
+        {"properties",
+         {{"error", {{"type", "string"}}},
+          {"code", {{"type", "string"}}},
+          {"timestamp", {{"type", "string"}, {"format", "date-time"}}},
+          {"detail", {{"type", {"string", "null"}}}},
+          {"hint", {{"type", {"string", "null"}}}}}}};
     return {
         {"schemas", {{"Error", error_schema}}},
         {"parameters",
@@ -168,17 +169,17 @@ namespace
 
 std::string make_document()
 {
-    Json paths = Json::object();
+    OrderedJson paths = OrderedJson::object();
     for (const Route &route : all_routes())
         for (std::size_t i = 0; i < route.places.size(); i++)
             paths[openapi_path(route.places[i].path)][lower(name_of(route.places[i].method))] =
                 operation_of(route, i);
-    const Json document = {{"openapi", "3.1.0"},
-                           {"info", {{"title", "backfill-web"}, {"version", kVersion}}},
-                           {"servers", {{{"url", "/"}}}},
-                           {"security", {{{"session", Json::array()}}}},
-                           {"paths", paths},
-                           {"components", components()}};
+    const OrderedJson document = {{"openapi", "3.1.0"},
+                                  {"info", {{"title", "backfill-web"}, {"version", kVersion}}},
+                                  {"servers", {{{"url", "/"}}}},
+                                  {"security", {{{"session", OrderedJson::array()}}}},
+                                  {"paths", paths},
+                                  {"components", components()}};
     return document.dump(2) + "\n";
 }
 

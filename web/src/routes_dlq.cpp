@@ -21,11 +21,11 @@ namespace backfill::web
 namespace
 {
 
-constexpr Parameter kId{"id", Type::bigint, From::path, "the dead letter's id", true};
+constexpr Parameter kLetterId{"id", Type::bigint, From::path, "the dead letter's id", true};
 constexpr std::string_view kOneLetter =
     "SELECT " LETTER_OF_ROW " FROM backfill.dlq d WHERE d.id = $1::bigint";
 
-std::vector<Parameter> filter_parameters(From from)
+std::vector<Parameter> letter_filter(From from)
 {
     return {{"task_identifier", Type::text, from, "of this task"},
             {"queue_name", Type::text, from, "of this queue"},
@@ -38,7 +38,7 @@ std::vector<Parameter> filter_parameters(From from)
 
 std::vector<Parameter> many_parameters()
 {
-    std::vector<Parameter> all = filter_parameters(From::filter);
+    std::vector<Parameter> all = letter_filter(From::filter);
     all.insert(all.begin(), {{"ids", Type::ids, From::body, "these letters; or else filter"},
                              {"max", Type::integer, From::body, "act on at most this many"}});
     return all;
@@ -47,7 +47,7 @@ std::vector<Parameter> many_parameters()
 /* With an offset it is the crate's route, which pages by it. */
 Route dlq_list()
 {
-    std::vector<Parameter> parameters = filter_parameters(From::query);
+    std::vector<Parameter> parameters = letter_filter(From::query);
     parameters.insert(parameters.end(),
                       {{"cursor", Type::text, From::query, "next of the page before"},
                        {"limit", Type::integer, From::query, "most entries of a page"},
@@ -146,14 +146,14 @@ std::vector<Route> dead_letter_routes()
         {.id = "dlq.get",
          .places = {{Method::get, "/dlq/:id"}},
          .summary = "One dead letter",
-         .parameters = {kId},
+         .parameters = {kLetterId},
          .sql = kOneLetter,
          .needs = {"view dlq", "job_details"},
          .absent_message = "there is no such dead letter"},
         {.id = "dlq.requeue",
          .places = {{Method::post, "/dlq/:id/requeue"}},
          .summary = "Run a dead letter's job again",
-         .parameters = {kId,
+         .parameters = {kLetterId,
                         {"payload", Type::json, From::body, "a corrected payload"},
                         {"notes", Type::text, From::body, "a note for the letter"}},
          .sql = "SELECT jsonb_build_object('job_id', backfill.requeue_dlq_job($1::bigint, "
@@ -163,7 +163,7 @@ std::vector<Route> dead_letter_routes()
         {.id = "dlq.update",
          .places = {{Method::patch, "/dlq/:id"}},
          .summary = "Correct a dead letter's payload or notes",
-         .parameters = {kId,
+         .parameters = {kLetterId,
                         {"payload", Type::json, From::body, "a corrected payload"},
                         {"notes", Type::text, From::body, "a note for the letter"}},
          .sql = "SELECT backfill.update_dlq_job($1::bigint, $2::jsonb, $3)",
@@ -174,7 +174,7 @@ std::vector<Route> dead_letter_routes()
         {.id = "dlq.delete",
          .places = {{Method::del, "/dlq/:id"}},
          .summary = "Delete a dead letter",
-         .parameters = {kId},
+         .parameters = {kLetterId},
          .sql = "SELECT backfill.delete_dlq_job($1::bigint)",
          .needs = {"delete_dlq_job"},
          .changes = true,

@@ -24,11 +24,11 @@ namespace backfill::web
 namespace
 {
 
-constexpr Parameter kId{"id", Type::bigint, From::path, "the job's id", true};
+constexpr Parameter kJobId{"id", Type::bigint, From::path, "the job's id", true};
 constexpr Parameter kIds{"ids", Type::ids, From::body, "these jobs; or else filter"};
 constexpr Parameter kMax{"max", Type::integer, From::body, "act on at most this many"};
 
-std::vector<Parameter> filter_parameters(From from)
+std::vector<Parameter> job_filter(From from)
 {
     return {{"task_identifier", Type::text, from, "of this task"},
             {"queue_name", Type::text, from, "of this queue"},
@@ -52,7 +52,7 @@ Route jobs_list()
         .places = {{Method::get, "/jobs"}},
         .summary = "Jobs that wait or run, newest first",
         .parameters = joined(
-            filter_parameters(From::query),
+            job_filter(From::query),
             {{"id", Type::bigint, From::query, "this job"},
              {"cursor", Type::text, From::query, "next of the page before"},
              {"limit", Type::integer, From::query, "most entries of a page, 50 if left out"}}),
@@ -100,7 +100,7 @@ Route jobs_update()
     return {.id = "jobs.update",
             .places = {{Method::patch, "/jobs/:id"}},
             .summary = "Change a waiting job; what is left out stays",
-            .parameters = {kId,
+            .parameters = {kJobId,
                            {"payload", Type::json, From::body, "another payload"},
                            {"queue_name", Type::text, From::body, "another queue"},
                            {"priority", Type::integer, From::body, "another priority"},
@@ -125,7 +125,7 @@ Route jobs_reschedule()
     return {.id = "jobs.reschedule",
             .places = {{Method::post, "/jobs/:id/reschedule"}},
             .summary = "Change when and how a waiting job runs",
-            .parameters = {kId,
+            .parameters = {kJobId,
                            {"run_at", Type::timestamp, From::body, "not before this time"},
                            {"priority", Type::integer, From::body, "smaller runs first"},
                            {"attempts", Type::integer, From::body, "failed attempts so far"},
@@ -144,7 +144,7 @@ Route jobs_run_now()
     return {.id = "jobs.run_now",
             .places = {{Method::post, "/jobs/:id/run"}},
             .summary = "Make a waiting job ready now",
-            .parameters = {kId},
+            .parameters = {kJobId},
             .sql = "SELECT (SELECT " JOB_OF_ROW " FROM backfill.reschedule_jobs(ARRAY[$1::bigint], "
                    "run_at => now()) j), " GONE_OR_NOT_WAITING,
             .needs = {"reschedule_jobs", "get_job"},
@@ -157,7 +157,7 @@ Route jobs_cancel_many()
     return {.id = "jobs.cancel_many",
             .places = {{Method::post, "/jobs/cancel"}},
             .summary = "Cancel the given jobs, or those that pass a filter",
-            .parameters = joined({kIds, kMax}, filter_parameters(From::filter)),
+            .parameters = joined({kIds, kMax}, job_filter(From::filter)),
             .sql = CHOSEN_JOBS "SELECT jsonb_build_object('affected', (SELECT count(*) FILTER "
                                "(WHERE backfill.cancel_job(i)) FROM acted), " THERE_ARE_MORE,
             .needs = {"cancel_job", "find_job_ids"},
@@ -170,7 +170,7 @@ Route jobs_reschedule_many()
     return {.id = "jobs.reschedule_many",
             .places = {{Method::post, "/jobs/reschedule"}},
             .summary = "Reschedule the given jobs, or those that pass a filter",
-            .parameters = joined(joined({kIds, kMax}, filter_parameters(From::filter)),
+            .parameters = joined(joined({kIds, kMax}, job_filter(From::filter)),
                                  {{"run_at", Type::timestamp, From::body, "not before this time"},
                                   {"priority", Type::integer, From::body, "smaller runs first"},
                                   {"attempts", Type::integer, From::body, "failed attempts so far"},
@@ -193,7 +193,7 @@ std::vector<Route> job_routes()
         {.id = "jobs.get",
          .places = {{Method::get, "/jobs/:id"}},
          .summary = "All that is known of a job, also after its end",
-         .parameters = {kId},
+         .parameters = {kJobId},
          .sql = "SELECT backfill.job_details($1::bigint)",
          .needs = {"job_details"},
          .absent_message = "nothing is known of this job"},
@@ -204,7 +204,7 @@ std::vector<Route> job_routes()
                     {Method::del, "/jobs/:id/cancel"},
                     {Method::del, "/jobs/:id"}},
          .summary = "Cancel a job that waits or runs",
-         .parameters = {kId},
+         .parameters = {kJobId},
          .sql =
              R"(SELECT CASE WHEN backfill.cancel_job($1::bigint) THEN '{"cancelled": true}' END)",
          .needs = {"cancel_job"},

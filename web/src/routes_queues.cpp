@@ -7,7 +7,7 @@ namespace backfill::web
 namespace
 {
 
-constexpr Parameter kName{"name", Type::text, From::path, "the queue's name", true};
+constexpr Parameter kQueueName{"name", Type::text, From::path, "the queue's name", true};
 constexpr std::string_view kDetails = "SELECT backfill.queue_details($1)";
 
 } // namespace
@@ -27,14 +27,14 @@ std::vector<Route> queue_routes()
         {.id = "queues.get",
          .places = {{Method::get, "/queues/:name"}, {Method::get, "/queues/:name/stats"}},
          .summary = "One queue",
-         .parameters = {kName},
+         .parameters = {kQueueName},
          .sql = kDetails,
          .needs = {"queue_details"},
          .absent_message = "there is no such queue"},
         {.id = "queues.set",
          .places = {{Method::put, "/queues/:name"}},
          .summary = "Set all limits of a queue; what is left out is not limited",
-         .parameters = {kName,
+         .parameters = {kQueueName,
                         {"concurrency", Type::integer, From::body, "jobs that run at once"},
                         {"rate_limit", Type::integer, From::body, "jobs that start per period"},
                         {"rate_period", Type::number, From::body, "the period in seconds, 1"},
@@ -49,7 +49,7 @@ std::vector<Route> queue_routes()
         {.id = "queues.pause",
          .places = {{Method::post, "/queues/:name/pause"}},
          .summary = "Start no more jobs of a queue",
-         .parameters = {kName},
+         .parameters = {kQueueName},
          .sql = "SELECT true FROM (SELECT backfill.pause_queue($1)) s",
          .then_sql = kDetails,
          .needs = {"pause_queue"},
@@ -57,7 +57,7 @@ std::vector<Route> queue_routes()
         {.id = "queues.resume",
          .places = {{Method::post, "/queues/:name/resume"}},
          .summary = "Run the jobs of a paused queue again",
-         .parameters = {kName},
+         .parameters = {kQueueName},
          .sql = "SELECT true FROM (SELECT backfill.resume_queue($1)) s",
          .then_sql = kDetails,
          .needs = {"resume_queue"},
@@ -65,7 +65,7 @@ std::vector<Route> queue_routes()
         {.id = "queues.delete",
          .places = {{Method::del, "/queues/:name"}},
          .summary = "Forget the limits of a queue that has no jobs",
-         .parameters = {kName},
+         .parameters = {kQueueName},
          .sql = "SELECT backfill.delete_queue($1)",
          .needs = {"delete_queue"},
          .changes = true,

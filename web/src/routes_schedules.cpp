@@ -7,7 +7,7 @@ namespace backfill::web
 namespace
 {
 
-constexpr Parameter kName{"name", Type::text, From::path, "the schedule's name", true};
+constexpr Parameter kScheduleName{"name", Type::text, From::path, "the schedule's name", true};
 
 Route schedules_set()
 {
@@ -16,7 +16,7 @@ Route schedules_set()
         .places = {{Method::put, "/schedules/:name"}},
         .summary = "Make or replace a schedule",
         .parameters =
-            {kName,
+            {kScheduleName,
              {"cron", Type::text, From::body, "minute, hour, day, month, day of the week", true},
              {"task_identifier", Type::text, From::body, "the task", true},
              {"payload", Type::json, From::body, "any JSON, {} if left out"},
@@ -50,7 +50,7 @@ Route schedules_run()
         .id = "schedules.run",
         .places = {{Method::post, "/schedules/:name/run"}},
         .summary = "Enqueue the job of a schedule now",
-        .parameters = {kName},
+        .parameters = {kScheduleName},
         .sql =
             R"(SELECT jsonb_build_object('id', backfill.enqueue(task_identifier => s.task_identifier, payload => s.payload,
                 queue_name => s.queue_name, priority => s.priority, max_attempts => s.max_attempts, job_key => s.job_key,
@@ -94,7 +94,7 @@ std::vector<Route> schedule_routes()
         {.id = "schedules.delete",
          .places = {{Method::del, "/schedules/:name"}},
          .summary = "Remove a schedule; jobs that it has enqueued stay",
-         .parameters = {kName},
+         .parameters = {kScheduleName},
          .sql = "SELECT backfill.unschedule($1)",
          .needs = {"unschedule"},
          .changes = true,
