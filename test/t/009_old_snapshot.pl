@@ -144,11 +144,14 @@ run_jobs(30000, 'many jobs run');
 $node->safe_psql('heads', q{SET enable_seqscan = off; SET enable_bitmapscan = off;
 	SELECT count(*) FROM backfill.job WHERE task_identifier = 'nothing' AND lease_expires_at IS NULL});
 run_jobs(1, 'a single job runs');
-# What a process has read may be counted a second later, even the walk of the job before: the mean of many says more than one of them.
+# What a process has read may be counted a second later: their mean says more than one of them. A job takes two to five looks,
+# more the busier the machine is, and a look that walks reads all of the index.
+my $pages = $node->safe_psql('heads', q{SELECT pg_relation_size('backfill.job_ready_idx') / current_setting('block_size')::int});
 my $walked = 0;
-$walked += run_jobs(1, "single job $_ runs") / 40 for 1 .. 40;
+$walked += run_jobs(1, "single job $_ runs") / 10 for 1 .. 10;
+note "$walked blocks per job, of $pages";
 cmp_ok($walked, '>', 0, 'the index was read for a single job');
-cmp_ok($walked, '<', 100, 'the index was read only where it must be');
+cmp_ok($walked, '<', 1.5 * $pages, 'the index was read only where it must be');
 $node->stop;
 check_log($node);
 done_testing();
