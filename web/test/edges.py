@@ -151,7 +151,7 @@ def test_command_line():
         events = program.login("admin").events()
         events.next("sample")
         program.stop()
-        ok(True, "it ends, whatever is connected")
+        equal((program.process.returncode, events.next("gone")), (0, None), "it ends, whatever is connected, and so do events")
         for connection in connections:
             connection.close()
 

@@ -244,9 +244,6 @@ def test_slow_clients():
         slow = [program.connect() for _ in range(40)]
         for number, connection in enumerate(slow):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: loc"[:number % 25 + 1])
-        equal({client.get("/workers").status for _ in range(20)}, {200}, "requests are answered beside them")
-        more = [program.connect() for _ in range(60)]
-        equal(client.get("/workers").status, 200, "with no room left, those that only wait have to go")
         def is_closed(connection):
             connection.settimeout(0.01)
             try:
@@ -255,6 +252,11 @@ def test_slow_clients():
                 return False
             except OSError:
                 return True
+        equal(client.get("/workers").status, 200, "a request is answered beside them")
+        ok(not is_closed(slow[-1]), "and has not waited for them")
+        equal({client.get("/workers").status for _ in range(20)}, {200}, "so are others")
+        more = [program.connect() for _ in range(60)]
+        equal(client.get("/workers").status, 200, "with no room left, those that only wait have to go")
         until(lambda: is_closed(slow[0]), "a slow client is closed")
         ok(True, "a header has to come in time")
         for connection in idle + slow + more:
