@@ -20,10 +20,11 @@ is(ask(q{SELECT string_agg(name || slots, ' ' ORDER BY name) FROM backfill.nodes
 
 # Of everything that belongs to slots, in every state, with all columns that a job can have; and what does not.
 ask(q{
-	SELECT backfill.register_task('t'), backfill.register_task('ext'), backfill.register_task('own', queue_name => 'own queue');
+	SELECT backfill.register_task('t'), backfill.register_task('ext'), backfill.register_task('kept', keep_history => '1 day'), backfill.register_task('own', queue_name => 'own queue');
 	SELECT backfill.enqueue('t', '{"n": 1.50, "list": ["x", null]}', job_key => 'key ' || i, priority => i % 7, max_attempts => 3 + i % 4,
 	                        run_at => CASE WHEN i % 3 = 0 THEN '2100-01-01'::timestamptz END, timeout => '90 s', headers => '{"h": 1}') FROM generate_series(1, 100) i;
 	SELECT backfill.add_job('t', '{}', job_key => 'flags', flags => '{a,"b c"}');
+	SELECT backfill.enqueue('kept', job_key => 'kept'), backfill.enqueue('t', job_key => 'forgotten');
 	SELECT backfill.enqueue('t', queue_name => 'limited ' || i % 4) FROM generate_series(1, 20) i;
 	SELECT backfill.enqueue_serial('t', '{}', 'serial ' || i % 4, 'key in serial ' || i) FROM generate_series(1, 20) i;
 	SELECT backfill.set_queue('limited 1', 3, 5, '1 min', 100), backfill.pause_queue('limited 2');
@@ -96,6 +97,11 @@ cmp_ok($a->safe_psql('postgres', 'SELECT count(*) FROM backfill.job'), '>', 0, '
 is(ask(q{SELECT count(*) FROM backfill.jobs j JOIN backfill.nodes n ON n.name = j.node WHERE j.id >> 47 <> n.number AND j.job_key = 'key 1'}), 1, 'a job keeps its id');
 my $id = ask(q{SELECT id FROM backfill.jobs WHERE job_key = 'key 1'});
 is(ask("SELECT node FROM backfill.get_job($id)"), 'b', 'and is found by it');
+like(ask("SELECT backfill.why_not_running($id)"), qr/^no_consumer: /, 'and its new node says why it waits');
+my ($kept, $forgotten) = split /\|/, ask(q{SELECT max(id) FILTER (WHERE job_key = 'kept'), max(id) FILTER (WHERE job_key = 'forgotten') FROM backfill.jobs});
+ask("SELECT backfill.complete_jobs(ARRAY[$kept, $forgotten])");
+like(ask("SELECT backfill.why_not_running($kept)"), qr/^ended: it ended at .*: cancelled$/, 'its new node knows how it ended');
+like(ask("SELECT backfill.why_not_running($forgotten)"), qr/^ended: .*the history does not know$/, 'or none does');
 is(ask(q{SELECT backfill.enqueue('t', job_key => 'key 2', job_key_mode => 'unsafe_dedupe') = (SELECT id FROM backfill.jobs WHERE job_key = 'key 2')}), 't', 'and by its key');
 is(ask("SELECT string_agg(id::text, ' ') FROM backfill.reschedule_jobs(ARRAY[$id, (SELECT id FROM backfill.jobs WHERE payload = '7' AND task_identifier = 'keyless')], priority => 1)") =~ tr/ //, 1, 'many ids of one number are found on two nodes');
 is(ask(q{SELECT backfill._enqueue_once('00000000-0000-0000-0000-000000000011', now(), '{"task_identifier": "t"}') = (SELECT min(id) FROM backfill.jobs WHERE task_identifier = 't' AND job_key IS NULL AND queue_name = 'bulk')}), 't', 'what was forwarded before the move is known after it');

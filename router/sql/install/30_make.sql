@@ -30,7 +30,8 @@ DECLARE
     call text;
     listed text := pg_catalog.regexp_replace(columns, '(^|, )(\S+)[^,]*', '\1f.\2', 'g');
     -- The node checks before it does anything: of a CASE the condition is evaluated first, and what FROM has before SELECT.
-    check_call text := pg_catalog.format('backfill._routed($2::uuid, $3::bigint, %L%s)', '0.2', CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
+    check_call text := pg_catalog.format('backfill._routed($2::uuid, $3::bigint, %L%s)',
+        (SELECT pg_catalog.substring(e.extversion, '^\d+\.\d+') FROM pg_catalog.pg_extension e WHERE e.extname = 'backfill_router'), CASE WHEN with_slot THEN ', $4::integer, $5::text' ELSE '' END);
 BEGIN
     SELECT pg_catalog.concat_ws(', ', 'integer', 'uuid', 'bigint', CASE WHEN with_slot THEN 'integer, text' END, pg_catalog.string_agg(a.wire_type, ', ' ORDER BY a.n)),
            pg_catalog.string_agg(pg_catalog.format('$%s::%s', first + a.n - 1, a.remote_type), ', ' ORDER BY a.n)
@@ -154,8 +155,9 @@ END;
 $$;
 
 -- To the node of the id that is the first argument; if it has no such job, to those that its jobs were moved to. not_here: what
--- a node says that does not have it, as a condition over r.
-CREATE FUNCTION backfill._make_by_id(name text, arguments text, result text, comment text, columns text DEFAULT NULL, not_here text DEFAULT NULL)
+-- a node says that does not have it, as a condition over r. Of such answers the first counts, or the last that is `better`, which
+-- is a condition over r, too.
+CREATE FUNCTION backfill._make_by_id(name text, arguments text, result text, comment text, columns text DEFAULT NULL, not_here text DEFAULT NULL, better text DEFAULT 'false')
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -177,8 +179,8 @@ BEGIN
     %s', name, pg_catalog.split_part(arguments, ' ', 1),
         CASE WHEN columns IS NULL THEN pg_catalog.format('r := {call}%s;
             IF NOT (%s) THEN RETURN r; END IF;
-            first_answer := coalesce(first_answer, r);', CASE result WHEN 'jsonb' THEN ' || pg_catalog.jsonb_build_object(''node'', n.name)' ELSE '' END,
-                                        coalesce(not_here, 'r IS NULL'))
+            IF first_answer IS NULL OR %s THEN first_answer := r; END IF;', CASE result WHEN 'jsonb' THEN ' || pg_catalog.jsonb_build_object(''node'', n.name)' ELSE '' END,
+                                        coalesce(not_here, 'r IS NULL'), better)
              ELSE 'RETURN QUERY SELECT f.*, n.name::text FROM {call} f;
             IF FOUND THEN RETURN; END IF;' END,
         CASE WHEN columns IS NULL THEN pg_catalog.format('RETURN coalesce(first_answer, %s);', CASE result WHEN 'boolean' THEN 'false' ELSE 'NULL' END) ELSE '' END));

@@ -6,7 +6,8 @@ SELECT backfill._make_by_id('get_job', 'job_id bigint', 'SETOF backfill.jobs', '
 SELECT backfill._make_by_id('cancel_job', 'job_id bigint', 'boolean', 'End a job, without a retry or a dead letter.', not_here => 'r IS NOT TRUE');
 SELECT backfill._make_by_id('job_details', 'job_id bigint', 'jsonb', 'All that the node of a job knows of it; its history before a move is on the node where it was.',
     not_here => 'coalesce(pg_catalog.jsonb_typeof(r -> ''job''), ''null'') = ''null'' AND coalesce(pg_catalog.jsonb_typeof(r -> ''letter''), ''null'') = ''null''');
-SELECT backfill._make_by_id('why_not_running', 'job_id bigint', 'text', 'Why a job does not run now, in one line.', not_here => 'r ~ ''^(unknown|gone)''');
+SELECT backfill._make_by_id('why_not_running', 'job_id bigint', 'text', 'Why a job does not run now, in one line.',
+    not_here => 'r ~ ''^(unknown|ended):''', better => 'r ~ ''^ended: it ended at''');
 SELECT backfill._make_by_id('add_to_dlq', 'job_id bigint, reason text, last_error jsonb DEFAULT NULL', 'bigint', 'Move a waiting job to the dead letter queue of its node.');
 SELECT backfill._make_by_id('get_dlq_job', 'dlq_id bigint', 'SETOF backfill.dlq', 'One dead letter.', backfill._make_letter_columns());
 SELECT backfill._make_by_id('requeue_dlq_job', 'dlq_id bigint, payload jsonb DEFAULT NULL, notes text DEFAULT NULL', 'bigint', 'Run a dead job again, on the node of its letter.');
