@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -154,6 +155,22 @@ def test_command_line():
         equal((program.process.returncode, events.next("gone")), (0, None), "it ends, whatever is connected, and so do events")
         for connection in connections:
             connection.close()
+
+
+def test_options_in_documents():
+    tree = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    with open(os.path.join(tree, "web", "backfill-web.1"), encoding="utf-8") as file:
+        entries = file.read().replace("\\-", "-").split("\n.TP\n")
+    with open(os.path.join(tree, "docs", "web.md"), encoding="utf-8") as file:
+        rows = [line for line in file if line.startswith("| `--")]
+    options = re.findall(r"^  --(\S+)(.*(?:\n {32}.*)?)", command("--help").stdout.split("Options:\n")[1], re.MULTILINE)
+    ok(len(options) > 20, f"--help lists {len(options)} options")
+    for name, text in options:
+        default = re.search(r"\(([0-9]+)\)", text)
+        for document, parts in (("the manual page", entries), ("the guide", rows)):
+            found = [part for part in parts if re.search(rf"--{name}(?![a-z-])", part)]
+            ok(any(default is None or re.search(rf"\b{default[1]}\b", part) for part in found),
+               f"{document} has --{name}" + (f" and its default {default[1]}" if default else ""))
 
 
 def test_full_log():
