@@ -158,6 +158,40 @@ await run({
         noProblems(page, 'a letter');
     },
 
+    // A reader, or a slow machine, may do the next thing before the page has had a frame for the last one.
+    async filterAtOnce(browser) {
+        const page = await openPage(browser, url);
+        await logIn(page, url, 'admin', '/dlq');
+        await page.getByRole('navigation', { name: 'Views of the dead letters' }).waitFor();
+        const typed = await page.evaluate(async () => {
+            const frame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+            document.querySelector('nav[aria-label="Views of the dead letters"] a[href*="view=letters"]').click();
+            let field;
+            for (let turn = 0; turn < 1000 && !field; turn++, await null) field = document.querySelector('input[name=sqlstate]');
+            field.value = '23514';
+            field.dispatchEvent(new InputEvent('input', { bubbles: true }));
+            await frame();
+            await frame();
+            return field.value;
+        });
+        equal(typed, '23514', 'what is typed into a filter that has just come stays');
+        await page.waitForURL(/sqlstate=23514/);
+        await page.getByTestId('list-head').getByText(`${dead(`last_error ->> 'sqlstate' = '23514'`)} dead letters`).first().waitFor();
+        await page.getByLabel('Select all on this page').check();
+        await page.getByTestId('select-all').click();
+        await page.getByTestId('delete-many').waitFor();
+        const shown = await page.evaluate(async () => {
+            const field = document.querySelector('input[name=job_key]');
+            field.value = 'another';
+            field.dispatchEvent(new InputEvent('input', { bubbles: true }));
+            field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }));
+            for (let turn = 0; turn < 1000; turn++) await null;
+            return [new URLSearchParams(location.search).get('job_key'), document.querySelectorAll('[data-testid=delete-many]').length];
+        });
+        equal(shown, ['another', 0], 'a selection is gone with its filter, before it could act on what another one shows');
+        noProblems(page, 'filters at once');
+    },
+
     async requeueByFilter(browser) {
         const page = await openPage(browser, url);
         await logIn(page, url, 'admin', '/dlq');

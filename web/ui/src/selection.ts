@@ -1,5 +1,5 @@
 // What is selected of a list: some rows by their keys, or all that its filter shows.
-import { useEffect, useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { count } from './format';
 import { raw } from './json';
 import { filterForBody } from './query';
@@ -18,15 +18,16 @@ export interface Selection {
     clear(): void;
 }
 
-/** filterKey: a selection belongs to one filter. */
+/** filterKey: a selection belongs to one filter, and is gone with it at once: what it would act on is another then. */
 export function useSelection(filterKey: string): Selection {
-    const [keys, setKeys] = useState<ReadonlySet<string>>(new Set());
-    const [all, setAll] = useState(false);
-    const clear = () => {
-        setKeys(new Set());
-        setAll(false);
+    const [, render] = useState(0);
+    const selected = useRef({ filterKey, keys: new Set() as ReadonlySet<string>, all: false });
+    const select = (newKeys: ReadonlySet<string>, isAll: boolean) => {
+        selected.current = { filterKey, keys: newKeys, all: isAll };
+        render((n) => n + 1);
     };
-    useEffect(clear, [filterKey]);
+    if (selected.current.filterKey !== filterKey) selected.current = { filterKey, keys: new Set(), all: false };
+    const { keys, all } = selected.current;
     return {
         keys,
         all,
@@ -34,18 +35,16 @@ export function useSelection(filterKey: string): Selection {
         toggle(key) {
             const next = new Set(all ? [] : keys);
             if (!next.delete(key)) next.add(key);
-            setKeys(next);
-            setAll(false);
+            select(next, false);
         },
         togglePage(page) {
             const next = new Set(keys);
             const isFull = !all && page.every((key) => next.has(key));
             for (const key of page) isFull || all ? next.delete(key) : next.add(key);
-            setKeys(next);
-            setAll(false);
+            select(next, false);
         },
-        selectAll: () => setAll(true),
-        clear,
+        selectAll: () => select(keys, true),
+        clear: () => select(new Set(), false),
     };
 }
 

@@ -43,10 +43,13 @@ interface FieldProps {
 /** A text that filters: as it is typed, with a short delay. */
 export function FilterText({ name, label, placeholder, size = 14, check, mono }: FieldProps) {
     const value = place.value.query.get(name) ?? '';
-    const [text, setText] = useState(value);
+    const [, render] = useState(0);
+    // What has been typed, and what the address said then: it counts until the address says something else.
+    const typed = useRef({ text: value, over: value });
+    if (typed.current.over !== value) typed.current = { text: value, over: value };
+    const { text } = typed.current;
     const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
     const id = useId();
-    useEffect(() => setText(value), [value]);
     useEffect(() => () => clearTimeout(timer.current), []);
     const problem = text ? check?.(text) : undefined;
     const apply = (to: string) => {
@@ -71,10 +74,11 @@ export function FilterText({ name, label, placeholder, size = 14, check, mono }:
                 aria-invalid={problem ? true : undefined}
                 title={problem}
                 onInput={(event) => {
-                    const typed = event.currentTarget.value;
-                    setText(typed);
+                    const now = event.currentTarget.value;
+                    typed.current = { text: now, over: place.peek().query.get(name) ?? '' };
+                    render((n) => n + 1);
                     clearTimeout(timer.current);
-                    timer.current = setTimeout(() => apply(typed), 400);
+                    timer.current = setTimeout(() => apply(now), 400);
                 }}
                 onKeyDown={(event) => {
                     if (event.key === 'Enter') apply(event.currentTarget.value);
