@@ -21,7 +21,7 @@ passed=0
 failed=0
 TAP_JOBS=${TAP_JOBS:-$(($(nproc) + 2))}
 work=''              # logs, and the copy of the tree that the TAP tests run in
-declare -A beside=() # the processes of kinds that run beside others, by kind
+declare -A beside=() # the processes that run beside others, by name
 others=()            # those and the ones of scripts: they stop their servers themselves
 
 # Called when the script ends, also by Ctrl-C.
@@ -242,7 +242,7 @@ run_tap() {
         chown -R postgres: "$tree"
     fi
     make_data_template
-    mapfile -t names < <(files_of test/t pl "$@")
+    mapfile -t names < <(files_of test/t pl "$@" | longest_first)
     for name in "${names[@]}"; do
         while ((${#running[@]} >= TAP_JOBS)); do
             record_ended_taps
@@ -256,6 +256,20 @@ run_tap() {
     while ((${#running[@]} > 0)); do
         record_ended_taps
     done
+}
+
+# Those that take minutes, most of the time waiting: begun last, they would run alone in the end.
+longest_taps=(135_upgrade 115_one_bad_thing 062_examples 133_automatic_queues 150_router 156_router_silent_node 155_router_pages 152_router_moves)
+longest_first() {
+    awk -v longest="${longest_taps[*]}" '
+        { order[NR] = $0; there[$0] }
+        END {
+            n = split(longest, first, " ")
+            for (i = 1; i <= n; i++)
+                if (first[i] in there) { print first[i]; delete there[first[i]] }
+            for (i = 1; i <= NR; i++)
+                if (order[i] in there) print order[i]
+        }'
 }
 
 # The data directory that new servers are copies of.
@@ -337,6 +351,8 @@ run_web() {
         return
     fi
     if (($# == 0)); then
+        # It waits for the browser most of the time.
+        ! has_page_modules 'the browser' || start_beside browser web $(browser_drivers)
         run_web_units "$build"
         run_page_units "$build"
     fi
@@ -345,14 +361,18 @@ run_web() {
         need_web_cluster 0                                         # one that no other driver has left in disorder
         run_web_driver "$name" "$build/backfill-web" /usr/bin/python3 "web/test/$name.py"
     done
-    for name in $(files_of web/test/browser mjs "$@"); do
-        [[ $name != lib && -f web/test/browser/$name.mjs ]] || continue
+    for name in "$@"; do
+        [[ -f web/test/browser/$name.mjs ]] || continue
         has_page_modules "the browser, $name" || continue
         need_web_cluster 2
         run_web_driver "$name" "$build/real/backfill-web" node "web/test/browser/$name.mjs"
     done
     cluster_stop
+    [[ -z ${beside[browser]:-} ]] || finish_beside browser
 }
+
+# All but what they share.
+browser_drivers() { files_of web/test/browser mjs | grep -vx lib; }
 
 # What needs no server: run_web_units BUILD
 run_web_units() {
@@ -435,16 +455,16 @@ run_kind() {
     say "        $kind took $((SECONDS - started)) s"
 }
 
-# start_beside KIND: it runs in a process of its own, with servers of its own.
+# start_beside NAME KIND [FILE...]: it runs in a process of its own, with servers of its own.
 start_beside() {
     set -m
-    BACKFILL_IS_BUILT=yes test/lib/run.sh "$1" >"$work/beside-$1.log" 2>&1 </dev/null 8>&- &
+    BACKFILL_IS_BUILT=yes test/lib/run.sh "${@:2}" >"$work/beside-$1.log" 2>&1 </dev/null 8>&- &
     set +m
     beside[$1]=$!
     others+=($!)
 }
 
-# finish_beside KIND: waits for it; the last line of its log has its numbers.
+# finish_beside NAME: waits for it; the last line of its log has its numbers.
 finish_beside() {
     local log=$work/beside-$1.log
     wait "${beside[$1]}" || true
@@ -474,11 +494,11 @@ main() {
         run_kind lint
         run_kind unit
         # The dashboard's tests use one CPU most of the time, and the fuzz drivers run for a time, not to an end.
-        start_beside web
+        start_beside web web
         for kind in shell regress isolation pgtap; do
             run_kind "$kind"
         done
-        start_beside fuzz
+        start_beside fuzz fuzz
         run_kind tap
         finish_beside fuzz
         finish_beside web

@@ -288,7 +288,7 @@ check_documented() {
 plant_documented() { sed -i 's/delete_dlq_job/delete_dead/g' docs/reference.md; }
 
 check_test_files() {
-    local file base number
+    local file base number name
     # pg_regress and its sister for isolation compare with expected/NAME.out.
     for file in $(tree_files test/sql test/specs); do
         base=${file##*/}
@@ -312,6 +312,9 @@ check_test_files() {
     tree_files test/t | grep -vE '^test/t/[0-9]{3}_[a-z_]+\.pl$' | sed 's/$/: not NNN_name.pl/' || true
     for number in $(tree_files test/t | sed -nE 's|^test/t/([0-9]{3})_.*|\1|p' | sort | uniq -d); do
         echo "test/t: two tests have the number $number"
+    done
+    for name in $(sed -n 's/^longest_taps=(\(.*\))$/\1/p' test/lib/run.sh); do
+        [[ -f test/t/$name.pl ]] || echo "test/lib/run.sh: longest_taps has $name, and there is no test/t/$name.pl"
     done
     tree_files test/unit | grep -vE '^test/unit/([a-z_0-9]+_test|main)\.cpp$' | sed 's/$/: not NAME_test.cpp/' || true
     for file in $(tree_files test/unit | grep '_test\.cpp$'); do

@@ -45,7 +45,7 @@ done
 
 # A kind beside others: one that does not come to its end, and one whose numbers are taken over.
 passed=0 failed=0
-start_beside nosuch
+start_beside nosuch nosuch
 finish_beside nosuch >"$work/said"
 like "$(cat "$work/said")" 'FAILED*nosuch *ended early*unknown kind of test "nosuch"' 'a kind that ended early is said to have, with its log'
 is "$passed passed, $failed failed" '0 passed, 1 failed' 'and has failed'
